@@ -1,0 +1,20 @@
+"""MoSAiC: multi-modal multi-label supervision-aware contrastive learning on Sentinel-1 and Sentinel-2.
+
+A reconstruction from the abstract of arXiv:2507.08683. The rooms, in the order data flows through them:
+``archives`` (files on disk), ``packed`` (memory-mapped records), ``method`` (views, encoders, losses),
+``training``, ``evaluation``, ``reporting``. Importing this package is cheap; torch is loaded on first use.
+"""
+
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load_encoder"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import :func:`load_encoder` on first use, so that ``import mosaic`` does not load torch."""
+    if name == "load_encoder":
+        from mosaic.training.checkpoint import load_encoder
+
+        return load_encoder
+    raise AttributeError(f"module 'mosaic' has no attribute {name!r}")

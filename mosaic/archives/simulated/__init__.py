@@ -1,0 +1,1 @@
+"""Simulated scenes, written in the official layout of BigEarthNet v2."""

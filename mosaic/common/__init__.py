@@ -1,0 +1,1 @@
+"""What every wing uses: errors, safe file writing, progress."""

@@ -1,0 +1,56 @@
+"""One progress helper: a bar for people, a plain line every few seconds for logs, nothing in reports."""
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
+
+from tqdm.auto import tqdm
+
+T = TypeVar("T")
+
+#: A file to which progress lines are appended. The runner sets it and shows the lines on its own terminal,
+#: so that they never enter the executed notebook.
+PROGRESS_FILE = "MOSAIC_PROGRESS_FILE"
+_INTERVAL = 5.0  # seconds between two plain lines
+
+
+def say(line: str) -> None:
+    """Tell one line of progress: to the runner if there is one, otherwise to standard error."""
+    target = os.environ.get(PROGRESS_FILE)
+    if target:
+        with open(target, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    else:
+        print(line, file=sys.stderr, flush=True)
+
+
+def _interactive() -> bool:
+    """Is somebody watching: a terminal, or a notebook that the runner did not start?"""
+    if os.environ.get(PROGRESS_FILE):
+        return False
+    return sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ
+
+
+def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """Iterate over ``items`` and show how far it is and how long it will take.
+
+    Args:
+        items: what to iterate over.
+        what: the stage, e.g. ``"packing"``.
+        total: number of items; taken from ``items`` when it has a length.
+    """
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    if _interactive():
+        yield from tqdm(items, desc=what, total=total, leave=False, dynamic_ncols=True)
+        return
+    start = told = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - told >= _INTERVAL:
+            told = now
+            left = f", {(now - start) / done * (total - done):.0f} s left" if total else ""
+            say(f"{what}: {done}{f'/{total}' if total else ''}{left}")

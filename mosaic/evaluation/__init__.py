@@ -1,0 +1,1 @@
+"""Scores, intervals, overlap strata, coherence and the claims ledger."""

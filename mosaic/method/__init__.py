@@ -1,0 +1,1 @@
+"""Views, encoders, kernels, losses and the table of methods. Pure torch; knows no files."""

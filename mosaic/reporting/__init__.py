@@ -1,0 +1,1 @@
+"""Figures, HTML reports and the notebook runner. Knows no torch."""

@@ -1,0 +1,1 @@
+"""Pretraining, feature extraction and probes on packed data."""
