@@ -1,0 +1,47 @@
+# Two commands do everything, set-up included:  make study   and   make test
+
+PROFILE ?= demo
+ARCHIVE ?=
+OUT ?=
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+RUN_ARGS := --profile $(PROFILE) $(if $(ARCHIVE),--archive "$(ARCHIVE)") $(if $(OUT),--out "$(OUT)")
+
+.PHONY: help study test lint lab bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+
+study: $(VENV)/.installed  ## run the notebooks into reports/<run>/index.html  (PROFILE=smoke|demo|study|full ARCHIVE=<folder> OUT=<name>)
+	@$(BIN)/python -m mosaic run $(RUN_ARGS)
+
+test: $(VENV)/.installed-dev  ## pass all tests, the whole sequence at the smoke profile among them
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev  ## ruff (library, tests, notebooks) and mypy (library)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+lab: $(VENV)/.installed  ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab --notebook-dir notebooks
+
+bench: $(VENV)/.installed  ## measured ratios, side by side in one run
+	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script; done
+
+clean:  ## remove caches and packed data, keep reports
+	rm -rf data/cache data/packed data/archives .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The package is installed in place; a changed dependency list installs again.
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	@echo "installing the environment (about 3 minutes, 7 GB, the first time)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml
+	@echo "installing the environment with the test tools (about 3 minutes, 7 GB, the first time)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/.installed

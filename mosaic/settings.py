@@ -1,0 +1,157 @@
+"""Every parameter of the study, with its type, range and meaning. One class for each notebook.
+
+The ``parameters`` cell of a notebook declares exactly the fields of its class, with the same defaults (the
+``demo`` profile); a test keeps them in step. A profile (``notebooks/profiles/*.yaml``) is a flat list of
+overrides.
+"""
+
+import ast
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from mosaic.common.errors import SettingsError, suggest
+
+Percent = Annotated[float, Field(gt=0, le=100)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """What every notebook has: the name of the run it belongs to."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    out: str = Field("demo", pattern=r"^[\w.-]+$", description="name of the run: reports/<out>/")
+
+
+class ExploreSettings(Settings):
+    """01_explore_data: which archive, which bands, which patches."""
+
+    dataset: str = Field("bigearthnet", description="layout of the archive")
+    archive: str = Field("simulated", description="'simulated', or a folder in the official layout")
+    patches: Count = Field(2000, description="size of the simulated archive, pairs")
+    archive_seed: int = Field(0, ge=0, description="seed of the simulated archive")
+    bands: str = Field("all", description="'all', '10m', or Sentinel-2 bands separated by commas")
+    include_snow_cloud: bool = Field(False, description="keep patches officially flagged as snow or cloud")
+    on_bad_patch: Literal["stop", "skip"] = Field("stop", description="stop with a list, or skip and count")
+    gallery_patches: int = Field(6, ge=1, le=24, description="pairs shown in the gallery")
+
+
+class PretrainSettings(Settings):
+    """02_pretrain: methods, encoder, views, losses and schedule."""
+
+    methods: list[str] = Field(["random", "supervised_late", "simclr_s1", "simclr_s2", "iai", "mosaic"])
+    seeds: Count = Field(1, description="number of seeds: 0, 1, ...")
+    label_fractions: list[Percent] = Field([5.0, 20.0, 100.0], min_length=1, description="% of training labels")
+    label_protocols: list[Literal["budgeted", "full"]] = Field(["budgeted", "full"], min_length=1)
+    encoder: str = Field("light")
+    image_size: int = Field(64, ge=16, le=256, description="side of a view, pixels")
+    steps: Count = Field(300, description="optimiser steps, the same for every method")
+    batch_scenes: int = Field(64, ge=2, description="scenes in a batch; four views each")
+    learning_rate: Positive = Field(1.0e-3, description="AdamW, peak")
+    weight_decay: float = Field(1.0e-4, ge=0)
+    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="share of the steps")
+    temperature_intra: Positive = Field(0.5, description="intra-modality term, unitless")
+    temperature_inter: Positive = Field(0.5, description="inter-modality term, unitless")
+    temperature_label: Positive = Field(0.1, description="label term, unitless")
+    kernel: str = Field("jaccard", description="label kernel of the label term")
+    kernel_threshold: float = Field(0.0, ge=0, le=1, description="label similarity below it counts as 0")
+    projection_dim: int = Field(128, ge=2, description="width of a projection head's output")
+    shared_geometry: bool = Field(True, description="one crop for both sensors of a view")
+    labelled_share: float = Field(0.25, ge=0, le=1, description="least share of labelled scenes in a batch")
+    precision: Literal["auto", "32", "bf16-mixed"] = Field("auto", description="auto: bf16 on a GPU that has it")
+    monitor_every: Count = Field(50, description="steps between two looks at collapse and kNN score")
+    jobs: int = Field(0, ge=0, description="processes; 0: one for each CPU core, one on a GPU")
+
+    @field_validator("label_fractions")
+    @classmethod
+    def _ascending(cls, value: list[float]) -> list[float]:
+        if sorted(set(value)) != value:
+            raise ValueError("fractions must ascend and differ")
+        return value
+
+
+class FinetuneSettings(Settings):
+    """03_finetune_low_label: how the representations are judged."""
+
+    evaluations: list[Literal["knn", "linear", "finetune"]] = Field(["knn", "linear", "finetune"], min_length=1)
+    neighbours: Count = Field(20, description="k of the kNN classifier")
+    finetune_steps: Count = Field(60, description="optimiser steps of full fine-tuning")
+    finetune_batch: Count = Field(32, description="scenes in a fine-tuning batch")
+    finetune_learning_rate: Positive = Field(1.0e-3, description="head; the encoder takes a tenth")
+    bootstrap_resamples: int = Field(300, ge=20, description="resamples of scenes for each interval")
+    jobs: int = Field(0, ge=0, description="processes; 0: one for each CPU core, one on a GPU")
+
+
+class EmbeddingSettings(Settings):
+    """04_embeddings_and_coherence: geometry of the embedding spaces."""
+
+    neighbours: Count = Field(10, description="k of neighbour measures")
+    umap_neighbors: int = Field(15, ge=2)
+    umap_min_dist: float = Field(0.1, ge=0, le=1)
+    umap_seeds: int = Field(2, ge=1, le=4, description="UMAP runs shown for each method")
+    umap_points: int = Field(2000, ge=50, description="most points in a map")
+    bootstrap_resamples: int = Field(300, ge=20, description="resamples of scenes for each interval")
+
+
+class ClaimSettings(Settings):
+    """05_claims: how the verdicts are reached."""
+
+    bootstrap_resamples: int = Field(1000, ge=20, description="resamples of scenes for each interval")
+    min_seeds: int = Field(3, ge=1, description="fewer seeds leave a claim undecided")
+
+
+#: The notebooks in the order they run, and the parameters each declares.
+NOTEBOOKS: dict[str, type[Settings]] = {
+    "01_explore_data": ExploreSettings,
+    "02_pretrain": PretrainSettings,
+    "03_finetune_low_label": FinetuneSettings,
+    "04_embeddings_and_coherence": EmbeddingSettings,
+    "05_claims": ClaimSettings,
+}
+
+
+def make(notebook: str, values: Mapping[str, Any]) -> Settings:
+    """Return the validated settings of one notebook.
+
+    Raises:
+        SettingsError: for an unknown name (the nearest is suggested), a wrong type or a value out of range.
+    """
+    kind = NOTEBOOKS[notebook]
+    for name in values:
+        if name not in kind.model_fields:
+            raise SettingsError(f"{notebook} has no parameter {name!r}{suggest(name, kind.model_fields)}")
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        hint = ""
+        if isinstance(first["input"], str) and _is_number(first["input"]):
+            hint = f" (YAML reads {first['input']!r} as text: write a number such as 1.0e-3)"
+        raise SettingsError(f"{notebook}: parameter {name!r} = {first['input']!r}: {first['msg']}{hint}") from error
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def injected_names(history: Sequence[str]) -> list[str]:
+    """Return the names that papermill's injected cell assigned, given the source of the cells run so far.
+
+    Papermill only warns about an unknown parameter and goes on with defaults; with these names the notebook
+    itself can refuse.
+    """
+    names: list[str] = []
+    for source in history:
+        if source.lstrip().startswith("# Parameters"):
+            for node in ast.parse(source).body:
+                if isinstance(node, ast.Assign):
+                    names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return names
