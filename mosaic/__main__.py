@@ -1,0 +1,147 @@
+"""The command line: ``python -m mosaic <command>``. Every heavy import waits until a command needs it."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from mosaic import __version__
+from mosaic.common.errors import MosaicError
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    from mosaic.archives.simulated.write import simulate
+
+    print(simulate(_simulated_root(args), patches=args.patches, seed=args.seed))
+    return 0
+
+
+def _simulated_root(args: argparse.Namespace) -> Path:
+    from mosaic.study.run import data_folder
+
+    return args.folder or data_folder() / "archives" / f"simulated-{args.patches}-seed{args.seed}"
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from mosaic.archives.fetch import fetch
+    from mosaic.study.run import data_folder
+
+    print(fetch(args.name, args.folder or data_folder() / "archives" / args.name, yes=args.yes))
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from mosaic.archives.catalogue import parse_bands
+    from mosaic.archives.verify import format_table, verify
+
+    problems = verify(args.folder, bands=parse_bands(args.bands))
+    print(format_table(problems))
+    return 1 if len(problems) else 0
+
+
+def _pack(args: argparse.Namespace) -> int:
+    from mosaic.archives.catalogue import open_archive
+    from mosaic.packed.pack import pack
+
+    archive = open_archive(args.dataset, args.folder, args.bands, args.include_snow_cloud)
+    store = pack(archive, args.to, on_bad_patch=args.on_bad_patch)
+    print(f"{len(store)} pairs packed in {store.folder}")
+    return 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    from mosaic.study.sequence import run_sequence
+
+    run_sequence(args.profile, archive=args.archive, out=args.out, overrides=dict(args.parameter or []))
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from mosaic.reporting.runner import render_all
+    from mosaic.study.run import reports_folder
+
+    folder = Path(args.run) if Path(args.run).is_dir() else reports_folder(args.run)
+    print(render_all(folder))
+    return 0
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    """Parse ``name=value``; the value is JSON where it can be, text otherwise."""
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form name=value")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    main_parser = argparse.ArgumentParser(
+        prog="python -m mosaic",
+        description="MoSAiC: multi-modal multi-label contrastive learning on Sentinel-1 and Sentinel-2.",
+    )
+    main_parser.add_argument("--version", action="version", version=__version__)
+    commands = main_parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    def add(name: str, function: Any, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(function=function)
+        return command
+
+    simulate = add("simulate", _simulate, "write simulated scenes in the official layout of BigEarthNet v2")
+    simulate.add_argument("--patches", type=int, default=2000, help="number of pairs (default %(default)s)")
+    simulate.add_argument("--seed", type=int, default=0, help="the same seed gives the same files (default 0)")
+    simulate.add_argument("--folder", type=Path, help="where to write (default data/archives/simulated-...)")
+
+    fetch = add("fetch", _fetch, "download a real archive through TorchGeo, after stating its size")
+    fetch.add_argument("name", choices=["bigearthnet", "copernicus-bench"])
+    fetch.add_argument("--folder", type=Path, help="where to put it (default data/archives/<name>)")
+    fetch.add_argument("--yes", action="store_true", help="do not ask before downloading")
+
+    verify = add("verify", _verify, "check an archive, patch by patch, and print what is wrong")
+    verify.add_argument("folder", type=Path)
+    verify.add_argument("--bands", default="all", help="'all', '10m' or names separated by commas (default all)")
+
+    pack = add("pack", _pack, "turn an archive into memory-mapped records")
+    pack.add_argument("folder", type=Path, help="the archive")
+    pack.add_argument("--to", type=Path, required=True, help="where the packed data goes")
+    pack.add_argument("--dataset", default="bigearthnet", help="layout of the archive (default %(default)s)")
+    pack.add_argument("--bands", default="all", help="'all', '10m' or names separated by commas (default all)")
+    pack.add_argument("--include-snow-cloud", action="store_true", help="keep patches flagged as snow or cloud")
+    pack.add_argument("--on-bad-patch", choices=["stop", "skip"], default="stop")
+
+    run = add("run", _run, "execute the notebooks in order and write HTML reports")
+    run.add_argument("--profile", default="demo", help="smoke, demo, study, full, or a YAML file (default demo)")
+    run.add_argument("--archive", help="'simulated', or a folder in the official layout")
+    run.add_argument("--out", help="name of the run: reports/<out>/ (default: the profile's name)")
+    run.add_argument(
+        "-p", "--parameter", action="append", type=_parameter, metavar="name=value", help="override one parameter"
+    )
+
+    report = add("report", _report, "render the reports of a run again from its executed notebooks")
+    report.add_argument("run", help="name of the run, or its folder")
+    return main_parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; a user's mistake ends with its message and exit status 2."""
+    args = parser().parse_args(arguments)
+    try:
+        return int(args.function(args))
+    except MosaicError as error:
+        print(f"mosaic {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"mosaic {args.command}: interrupted; finished work is kept and will be reused", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe went away, e.g. `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+if __name__ == "__main__":
+    sys.exit(main())

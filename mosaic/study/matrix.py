@@ -1,0 +1,130 @@
+"""The matrix of pretrained encoders: methods x seeds x label budgets. What ``02_pretrain`` runs."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mosaic.common.files import read_json, write_json
+from mosaic.common.progress import say
+from mosaic.method.methods import get_method
+from mosaic.packed.budgets import label_budgets
+from mosaic.packed.store import PackedStore
+from mosaic.settings import PretrainSettings
+from mosaic.study.jobs import run_jobs
+from mosaic.study.run import Run, cache_path
+from mosaic.training.pretrain import PretrainConfig, pretrain
+
+#: Settings that say which cells exist or how they are run, not what one cell computes.
+_NOT_CONFIG = {"out", "methods", "seeds", "label_fractions", "label_protocols", "jobs"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One encoder to train.
+
+    Attributes:
+        method: name in the table of methods.
+        seed: seed of initialisation, data order, views and label budget.
+        budget: percentage of training labels that pretraining may use; 0 for methods that use none.
+    """
+
+    method: str
+    seed: int
+    budget: float
+
+
+def plan(settings: PretrainSettings) -> list[Cell]:
+    """List the cells, each training once even where both label protocols need it.
+
+    The budgeted protocol asks for one encoder for each label fraction, full-label pretraining for one that
+    saw every training label; at 100 % they are the same encoder.
+    """
+    budgets = set(settings.label_fractions) if "budgeted" in settings.label_protocols else set()
+    if "full" in settings.label_protocols:
+        budgets.add(100.0)
+    return [
+        Cell(name, seed, budget)
+        for seed in range(settings.seeds)
+        for name in settings.methods
+        for budget in (sorted(budgets) if get_method(name).uses_labels else [0.0])
+    ]
+
+
+def draw_budgets(store: PackedStore, settings: PretrainSettings) -> dict[int, dict[float, np.ndarray]]:
+    """Draw the label budgets of every seed: seed -> percentage -> training rows, nested and stratified."""
+    fractions = sorted({*settings.label_fractions, 100.0})
+    rows = store.split_rows("train")
+    return {seed: label_budgets(store.labels, rows, fractions, seed=seed) for seed in range(settings.seeds)}
+
+
+def config_of(cell: Cell, settings: PretrainSettings) -> PretrainConfig:
+    """Return what the trainer needs to know of one cell."""
+    shared = {name: value for name, value in settings.model_dump().items() if name not in _NOT_CONFIG}
+    return PretrainConfig(method=cell.method, seed=cell.seed, **shared)
+
+
+def pretrain_all(run: Run[PretrainSettings], store: PackedStore) -> pd.DataFrame:
+    """Train every cell that is not in the cache yet.
+
+    Returns:
+        One row a cell: method, seed, budget (% of training labels), folder of the checkpoint, and whether
+        it was reused. The budgets are saved as patch ids in ``label_budgets.json`` of the run folder.
+    """
+    cells = plan(run.settings)
+    budgets = draw_budgets(store, run.settings)
+    ids = store.index["patch_id"].to_numpy()
+    write_json(
+        run.folder / "label_budgets.json",
+        {str(s): {f"{f:g}": ids[rows].tolist() for f, rows in b.items() if f < 100} for s, b in budgets.items()},
+    )
+    calls = []
+    for cell in cells:
+        config = config_of(cell, run.settings)
+        rows = budgets[cell.seed][cell.budget] if cell.budget else np.empty(0, dtype=np.int64)
+        folder = checkpoint_folder(store, config, rows)
+        calls.append((store.folder, config, rows, folder))
+    reused = [(call[3] / "card.json").exists() for call in calls]
+    todo = [call for call, done in zip(calls, reused, strict=True) if not done]
+    say(f"pretraining: {len(todo)} encoders to train, {len(calls) - len(todo)} reused")
+    run_jobs(pretrain_cell, todo, "pretraining", run.settings.jobs)
+    table = pd.DataFrame([asdict(cell) for cell in cells])
+    table["folder"] = [str(call[3]) for call in calls]
+    table["reused"] = reused
+    return table
+
+
+def checkpoint_folder(store: PackedStore, config: PretrainConfig, labelled_rows: np.ndarray) -> Path:
+    """Return where the encoder of one cell lies: named by data, configuration and label budget."""
+    key = {
+        "data": store.fingerprint,
+        # how often we look does not change what is learned, but it is in the log that the key stands for
+        "config": {name: value for name, value in asdict(config).items() if value is not None},
+        "labelled": sorted(store.index["patch_id"].to_numpy()[labelled_rows].tolist()),
+    }
+    return cache_path(f"pretrain/{config.method}-seed{config.seed}", key)
+
+
+def pretrain_cell(store_folder: Path, config: PretrainConfig, labelled_rows: np.ndarray, folder: Path) -> Path:
+    """Train one cell; runs in a process of its own."""
+    return pretrain(PackedStore(store_folder), config, labelled_rows, folder)
+
+
+def training_logs(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the logs of all trained cells, one row a logged step, with method, seed and budget."""
+    parts = []
+    for row in cells.itertuples():
+        path = Path(str(row.folder)) / "log.csv"
+        if path.exists():
+            log = pd.read_csv(path)
+            parts.append(log.assign(method=row.method, seed=row.seed, budget=row.budget))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def training_costs(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return what each cell cost: the timing entries of its card (seconds, steps/s, peak memory, device)."""
+    cards = [read_json(Path(folder) / "card.json") for folder in cells["folder"]]
+    timing: list[Mapping[str, object]] = [card.get("timing", {}) for card in cards]
+    return pd.concat([cells[["method", "seed", "budget"]], pd.DataFrame(timing)], axis=1)
