@@ -1,0 +1,129 @@
+"""Reading an archive patch by patch, in order, on several cores."""
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+from numpy.typing import NDArray
+
+from mosaic.archives.patches import PatchError
+from mosaic.common.errors import PackError
+from mosaic.packed.layout import BandLayout
+from mosaic.packed.record import Record, to_record
+
+
+class Archive(Protocol):
+    """What can be packed: any data set of co-registered patches."""
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+
+    @property
+    def root(self) -> Path:
+        """Folder it lies in."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Classes in the order of the label vector."""
+
+    @property
+    def class_colors(self) -> Sequence[str]:
+        """Hex colour of each class, for maps."""
+
+    @property
+    def level1(self) -> Mapping[str, Sequence[str]]:
+        """Coarse group -> class names."""
+
+    @property
+    def confusable(self) -> Mapping[str, Sequence[str]]:
+        """Group of easily confused classes -> class names."""
+
+    @property
+    def s1_bands(self) -> Sequence[str]:
+        """Sentinel-1 bands in canonical order."""
+
+    @property
+    def s2_bands(self) -> Sequence[str]:
+        """Sentinel-2 bands in canonical order."""
+
+    @property
+    def band_sizes(self) -> Mapping[str, int]:
+        """Native height (= width) of each band in pixels."""
+
+    @property
+    def index(self) -> pd.DataFrame:
+        """One row a patch: patch_id, labels, split, scene, location, date and whatever else is known."""
+
+    def read(self, i: int, /) -> Mapping[str, NDArray[Any]]:
+        """Return band -> native array (size, size) of patch ``i``; PatchError when it cannot be used."""
+
+    def fingerprint(self) -> str:
+        """Return a short name of the content, another one when any file changed."""
+
+
+def read_records(
+    archive: Archive, layout: BandLayout, parts: Iterable[range], workers: int | None
+) -> Iterator[Record | PatchError]:
+    """Yield the record of every patch, or what is wrong with it.
+
+    Args:
+        archive: to read from; with several workers it is inherited by forked processes, never pickled.
+        layout: of the records.
+        parts: patch numbers, shard by shard; at most one shard is read ahead of the consumer.
+        workers: reading processes; None for one per available core, at most 8.
+
+    Raises:
+        PackError: when a reading process is killed.
+    """
+    workers = workers or _cores()
+    if workers == 1:
+        for part in parts:
+            for i in part:
+                yield _read_one(archive, layout, i)
+        return
+    # Fork, not spawn: a child that imports TorchGeo anew would cost more seconds than packing 500 patches.
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(workers, fork, initializer=_adopt, initargs=(archive, layout)) as pool:
+        try:
+            for part in parts:
+                yield from pool.map(_read_adopted, part, chunksize=8)
+        except BrokenProcessPool as error:
+            raise PackError(
+                "a reading process was killed, perhaps for want of memory: pack again, finished shards are "
+                "kept; if it happens twice, with workers=1"
+            ) from error
+
+
+def _read_one(archive: Archive, layout: BandLayout, i: int) -> Record | PatchError:
+    try:
+        sample = archive.read(i)
+    except PatchError as error:
+        return error
+    try:
+        return to_record(sample, layout)
+    except ValueError as error:
+        return PatchError(str(archive.index["patch_id"].iloc[i]), archive.root, str(error))
+
+
+_adopted: tuple[Archive, BandLayout]  # of a child process
+
+
+def _adopt(archive: Archive, layout: BandLayout) -> None:
+    global _adopted
+    _adopted = archive, layout
+
+
+def _read_adopted(i: int) -> Record | PatchError:
+    return _read_one(*_adopted, i)
+
+
+def _cores() -> int:
+    """Return the number of reading processes: forking is only safe on Linux."""
+    return min(8, len(os.sched_getaffinity(0))) if sys.platform == "linux" else 1
