@@ -1,0 +1,100 @@
+"""Markdown with formulas to HTML with MathML, so that a page needs no script to show them."""
+
+import html
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from latex2mathml.converter import convert
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+_TAG = re.compile(r"<[^>]*>")
+
+
+@dataclass(frozen=True)
+class Heading:
+    """One entry of a table of contents: level 1 to 6, HTML without links, and the id it jumps to."""
+
+    level: int
+    html: str
+    id: str
+
+
+def mathml(tex: str, *, block: bool = False) -> str:
+    """Return a LaTeX formula as MathML; what cannot be converted stays readable as its LaTeX source."""
+    try:
+        return convert(html.unescape(tex).strip(), display="block" if block else "inline")
+    except Exception:  # the converter raises many kinds; a page must not be lost to one formula
+        return f"<code>{html.escape(tex.strip())}</code>"
+
+
+def plain(fragment: str) -> str:
+    """Return the text of an HTML fragment."""
+    return html.unescape(_TAG.sub("", fragment)).strip()
+
+
+def scroll_box(content: str, label: str) -> str:
+    """Wrap what may be wider than the page in a box that scrolls, also by keyboard."""
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{html.escape(label)}">{content}</div>'
+
+
+class _Renderer(IPythonRenderer):
+    """Formulas as MathML, ids on headings, tables in scrolling boxes."""
+
+    def __init__(self) -> None:
+        super().__init__(escape=False, exclude_anchor_links=True)
+        self.headings: list[Heading] = []
+        self._names: Counter[str] = Counter()
+
+    def heading(self, text: str, level: int, **attrs: Any) -> str:
+        words = plain(re.sub(r"<math.*?</math>", "", text)).lower()
+        slug = re.sub(r"\W+", "-", words).strip("-") or "section"
+        self._names[slug] += 1
+        anchor = slug if self._names[slug] == 1 else f"{slug}-{self._names[slug]}"
+        self.headings.append(Heading(level, re.sub(r"</?a\b[^>]*>", "", text), anchor))
+        # A page has one title, made by the template; the notebook's own H1 is not repeated below it.
+        return "" if level == 1 else f'<h{level} id="{anchor}">{text}</h{level}>\n'
+
+    def table(self, text: str) -> str:
+        header = _TAG.sub(" ", text.split("</thead>")[0]).split()
+        cells = re.sub(r"<th\b", '<th scope="col"', text)
+        return scroll_box(f"<table>{cells}</table>", f"Table: {' '.join(header)}")
+
+    def block_code(self, code: str, info: str | None = None) -> str:
+        return super().block_code(code, info).replace("<pre>", '<pre tabindex="0">', 1)
+
+    def block_math(self, body: str) -> str:
+        formula = mathml(body, block=True)
+        # A span, because Markdown puts display formulas inside a paragraph.
+        return f'<span class="formula" role="group" tabindex="0" aria-label="Formula">{formula}</span>'
+
+    def inline_math(self, body: str) -> str:
+        return mathml(body)
+
+    def latex_environment(self, name: str, body: str) -> str:
+        return self.block_math(rf"\begin{{{name}}}{body}\end{{{name}}}")
+
+
+class Prose:
+    """Renders the Markdown of one page: heading ids are unique on it and are collected in order."""
+
+    def __init__(self) -> None:
+        self._renderer = _Renderer()
+        self._markdown = MarkdownWithMath(renderer=self._renderer)
+
+    @property
+    def headings(self) -> list[Heading]:
+        """Headings met so far."""
+        return self._renderer.headings
+
+    def __call__(self, source: str) -> str:
+        """Return ``source`` as HTML."""
+        return self._markdown.render(source)
+
+
+def inline(source: str) -> str:
+    """Return one line of Markdown as HTML: emphasis, links, code and formulas, but no blocks."""
+    renderer = _Renderer()
+    markdown = MarkdownWithMath(renderer=renderer)
+    return renderer.render_tokens(markdown.inline(source.strip(), {}), markdown.block.state_cls())
