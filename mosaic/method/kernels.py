@@ -1,0 +1,150 @@
+"""Label kernels: how much of a positive two scenes are to each other, given their label sets.
+
+All take label vectors (N, C) of 0 and 1 and return weights (N, N) >= 0 with a zero diagonal, as matrix
+expressions. A scene without labels is nobody's positive.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mosaic.common.errors import SettingsError, suggest
+
+
+def _without_diagonal(weights: Tensor) -> Tensor:
+    return weights * (1 - torch.eye(len(weights), dtype=weights.dtype, device=weights.device))
+
+
+def any_label(labels: Tensor) -> Tensor:
+    """1 where two scenes share at least one label."""
+    return _without_diagonal((labels @ labels.T > 0).to(labels.dtype))
+
+
+def all_labels(labels: Tensor) -> Tensor:
+    """1 where two label sets are identical and not empty."""
+    shared, size = labels @ labels.T, labels.sum(1)
+    same = (shared == size[:, None]) & (shared == size[None, :]) & (shared > 0)
+    return _without_diagonal(same.to(labels.dtype))
+
+
+def _weighted_jaccard(labels: Tensor, omega: Tensor) -> Tensor:
+    shared = (labels * omega) @ labels.T
+    size = labels @ omega
+    union = size[:, None] + size[None, :] - shared
+    return _without_diagonal(shared / union.clamp_min(torch.finfo(labels.dtype).tiny))
+
+
+def jaccard(labels: Tensor) -> Tensor:
+    """|A and B| / |A or B| (with a threshold: MultiSupCon)."""
+    return _weighted_jaccard(labels, torch.ones_like(labels[0]))
+
+
+def idf_jaccard(labels: Tensor, class_counts: Tensor | None = None, total: float | None = None) -> Tensor:
+    """Jaccard with labels weighted by omega_l = log((1 + N) / (1 + n_l)) + 1: rare labels count more.
+
+    Args:
+        labels: (N, C).
+        class_counts: n_l (C,), how many training scenes carry each label; the batch's own by default.
+        total: N, how many training scenes there are; the batch's own by default.
+    """
+    counts = labels.sum(0) if class_counts is None else class_counts.to(labels)
+    number = float(len(labels)) if total is None else total
+    return _weighted_jaccard(labels, torch.log((1 + number) / (1 + counts)) + 1)
+
+
+def cosine(labels: Tensor) -> Tensor:
+    """|A and B| / sqrt(|A| |B|)."""
+    norm = labels.sum(1).sqrt().clamp_min(torch.finfo(labels.dtype).tiny)
+    return _without_diagonal((labels @ labels.T) / norm[:, None] / norm[None, :])
+
+
+def mulsupcon(labels: Tensor) -> Tensor:
+    """w_ip = sum over shared labels l of 1 / |P_il|, P_il the other scenes with label l.
+
+    Zhang and Wu, "Multi-label Supervised Contrastive Learning", AAAI 2024: one SupCon loss for each label
+    of the anchor, summed.
+    """
+    others = (labels.sum(0) - 1).clamp_min(1)  # |P_il| is the same for every anchor that carries l
+    return _without_diagonal((labels / others) @ labels.T)
+
+
+def msc(labels: Tensor) -> Tensor:
+    """The scene columns of :func:`msc_weights` with alpha = 1, for use without prototypes."""
+    return msc_weights(labels)[:, : len(labels)]
+
+
+def msc_weights(labels: Tensor, alpha: float = 1.0) -> Tensor:
+    """Weights of the similarity-aware multi-label contrast with one prototype for each label.
+
+    Audibert et al., "Multi-Label Contrastive Learning", arXiv:2404.08720. With u_ij = |y_i or y_j| and
+    N_il = 1 + alpha sum_{j != i} y_jl / u_ij:
+
+        w_ij = sum_{l in both} alpha / (u_ij N_il),    w_{i, c_l} = y_il / N_il.
+
+    Args:
+        labels: (N, C).
+        alpha: weight of scenes against prototypes, >= 0.
+
+    Returns:
+        (N, N + C): scenes, then prototypes. Row i sums to |y_i|.
+    """
+    size = labels.sum(1)
+    union = (size[:, None] + size[None, :] - labels @ labels.T).clamp_min(1)
+    closeness = _without_diagonal(alpha / union)
+    normaliser = 1 + closeness @ labels
+    own = labels / normaliser
+    return torch.cat([closeness * (own @ labels.T), own], dim=1)
+
+
+KERNELS: dict[str, Callable[[Tensor], Tensor]] = {
+    "any": any_label,
+    "all": all_labels,
+    "jaccard": jaccard,
+    "idf_jaccard": idf_jaccard,
+    "cosine": cosine,
+    "mulsupcon": mulsupcon,
+    "msc": msc,
+}
+
+
+def pair_weights(
+    labels: Tensor,
+    kernel: str,
+    *,
+    class_counts: Tensor | None = None,
+    total: float | None = None,
+    threshold: float = 0.0,
+) -> Tensor:
+    """Return the weights of a kernel by name.
+
+    Args:
+        labels: (N, C), 0 or 1.
+        kernel: a key of :data:`KERNELS`.
+        class_counts: for ``idf_jaccard``, scenes of the training set that carry each label (C,).
+        total: for ``idf_jaccard``, scenes in the training set.
+        threshold: weights below it become 0 (MultiSupCon uses 0.3 with ``jaccard``).
+
+    Returns:
+        (N, N) >= 0, zero diagonal.
+
+    Raises:
+        SettingsError: for an unknown kernel.
+    """
+    check_kernel(kernel)
+    labels = labels if labels.is_floating_point() else labels.float()
+    if kernel == "idf_jaccard":
+        weights = idf_jaccard(labels, class_counts, total)
+    else:
+        weights = KERNELS[kernel](labels)
+    return torch.where(weights >= threshold, weights, 0.0) if threshold > 0 else weights
+
+
+def check_kernel(kernel: str) -> None:
+    """Refuse an unknown kernel.
+
+    Raises:
+        SettingsError: the nearest name is suggested.
+    """
+    if kernel not in KERNELS:
+        raise SettingsError(f"unknown kernel {kernel!r}{suggest(kernel, KERNELS)}")

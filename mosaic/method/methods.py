@@ -1,0 +1,90 @@
+"""The table of methods. A method is a row of settings, never a code path of its own."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mosaic.common.errors import SettingsError, suggest
+
+Family = Literal["random", "supervised", "self-supervised", "label-contrastive", "mosaic", "ablation"]
+Stream = Literal["s1", "s2", "early"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to train an encoder.
+
+    Attributes:
+        name: key in :data:`METHODS`.
+        title: how figures and tables call it.
+        family: what it is compared as.
+        streams: one encoder each; ``"early"`` sees both sensors' bands stacked.
+        intra: weight of the contrast between two views of one sensor.
+        inter: weight of the contrast between the sensors.
+        label: weight of the multi-label supervised contrastive term.
+        classify: weight of the binary cross-entropy of a linear classifier.
+        kernel: label kernel of the label term; ``None`` takes the run's setting.
+        temporal: the second view may come from another date of the same place.
+    """
+
+    name: str
+    title: str
+    family: Family
+    streams: tuple[Stream, ...]
+    intra: float = 0.0
+    inter: float = 0.0
+    label: float = 0.0
+    classify: float = 0.0
+    kernel: str | None = None
+    temporal: bool = False
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether any label reaches training."""
+        return self.label > 0 or self.classify > 0
+
+    @property
+    def trained(self) -> bool:
+        """Whether there is anything to optimise; random features are not trained."""
+        return self.uses_labels or self.intra > 0 or self.inter > 0
+
+    @property
+    def only_classifies(self) -> bool:
+        """Whether it is fully supervised: it learns from labelled scenes alone."""
+        return self.classify > 0 and not (self.intra or self.inter or self.label)
+
+
+_BOTH: tuple[Stream, ...] = ("s1", "s2")
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("random", "Random features", "random", _BOTH),
+        Method("supervised_s1", "Supervised S1", "supervised", ("s1",), classify=1),
+        Method("supervised_s2", "Supervised S2", "supervised", ("s2",), classify=1),
+        Method("supervised_early", "Supervised, early fusion", "supervised", ("early",), classify=1),
+        Method("supervised_late", "Supervised, late fusion", "supervised", _BOTH, classify=1),
+        Method("simclr_s1", "SimCLR S1", "self-supervised", ("s1",), intra=1),
+        Method("simclr_s2", "SimCLR S2", "self-supervised", ("s2",), intra=1),
+        Method("inter", "Dual-SimCLR (inter only)", "self-supervised", _BOTH, inter=1),
+        Method("iai", "IaI-SimCLR", "self-supervised", _BOTH, intra=1, inter=1),
+        Method("supcon", "Multi-label SupCon", "label-contrastive", _BOTH, label=1),
+        Method("mosaic", "MoSAiC", "mosaic", _BOTH, intra=1, inter=1, label=1),
+        Method("mosaic_no_intra", "MoSAiC less intra", "ablation", _BOTH, inter=1, label=1),
+        Method("mosaic_no_inter", "MoSAiC less inter", "ablation", _BOTH, intra=1, label=1),
+        Method("mosaic_temporal", "MoSAiC, temporal views", "ablation", _BOTH, 1, 1, 1, temporal=True),
+    )
+}
+
+#: MoSAiC less one term. Less the label term it *is* IaI-SimCLR, so that is not trained twice.
+ABLATIONS: dict[str, str] = {"intra": "mosaic_no_intra", "inter": "mosaic_no_inter", "label": "iai"}
+
+
+def get_method(name: str) -> Method:
+    """Return a row of the table.
+
+    Raises:
+        SettingsError: for an unknown name; the nearest is suggested.
+    """
+    if name not in METHODS:
+        raise SettingsError(f"unknown method {name!r}{suggest(name, METHODS)}")
+    return METHODS[name]
