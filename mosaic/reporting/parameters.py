@@ -79,24 +79,28 @@ def parameters_of(notebook: Path | NotebookNode) -> dict[str, Parameter]:
     return found
 
 
-def validate(parameters: Mapping[str, Any], notebooks: Sequence[Path]) -> None:
-    """Check the parameters of a run against all notebooks before anything starts.
+def validate(parameters: Mapping[str, Mapping[str, Any]], notebooks: Sequence[Path]) -> None:
+    """Check the parameters of a run against what its notebooks declare, before anything starts.
+
+    Args:
+        parameters: for each notebook, by file stem, the values that replace its defaults.
+        notebooks: the notebooks of the run.
 
     Raises:
-        SettingsError: listing every name that no notebook declares, with the nearest one that exists, and
-            every value of the wrong type.
+        SettingsError: listing every name that is not declared, with the nearest one that is, and every value
+            of the wrong type.
     """
-    declared = {notebook.stem: parameters_of(notebook) for notebook in notebooks}
-    known = {name for own in declared.values() for name in own}
+    stems = [notebook.stem for notebook in notebooks]
     problems = [
-        f"no notebook has a parameter {name!r}{suggest(name, known)}"
-        for name in parameters
-        if name not in known
+        f"no notebook is called {stem!r}{suggest(stem, stems)}" for stem in parameters if stem not in stems
     ]
-    for notebook, own in declared.items():
-        for name, parameter in own.items():
-            if name in parameters and not _fits(parameters[name], parameter.annotation):
-                problems.append(f"{notebook}: {_mismatch(name, parameter, parameters[name])}")
+    for notebook in notebooks:
+        declared = parameters_of(notebook)
+        for name, value in parameters.get(notebook.stem, {}).items():
+            if name not in declared:
+                problems.append(f"{notebook.stem} has no parameter {name!r}{suggest(name, declared)}")
+            elif not _fits(value, declared[name].annotation):
+                problems.append(f"{notebook.stem}: {_mismatch(name, declared[name], value)}")
     if problems:
         raise SettingsError("\n".join(problems))
 
