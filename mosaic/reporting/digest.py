@@ -109,9 +109,9 @@ def digest(path: Path) -> Digest:
     for cell in executed:
         for output in cell.outputs:
             _note(found, cell, output)
-    if found.status == "unfinished":  # the runner knows why: interrupted, or failed without a traceback
-        found.status = found.run.get("status", found.status)
-        found.error = found.run.get("error", "")
+    recorded = found.run.get("status", "finished")
+    if not found.error and recorded != "finished":  # a dead kernel or an interruption leaves no traceback
+        found.status, found.error = recorded, found.run.get("error", "")
     return found
 
 

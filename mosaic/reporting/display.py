@@ -153,7 +153,8 @@ def table(
     if not caption.strip():
         raise ValueError("a table needs a caption (the finding)")
     if not isinstance(frame.index, pd.RangeIndex):
-        levels, frame = frame.index.nlevels, frame.reset_index()
+        levels = frame.index.nlevels
+        frame = frame.reset_index(names=[name or "" for name in frame.index.names])
     else:
         levels = 1
     wanted = best if isinstance(best, Mapping) else dict.fromkeys(frame.columns[levels:], best)
@@ -163,7 +164,7 @@ def table(
     columns = [_column(frame[name], wanted.get(name), digits) for name in frame.columns]
     numeric = [' class="number"' if is_number else "" for _, is_number in columns]
     head = "".join(
-        f'<th scope="col"{style}>{inline(_words(name))}</th>'
+        f'<th scope="col"{style}>{inline(_words(name))}</th>' if _words(name) else "<td></td>"
         for name, style in zip(frame.columns, numeric, strict=True)
     )
     body = "".join(

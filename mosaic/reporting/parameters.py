@@ -74,7 +74,7 @@ def parameters_of(notebook: Path | NotebookNode) -> dict[str, Parameter]:
                 f"{where}: the parameters cell may hold only `name: type = literal  # comment`, "
                 f"but line {node.lineno} is `{ast.unparse(node)}`"
             ) from None
-        comment = comments.get(node.end_lineno or node.lineno, "")
+        comment = comments.get(node.lineno) or comments.get(node.end_lineno or 0, "")
         found[node.target.id] = Parameter(default, ast.unparse(node.annotation), comment)
     return found
 

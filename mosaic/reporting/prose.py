@@ -9,6 +9,11 @@ from typing import Any
 from latex2mathml.converter import convert
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
+_THIN_SPACE = '<mspace width="0.1667em"/>'
+#: A named function directly before its argument, e.g. ``log p``: MathML puts no space there, TeX does.
+_FUNCTION = re.compile(
+    r"(<mi>(?:log|exp|max|min|sin|cos|tan|ln|det|arg)</mi>)(?=<m(?:i|n|sub|sup|frac|row><mi)\b)"
+)
 _TAG = re.compile(r"<[^>]*>")
 
 
@@ -24,9 +29,10 @@ class Heading:
 def mathml(tex: str, *, block: bool = False) -> str:
     """Return a LaTeX formula as MathML; what cannot be converted stays readable as its LaTeX source."""
     try:
-        return convert(html.unescape(tex).strip(), display="block" if block else "inline")
+        formula = convert(html.unescape(tex).strip(), display="block" if block else "inline")
     except Exception:  # the converter raises many kinds; a page must not be lost to one formula
         return f"<code>{html.escape(tex.strip())}</code>"
+    return _FUNCTION.sub(rf"\1{_THIN_SPACE}", formula)
 
 
 def plain(fragment: str) -> str:

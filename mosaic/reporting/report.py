@@ -155,5 +155,8 @@ def render_all(out: Path, names: Collection[str] | None = None) -> Path:
         rows.append({**entry, "name": name, "title": found.title, "status": found.status, "page": found})
     loader = jinja2.FileSystemLoader(TEMPLATES)
     template = _environment(jinja2.Environment(loader=loader)).get_template("index.html.j2")
-    files.write_text(out / "index.html", template.render(run=record, rows=rows, folder=out.name))
+    files.write_text(
+        out / "index.html",
+        template.render(run={"seconds": None, "ended": None, **record}, rows=rows, folder=out.name),
+    )
     return out / "index.html"

@@ -1,56 +1,113 @@
-"""Tiny notebooks, executed once for all tests of the wing."""
+"""Tiny notebooks, and one run of them for all tests of the wing."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-Writer = Callable[..., Path]
+from mosaic.common.errors import RunError
+from mosaic.reporting.runner import run
 
-PARAMETERS = "seed: int = 0  # of everything random\nrate: float = 1.0e-3  # step size, unitless\nname: str = 'a'"
-SHOW = """\
-import sys, numpy as np, pandas as pd
+Writer = Callable[..., list[Path]]
+
+PARAMETERS = (
+    "seed: int = 0  # of everything random\nrate: float = 1.0e-3  # step size, unitless\nname: str = 'a'"
+)
+START = """\
+import sys
+import numpy as np
+import pandas as pd
 from matplotlib import pyplot as plt
 from mosaic.common.progress import say
 from mosaic.reporting import display
 say("drawing: 1/1")
-print("warning on stderr", file=sys.stderr)
-print(f"rate is {rate!r}")
+print("noise on standard error", file=sys.stderr)
+print("old\\rrate is", rate)
 display.stamp(seed=seed, device="cpu, 2 threads", data="0123abcd")"""
+FORMULAS = r"""## Formulas of $\tau$
+$L$ is the mean of
+
+$$\mathcal{L} = \frac{1}{|A|} \sum_{i \in A} \sum_{a \neq i} q_{ia} \left(\log q_{ia} - \log p_{ia}\right),
+\qquad q_{ia} = \frac{W_{ia}}{\sum_b W_{ib}},
+\qquad p_{ia} = \frac{e^{s_{ia}/\tau}}{\sum_{b \neq i} e^{s_{ib}/\tau}}$$
+
+| term | weight |
+|------|-------:|
+| intra | 1 |"""
 FIGURE = """\
-fig, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
-for k in range(3):
-    ax.plot(np.linspace(0, 1, 20) ** (k + 1), label=f"method {k}")
-ax.set(xlabel="labels, %", ylabel="macro AP"); ax.legend(frameon=False)
-display.figure(fig, "More labels help every method; $\\\\tau = 0.1$.", "Three rising curves.", headline=True)"""
+fig, ax = plt.subplots(figsize=(6, 3))
+ax.plot(np.linspace(0, 1, 20) ** 2)
+display.figure(fig, r"More labels help; $\\tau = 0.1$.", "One rising curve.", headline=True)"""
 TABLE = """\
-frame = pd.DataFrame({"random": [(0.41, 0.39, 0.43), 12], "mosaic": [(0.62, 0.60, 0.64), 1234]}, index=["AP", "n"])
-display.table(frame.T.reset_index(names="method"), "The proposed method is best.", best={"AP": "max"})
+columns = {f"column {k}": [0.1 * k, 0.5, (0.3, 0.2, 0.4)] for k in range(14)}
+frame = pd.DataFrame(columns, index=["a", "b", "c"])
+display.table(frame, "Wide, with a best value.", best="max")
 display.answer("Label-aware contrast **helps**, most where labels are few.")
-display.key_result("macro AP gained over random at 5 %", 0.21, low=0.19, high=0.23, n_seeds=3)"""
+display.key_result("macro AP gained over random at 5 %", 0.21, low=0.19, high=0.23, n_seeds=3)
+frame.iloc[:2, :3]"""
 
 
-def notebook(title: str, *cells: str, parameters: str = PARAMETERS) -> nbformat.NotebookNode:
-    """Make a notebook: cells that start with ``#`` and a space, or with ``$``, are Markdown."""
+def make_notebook(title: str, *cells: str, parameters: str = PARAMETERS) -> NotebookNode:
+    """Make a notebook; cells that start with ``##`` are Markdown."""
     content = [new_markdown_cell(f"# {title}\n\nDoes it *work*?")]
     content.append(new_code_cell(parameters, metadata={"tags": ["parameters"]}))
-    for cell in cells:
-        is_prose = cell.startswith(("## ", "### ", "$"))
-        content.append(new_markdown_cell(cell) if is_prose else new_code_cell(cell))
-    return new_notebook(cells=content, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    content += [new_markdown_cell(cell) if cell.startswith("##") else new_code_cell(cell) for cell in cells]
+    return new_notebook(
+        cells=content, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    )
+
+
+@pytest.fixture
+def make() -> Callable[..., NotebookNode]:
+    """Return the function that makes a notebook from its title and cells."""
+    return make_notebook
 
 
 @pytest.fixture(scope="session")
-def write_notebooks(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Path]]:
-    """Return a function that writes notebooks by name to a fresh folder."""
+def write_notebooks(tmp_path_factory: pytest.TempPathFactory) -> Writer:
+    """Return a function that writes notebooks, given as ``stem=content``, to a fresh folder."""
 
-    def write(**notebooks: nbformat.NotebookNode) -> list[Path]:
+    def write(**notebooks: NotebookNode) -> list[Path]:
         folder = tmp_path_factory.mktemp("notebooks")
-        paths = [folder / f"{name}.ipynb" for name in notebooks]
-        for path, content in zip(paths, notebooks.values(), strict=True):
-            nbformat.write(content, path)
-        return paths
+        for name, content in notebooks.items():
+            nbformat.write(content, folder / f"{name}.ipynb")
+        return [folder / f"{name}.ipynb" for name in notebooks]
 
     return write
+
+
+@dataclass(frozen=True)
+class SmallRun:
+    """A run of three notebooks of which the second fails."""
+
+    folder: Path
+    lines: list[str]
+    error: RunError
+
+
+@pytest.fixture(scope="session")
+def small_run(write_notebooks: Writer, tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
+    """Run a notebook with everything in it, one that fails, and one that is therefore not run."""
+    notebooks = write_notebooks(
+        first=make_notebook(
+            "Everything at once", START, FORMULAS, FIGURE, "## Table", TABLE, "## Table\nagain"
+        ),
+        second=make_notebook("It fails", "raise ValueError('no band B13')", "## After", "1 + 1"),
+        third=make_notebook("Never reached", "1"),
+    )
+    folder = tmp_path_factory.mktemp("reports") / "small"
+    lines: list[str] = []
+    with pytest.raises(RunError) as raised:
+        run(
+            notebooks,
+            {"first": {"rate": 0.5}},
+            folder,
+            profile="tiny",
+            command="make study",
+            tell=lines.append,
+        )
+    return SmallRun(folder, lines, raised.value)

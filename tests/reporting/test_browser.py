@@ -1,0 +1,159 @@
+"""The pages as a reader's browser shows them."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+#: Colour scheme and width of the window, in CSS pixels.
+WINDOWS = {"light, desktop": ("light", 1280), "dark, phone": ("dark", 390)}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium found: install the `chromium` package to check the pages in a browser")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def check_pages(browser: Any, folder: Path) -> None:
+    """Check every page of a run, on a light desktop and on a dark phone.
+
+    No request but for the page itself, no message on the console, nothing wider than the window, no
+    accessibility violation of serious weight, and every link leads somewhere.
+    """
+    pages = sorted(folder.glob("*.html"))
+    assert folder / "index.html" in pages
+    for window, (scheme, width) in WINDOWS.items():
+        context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
+        for path in pages:
+            check_page(context, path, f"{path.name}, {window}")
+        context.close()
+
+
+def check_page(context: Any, path: Path, where: str) -> None:
+    page = context.new_page()
+    requests: list[str] = []
+    messages: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.goto(path.as_uri())
+    assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()], where
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{where}: too wide"
+    assert broken_images(page) == [], where
+    assert dead_links(page, path.parent) == [], where
+    page.evaluate("document.querySelectorAll('details').forEach(box => box.open = true)")
+    assert violations(page) == [], where
+    assert messages == [], where
+    page.close()
+
+
+def violations(page: Any) -> list[str]:
+    """Return what axe-core finds of serious or critical weight: rule and element."""
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing"
+    )
+    return [
+        f"{rule['id']}: {node['html'][:200]}"
+        for rule in axe.Axe().run(page).response["violations"]
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+
+
+def broken_images(page: Any) -> list[str]:
+    """Return the alt texts of images that did not load."""
+    script = "images => images.filter(i => !i.complete || !i.naturalWidth || !i.alt).map(i => i.alt)"
+    return page.eval_on_selector_all("img", script)
+
+
+def dead_links(page: Any, folder: Path) -> list[str]:
+    """Return links to ids or pages that do not exist; links to other sites are not followed."""
+    links = page.eval_on_selector_all("a[href]", "links => links.map(link => link.getAttribute('href'))")
+    ids = set(page.eval_on_selector_all("[id]", "all => all.map(one => one.id)"))
+    inner = [link for link in links if link.startswith("#") and link[1:] not in ids]
+    outer = [link for link in links if not link.startswith(("#", "http")) and not (folder / link).exists()]
+    return inner + outer
+
+
+def test_pages_of_a_run_with_a_failure(browser: Any, small_run: Any) -> None:
+    check_pages(browser, small_run.folder)
+
+
+@pytest.mark.parametrize(
+    ("flaw", "told"),
+    [
+        ('<img src="https://example.org/x.png" alt="x">', "example.org"),
+        ("<script>nowhere()</script>", "nowhere is not defined"),
+        ('<p style="color: #999">pale</p>', "color-contrast"),
+        ('<a href="#nowhere">a link</a>', "#nowhere"),
+        ('<div style="width: 3000px">wide</div>', "too wide"),
+        ('<img src="data:image/png;base64,AAAA" alt="broken one">', "broken one"),
+    ],
+)
+def test_the_check_notices_flaws(browser: Any, tmp_path: Path, flaw: str, told: str) -> None:
+    page = f'<!doctype html><html lang="en"><title>t</title><main><h1>t</h1>{flaw}</main></html>'
+    (tmp_path / "index.html").write_text(page)
+    with pytest.raises(AssertionError, match=told):
+        check_pages(browser, tmp_path)
+
+
+def test_the_contents_lead_to_their_section(browser: Any, small_run: Any) -> None:
+    page = browser.new_page(bypass_csp=True, viewport={"width": 1280, "height": 600})
+    page.goto((small_run.folder / "first.html").as_uri())
+    page.get_by_role("navigation", name="Contents").get_by_role("link", name="Parameters").click()
+    page.wait_for_function(
+        "Math.abs(document.getElementById('parameters').getBoundingClientRect().top) < 600"
+    )
+    assert page.url.endswith("#parameters")
+    page.close()
+
+
+def test_contents_are_folded_on_a_phone_and_open_on_a_desktop(browser: Any, small_run: Any) -> None:
+    for width, visible in ((1280, True), (390, False)):
+        page = browser.new_page(bypass_csp=True, viewport={"width": width, "height": 800})
+        page.goto((small_run.folder / "first.html").as_uri())
+        link = page.locator(".contents a").first
+        assert link.is_visible() is visible
+        if not visible:
+            page.locator(".contents summary").click()
+            assert link.is_visible()
+        page.close()
+
+
+def test_wide_tables_scroll_by_keyboard_in_their_own_box(browser: Any, small_run: Any) -> None:
+    page = browser.new_page(bypass_csp=True, viewport={"width": 390, "height": 800})
+    page.goto((small_run.folder / "first.html").as_uri())
+    box = page.get_by_role("region", name="Table: Wide, with a best value.")
+    box.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("box => box.scrollLeft > 0", arg=box.element_handle())
+    page.close()
+
+
+def test_formulas_are_laid_out_as_mathematics(browser: Any, small_run: Any) -> None:
+    page = browser.new_page()
+    page.goto((small_run.folder / "first.html").as_uri())
+    fraction = page.locator(".formula mfrac").first
+    above, below = (fraction.locator("> *").nth(k).bounding_box() for k in (0, 1))
+    assert above["y"] + above["height"] <= below["y"] + 1
+    page.close()
+
+
+def test_printing_leaves_out_what_paper_cannot_use(browser: Any, small_run: Any) -> None:
+    page = browser.new_page()
+    page.goto((small_run.folder / "first.html").as_uri())
+    page.emulate_media(media="print")
+    assert not page.locator(".contents").is_visible()
+    assert not page.locator("details.code").first.is_visible()
+    assert page.locator("figure img").first.is_visible()
+    page.close()
