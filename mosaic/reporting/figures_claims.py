@@ -1,0 +1,46 @@
+"""Figure of 05_claims: the ledger as a forest plot."""
+
+import textwrap
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mosaic.reporting.marks import panels, require, whiskers
+from mosaic.reporting.palette import GREY, VERDICTS
+
+
+def claims_forest(ledger: pd.DataFrame) -> Figure:
+    """Show the claims: effect with interval against no effect, and the verdict by colour, marker and sign.
+
+    Args:
+        ledger: one row a claim, columns ``statement``, ``comparison``, ``effect``, ``low``, ``high`` (NaN
+            when not computed), ``verdict`` (``supported``, ``not supported``, ``undecided``), and ``measure``
+            if effects have several units: each then gets a panel with its own scale.
+    """
+    columns = ["statement", "comparison", "effect", "low", "high", "verdict"]
+    require(ledger, *columns)
+    named = ledger if "measure" in ledger else ledger.assign(measure="effect")
+    parts = {str(name): part for name, part in named.groupby("measure", sort=False)}
+    sizes = [len(part) for part in parts.values()]
+    fig, axes = panels(len(parts), 1, 1, gridspec_kw={"height_ratios": sizes} if sizes else None)
+    fig.set_figheight(0.62 * sum(sizes) + 0.62 * max(len(parts), 1))
+    for ax, (measure, part) in zip(axes, parts.items(), strict=True):
+        names = []
+        ax.axvline(0, color=GREY, linewidth=1)
+        for place, row in enumerate(part[columns].itertuples(index=False, name=None)):
+            statement, comparison, effect, low, high, verdict = row
+            names.append(f"{textwrap.fill(statement, 46)}\n{textwrap.fill(comparison, 52)}")
+            color, marker, sign = VERDICTS[verdict]
+            ends = np.array([low], float), np.array([high], float)
+            whiskers(ax, np.array([-place]), *ends, color, vertical=False, width=2.2)
+            ax.plot(effect, -place, marker, color=color, markersize=8)
+            number = f"{effect:+.3f} [{low:+.3f}, {high:+.3f}]" if np.isfinite(effect) else "not computed"
+            words = f"{sign} {verdict}\n{number}".replace("-", "−")
+            at = ax.get_yaxis_transform()
+            ax.text(1.02, -place, words, transform=at, va="center", color=color, fontsize=8.5)
+        ax.set_yticks(-np.arange(len(part)), names, fontsize=8.5)
+        ax.set(xlabel=measure, ylim=(0.6 - len(part), 0.6))
+        ax.tick_params(axis="y", length=0)
+        ax.grid(axis="x")
+    return fig
