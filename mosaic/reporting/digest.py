@@ -31,6 +31,11 @@ class Setting:
     default: str
     value: str
 
+    @property
+    def changed(self) -> bool:
+        """Whether the run's value differs from the notebook's default."""
+        return self.value != self.default
+
 
 @dataclass
 class Digest:
@@ -182,4 +187,4 @@ def _plain(text: str) -> str:
 
 
 def _block(text: str) -> str:
-    return f'<pre class="text" tabindex="0">{html.escape(text)}</pre>' if text.strip() else ""
+    return f'<pre class="text">{html.escape(text)}</pre>' if text.strip() else ""

@@ -9,7 +9,7 @@ import html
 import io
 import math
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,8 @@ Format = Literal["svg", "png", "jpeg", "webp"]
 Best = Literal["max", "min"]
 _DPI = 150  # of raster figures
 _CSS_DPI = 96  # CSS pixels in an inch
+_DIGITS = 3
+_LONG = 24  # characters of text above which a column is given room
 _THUMBNAIL_WIDTH = 480  # pixels; shown at half of that
 
 
@@ -133,7 +135,8 @@ def table(
     caption: str,
     *,
     best: Best | Mapping[Any, Best] | None = None,
-    digits: int = 3,
+    by_row: bool = False,
+    digits: int | Mapping[Any, int] = _DIGITS,
 ) -> None:
     """Show a data frame as an accessible table.
 
@@ -145,7 +148,8 @@ def table(
         caption: what the table shows, as a finding; Markdown and ``$formulas$`` allowed.
         best: which value of a numeric column is marked, by a star as well as by weight: one word for all
             columns, or one for each column named; nothing is marked when None. Ties are all marked.
-        digits: decimals of floating-point numbers.
+        by_row: compare within each row, among the columns that ``best`` covers, not within each column.
+        digits: decimals of floating-point numbers: one number for all columns, or one for each column named.
 
     Raises:
         ValueError: when the caption is empty, or ``best`` names a column that does not exist.
@@ -161,23 +165,23 @@ def table(
     if unknown := [column for column in wanted if column not in frame.columns]:
         raise ValueError(f"best names {unknown}, but the columns are {list(frame.columns)}")
 
-    columns = [_column(frame[name], wanted.get(name), digits) for name in frame.columns]
-    numeric = [' class="number"' if is_number else "" for _, is_number in columns]
+    places = digits if isinstance(digits, Mapping) else dict.fromkeys(frame.columns, digits)
+    values = [[_value(cell) for cell in row] for row in frame.itertuples(index=False, name=None)]
+    ranks = np.array(values).reshape(frame.shape)
+    is_best = _best(ranks, [wanted.get(name) for name in frame.columns], by_row)
+    columns = [
+        _column(frame.iloc[:, place], is_best[:, place], ranks[:, place], places.get(name, _DIGITS))
+        for place, name in enumerate(frame.columns)
+    ]
     head = "".join(
         f'<th scope="col"{style}>{inline(_words(name))}</th>' if _words(name) else "<td></td>"
-        for name, style in zip(frame.columns, numeric, strict=True)
+        for name, (_, style) in zip(frame.columns, columns, strict=True)
     )
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f'<th scope="row">{cells[row]}</th>'
-            if place < levels
-            else f"<td{numeric[place]}>{cells[row]}</td>"
-            for place, (cells, _) in enumerate(columns)
-        )
-        + "</tr>"
-        for row in range(len(frame))
-    )
+    body = ""
+    for row in range(len(frame)):
+        headers = "".join(f'<th scope="row"{style}>{cells[row]}</th>' for cells, style in columns[:levels])
+        body += f"<tr>{headers}"
+        body += "".join(f"<td{style}>{cells[row]}</td>" for cells, style in columns[levels:]) + "</tr>"
     title = inline(caption)
     content = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     _emit(
@@ -199,19 +203,24 @@ def _value(cell: Any) -> float:
     return float(cell) if isinstance(cell, Real) and not isinstance(cell, bool | np.bool_) else math.nan
 
 
-def _column(values: pd.Series, best: Best | None, digits: int) -> tuple[list[str], bool]:
-    """Return the cells of one column as HTML, and whether it holds numbers."""
-    ranks = np.array([_value(cell) for cell in values])
+def _best(ranks: np.ndarray, wanted: Sequence[Best | None], by_row: bool) -> np.ndarray:
+    """Return which cells are the best of their column, or of their row: booleans shaped like ``ranks``."""
+    sign = np.array([{"max": 1.0, "min": -1.0}.get(one or "", math.nan) for one in wanted])
+    goodness = np.where(np.isfinite(ranks * sign), ranks * sign, -math.inf)
+    best = goodness.max(axis=1 if by_row else 0, keepdims=True, initial=-math.inf)
+    return (goodness == best) & np.isfinite(goodness)
+
+
+def _column(values: pd.Series, is_best: np.ndarray, ranks: np.ndarray, digits: int) -> tuple[list[str], str]:
+    """Return the cells of one column as HTML, and the class attribute of its kind."""
+    sign = '<span class="sign" role="img" aria-label="best" title="best">★</span>'
     cells = [_cell(cell, digits) for cell in values]
-    is_number = bool(np.isfinite(ranks).any())
-    if best and is_number:
-        top = np.nanmax(ranks) if best == "max" else np.nanmin(ranks)
-        sign = '<span class="sign" role="img" aria-label="best" title="best">★</span>'
-        cells = [
-            f"<strong>{cell}</strong>{sign}" if rank == top else cell
-            for cell, rank in zip(cells, ranks, strict=True)
-        ]
-    return cells, is_number
+    cells = [
+        f"<strong>{cell}</strong>{sign}" if best else cell for cell, best in zip(cells, is_best, strict=True)
+    ]
+    if np.isfinite(ranks).any():
+        return cells, ' class="number"'
+    return cells, ' class="long"' if any(len(cell) > _LONG for cell in cells) else ""
 
 
 def _cell(cell: Any, digits: int) -> str:
@@ -248,7 +257,7 @@ def key_result(
     high: float | None = None,
     n_seeds: int | None = None,
     resampled_by: str = "scene",
-    digits: int = 3,
+    digits: int = _DIGITS,
 ) -> None:
     """State one of the notebook's few key results; the report lists them first.
 

@@ -4,15 +4,11 @@ import contextlib
 import datetime
 import json
 import os
-import platform
-import re
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +20,7 @@ from papermill.exceptions import PapermillExecutionError
 from mosaic.common import files
 from mosaic.common.errors import RunError
 from mosaic.common.progress import PROGRESS_FILE
+from mosaic.reporting import provenance
 from mosaic.reporting.digest import digest, title_of
 from mosaic.reporting.display import KEY
 from mosaic.reporting.parameters import read_notebook, validate
@@ -31,7 +28,6 @@ from mosaic.reporting.report import RECORD, duration, render_all
 
 __all__ = ["render_all", "run"]
 
-_DISTRIBUTION = "mosaic-eo"
 _START_TIMEOUT = 180  # seconds a kernel may take to start on a busy machine
 _LOOK_EVERY = 0.3  # seconds between two looks at the progress file
 Tell = Callable[[str], None]
@@ -93,13 +89,13 @@ class _Run:
         self.record: dict[str, Any] = {
             "profile": profile,
             "command": command,
-            "commit": _commit(),
+            "commit": provenance.commit(),
             "status": "running",
             "started": _now(),
             "ended": None,
             "seconds": None,
             "device": None,
-            "packages": _packages(),
+            "packages": provenance.packages(),
             "notebooks": [
                 {
                     "name": notebook.stem,
@@ -214,38 +210,6 @@ def _earlier_seconds(out: Path, profile: str) -> dict[str, float]:
     }
 
 
-def _commit() -> str | None:
-    """Return the commit of the code, marked when files differ from it; None outside a git repository."""
-    command = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--abbrev=10",
-        "--dirty=, modified",
-    ]
-    try:
-        described = subprocess.run(
-            [*command, "--exclude=*"], capture_output=True, text=True, timeout=20, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip()
-
-
-def _packages() -> dict[str, str]:
-    """Return the versions of Python and of what the project depends on."""
-    versions = {"python": platform.python_version()}
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        for requirement in [_DISTRIBUTION, *(metadata.requires(_DISTRIBUTION) or [])]:
-            name = re.split(r"[^\w.-]", requirement)[0]
-            if "extra ==" not in requirement:
-                with contextlib.suppress(metadata.PackageNotFoundError):
-                    versions[name] = metadata.version(name)
-    return versions
-
-
 @contextlib.contextmanager
 def _kernel_environment() -> Iterator[Path]:
     """Let notebooks run in this interpreter and tell their progress; yield the file they tell it to.
@@ -254,7 +218,14 @@ def _kernel_environment() -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix="mosaic-") as folder:
         spec = {
-            "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"],
+            "argv": [
+                sys.executable,
+                "-m",
+                "ipykernel_launcher",
+                "-f",
+                "{connection_file}",
+                "--log-level=ERROR",
+            ],
             "display_name": "Python 3",
             "language": "python",
         }

@@ -137,6 +137,30 @@ def test_an_index_names_the_rows(shown: Shown) -> None:
     assert '<thead><tr><th scope="col">m</th><td></td>' in shown.html
 
 
+def test_the_best_of_each_row_among_the_columns_named(shown: Shown) -> None:
+    frame = pd.DataFrame(
+        {"class": ["a", "b", "c"], "n": [900, 2, 3], "x": [0.1, 0.5, np.nan], "y": [0.2, 0.5, np.nan]}
+    )
+    display.table(frame, "c", best={"x": "max", "y": "max"}, by_row=True, digits=1)
+    assert cells(shown.html) == [
+        ["a", "900", "0.1", "0.2★"],
+        ["b", "2", "0.5★", "0.5★"],
+        ["c", "3", "–", "–"],
+    ]
+
+
+def test_an_empty_table_still_shows_its_columns(shown: Shown) -> None:
+    display.table(pd.DataFrame({"a": [], "b": []}), "Nothing was skipped.", best="max")
+    assert cells(shown.html) == []
+    assert shown.html.count('<th scope="col"') == 2
+
+
+def test_decimals_by_column(shown: Shown) -> None:
+    frame = pd.DataFrame({"method": ["a"], "AP": [0.5], "seconds": [12.34]})
+    display.table(frame, "c", digits={"seconds": 1})
+    assert cells(shown.html) == [["a", "0.500", "12.3"]]
+
+
 def test_a_best_column_must_exist() -> None:
     with pytest.raises(ValueError, match=r"\['AB'\].*\['m', 'AP'\]"):
         display.table(pd.DataFrame({"m": ["a"], "AP": [1.0]}), "c", best={"AB": "max"})
