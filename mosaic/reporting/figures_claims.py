@@ -1,6 +1,7 @@
 """Figure of 05_claims: the ledger as a forest plot."""
 
 import textwrap
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,21 +27,21 @@ def claims_forest(ledger: pd.DataFrame) -> Figure:
     fig, axes = panels(len(parts), 1, 1, gridspec_kw={"height_ratios": sizes} if sizes else None)
     fig.set_figheight(0.62 * sum(sizes) + 0.62 * max(len(parts), 1))
     for ax, (measure, part) in zip(axes, parts.items(), strict=True):
-        names = []
         ax.axvline(0, color=GREY, linewidth=1)
         for place, row in enumerate(part[columns].itertuples(index=False, name=None)):
             statement, comparison, effect, low, high, verdict = row
-            names.append(f"{textwrap.fill(statement, 46)}\n{textwrap.fill(comparison, 52)}")
             color, marker, sign = VERDICTS[verdict]
             ends = np.array([low], float), np.array([high], float)
             whiskers(ax, np.array([-place]), *ends, color, vertical=False, width=2.2)
             ax.plot(effect, -place, marker, color=color, markersize=8)
             number = f"{effect:+.3f} [{low:+.3f}, {high:+.3f}]" if np.isfinite(effect) else "not computed"
-            words = f"{sign} {verdict}\n{number}".replace("-", "−")
-            at = ax.get_yaxis_transform()
-            ax.text(1.02, -place, words, transform=at, va="center", color=color, fontsize=8.5)
-        ax.set_yticks(-np.arange(len(part)), names, fontsize=8.5)
-        ax.set(xlabel=measure, ylim=(0.6 - len(part), 0.6))
-        ax.tick_params(axis="y", length=0)
+            for x, side, upper, lower in (
+                (-0.02, "right", textwrap.fill(statement, 48), textwrap.fill(comparison, 54)),
+                (1.03, "left", f"{sign} {verdict}", number.replace("-", "−")),
+            ):
+                at: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "ha": side}
+                ax.text(x, 0.04 - place, upper, va="bottom", fontsize=9, **at)
+                ax.text(x, -0.04 - place, lower, va="top", fontsize=8, color=GREY, **at)
+        ax.set(xlabel=measure, ylim=(0.6 - len(part), 0.6), yticks=[])
         ax.grid(axis="x")
     return fig

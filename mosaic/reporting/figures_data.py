@@ -8,34 +8,29 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import LogLocator, PercentFormatter
 from matplotlib.transforms import offset_copy
 from numpy.typing import NDArray
 
-from mosaic.reporting.marks import WIDTH, canvas, figure_of, panels, require
+from mosaic.reporting.marks import WIDTH, canvas, dodge, figure_of, panels, percent, require
 from mosaic.reporting.palette import (
     GREY,
     LIGHT_GREY,
     OKABE_ITO,
     SPLITS,
-    class_group_colors,
     grouped_classes,
     short_name,
 )
 
 
 def label_frequencies(
-    labels: Mapping[str, NDArray],
-    class_names: Sequence[str],
-    groups: Mapping[str, Sequence[str]],
-    ax: Axes | None = None,
+    labels: Mapping[str, NDArray], class_names: Sequence[str], ax: Axes | None = None
 ) -> Axes:
     """Show the share of patches that carry each class, by split, on a log scale; a class absent is said so.
 
     Args:
         labels: split -> (N, C), 0 or 1.
         class_names: C names.
-        groups: group -> names of its classes; colours the names.
         ax: where to draw; a new figure when None.
     """
     ax = canvas(ax, size=(7.2, 0.27 * len(class_names) + 1.0))
@@ -47,22 +42,20 @@ def label_frequencies(
     drawn = shares.where(shares > 0)
     y = np.arange(len(shares))
     ax.hlines(y, drawn.min(axis=1), drawn.max(axis=1), color=LIGHT_GREY, linewidth=3, zorder=1)
-    for name in shares:
-        color, marker = SPLITS.get(str(name), (GREY, "o"))
-        title = f"{name} ({len(labels[str(name)]):,})"
-        ax.plot(drawn[name], y, marker, color=color, label=title, markersize=6, alpha=0.9, zorder=2)
+    for (name, part), offset in zip(labels.items(), -dodge(len(labels), 0.4), strict=True):
+        color, marker = SPLITS.get(name, (GREY, "o"))
+        ax.plot(drawn[name], y + offset, marker, color=color, label=f"{name} ({len(part):,})", markersize=5)
     ax.set(xscale="log", xlabel="patches that carry the class", ylim=(-0.7, len(y) - 0.3))
-    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g} %")
-    colors = class_group_colors(class_names, groups)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    ax.xaxis.set_major_formatter(lambda value, _: percent(value))
+    ax.minorticks_off()
     ax.set_yticks(y, [short_name(str(name)) for name in shares.index])
-    for tick, name in zip(ax.get_yticklabels(), shares.index, strict=True):
-        tick.set_color(colors[str(name)])
     for row, values in enumerate(shares.to_numpy()):
         if absent := [name for name, value in zip(labels, values, strict=True) if value == 0]:
             words, across = f"absent: {', '.join(absent)}", ax.get_yaxis_transform()
             ax.text(0.995, row, words, transform=across, ha="right", va="center", fontsize=8)
     ax.grid(axis="x")
-    ax.legend(loc="lower right", title="split (patches)")
+    ax.legend(loc="upper left", title="split (patches)")
     return ax
 
 
@@ -207,6 +200,7 @@ def tile_map(frame: pd.DataFrame, ax: Axes | None = None, names: int = 25) -> Ax
             ax.annotate(
                 tile, (lon, lat), (0, -10), textcoords="offset points", ha="center", va="top", fontsize=7
             )
+    ax.update_datalim(frame[["lon", "lat"]].to_numpy(float))  # a shifted marker does not count by itself
     ax.margins(0.08)
     ax.autoscale_view()
     ax.set_aspect(1 / np.cos(np.radians(frame["lat"].mean())), adjustable="datalim")

@@ -14,7 +14,7 @@ from mosaic.reporting.marks import (
     WIDTH,
     column_of,
     distinct,
-    legend_below,
+    legend,
     method_handles,
     methods_of,
     panels,
@@ -63,7 +63,7 @@ def umap_panels(
         names = [(name, color) for name, color in colors.items() if (category == name).any()]
         names += [] if known.all() else [("other", LIGHT_GREY)]
         handles = [Line2D([], [], color=color, marker="o", linestyle="", label=name) for name, color in names]
-        fig.legend(handles=handles, loc="outside upper center", ncols=6, handletextpad=0.1)
+        legend(fig, handles, above=True, most=7, handlelength=1)
     return fig
 
 
@@ -136,7 +136,7 @@ def retrieval_curves(frame: pd.DataFrame, candidates: int | None = None) -> Figu
     if axes:
         axes[0].set_ylabel("recall at k")
         chance_line = [Line2D([], [], color=GREY, linestyle=":", label="chance")] if candidates else []
-        legend_below(fig, method_handles(methods_of(frame)) + chance_line, 4)
+        legend(fig, method_handles(methods_of(frame)) + chance_line)
     return fig
 
 
@@ -157,7 +157,8 @@ def kernel_matrices(weights: Mapping[str, NDArray], labels: NDArray, columns: in
         prototypes = np.asarray(matrix, float)[order, len(labels) :]
         shown = np.concatenate([scenes[np.ix_(order, order)], prototypes], axis=1)
         top = np.nanmax(shown, initial=0) or 1.0
-        ax.imshow(shown, cmap="mako_r", norm=Normalize(0, top), rasterized=True)
+        ax.imshow(np.where(shown > 0, shown, np.nan), cmap="mako_r", norm=Normalize(0, top), aspect="auto")
+        ax.set_box_aspect(1)
         between = ~np.eye(len(labels), dtype=bool)
         share = 100 * np.mean(scenes[between] > 0) if between.any() else 0.0
         ax.set_title(f"{kernel}: {share:.0f} % positive", fontsize=9)
@@ -199,5 +200,5 @@ def modality_gap(
     if axes:
         fig.supxlabel("cosine similarity between an S1 and an S2 embedding", fontsize=9.5)
         handles = [Line2D([], [], color=color, linewidth=5, label=name) for name, color in kinds]
-        fig.legend(handles=handles, loc="outside upper center", ncols=2)
+        legend(fig, handles, above=True)
     return fig

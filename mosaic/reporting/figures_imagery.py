@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from mosaic.reporting.marks import WIDTH, legend_below
+from mosaic.reporting.marks import WIDTH, legend
 from mosaic.reporting.palette import GREY, short_name
 
 #: Range of the true-colour composite in DN (reflectance x 1e4), and its gamma.
@@ -19,6 +19,12 @@ OPTICAL_RANGE = (0.0, 2500.0)
 OPTICAL_GAMMA = 1.6
 #: Range in dB of the red, green and blue channel of the SAR composite.
 SAR_RANGES = {"VV": (-20.0, -3.0), "VH": (-27.0, -10.0), "VV−VH": (2.0, 14.0)}
+#: What a caption says of the stretches above.
+STRETCHES = (
+    f"Optical: DN {OPTICAL_RANGE[0]:g} to {OPTICAL_RANGE[1]:g}, gamma {OPTICAL_GAMMA:g}. SAR: "
+    + ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in SAR_RANGES.items()).replace("-", "−")
+    + " dB as red, green, blue."
+)
 UNLABELLED = 255
 
 
@@ -82,13 +88,15 @@ def gallery(
         ]
         if (maps == UNLABELLED).any():
             handles.append(Patch(facecolor=str(0.93), edgecolor=GREY, label="unlabelled"))
-        legend_below(fig, handles, 5, fontsize=8.5)
+        legend(fig, handles, most=5, handlelength=2)
     return fig
 
 
-def _picture_grid(down: int, across: int, size: tuple[float, float]) -> tuple[Figure, NDArray[np.object_]]:
+def _picture_grid(
+    down: int, across: int, size: tuple[float, float], pad: float = 0.02
+) -> tuple[Figure, NDArray[np.object_]]:
     fig, grid = plt.subplots(down, across, figsize=size, squeeze=False)
-    fig.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    fig.set_layout_engine("constrained", w_pad=pad, h_pad=0.02, wspace=0, hspace=0)
     for ax in grid.ravel():
         ax.set(xticks=[], yticks=[])
         ax.set_frame_on(False)
@@ -121,8 +129,8 @@ def neighbour_gallery(
     side = WIDTH / max(k + 1, 4)
     lines = min(most_labels + 1, int(max(query_labels.sum(1).max(), neighbour_labels.sum(2).max())))
     size = (side * (k + 1), count * (side + 0.2 + 0.125 * lines) + 0.1)
-    fig, grid = _picture_grid(count, k + 1, size)
-    shades = sns.color_palette("viridis_r", as_cmap=True)
+    fig, grid = _picture_grid(count, k + 1, size, pad=0.05)
+    shades = sns.color_palette("mako_r", as_cmap=True)
     for row in range(count):
         own = np.asarray(query_labels[row], bool)
         _picture(grid[row, 0], queries[row], "query", "black")
@@ -155,5 +163,5 @@ def _label_lines(
 ) -> str:
     """Return one line a label, shared ones first and ticked."""
     order = sorted(np.flatnonzero(labels).tolist(), key=lambda i: not shared[i])
-    lines = [("✓ " if mark and shared[i] else "") + short_name(class_names[i], 18) for i in order]
+    lines = [("✓ " if mark and shared[i] else "") + short_name(class_names[i], 20) for i in order]
     return "\n".join(lines[:most] + ([f"+ {len(lines) - most} more"] if len(lines) > most else []))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
@@ -21,7 +22,7 @@ from mosaic.reporting.marks import (
     column_of,
     distinct,
     dodge,
-    legend_below,
+    legend,
     method_handles,
     methods_of,
     panels,
@@ -29,6 +30,7 @@ from mosaic.reporting.marks import (
     point_style,
     require,
     say_nothing,
+    seed_dots,
     whiskers,
 )
 from mosaic.reporting.palette import GREY, LIGHT_GREY, method_style, short_name
@@ -115,8 +117,9 @@ def score_vs_fraction(results: pd.DataFrame) -> Figure:
     present = set(distinct(results, "label_protocol"))
     rows = [name for name in PROTOCOLS if name in present] or (["none"] if "none" in present else [])
     columns = [name for name in EVALUATIONS if name in set(distinct(results, "evaluation"))]
-    height = 3.0 if len(rows) == 1 else 2.6
-    fig, axes = panels(len(rows) * len(columns), max(len(columns), 1), height, sharex=True, sharey=True)
+    height = 2.6 + 0.06 * len(methods_of(results))
+    across, width = max(len(columns), 1), min(WIDTH, 1.2 + 3.4 * len(columns))
+    fig, axes = panels(len(rows) * len(columns), across, height, width=width, sharex=True, sharey=True)
     for place, ax in enumerate(axes):
         protocol, evaluation = rows[place // len(columns)], columns[place % len(columns)]
         chosen = results["label_protocol"].isin([protocol, "none"]) & (results["evaluation"] == evaluation)
@@ -124,16 +127,15 @@ def score_vs_fraction(results: pd.DataFrame) -> Figure:
         if place < len(columns):
             ax.set_title(EVALUATIONS[evaluation])
         if place % len(columns) == 0:
-            ax.set_ylabel(_metric_title(results) + (f"\n{PROTOCOLS[protocol]}" if len(rows) > 1 else ""))
+            ax.set_ylabel(PROTOCOLS.get(protocol, ""), fontsize=9.5)
     if axes:
         fractions = sorted(distinct(results, "fraction"))
         axes[0].set_xscale("log")
         axes[0].set_xticks(fractions, [percent(value) for value in fractions])
         axes[0].xaxis.set_minor_locator(NullLocator())
         fig.supxlabel("training labels used", fontsize=10)
-        fig.legend(
-            handles=method_handles(methods_of(results)), loc="outside upper center", ncols=4, handlelength=3
-        )
+        fig.supylabel(_metric_title(results), fontsize=10)
+        legend(fig, method_handles(methods_of(results)), above=True)
     return fig
 
 
@@ -173,6 +175,7 @@ def per_class_heatmap(results: pd.DataFrame, classes: Sequence[str] | None = Non
     if classes is not None:
         order = pd.Index([f"class: {name}" for name in classes if f"class: {name}" in table.index])
     table = table.loc[order]
+    many = table.shape[1] > 8
     best = table.eq(table.max(axis=1), axis=0)
     words = table.map(lambda value: f"{value:.2f}" if np.isfinite(value) else "–")
     words = words.where(~best, words + " ★")
@@ -185,13 +188,15 @@ def per_class_heatmap(results: pd.DataFrame, classes: Sequence[str] | None = Non
         cmap="mako_r",
         ax=axes[0],
         annot_kws={"fontsize": 8},
-        cbar_kws={"label": _metric_title(own), "shrink": 0.6},
+        cbar=False,
         yticklabels=[stratum_title(name) for name in order],
-        xticklabels=[textwrap.fill(method_style(str(name)).label, 14) for name in table.columns],
+        xticklabels=[textwrap.fill(method_style(str(name)).label, 99 if many else 14) for name in table],
     )
-    axes[0].set(xlabel="", ylabel="", facecolor="#EEEEEE")
+    axes[0].set(xlabel=_metric_title(own), ylabel="", facecolor="#EEEEEE")
+    axes[0].xaxis.tick_top()
     axes[0].tick_params(length=0, rotation=0)
-    axes[0].tick_params(axis="x", labelsize=8)
+    turned = {"rotation": 45, "ha": "left", "rotation_mode": "anchor"} if many else {"rotation": 0}
+    plt.setp(axes[0].get_xticklabels(), fontsize=8.5, **turned)
     return fig
 
 
@@ -216,7 +221,7 @@ def strata_dots(results: pd.DataFrame) -> Figure:
         ax.set_yticks(-np.arange(len(names)), [textwrap.fill(stratum_title(name), 18) for name in names])
         ax.set(xlabel=_metric_title(results), ylim=(0.5 - rows, 0.5))
     if axes:
-        legend_below(fig, method_handles(methods, line=False), 4)
+        legend(fig, method_handles(methods, line=False))
     return fig
 
 
@@ -239,7 +244,7 @@ def _method_rows(
         ax.plot(line["value"], y, **point_style(style), label=style.label)
         seeds = _per_seed(own)
         at = [offset - rows.index(name) if name in rows else np.nan for name in seeds[column]]
-        ax.scatter(seeds["value"], at, 7, style.color, alpha=0.5, linewidths=0, zorder=2)
+        seed_dots(ax, seeds["value"], at, style.color)
     ax.grid(axis="x")
     ax.tick_params(axis="y", length=0)
 
@@ -272,7 +277,7 @@ def missing_sensor(results: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.plot(x, line["value"], **style.line() | {"markersize": 7}, label=style.label)
         seeds = _per_seed(own)
         at = [stops.index(name) + offset for name in seeds["input"]]
-        ax.scatter(at, seeds["value"], 7, style.color, alpha=0.5, linewidths=0)
+        seed_dots(ax, at, seeds["value"], style.color)
     if methods:
         ax.set_xticks(range(3), ["S1 missing", "both sensors", "S2 missing"])
         ax.set(ylabel=_metric_title(results), xlim=(-0.3, 2.3))

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from mosaic.reporting.marks import (
     WIDTH,
     column_of,
     distinct,
-    legend_below,
+    legend,
     panels,
     require,
     whiskers,
@@ -25,7 +26,7 @@ from mosaic.reporting.palette import (
     short_name,
 )
 
-_SOURCES = {"real": "black", "simulated": OKABE_ITO["blue"]}
+_SOURCES = {"real": GREY, "simulated": OKABE_ITO["blue"]}
 
 
 def _group_handles(groups: Mapping[str, Sequence[str]]) -> list[Line2D]:
@@ -57,7 +58,7 @@ def class_spectra(frame: pd.DataFrame, groups: Mapping[str, Sequence[str]], colu
         fig.supxlabel("wavelength, nm", fontsize=9.5)
         fig.supylabel("reflectance, %", fontsize=9.5)
         axes[0].set_ylim(0, 1.03 * np.nanmax(frame["p95"].to_numpy(float)) / 100)
-        fig.legend(handles=_group_handles(groups), loc="outside upper center", ncols=5, fontsize=8.5)
+        legend(fig, _group_handles(groups), above=True, most=6)
     return fig
 
 
@@ -84,7 +85,7 @@ def backscatter(frame: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> Fig
         ax.set(title=band, xlabel="backscatter, dB")
         ax.grid(axis="x")
     if axes:
-        legend_below(fig, _group_handles(groups), fontsize=8.5)
+        legend(fig, _group_handles(groups), most=6)
     return fig
 
 
@@ -118,9 +119,10 @@ def real_vs_simulated_quantiles(
         ax.axline((0, 0), slope=1, color=GREY, linewidth=1, linestyle="--", zorder=0)
         unit = f", {part['unit'].iloc[0]}" if "unit" in part else ""
         ax.set(xlabel=f"real{unit}", ylabel=f"simulated{unit}", title=quantity)
-        ax.yaxis.set_major_locator(ax.xaxis.get_major_locator())
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(MaxNLocator(4))
     if axes:
-        legend_below(fig, _group_handles(groups), fontsize=8.5)
+        legend(fig, _group_handles(groups), most=6)
     return fig
 
 
@@ -140,10 +142,10 @@ def real_vs_simulated_bars(frame: pd.DataFrame, columns: int = 4) -> Figure:
         values, y = part["value"].to_numpy(float), np.arange(2)[::-1]
         low, high = column_of(part, "low"), column_of(part, "high")
         ax.barh(y, np.nan_to_num(values), color=list(_SOURCES.values()), height=0.62, alpha=0.85)
-        whiskers(ax, y, low, high, GREY, vertical=False, width=2)
+        whiskers(ax, y, low, high, "black", vertical=False, width=2)
         top = np.nanmax([*values, *high, 1e-12])
         for place, value, end in zip(y, values, high, strict=True):
-            words = f"{value:.3g}" if np.isfinite(value) else "–"
+            words = f"{value:#.3g}" if np.isfinite(value) else "–"
             ax.annotate(
                 words, (np.nanmax([value, end, 0]), place), (4, 0), textcoords="offset points", va="center"
             )

@@ -1,5 +1,6 @@
 """Figures of 02_pretrain: how training went, whether a space collapsed, and what it cost."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from mosaic.reporting.marks import (
     WIDTH,
     canvas,
     column_of,
-    legend_below,
+    legend,
     method_handles,
     methods_of,
     panels,
@@ -42,7 +43,7 @@ def _runs(frame: pd.DataFrame, method: str, value: str) -> pd.DataFrame:
     )
 
 
-def loss_curves(frame: pd.DataFrame, columns: int = 4, smooth: int = 1) -> Figure:
+def loss_curves(frame: pd.DataFrame, columns: int = 5, smooth: int = 1) -> Figure:
     """Show the loss terms over steps, one panel a method: each run faint, their mean strong.
 
     Args:
@@ -63,7 +64,7 @@ def loss_curves(frame: pd.DataFrame, columns: int = 4, smooth: int = 1) -> Figur
                 ax.plot(table.index, table, color=color, linewidth=0.6, alpha=0.3)
             mean = table.mean(axis=1).rolling(smooth, center=True, min_periods=1).mean()
             ax.plot(table.index, mean, color=color, linestyle=dashes, linewidth=1.8, label=label)
-        ax.set_title(method_style(method).label, fontsize=9)
+        ax.set_title(textwrap.fill(method_style(method).label, 18), fontsize=8.5)
         ax.set_ylim(bottom=0)
         ax.tick_params(labelsize=8)
         ax.grid(axis="y")
@@ -74,7 +75,7 @@ def loss_curves(frame: pd.DataFrame, columns: int = 4, smooth: int = 1) -> Figur
             Line2D([], [], label=label, color=color, linestyle=dashes, linewidth=1.8)
             for label, color, dashes in (TERMS[term] for term in terms)
         ]
-        fig.legend(handles=handles, loc="outside upper center", ncols=4)
+        legend(fig, handles, above=True)
     return fig
 
 
@@ -113,9 +114,9 @@ def collapse_monitor(frame: pd.DataFrame) -> Figure:
         left.text(
             0.99, 1, "isotropic", transform=left.get_yaxis_transform(), ha="right", va="bottom", fontsize=8
         )
-        left.set(ylabel="embedding standard deviation x √D", ylim=(0, max(1.15, left.get_ylim()[1])))
+        left.set(ylabel="embedding spread (std × √D)", ylim=(0, max(1.15, left.get_ylim()[1])))
         right.set(ylabel="effective rank, dimensions", ylim=(0, None))
-        legend_below(fig, method_handles(drawn), 4)
+        legend(fig, method_handles(drawn))
     return fig
 
 
@@ -184,7 +185,7 @@ def cost_bars(frame: pd.DataFrame, measures: Mapping[str, str] | None = None) ->
             if len(values) > 1:
                 ax.plot(values, np.full(len(values), place), "o", color="black", markersize=3, alpha=0.6)
             end = (values.max(), place)
-            words = f"{values.mean():.3g}"
+            words = f"{values.mean():,.0f}" if values.mean() >= 100 else f"{values.mean():.3g}"
             ax.annotate(words, end, (5, 0), textcoords="offset points", va="center", fontsize=9)
         ax.set_yticks(range(len(methods)), [method_style(name).label for name in methods])
         ax.set_title(title, fontsize=10)

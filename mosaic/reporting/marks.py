@@ -42,7 +42,7 @@ def methods_of(frame: pd.DataFrame) -> list[str]:
 def panels(
     count: int, columns: int, height: float, *, width: float = WIDTH, **options: Any
 ) -> tuple[Figure, list[Axes]]:
-    """Make a figure of equal panels, filled row by row.
+    """Make a figure of equal panels, filled row by row; rows are kept about equally long.
 
     Args:
         count: number of panels; 0 gives a figure that says there is nothing to show.
@@ -54,9 +54,9 @@ def panels(
     Returns:
         The figure and ``count`` axes.
     """
-    across = max(1, min(columns, count))
-    down = max(1, -(-count // across))
-    size = (width * max(across / columns, 0.5), height * down)
+    down = max(1, -(-count // columns))
+    across = max(1, -(-count // down))
+    size = (width if down > 1 else width * max(across / columns, 0.5), height * down)
     fig, grid = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained", **options)
     axes = list(grid.ravel())
     for place, ax in enumerate(axes[count:], start=count):
@@ -108,7 +108,7 @@ def whiskers(
     color: str,
     *,
     vertical: bool,
-    width: float = 1.3,
+    width: float = 1.1,
 ) -> None:
     """Draw intervals; those with an unknown end are left out. ``at`` is x when ``vertical``, y otherwise."""
     known = np.isfinite(low) & np.isfinite(high)
@@ -132,17 +132,25 @@ def method_handles(methods: Iterable[str], *, line: bool = True) -> list[Line2D]
     return [Line2D([], [], label=one.label, **(one.line() if line else point_style(one))) for one in styles]
 
 
-def legend_below(fig: Figure, handles: Sequence[Line2D | Patch], columns: int = 5, **options: Any) -> None:
-    """Put one legend under all panels; none when there are no handles."""
+def legend(
+    fig: Figure, handles: Sequence[Line2D | Patch], *, above: bool = False, most: int = 4, **options: Any
+) -> None:
+    """Put one legend under or above all panels, at most ``most`` entries in a row; none without handles."""
     if handles:
+        rows = -(-len(handles) // most)
         fig.legend(
             handles=list(handles),
-            loc="outside lower center",
-            ncols=min(columns, len(handles)),
+            loc="outside upper center" if above else "outside lower center",
+            ncols=-(-len(handles) // rows),
             columnspacing=1.4,
-            handlelength=2.6,
-            **options,
+            fontsize=8.5,
+            **{"handlelength": 2.8} | options,
         )
+
+
+def seed_dots(ax: Axes, x: Any, y: Any, color: str) -> None:
+    """Draw single seeds as small dots, rimmed so that they show on an interval of their own colour."""
+    ax.scatter(x, y, 11, color, edgecolors="white", linewidths=0.6, zorder=2.5)
 
 
 def percent(share: float) -> str:
