@@ -97,7 +97,7 @@ def msc_weights(labels: Tensor, alpha: float = 1.0) -> Tensor:
     return torch.cat([closeness * (own @ labels.T), own], dim=1)
 
 
-KERNELS: dict[str, Callable[[Tensor], Tensor]] = {
+KERNELS: dict[str, Callable[..., Tensor]] = {
     "any": any_label,
     "all": all_labels,
     "jaccard": jaccard,
@@ -119,25 +119,23 @@ def pair_weights(
     """Return the weights of a kernel by name.
 
     Args:
-        labels: (N, C), 0 or 1.
+        labels: (N, C), 0 or 1, any type.
         kernel: a key of :data:`KERNELS`.
-        class_counts: for ``idf_jaccard``, scenes of the training set that carry each label (C,).
-        total: for ``idf_jaccard``, scenes in the training set.
-        threshold: weights below it become 0 (MultiSupCon uses 0.3 with ``jaccard``).
+        class_counts: for ``idf_jaccard``, how many labelled training scenes carry each label, (C,).
+        total: for ``idf_jaccard``, how many labelled training scenes there are.
+        threshold: weights below it become 0 (MultiSupCon: 0.3 with ``jaccard``).
 
     Returns:
         (N, N) >= 0, zero diagonal.
 
     Raises:
-        SettingsError: for an unknown kernel.
+        SettingsError: for an unknown kernel; the nearest name is suggested.
     """
     check_kernel(kernel)
     labels = labels if labels.is_floating_point() else labels.float()
-    if kernel == "idf_jaccard":
-        weights = idf_jaccard(labels, class_counts, total)
-    else:
-        weights = KERNELS[kernel](labels)
-    return torch.where(weights >= threshold, weights, 0.0) if threshold > 0 else weights
+    weigh = KERNELS[kernel]
+    weights = weigh(labels, class_counts, total) if weigh is idf_jaccard else weigh(labels)
+    return torch.where(weights >= threshold, weights, 0.0)
 
 
 def check_kernel(kernel: str) -> None:

@@ -1,4 +1,8 @@
-"""The table of methods. A method is a row of settings, never a code path of its own."""
+"""The table of methods. A method is a row of settings, never a code path of its own.
+
+Variants that are parameters of a run rather than rows (other term weights, a classification term beside the
+contrast) are ``dataclasses.replace(get_method("mosaic"), classify=1.0)``.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,6 +11,8 @@ from mosaic.common.errors import SettingsError, suggest
 
 Family = Literal["random", "supervised", "self-supervised", "label-contrastive", "mosaic", "ablation"]
 Stream = Literal["s1", "s2", "early"]
+
+_BOTH: tuple[Stream, ...] = ("s1", "s2")
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,9 @@ class Method:
         classify: weight of the binary cross-entropy of a linear classifier.
         kernel: label kernel of the label term; ``None`` takes the run's setting.
         temporal: the second view may come from another date of the same place.
+
+    Raises:
+        SettingsError: for a contrast between sensors that the streams do not offer, or a negative weight.
     """
 
     name: str
@@ -37,6 +46,12 @@ class Method:
     kernel: str | None = None
     temporal: bool = False
 
+    def __post_init__(self) -> None:
+        if self.inter > 0 and self.streams != _BOTH:
+            raise SettingsError(f"method {self.name!r}: inter needs streams s1 and s2, found {self.streams}")
+        if min(self.intra, self.inter, self.label, self.classify) < 0:
+            raise SettingsError(f"method {self.name!r}: a term's weight is below 0; use 0 to leave it out")
+
     @property
     def uses_labels(self) -> bool:
         """Whether any label reaches training."""
@@ -48,12 +63,18 @@ class Method:
         return self.uses_labels or self.intra > 0 or self.inter > 0
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """What its encoder can be evaluated on, named as in the table of results."""
+        if self.streams in (("s1",), ("s2",)):
+            return self.streams
+        joint = ("fused", "fused_without_s1", "fused_without_s2")
+        return joint if self.streams == ("early",) else ("s1", "s2", *joint)
+
+    @property
     def only_classifies(self) -> bool:
         """Whether it is fully supervised: it learns from labelled scenes alone."""
         return self.classify > 0 and not (self.intra or self.inter or self.label)
 
-
-_BOTH: tuple[Stream, ...] = ("s1", "s2")
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -71,7 +92,7 @@ METHODS: dict[str, Method] = {
         Method("mosaic", "MoSAiC", "mosaic", _BOTH, intra=1, inter=1, label=1),
         Method("mosaic_no_intra", "MoSAiC less intra", "ablation", _BOTH, inter=1, label=1),
         Method("mosaic_no_inter", "MoSAiC less inter", "ablation", _BOTH, intra=1, label=1),
-        Method("mosaic_temporal", "MoSAiC, temporal views", "ablation", _BOTH, 1, 1, 1, temporal=True),
+        Method("mosaic_temporal", "MoSAiC, temporal views", "ablation", _BOTH, 1.0, 1.0, 1.0, temporal=True),
     )
 }
 

@@ -1,27 +1,57 @@
-"""What tells a healthy embedding space from a collapsed one. All take embeddings as tensors."""
+"""What tells a healthy embedding space from a collapsed one."""
 
 import torch
 from torch import Tensor
 
 
 def alignment(first: Tensor, second: Tensor) -> Tensor:
-    """Mean squared distance of positive pairs, (N, D) each, L2-normalised; 0 is perfect (Wang & Isola 2020)."""
-    return (first - second).pow(2).sum(1).mean()
+    """Return the mean squared distance of positive pairs (Wang and Isola, ICML 2020).
+
+    Args:
+        first: (N, D), L2-normalised.
+        second: (N, D), the positive of each row of ``first``.
+
+    Returns:
+        Scalar in [0, 4]; 0 when every pair coincides.
+    """
+    return (first.float() - second.float()).pow(2).sum(1).mean()
 
 
 def uniformity(embeddings: Tensor, t: float = 2.0) -> Tensor:
-    """log mean exp(-t d^2) over pairs of (N, D) L2-normalised embeddings; lower is more uniform (ibid.)."""
-    squared = torch.pdist(embeddings.float()).pow(2)
-    return squared.mul(-t).exp().mean().log()
+    """Return log mean exp(-t d^2) over all pairs at distance d (Wang and Isola, ICML 2020).
+
+    Args:
+        embeddings: (N, D), L2-normalised, N >= 2.
+        t: sharpness, > 0.
+
+    Returns:
+        Scalar in [-4t, 0]; 0 when collapsed, lower when spread over the sphere.
+    """
+    return torch.pdist(embeddings.float()).pow(2).mul(-t).exp().mean().log()
 
 
 def embedding_std(embeddings: Tensor) -> Tensor:
-    """Mean standard deviation over dimensions of L2-normalised (N, D), times sqrt(D): 1 is isotropic, 0 collapsed."""
+    """Return sqrt(D) times the mean standard deviation of a dimension (as in SimSiam, CVPR 2021).
+
+    Args:
+        embeddings: (N, D), L2-normalised.
+
+    Returns:
+        Scalar in [0, 1]; 1 when isotropic on the sphere, 0 when collapsed.
+    """
     return embeddings.float().std(0, correction=0).mean() * embeddings.shape[1] ** 0.5
 
 
 def effective_rank(embeddings: Tensor, epsilon: float = 1e-7) -> Tensor:
-    """exp of the entropy of the normalised singular values of (N, D): RankMe (Garrido et al. 2023)."""
+    """Return RankMe (Garrido et al., ICML 2023): exp of the entropy of the normalised singular values.
+
+    Args:
+        embeddings: (N, D); projections or features, not centred.
+        epsilon: keeps the logarithm finite.
+
+    Returns:
+        Scalar from 1 (collapsed to a line) to about min(N, D).
+    """
     singular = torch.linalg.svdvals(embeddings.float())
     share = singular / singular.sum().clamp_min(epsilon) + epsilon
     return torch.exp(-(share * share.log()).sum())
