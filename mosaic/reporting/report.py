@@ -116,6 +116,15 @@ def _contents(found: Digest, headings: list[Heading]) -> list[Heading]:
     return [*before, *headings, *after]
 
 
+def _in_use(out: Path) -> bool:
+    """Whether a run holds the folder."""
+    try:
+        with files.lock(out):
+            return False
+    except RunError:
+        return True
+
+
 def render_all(out: Path, names: Collection[str] | None = None) -> Path:
     """Render the pages of a run from its executed notebooks, and the index.
 
@@ -130,6 +139,9 @@ def render_all(out: Path, names: Collection[str] | None = None) -> Path:
         RunError: when the folder holds no executed notebook.
     """
     record: dict[str, Any] = files.read_json(out / RECORD) if (out / RECORD).exists() else {}
+    if record.get("status") == "running" and not _in_use(out):  # the runner was killed
+        for entry in [record, *record["notebooks"]]:
+            entry["status"] = entry["status"].replace("running", "interrupted")
     planned = record.get("notebooks") or [{"name": path.stem} for path in sorted(out.glob("*.ipynb"))]
     if not planned:
         raise RunError(f"{out} holds no executed notebook: make some with `make study`")

@@ -41,3 +41,18 @@ def test_tables_scroll_and_name_their_columns() -> None:
     text = Prose()("| a | b |\n|---|--:|\n| 1 | 2 |")
     assert text.count('<th scope="col"') == 2
     assert 'role="region" tabindex="0"' in text
+
+
+@pytest.mark.parametrize("source", ["it costs $5 and $6", r"\$a\$ is text", "a $ b $ c"])
+def test_dollars_that_are_money_stay(source: str) -> None:
+    assert "<math" not in inline(source)
+
+
+def test_formulas_are_not_read_as_markdown() -> None:
+    text = Prose()(r"| a | b |" "\n|---|---|\n" r"| $|x_i| * y_j$ | $a*b*c$ |")
+    assert text.count("<math") == 2 and text.count("<td") == 2
+    assert "<em>" not in text
+
+
+def test_fenced_code_keeps_its_dollars() -> None:
+    assert "<math" not in Prose()("```\n$a$ and $b$\n```\n\nand `$c$`.")

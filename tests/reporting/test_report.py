@@ -6,6 +6,7 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from mosaic.common import files
 from mosaic.common.errors import RunError
 from mosaic.reporting.digest import digest, shown
 from mosaic.reporting.report import duration, render, render_all
@@ -114,6 +115,21 @@ def test_a_folder_of_notebooks_without_record_gets_pages_and_links(tmp_path: Pat
     assert '<a rel="next" href="02_b.html">' in (tmp_path / "01_a.html").read_text()
     assert '<a rel="prev" href="01_a.html">' in (tmp_path / "02_b.html").read_text()
     assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
+
+
+def test_a_killed_run_is_not_shown_as_running(tmp_path: Path) -> None:
+    entries = [
+        {"name": "01_a", "title": "A", "status": "running"},
+        {"name": "02_b", "title": "B", "status": "not run"},
+    ]
+    files.write_json(tmp_path / "run.json", {"status": "running", "notebooks": entries})
+
+    def statuses() -> list[str]:
+        return re.findall(r'class="badge ([\w-]+)"', render_all(tmp_path).read_text())
+
+    with files.lock(tmp_path):
+        assert statuses() == ["running", "running", "not-run"]
+    assert statuses() == ["interrupted", "interrupted", "not-run"]
 
 
 def test_an_empty_folder_is_told(tmp_path: Path) -> None:
