@@ -1,8 +1,8 @@
 """Views: from stored int16 records to normalised, augmented images, batched, on the device of the records.
 
 One affine map of the patch drives the sampling of the 10, 20 and 60 m bands at once, so up-sampling costs
-nothing of its own and is never stored. Sampling is bilinear without antialiasing (at 64 pixels from 120 the
-reduction stays below two).
+nothing of its own and is never stored. Sampling is bilinear without antialiasing: from 120 to 64 pixels the
+reduction stays below two.
 """
 
 from collections.abc import Mapping
@@ -12,24 +12,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mosaic.packed.layout import BandLayout
+from mosaic.common.errors import SettingsError
+from mosaic.packed.layout import BandGroup, BandLayout
 
 #: Normalised values are cut at this many standard deviations.
 CLIP = 8.0
 
+#: Scenes sampled at a time on a CPU: the widened records of so many stay in its cache.
+_CPU_CHUNK = 8
+
+_LOG_ASPECT = 0.28768207  # log(4/3): crops are between 3:4 and 4:3
+
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Strengths of the augmentations; all zero (and ``scale`` 1) gives the plain patch.
+    """Strengths of the augmentations.
 
     Attributes:
-        scale: least share of the patch's area in a crop, (0, 1].
+        scale: least share of the patch's area in a crop, in (0, 1]; 1 keeps the whole patch.
         dihedral: random flips and quarter turns.
-        s1_gain: standard deviation of a gain shared by VV and VH, dB.
-        s1_speckle: standard deviation of further speckle, dB (1.0 is about 19 looks).
-        s2_brightness: standard deviation of a factor on all bands of a scene.
-        s2_offset: standard deviation of an offset of all bands, in standard deviations.
-        band_dropout: probability that an optical band is replaced by its mean.
+        s1_gain: standard deviation of a gain common to VV and VH, dB.
+        s1_speckle: standard deviation of further speckle, dB; 1.0 is that of about 19 looks.
+        s2_brightness: standard deviation of the logarithm of a factor on the reflectance of a scene.
+        s2_offset: standard deviation of an offset of all bands, in standard deviations of the band.
+        band_dropout: probability that an optical band is replaced by its mean, in [0, 1).
+
+    Raises:
+        SettingsError: for a value outside its range.
     """
 
     scale: float = 0.4
@@ -40,6 +49,44 @@ class Augmentation:
     s2_offset: float = 0.15
     band_dropout: float = 0.1
 
+    def __post_init__(self) -> None:
+        if not 0 < self.scale <= 1:
+            raise SettingsError(f"scale of the crops is {self.scale}; it must be above 0 and at most 1")
+        if not 0 <= self.band_dropout < 1:
+            raise SettingsError(f"band_dropout is {self.band_dropout}; it must be at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class _Sensor:
+    """How one sensor is read. ``stored * gain + shift`` is in standard deviations from the training mean.
+
+    Attributes:
+        groups: its groups.
+        places: for each group, the channels of its bands in the view.
+        gain: (bands, 1, 1).
+        shift: (bands, 1, 1).
+        per_db: what one dB is in standard deviations, (bands, 1, 1); only of use for S1.
+    """
+
+    groups: tuple[BandGroup, ...]
+    places: tuple[Tensor, ...]
+    gain: Tensor
+    shift: Tensor
+    per_db: Tensor
+
+    @classmethod
+    def of(cls, layout: BandLayout, name: str, device: torch.device) -> "_Sensor":
+        bands = {"s1": layout.s1_bands, "s2": layout.s2_bands}[name]
+        groups = tuple(group for group in layout.groups if group.sensor == name)
+        places = tuple(torch.tensor([bands.index(b) for b in group.bands], device=device) for group in groups)
+        scale = torch.tensor([layout.group_of(band)[0].scale for band in bands])
+        mean = torch.tensor([layout.statistics[band]["mean"] for band in bands])
+        # a band that never varies is centred and otherwise left alone
+        deviation = torch.tensor([layout.statistics[band]["std"] or 1.0 for band in bands])
+        constants = (scale / deviation, -mean / deviation, 1 / deviation)
+        gain, shift, per_db = (constant.view(-1, 1, 1).to(device) for constant in constants)
+        return cls(groups, places, gain, shift, per_db)
+
 
 class Views:
     """Makes views of records.
@@ -48,7 +95,7 @@ class Views:
         layout: bands, groups and normalisation statistics of the packed data.
         image_size: side of a view, pixels.
         shared_geometry: both sensors of a view take the same crop, flip and turn.
-        augmentation: strengths.
+        augmentation: strengths; the defaults of :class:`Augmentation` when not given.
     """
 
     def __init__(
@@ -62,106 +109,135 @@ class Views:
         self.image_size = image_size
         self.shared_geometry = shared_geometry
         self.augmentation = augmentation or Augmentation()
-        self._sensors = {"s1": list(layout.s1_bands), "s2": list(layout.s2_bands)}
-        order = {sensor: [b for g in layout.groups if g.sensor == sensor for b in g.bands] for sensor in self._sensors}
-        self._order = {s: torch.tensor([order[s].index(b) for b in bands]) for s, bands in self._sensors.items()}
-        scale = {band: group.scale for group in layout.groups for band in group.bands}
-        # stored * gain + shift is the value in standard deviations from the training mean
-        self._gain, self._shift = {}, {}
-        for sensor, bands in self._sensors.items():
-            mean = torch.tensor([layout.statistics[b]["mean"] for b in bands])
-            std = torch.tensor([max(layout.statistics[b]["std"], 1e-6) for b in bands])
-            self._gain[sensor] = torch.tensor([scale[b] for b in bands]) / std
-            self._shift[sensor] = -mean / std
+        self._names = [name for name in ("s1", "s2") if any(group.sensor == name for group in layout.groups)]
+        self._sensors: dict[tuple[str, torch.device], _Sensor] = {}
 
-    def __call__(self, records: Mapping[str, Tensor], generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def __call__(
+        self, records: Mapping[str, Tensor], generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
         """Return one random view of each record.
 
         Args:
-            records: group name -> stored int16 (B, bands, size, size).
-            generator: source of randomness; it lives on the CPU, so a seed gives the same view on any device.
+            records: group name -> stored int16 (B, bands, size, size). Sensors without a group here are
+                left out.
+            generator: source of randomness. Numbers are drawn on its device and moved to the records; without
+                one, on the device of the records.
 
         Returns:
-            ``"s1"`` (B, 2, H, W) and ``"s2"`` (B, bands, H, W), float32, in standard deviations from the
-            training mean, bands as in the layout, channels-last.
+            ``"s1"`` (B, 2, H, W) and ``"s2"`` (B, bands, H, W): float32, channels-last, in standard
+            deviations from the training mean, within +-``CLIP``, bands in the layout's canonical order.
         """
         batch, device = _shape(records)
-        theta = self._random_theta(batch, generator).to(device)
+        draw = _Draw(generator, device)
+        theta = self._random_theta(batch, draw)
         images = {}
-        for sensor in self._sensors:
-            if sensor == "s2" and not self.shared_geometry:
-                theta = self._random_theta(batch, generator).to(device)
-            images[sensor] = self._sample(records, sensor, theta)
-        s1 = self._radar(images["s1"], generator)
-        s2 = self._optical(images["s2"], generator)
-        return {"s1": s1.clamp_(-CLIP, CLIP), "s2": s2.clamp_(-CLIP, CLIP)}
+        for name in self._present(records):
+            sensor = self._sensor(name, device)
+            if name == "s2" and not self.shared_geometry:
+                theta = self._random_theta(batch, draw)
+            radiometry = self._radar if name == "s1" else self._optical
+            image = self._sample(records, sensor, theta, *radiometry(batch, sensor, draw))
+            if name == "s1" and self.augmentation.s1_speckle > 0:
+                speckle = self.augmentation.s1_speckle * draw.normal(*image.shape)
+                image.addcmul_(speckle, sensor.per_db)
+            images[name] = image.clamp_(-CLIP, CLIP)
+        return images
 
+    @torch.no_grad()
     def evaluation(self, records: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the whole patch at the view's size, without augmentation. Shapes as in ``__call__``."""
+        """Return the whole patch at the view's size, without augmentation; shapes as in ``__call__``."""
         batch, device = _shape(records)
         theta = torch.eye(2, 3, device=device).expand(batch, 2, 3)
-        return {s: self._sample(records, s, theta).clamp_(-CLIP, CLIP) for s in self._sensors}
+        images = {}
+        for name in self._present(records):
+            sensor = self._sensor(name, device)
+            plain = sensor.gain.expand(batch, -1, 1, 1), sensor.shift.expand(batch, -1, 1, 1)
+            images[name] = self._sample(records, sensor, theta, *plain).clamp_(-CLIP, CLIP)
+        return images
 
-    def _random_theta(self, batch: int, generator: torch.Generator | None) -> Tensor:
-        """Draw affine maps (B, 2, 3) from view to patch coordinates, both in [-1, 1]."""
+    def _present(self, records: Mapping[str, Tensor]) -> list[str]:
+        given = {group.sensor for group in self.layout.groups if group.name in records}
+        return [name for name in self._names if name in given]
+
+    def _sensor(self, name: str, device: torch.device) -> _Sensor:
+        if (name, device) not in self._sensors:
+            self._sensors[name, device] = _Sensor.of(self.layout, name, device)
+        return self._sensors[name, device]
+
+    def _random_theta(self, batch: int, draw: "_Draw") -> Tensor:
+        """Draw affine maps (B, 2, 3) from view to patch coordinates, both (x, y) in [-1, 1]."""
         strength = self.augmentation
-        draw = torch.rand(5, batch, generator=generator)
-        area = strength.scale + (1 - strength.scale) * draw[0]
-        ratio = torch.exp((draw[1] - 0.5) * 2 * 0.2877)  # 3/4 to 4/3, uniform in the logarithm
-        width = (area * ratio).sqrt().clamp(max=1)
-        height = (area / ratio).sqrt().clamp(max=1)
-        if strength.scale >= 1:
-            width, height = torch.ones(batch), torch.ones(batch)
-        dx, dy = (2 * draw[2] - 1) * (1 - width), (2 * draw[3] - 1) * (1 - height)
-        turn = (draw[4] * 8).long().clamp(max=7) if strength.dihedral else torch.zeros(batch, dtype=torch.long)
-        linear = _DIHEDRAL[turn] * torch.stack([width, height], dim=1)[:, :, None]
-        return torch.cat([linear, torch.stack([dx, dy], dim=1)[:, :, None]], dim=2)
+        uniform = draw.uniform(5, batch)
+        area = strength.scale + (1 - strength.scale) * uniform[0]
+        aspect = torch.exp(_LOG_ASPECT * (2 * uniform[1] - 1))
+        # a crop longer than the patch is cut to it; for the whole patch that is both sides
+        width = (area * aspect).sqrt().clamp(max=1) if strength.scale < 1 else torch.ones_like(area)
+        height = (area / aspect).sqrt().clamp(max=1) if strength.scale < 1 else torch.ones_like(area)
+        half = torch.stack([width, height], dim=1)[:, :, None]
+        centre = (2 * uniform[2:4].T[:, :, None] - 1) * (1 - half)
+        symmetry = (8 * uniform[4]).long() if strength.dihedral else torch.zeros_like(area, dtype=torch.long)
+        return torch.cat([half * _SYMMETRIES.to(uniform.device)[symmetry], centre], dim=2)
 
-    def _sample(self, records: Mapping[str, Tensor], sensor: str, theta: Tensor) -> Tensor:
-        """Sample all groups of one sensor with one grid and normalise, (B, bands, H, W)."""
-        device = theta.device
-        side = self.image_size
-        grid = functional.affine_grid(theta, [len(theta), 1, side, side], align_corners=False)
-        parts = [
-            functional.grid_sample(
-                records[group.name].float(), grid, mode="bilinear", padding_mode="border", align_corners=False
-            )
-            for group in self.layout.groups
-            if group.sensor == sensor
-        ]
-        image = torch.cat(parts, dim=1)[:, self._order[sensor].to(device)]
-        gain, shift = self._gain[sensor].to(device), self._shift[sensor].to(device)
-        image = image * gain[:, None, None] + shift[:, None, None]
-        return image.contiguous(memory_format=torch.channels_last)
+    def _radar(self, batch: int, sensor: _Sensor, draw: "_Draw") -> tuple[Tensor, Tensor]:
+        """Draw a gain: a factor on the backscatter, so an offset in dB. Returns as ``_optical``."""
+        gain = self.augmentation.s1_gain * draw.normal(batch, 1, 1, 1)
+        return sensor.gain.expand(batch, -1, 1, 1), sensor.shift + gain * sensor.per_db
 
-    def _radar(self, image: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Gain and speckle: additive in dB, so additive here after division by each band's deviation."""
+    def _optical(self, batch: int, sensor: _Sensor, draw: "_Draw") -> tuple[Tensor, Tensor]:
+        """Draw a factor on reflectance, an offset, and bands to be put to their mean.
+
+        Returns:
+            a and b, (B, bands, 1, 1) each: the view is stored * a + b.
+        """
         strength = self.augmentation
-        per_db = (self._gain["s1"] / self._scale_of("s1")).to(image.device)
-        gain = strength.s1_gain * _normal((len(image), 1, 1, 1), generator, image.device)
-        image = image + gain * per_db[:, None, None]
-        if strength.s1_speckle > 0:
-            speckle = strength.s1_speckle * _normal(tuple(image.shape), generator, image.device)
-            image = image + speckle * per_db[:, None, None]
+        factor = torch.exp(strength.s2_brightness * draw.normal(batch, 1, 1, 1))
+        offset = strength.s2_offset * draw.normal(batch, 1, 1, 1)
+        keep = (draw.uniform(batch, len(sensor.gain), 1, 1) >= strength.band_dropout).float()
+        return sensor.gain * factor * keep, (sensor.shift + offset) * keep
+
+    def _sample(
+        self, records: Mapping[str, Tensor], sensor: _Sensor, theta: Tensor, scale: Tensor, offset: Tensor
+    ) -> Tensor:
+        """Sample the bands of one sensor where ``theta`` says, and return stored * scale + offset.
+
+        Args:
+            records: group name -> stored int16 (B, bands, size, size).
+            sensor: what to read.
+            theta: (B, 2, 3).
+            scale: (B, bands, 1, 1).
+            offset: (B, bands, 1, 1).
+
+        Returns:
+            (B, bands, H, W), channels-last.
+        """
+        batch, side = len(theta), self.image_size
+        chunk = _CPU_CHUNK if theta.device.type == "cpu" else batch
+        shape = (batch, scale.shape[1], side, side)
+        image = torch.empty(shape, device=theta.device, memory_format=torch.channels_last)
+        for start in range(0, batch, chunk):
+            part = slice(start, start + chunk)
+            grid = _grid(theta[part], side)
+            for group, places in zip(sensor.groups, sensor.places, strict=True):
+                stored = records[group.name][part].float()
+                sampled = functional.grid_sample(stored, grid, padding_mode="border", align_corners=False)
+                image[part, places] = sampled.mul_(scale[part, places]).add_(offset[part, places])
         return image
 
-    def _scale_of(self, sensor: str) -> Tensor:
-        scale = {band: group.scale for group in self.layout.groups for band in group.bands}
-        return torch.tensor([scale[band] for band in self._sensors[sensor]])
 
-    def _optical(self, image: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Brightness as a factor on reflectance, an offset, and dropped bands."""
-        strength = self.augmentation
-        batch, bands = image.shape[:2]
-        factor = torch.exp(strength.s2_brightness * _normal((batch, 1, 1, 1), generator, image.device))
-        # in normalised units reflectance is image - shift, so the factor acts around reflectance 0
-        zero = self._shift["s2"].to(image.device)[:, None, None]
-        image = (image - zero) * factor + zero
-        image = image + strength.s2_offset * _normal((batch, 1, 1, 1), generator, image.device)
-        if strength.band_dropout > 0:
-            keep = torch.rand(batch, bands, 1, 1, generator=generator) >= strength.band_dropout
-            image = image * keep.to(image)
-        return image
+class _Draw:
+    """Random numbers from one generator, delivered to one device."""
+
+    def __init__(self, generator: torch.Generator | None, device: torch.device) -> None:
+        self._generator = generator
+        self._source = device if generator is None else generator.device
+        self._device = device
+
+    def uniform(self, *shape: int) -> Tensor:
+        return torch.rand(shape, generator=self._generator, device=self._source).to(self._device)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self._generator, device=self._source).to(self._device)
 
 
 def _shape(records: Mapping[str, Tensor]) -> tuple[int, torch.device]:
@@ -169,17 +245,23 @@ def _shape(records: Mapping[str, Tensor]) -> tuple[int, torch.device]:
     return len(first), first.device
 
 
-def _normal(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> Tensor:
-    return torch.randn(shape, generator=generator).to(device)
+def _grid(theta: Tensor, side: int) -> Tensor:
+    """Return the sampling positions (B, side, side, 2) of ``affine_grid`` with ``align_corners=False``.
+
+    Elementwise, because a matrix product may run in reduced precision on a GPU.
+    """
+    centres = (torch.arange(side, device=theta.device) * 2 + 1) / side - 1
+    along_x = theta[:, None, None, :, 0] * centres[None, None, :, None]
+    along_y = theta[:, None, None, :, 1] * centres[None, :, None, None]
+    return along_x + along_y + theta[:, None, None, :, 2]
 
 
-#: The eight symmetries of the square as 2 x 2 matrices, (8, 2, 2).
-_DIHEDRAL = torch.tensor(
+#: The eight symmetries of the square as matrices acting on (x, y), (8, 2, 2); the first is the identity.
+_SYMMETRIES = torch.tensor(
     [
-        [[sx, 0], [0, sy]] if not swap else [[0, sx], [sy, 0]]
-        for swap in (False, True)
-        for sx in (1, -1)
-        for sy in (1, -1)
-    ],
-    dtype=torch.float32,
+        matrix
+        for x in (1.0, -1.0)
+        for y in (1.0, -1.0)
+        for matrix in ([[x, 0.0], [0.0, y]], [[0.0, x], [y, 0.0]])
+    ]
 )
