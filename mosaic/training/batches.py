@@ -1,0 +1,170 @@
+"""The data of each step: which scenes, their records, and the labels that may be used.
+
+Everything random is a function of (seed, step), so there is no generator whose state must be saved: a resumed
+run draws what the uninterrupted one would have drawn.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mosaic.method.methods import Method
+from mosaic.packed.store import PackedStore, Rows
+
+
+def random_of(seed: int, purpose: str, *place: int) -> np.random.Generator:
+    """Return the generator of one purpose at one place: the same arguments, the same numbers."""
+    return np.random.default_rng(np.random.SeedSequence([seed, *purpose.encode(), *place]))
+
+
+def view_generator(device: torch.device, seed: int, purpose: str, *place: int) -> torch.Generator:
+    """Return ``random_of`` as the generator that :class:`mosaic.method.views.Views` takes."""
+    return torch.Generator(device).manual_seed(int(random_of(seed, purpose, *place).integers(2**62)))
+
+
+class ScenePicker:
+    """Picks the training rows of each step.
+
+    Supervised methods see labelled scenes alone. Methods with a label term see every training scene, and when
+    labels are scarce at least a given share of each batch comes from the labelled ones: otherwise a budget of
+    1 % would leave most batches without a single pair of labelled scenes.
+
+    Args:
+        method: a row of the table.
+        train: all training rows.
+        labelled: those whose labels may be used.
+        batch: scenes in a batch.
+        share: least share of labelled scenes.
+        seed: of the order.
+    """
+
+    def __init__(
+        self, method: Method, train: Rows, labelled: Rows, batch: int, share: float, seed: int
+    ) -> None:
+        self.seed = seed
+        counts = {0: batch}
+        self._pools = [train]
+        if method.only_classifies:
+            self._pools = [labelled]
+        elif method.uses_labels and len(labelled) < share * len(train):
+            reserved = min(int(np.ceil(share * batch)), len(labelled))
+            self._pools = [labelled, np.setdiff1d(train, labelled)]
+            counts = {0: reserved, 1: batch - reserved}
+        self._counts = counts
+        self._order = lru_cache(maxsize=4)(self._shuffle)
+
+    def _shuffle(self, pool: int, epoch: int) -> NDArray[np.int64]:
+        return random_of(self.seed, "order", pool, epoch).permutation(self._pools[pool])
+
+    def rows(self, step: int) -> Rows:
+        """Return the rows of a step (B,), without repeats unless the pool is smaller than the batch."""
+        return np.concatenate([self._draw(pool, count, step) for pool, count in self._counts.items()])
+
+    def _draw(self, pool: int, count: int, step: int) -> Rows:
+        size = len(self._pools[pool])
+        if count <= size:  # epoch after epoch; the rest of an epoch that fills no batch is left out
+            epoch, place = divmod(step, size // count) if count else (0, 0)
+            return self._order(pool, epoch)[place * count : (place + 1) * count]
+        rounds = -(-count // size)
+        return np.concatenate([self._order(pool, step * rounds + i) for i in range(rounds)])[:count]
+
+
+@dataclass
+class Batch:
+    """What a step needs.
+
+    Attributes:
+        step: counted from 0.
+        rows: (B,).
+        records: group name -> int16 (B, bands, size, size), for the first view.
+        second: the same for the second view; other dates of the same places when the method asks for them.
+        labels: (B, C) float, zero for scenes whose labels may not be used.
+        labelled: (B,) bool.
+    """
+
+    step: int
+    rows: Rows
+    records: dict[str, Tensor]
+    second: dict[str, Tensor]
+    labels: Tensor
+    labelled: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on ``device``."""
+
+        def move(records: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: record.to(device, non_blocking=True) for name, record in records.items()}
+
+        records = move(self.records)
+        second = records if self.second is self.records else move(self.second)
+        return Batch(self.step, self.rows, records, second, self.labels.to(device), self.labelled.to(device))
+
+
+class KnownLabels:
+    """The labels that training may use; those of all other rows are not even held.
+
+    Args:
+        store: packed data.
+        rows: whose labels may be used.
+    """
+
+    def __init__(self, store: PackedStore, rows: Rows) -> None:
+        self.labelled = torch.zeros(len(store), dtype=torch.bool)
+        self.labelled[torch.from_numpy(rows)] = True
+        self.labels = torch.zeros(len(store), len(store.class_names))
+        self.labels[torch.from_numpy(rows)] = torch.from_numpy(store.labels[rows]).float()
+        self.class_counts = self.labels.sum(0)
+        self.total = float(len(rows))
+
+
+class StepBatches:
+    """The batches of steps ``first`` to ``last - 1``, read ahead by one thread.
+
+    Args:
+        store: packed data.
+        picker: which scenes.
+        known: their labels.
+        method: decides which sensors are needed and where second views come from.
+        first: step to start from.
+        last: step before which to stop.
+        device: where the batches will go.
+    """
+
+    def __init__(
+        self,
+        store: PackedStore,
+        picker: ScenePicker,
+        known: KnownLabels,
+        method: Method,
+        first: int,
+        last: int,
+        device: str,
+    ) -> None:
+        self._store, self._picker, self._known, self._method = store, picker, known, method
+        self._first, self._last, self._device = first, last, device
+        sensors = {"s1", "s2"} if "early" in method.streams else set(method.streams)
+        self._groups = [group.name for group in store.layout.groups if group.sensor in sensors]
+
+    def __iter__(self) -> Iterator[Batch]:
+        for step, (rows, read) in enumerate(self._store.batches(self._rows(), self._device), self._first):
+            records = second = {name: read[name] for name in self._groups}
+            if self._method.temporal:
+                half = len(rows) // 2
+                rows = rows[:half]
+                second = {name: record[half:] for name, record in records.items()}
+                records = {name: record[:half] for name, record in records.items()}
+            index = torch.from_numpy(rows)
+            yield Batch(step, rows, records, second, self._known.labels[index], self._known.labelled[index])
+
+    def _rows(self) -> Iterator[Rows]:
+        for step in range(self._first, self._last):
+            rows = self._picker.rows(step)
+            if self._method.temporal:
+                partners = self._store.partners.draw(rows, random_of(self._picker.seed, "partners", step))
+                rows = np.concatenate([rows, partners])
+            yield rows

@@ -1,0 +1,133 @@
+"""One optimiser step of any method, as a LightningModule."""
+
+from dataclasses import replace
+from math import cos, pi
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from mosaic.common.errors import CheckpointError, RunError
+from mosaic.method.encoders import Encoder, Heads, channels_of
+from mosaic.method.losses import ContrastiveTerms, Temperatures
+from mosaic.method.views import Views
+from mosaic.packed.store import PackedStore
+from mosaic.training.batches import Batch, KnownLabels, view_generator
+from mosaic.training.checkpoint import load_encoder
+
+if TYPE_CHECKING:
+    from mosaic.training.pretrain import PretrainConfig
+
+TERMS = ("intra", "inter", "label", "classify")
+
+
+class Pretraining(LightningModule):
+    """Encoder, heads and loss terms of a method, and how they are optimised.
+
+    Args:
+        config: the run.
+        store: for bands and classes only.
+        known: for the label frequencies within the budget only.
+    """
+
+    def __init__(self, config: "PretrainConfig", store: PackedStore, known: KnownLabels) -> None:
+        super().__init__()
+        self.config = config
+        self.method = method = config.weighted_method()
+        layout, classes = store.layout, len(store.class_names)
+        if config.initial is not None:
+            layout = replace(layout, statistics=load_encoder(config.initial).layout.statistics)
+        self.views = Views(layout, config.image_size, config.shared_geometry)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            channels = channels_of(method, len(layout.s1_bands), len(layout.s2_bands))
+            self.encoder = Encoder(config.encoder, channels, config.image_size)
+            self.heads = Heads(method, self.encoder.feature_dims, classes, config.projection_dim)
+            self.terms = ContrastiveTerms(
+                method,
+                Temperatures(config.temperature_intra, config.temperature_inter, config.temperature_label),
+                config.kernel,
+                config.kernel_threshold,
+                class_counts=known.class_counts,
+                total=known.total,
+                prototype_dim=config.projection_dim,
+                classes=classes,
+            )
+        if config.initial is not None:
+            self._start_from(config.initial)
+        self.values: dict[str, float] = {}
+
+    def _start_from(self, initial: str) -> None:
+        """Take the weights of a trained encoder; a classifier starts from zero, knowing nothing."""
+        start = load_encoder(initial).encoder
+        wanted = (self.encoder.name, self.encoder.in_channels, self.encoder.image_size)
+        found = (start.name, {s: b for s, b in start.in_channels.items() if s in wanted[1]}, start.image_size)
+        if wanted != found:
+            raise CheckpointError(
+                f"{initial} holds another architecture: expected encoder, bands and image size {wanted}, "
+                f"found {found}: choose the settings it was trained with"
+            )
+        for stream, backbone in self.encoder.backbones.items():
+            backbone.load_state_dict(start.backbones[stream].state_dict())
+        if self.heads.classifier is not None:
+            nn.init.zeros_(self.heads.classifier.weight)
+            nn.init.zeros_(self.heads.classifier.bias)
+
+    def two_views(self, batch: Batch) -> dict[str, Tensor]:
+        """Return two random views of each scene: sensor -> (2B, bands, H, W), all first views first."""
+        generator = view_generator(self.device, self.config.seed, "views", batch.step)
+        first, second = self.views(batch.records, generator), self.views(batch.second, generator)
+        return {sensor: torch.cat([first[sensor], second[sensor]]) for sensor in first}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the weighted sum of the method's terms; their values are kept in ``values``.
+
+        Raises:
+            RunError: when the loss is not finite; names the step and its rows.
+        """
+        encoded = self.encoder(self.two_views(batch))  # one forward for both views of a sensor
+        features = {stream: value.unflatten(0, (2, len(batch.rows))) for stream, value in encoded.items()}
+        intra, inter, label = (self.heads.project(term, features) for term in TERMS[:3])
+        logits = self.heads.classify(features)
+        terms = self.terms(intra, inter, label, batch.labels, batch.labelled, logits)
+        values = torch.stack([value.detach() for value in terms.values()]).tolist()
+        self.values = dict(zip(terms, values, strict=True))
+        if not np.isfinite(values).all():
+            raise RunError(
+                f"loss became {self.values} at step {batch.step + 1}, rows {batch.rows.tolist()}: "
+                "look at these patches, lower the learning rate, or use precision '32'"
+            )
+        return terms["total"]
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0: linear warm-up, then cosine to 0."""
+        return self.config.learning_rate * self._share(step)
+
+    def _share(self, step: int) -> float:
+        warmup = round(self.config.warmup_fraction * self.config.steps)
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + cos(pi * (step - warmup) / max(1, self.config.steps - warmup)))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; biases and normalisation do not decay, the encoder may learn slower than its heads."""
+        encoder = list(self.encoder.parameters())
+        others = [*self.heads.parameters(), *self.terms.parameters()]
+        groups = []
+        for parameters, factor in ((encoder, self.config.encoder_rate), (others, 1.0)):
+            rate = self.config.learning_rate * factor
+            decayed = [p for p in parameters if p.ndim > 1]
+            plain = [p for p in parameters if p.ndim <= 1]
+            groups.append({"params": decayed, "lr": rate, "weight_decay": self.config.weight_decay})
+            groups.append({"params": plain, "lr": rate, "weight_decay": 0.0})
+        # the fused kernel spares a fifth of a small step; Lightning cannot clip it under mixed precision
+        fused = self.config.resolved_precision() == "32"
+        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], fused=fused)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._share)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch; Lightning knows only tensors and containers of them."""
+        return batch.to(device)

@@ -1,0 +1,270 @@
+"""Pretraining: from a row of the table of methods to an encoder on disk.
+
+Every method takes the same number of steps of the same size, and the weights of the last step are kept:
+nobody gets to choose a better moment by looking at validation labels.
+"""
+
+import contextlib
+import logging
+import signal
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mosaic.common.errors import BudgetError, RunError, SettingsError
+from mosaic.common.files import lock
+from mosaic.method.methods import Method, get_method
+from mosaic.packed.fingerprint import digest
+from mosaic.packed.store import PackedStore, Rows
+from mosaic.training.checkpoint import CARD, read_card, save_encoder
+
+LAST = "last.ckpt"
+LOG = "log.csv"
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """One run. Defaults are those of the ``demo`` profile.
+
+    Attributes:
+        method: a key of the table of methods.
+        encoder: a key of ``ENCODERS``.
+        image_size: side of a view, pixels.
+        steps: optimiser steps.
+        batch_scenes: scenes in a batch, two views of each sensor for each.
+        learning_rate: AdamW, peak; reached by a linear warm-up and left by a cosine to 0.
+        weight_decay: of weights; biases and normalisation have none.
+        warmup_fraction: share of the steps.
+        temperature_intra: unitless, as the other two.
+        temperature_inter: of the term between sensors.
+        temperature_label: of the label term.
+        kernel: label kernel, unless the method names its own.
+        kernel_threshold: kernel weights below it become 0.
+        projection_dim: width of a projection head's output.
+        weight_intra: replaces the method's weight of that term, as the other three; None keeps it.
+        weight_inter: of the term between sensors.
+        weight_label: of the label term.
+        weight_classify: of the classification term.
+        shared_geometry: one crop for both sensors of a view.
+        labelled_share: least share of labelled scenes in a batch of a method with a label term.
+        precision: ``"32"``, ``"bf16-mixed"`` or ``"auto"``: bf16 on a GPU that computes in it.
+        seed: of initialisation, data order and views.
+        monitor_every: steps between two looks at collapse and kNN score; 0 for never.
+        initial: folder of a checkpoint to start from.
+        encoder_rate: factor on the encoder's learning rate.
+    """
+
+    method: str
+    encoder: str = "light"
+    image_size: int = 64
+    steps: int = 300
+    batch_scenes: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    warmup_fraction: float = 0.1
+    temperature_intra: float = 0.5
+    temperature_inter: float = 0.5
+    temperature_label: float = 0.1
+    kernel: str = "jaccard"
+    kernel_threshold: float = 0.0
+    projection_dim: int = 128
+    weight_intra: float | None = None
+    weight_inter: float | None = None
+    weight_label: float | None = None
+    weight_classify: float | None = None
+    shared_geometry: bool = True
+    labelled_share: float = 0.25
+    precision: str = "auto"
+    seed: int = 0
+    monitor_every: int = 50
+    initial: str | None = None
+    encoder_rate: float = 1.0
+
+    def weighted_method(self) -> Method:
+        """Return the method with the weights of this run."""
+        weights = {name: getattr(self, f"weight_{name}") for name in ("intra", "inter", "label", "classify")}
+        return replace(get_method(self.method), **{k: v for k, v in weights.items() if v is not None})
+
+    def resolved_precision(self) -> str:
+        """Return ``"32"`` or ``"bf16-mixed"``; on CPUs bf16 is emulated, ten times slower or more."""
+        if self.precision != "auto":
+            return self.precision
+        able = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8
+        return "bf16-mixed" if able else "32"
+
+
+def pretrain(
+    store: PackedStore,
+    config: PretrainConfig,
+    labelled_rows: Rows,
+    folder: Path,
+    checkpoint_seconds: float = 60.0,
+) -> Path:
+    """Train one encoder, or return it at once when ``folder`` already holds it.
+
+    A killed run resumes from its last checkpoint and, on a CPU, ends with the weights it would have had.
+
+    Args:
+        store: packed data.
+        config: the run.
+        labelled_rows: training rows whose labels may be used; no other label reaches the model.
+        folder: where ``encoder.safetensors``, ``card.json`` and ``log.csv`` go.
+        checkpoint_seconds: time between two checkpoints to resume from.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        RunError: when the folder holds another run or is in use, memory runs out, or the loss is not finite.
+        BudgetError: when a labelled row is not a training row, or a method that needs labels gets none.
+        SettingsError: for a batch larger than the training split, or an impossible name.
+        CheckpointError: when the weights to start from are damaged or of another architecture.
+    """
+    labelled = np.unique(np.asarray(labelled_rows, dtype=np.int64))
+    train = store.split_rows("train")
+    _check(store, config, train, labelled)
+    inputs = _inputs(store, config, labelled)
+    if (folder / CARD).exists():
+        if read_card(folder)["inputs"] != inputs:
+            raise RunError(f"{folder} holds an encoder of other settings or data: choose another folder")
+        return folder
+    with lock(folder):
+        _run(store, config, train, labelled, folder, inputs, checkpoint_seconds)
+    return folder
+
+
+def _check(store: PackedStore, config: PretrainConfig, train: Rows, labelled: Rows) -> None:
+    method = config.weighted_method()
+    stray = np.setdiff1d(labelled, train)
+    if stray.size:
+        raise BudgetError(
+            f"{stray.size} labelled rows are not training rows, e.g. {stray[0]}: draw the budget anew"
+        )
+    if method.uses_labels and not labelled.size:
+        raise BudgetError(f"method {config.method!r} learns from labels, but the label budget is empty")
+    if not method.only_classifies and config.batch_scenes > len(train):
+        raise SettingsError(
+            f"a batch of {config.batch_scenes} scenes, but only {len(train)} training patches: "
+            "use a smaller batch"
+        )
+
+
+def _inputs(store: PackedStore, config: PretrainConfig, labelled: Rows) -> str:
+    """Return the digest of all that decides the result."""
+    initial = read_card(config.initial)["weights"]["sha256"] if config.initial else None
+    settings = {**asdict(config), "initial": initial, "precision": config.resolved_precision()}
+    return digest([store.fingerprint, settings, labelled.tolist()])
+
+
+def _run(
+    store: PackedStore,
+    config: PretrainConfig,
+    train: Rows,
+    labelled: Rows,
+    folder: Path,
+    inputs: str,
+    checkpoint_seconds: float,
+) -> None:
+    # Lightning takes seconds to import, and most who read a configuration do not train
+    from mosaic.training.batches import KnownLabels, ScenePicker, StepBatches
+    from mosaic.training.logbook import Logbook
+    from mosaic.training.module import Pretraining
+
+    known = KnownLabels(store, labelled)
+    module = Pretraining(config, store, known)
+    logbook = Logbook(store, config, train, labelled, folder / LAST, inputs, checkpoint_seconds)
+    if module.method.trained:
+        first = _resumed_step(folder / LAST, inputs)
+        share, seed = config.labelled_share, config.seed
+        picker = ScenePicker(module.method, train, labelled, config.batch_scenes, share, seed)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        batches = StepBatches(store, picker, known, module.method, first, config.steps, device)
+        _fit(module, logbook, batches, config, folder / LAST if first else None)
+    else:
+        logbook.look(module, 0)
+    logbook.write(folder / LOG)
+    card = {
+        "method": config.method,
+        "title": module.method.title,
+        "class_names": list(store.class_names),
+        "layout": store.layout.to_json() | {"statistics": module.views.layout.statistics},
+        "config": asdict(config),
+        "inputs": inputs,
+        "data": store.fingerprint,
+        "patches": {"train": len(train), "labelled": len(labelled)},
+        "final": logbook.rows[-1],
+        "timing": logbook.timing(),
+        "versions": {name: version(name) for name in ("torch", "lightning", "timm")},
+    }
+    save_encoder(folder, module.encoder.cpu(), card, module.heads.classifier)
+    (folder / LAST).unlink(missing_ok=True)
+
+
+def _resumed_step(path: Path, inputs: str) -> int:
+    """Return how many steps the checkpoint at ``path`` has done; 0 when there is none."""
+    if not path.exists():
+        return 0
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if content["inputs"] != inputs:
+        raise RunError(
+            f"{path.parent} holds an unfinished run of other settings or data: "
+            "choose another folder, or delete it"
+        )
+    return int(content["global_step"])
+
+
+def _fit(module: Any, logbook: Any, batches: Any, config: PretrainConfig, resume: Path | None) -> None:
+    from lightning.pytorch import Trainer
+
+    from mosaic.training.logbook import AtomicCheckpoints
+
+    interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        with _quiet():
+            trainer = Trainer(
+                accelerator="auto",
+                devices=1,
+                precision=config.resolved_precision(),  # type: ignore[arg-type]  # a Literal of Lightning's
+                max_steps=config.steps,
+                max_epochs=-1,
+                gradient_clip_val=1.0,
+                callbacks=[logbook],
+                plugins=[AtomicCheckpoints()],
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,
+            )
+            trainer.fit(module, train_dataloaders=batches, ckpt_path=resume)
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            f"out of GPU memory with {config.batch_scenes} scenes of {config.image_size} px in "
+            f"{config.resolved_precision()}: lower batch_scenes (fewer negatives) or image_size, or use "
+            "precision 'bf16-mixed'"
+        ) from error
+    except SystemExit as stop:  # Lightning turns Ctrl-C into an exit and leaves the signal ignored
+        signal.signal(signal.SIGINT, interrupt)
+        raise KeyboardInterrupt from stop
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Lightning's banners and hints about data loaders and loggers; errors still pass."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\.")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
