@@ -25,7 +25,9 @@ def claims_forest(ledger: pd.DataFrame) -> Figure:
     parts = {str(name): part for name, part in named.groupby("measure", sort=False)}
     sizes = [len(part) for part in parts.values()]
     fig, axes = panels(len(parts), 1, 1, gridspec_kw={"height_ratios": sizes} if sizes else None)
-    fig.set_figheight(0.62 * sum(sizes) + 0.62 * max(len(parts), 1))
+    texts = () if ledger.empty else zip(ledger["statement"], ledger["comparison"], strict=True)
+    breaks = [(_statement(one) + _comparison(other)).count("\n") for one, other in texts]
+    fig.set_figheight((0.55 + 0.16 * max(breaks, default=0)) * sum(sizes) + 0.62 * max(len(parts), 1))
     for ax, (measure, part) in zip(axes, parts.items(), strict=True):
         ax.axvline(0, color=GREY, linewidth=1)
         for place, row in enumerate(part[columns].itertuples(index=False, name=None)):
@@ -36,7 +38,7 @@ def claims_forest(ledger: pd.DataFrame) -> Figure:
             ax.plot(effect, -place, marker, color=color, markersize=8)
             number = f"{effect:+.3f} [{low:+.3f}, {high:+.3f}]" if np.isfinite(effect) else "not computed"
             for x, side, upper, lower in (
-                (-0.02, "right", textwrap.fill(statement, 48), textwrap.fill(comparison, 54)),
+                (-0.02, "right", _statement(statement), _comparison(comparison)),
                 (1.03, "left", f"{sign} {verdict}", number.replace("-", "−")),
             ):
                 at: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "ha": side}
@@ -45,3 +47,11 @@ def claims_forest(ledger: pd.DataFrame) -> Figure:
         ax.set(xlabel=measure, ylim=(0.6 - len(part), 0.6), yticks=[])
         ax.grid(axis="x")
     return fig
+
+
+def _statement(text: str) -> str:
+    return textwrap.fill(text, 48)
+
+
+def _comparison(text: str) -> str:
+    return textwrap.fill(text, 54)

@@ -179,7 +179,7 @@ def tile_map(frame: pd.DataFrame, ax: Axes | None = None, names: int = 25) -> Ax
     splits = [name for name in SPLITS if name in set(frame["split"])]
     for place, split in enumerate(splits):
         part, (color, marker) = frame[frame["split"] == split], SPLITS[split]
-        shift = 7 * (place - (len(splits) - 1) / 2)  # points: splits of one tile stand side by side
+        shift = 9 * (place - (len(splits) - 1) / 2)  # points: splits of one tile stand side by side
         place_of = offset_copy(ax.transData, figure_of(ax), shift, 0, units="points")
         size = 16 + 130 * part["count"] / largest
         ax.scatter(

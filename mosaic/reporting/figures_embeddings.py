@@ -1,5 +1,6 @@
 """Figures of 04_embeddings_and_coherence: what the embedding spaces look like and how coherent they are."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -84,15 +85,13 @@ def coherence_dots(frame: pd.DataFrame) -> Figure:
     for x, measure in enumerate(measures):
         part = frame[frame["measure"] == measure].set_index("method")
         upward = bool(part["higher_is_better"].iloc[0])
-        titles.append(f"{measure} {'↑' if upward else '↓'}")
+        titles.append(f"{textwrap.fill(measure, 13)} {'↑' if upward else '↓'}")
         values = part["value"].reindex(methods).to_numpy(float)
-        signed = values if upward else -values
-        worst, best = (np.nanmin(signed), np.nanmax(signed)) if np.isfinite(signed).any() else (0.0, 0.0)
-        merit = (
-            (signed - worst) / (best - worst) if best > worst else np.where(np.isfinite(signed), 0.5, np.nan)
-        )
-        y = -np.arange(len(methods))
-        ax.scatter(np.full(len(y), x - 0.22), y, 25 + 190 * merit, shades(0.15 + 0.7 * merit), linewidths=0)
+        merit = _merit(values if upward else -values)
+        y = -np.arange(len(methods), dtype=float)
+        known = np.isfinite(merit)
+        tones = shades(0.15 + 0.7 * merit[known])
+        ax.scatter(np.full(known.sum(), x - 0.22), y[known], 25 + 190 * merit[known], tones, linewidths=0)
         for place, value, share in zip(y.tolist(), values, merit, strict=True):
             star = " ★" if share == 1 else ""
             words = f"{value:.3g}{star}" if np.isfinite(value) else "–"
@@ -105,6 +104,14 @@ def coherence_dots(frame: pd.DataFrame) -> Figure:
     ax.tick_params(length=0)
     sns.despine(ax=ax, left=True, bottom=True)
     return fig
+
+
+def _merit(values: NDArray) -> NDArray[np.float64]:
+    """Scale from the worst, 0, to the best, 1; all 0.5 where they are equal, NaN where unknown."""
+    if not np.isfinite(values).any():
+        return np.full(len(values), np.nan)
+    span = np.nanmax(values) - np.nanmin(values)
+    return (values - np.nanmin(values)) / span if span > 0 else values * 0 + 0.5
 
 
 def retrieval_curves(frame: pd.DataFrame, candidates: int | None = None) -> Figure:
@@ -159,6 +166,8 @@ def kernel_matrices(weights: Mapping[str, NDArray], labels: NDArray, columns: in
         top = np.nanmax(shown, initial=0) or 1.0
         ax.imshow(np.where(shown > 0, shown, np.nan), cmap="mako_r", norm=Normalize(0, top), aspect="auto")
         ax.set_box_aspect(1)
+        sns.despine(ax=ax, top=False, right=False)
+        ax.spines[:].set_color(GREY)
         between = ~np.eye(len(labels), dtype=bool)
         share = 100 * np.mean(scenes[between] > 0) if between.any() else 0.0
         ax.set_title(f"{kernel}: {share:.0f} % positive", fontsize=9)

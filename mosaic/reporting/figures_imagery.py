@@ -133,7 +133,7 @@ def neighbour_gallery(
     shades = sns.color_palette("mako_r", as_cmap=True)
     for row in range(count):
         own = np.asarray(query_labels[row], bool)
-        _picture(grid[row, 0], queries[row], "query", "black")
+        _picture(grid[row, 0], queries[row], "query", "white")
         grid[row, 0].set_xlabel(_label_lines(own, own, class_names, most_labels, mark=False), **_SMALL)
         if query_titles is not None:
             grid[row, 0].set_ylabel(query_titles[row], fontsize=8)
@@ -142,7 +142,7 @@ def neighbour_gallery(
             either = (own | theirs).sum()
             jaccard = (own & theirs).sum() / either if either else 0.0
             ax = grid[row, place + 1]
-            _picture(ax, neighbours[row, place], f"Jaccard {jaccard:.2f}", shades(jaccard))
+            _picture(ax, neighbours[row, place], f"Jaccard {jaccard:.2f}", shades(0.1 + 0.75 * jaccard))
             ax.set_xlabel(_label_lines(theirs, own, class_names, most_labels), **_SMALL)
     return fig
 

@@ -145,16 +145,14 @@ def _fraction_panel(ax: Axes, results: pd.DataFrame, methods: Sequence[str]) -> 
         return
     for method, factor in zip(methods, 10 ** dodge(len(methods), 0.09), strict=True):
         own = results[results["method"] == method]
+        if own.empty:
+            continue
         line, style = pooled(own).sort_values("fraction"), method_style(method)
         x = line["fraction"].to_numpy(float) * factor
         whiskers(ax, x, column_of(line, "low"), column_of(line, "high"), style.color, vertical=True)
-        ax.plot(
-            x, line["value"], **style.line(), label=style.label, zorder=4 if style.family == "mosaic" else 3
-        )
+        ax.plot(x, line["value"], **style.line(), label=style.label)
         seeds = _per_seed(own)
-        ax.scatter(
-            seeds["fraction"] * factor, seeds["value"], 7, style.color, alpha=0.5, linewidths=0, zorder=2
-        )
+        seed_dots(ax, seeds["fraction"] * factor, seeds["value"], style.color)
     ax.grid(axis="y")
 
 

@@ -120,7 +120,7 @@ def real_vs_simulated_quantiles(
         unit = f", {part['unit'].iloc[0]}" if "unit" in part else ""
         ax.set(xlabel=f"real{unit}", ylabel=f"simulated{unit}", title=quantity)
         for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_locator(MaxNLocator(4))
+            axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     if axes:
         legend(fig, _group_handles(groups), most=6)
     return fig

@@ -56,7 +56,7 @@ def loss_curves(frame: pd.DataFrame, columns: int = 5, smooth: int = 1) -> Figur
     terms = [name for name in TERMS if name in frame and frame[name].notna().any()]
     runs = {m: {t: table for t in terms if len(table := _runs(frame, m, t))} for m in methods_of(frame)}
     runs = {method: tables for method, tables in runs.items() if tables}
-    fig, axes = panels(len(runs), columns, 2.1, sharex=True)
+    fig, axes = panels(len(runs), columns, 2.1 if len(runs) > columns else 2.7, sharex=True)
     for ax, (method, tables) in zip(axes, runs.items(), strict=True):
         for term, table in tables.items():
             label, color, dashes = TERMS[term]

@@ -123,7 +123,7 @@ def dodge(count: int, spread: float) -> np.ndarray:
 
 def point_style(style: MethodStyle, size: float = 6.0) -> dict[str, Any]:
     """Return keywords for ``Axes.plot`` that draw the method's marker without a line."""
-    return style.line() | {"linestyle": "none", "markersize": size, "zorder": 3}
+    return style.line() | {"linestyle": "none", "markersize": size}
 
 
 def method_handles(methods: Iterable[str], *, line: bool = True) -> list[Line2D]:

@@ -128,6 +128,7 @@ class MethodStyle:
             "markerfacecolor": "white" if self.family == "ablation" else self.color,
             "markeredgecolor": self.color,
             "markersize": 5.5,
+            "zorder": 3,
         }
 
 
