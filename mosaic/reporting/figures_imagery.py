@@ -67,7 +67,7 @@ def gallery(
     rows = {"Sentinel-2\ntrue colour": true_colour(optical), "Sentinel-1\nVV, VH, VV−VH": sar_composite(sar)}
     if maps is not None:
         table = np.vstack([[to_rgb(color) for color in colors], [0.93] * 3])
-        rows["CORINE map"] = table[np.where(maps == UNLABELLED, len(colors), maps)]
+        rows["reference\nmap"] = table[np.where(maps == UNLABELLED, len(colors), maps)]
     count, across = len(titles), min(columns, len(titles))
     blocks = -(-count // across)
     side = WIDTH / max(across, 3)

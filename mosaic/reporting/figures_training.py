@@ -61,7 +61,9 @@ def loss_curves(frame: pd.DataFrame, columns: int = 5, smooth: int = 1) -> Figur
         for term, table in tables.items():
             label, color, dashes = TERMS[term]
             if table.shape[1] > 1 or smooth > 1:
-                ax.plot(table.index, table, color=color, linewidth=0.6, alpha=0.3)
+                # thousands of raw points would make megabytes of SVG
+                faint: dict[str, Any] = {"linewidth": 0.6, "alpha": 0.3, "rasterized": table.size > 2000}
+                ax.plot(table.index, table, color=color, **faint)
             mean = table.mean(axis=1).rolling(smooth, center=True, min_periods=1).mean()
             ax.plot(table.index, mean, color=color, linestyle=dashes, linewidth=1.8, label=label)
         ax.set_title(textwrap.fill(method_style(method).label, 18), fontsize=8.5)
@@ -167,11 +169,11 @@ def cost_bars(frame: pd.DataFrame, measures: Mapping[str, str] | None = None) ->
 
     Args:
         frame: one row a trained encoder, columns ``method`` and those of ``measures``.
-        measures: column -> title with unit; ``seconds`` and ``memory_mib`` when None. A column that holds no
-            number (memory on a CPU) is left out.
+        measures: column -> title with unit; ``seconds`` and ``peak_memory_mb`` when None. A column
+            without any number is left out.
     """
     require(frame, "method")
-    measures = measures or {"seconds": "training time, s", "memory_mib": "peak memory, MiB"}
+    measures = measures or {"seconds": "training time, s", "peak_memory_mb": "peak memory, MiB"}
     shown = {name: title for name, title in measures.items() if np.isfinite(column_of(frame, name)).any()}
     methods: Sequence[str] = methods_of(frame)[::-1]
     fig, axes = panels(len(shown), 2, 0.3 * len(methods) + 0.9, sharey=True)

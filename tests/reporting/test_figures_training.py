@@ -108,7 +108,7 @@ def test_alignment_uniformity_marks_where_each_run_ended() -> None:
 
 def test_cost_bars_show_means_and_runs_and_leave_out_what_was_not_measured() -> None:
     frame = pd.DataFrame(
-        {"method": ["mosaic", "mosaic", "iai"], "seconds": [1000.0, 1400.0, 8.0], "memory_mib": np.nan}
+        {"method": ["mosaic", "mosaic", "iai"], "seconds": [1000.0, 1400.0, 8.0], "peak_memory_mb": np.nan}
     )
     (ax,) = figures.cost_bars(frame).axes
     assert [bar.get_width() for bar in ax.patches] == [1200.0, 8.0]
