@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -72,6 +74,18 @@ class LoadedEncoder(nn.Module):
         """
         normalised = {sensor: self._normalise(sensor, image) for sensor, image in images.items()}
         return self.encoder.fused(self(normalised))
+
+    @torch.inference_mode()
+    def classify(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probability of each class (N, C) from joined features (N, sum of F).
+
+        Raises:
+            CheckpointError: when the encoder was trained without a classifier.
+        """
+        if self.classifier is None:
+            raise CheckpointError(f"{self.card['method']!r} trains no classifier: use a probe, or fine-tune")
+        logits = self.classifier(torch.from_numpy(features).to(self.classifier.weight.device))
+        return torch.sigmoid(logits).cpu().numpy()
 
     def _normalise(self, sensor: str, image: Tensor) -> Tensor:
         bands = {"s1": self.layout.s1_bands, "s2": self.layout.s2_bands}[sensor]

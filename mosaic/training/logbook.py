@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 HEALTH = ("alignment", "uniformity", "embedding_std", "effective_rank", "knn")
 COLUMNS = ("step", "total", *TERMS, "lr", *HEALTH, "seconds")
 
-_PATCHES = 512  # looked at on either side of the kNN score
-_PAIRS = 128  # scenes whose two views measure alignment
+_PATCHES = 384  # looked at on either side of the kNN score
+_PAIRS = 64  # scenes whose two views measure alignment
 
 
 class Logbook(Callback):
     """Keeps one row a step, looks at the encoder now and then, and saves the run so that it can resume.
 
-    ``knn`` is the macro average precision on up to 512 validation patches with the labelled training patches
+    ``knn`` is the macro average precision on up to 384 validation patches with the labelled training patches
     as neighbours; a method that uses no labels is looked at with those of the training split. Looking never
     changes the run: the encoder is read in evaluation mode and no generator is shared.
 
@@ -160,7 +160,7 @@ class Logbook(Callback):
 
 
 def _subset(rows: Rows) -> Rows:
-    """Return up to 512 of ``rows``, the same ones whatever the method and seed."""
+    """Return up to 384 of ``rows``, the same ones whatever the method and seed."""
     if len(rows) <= _PATCHES:
         return rows
     return rows[random_of(0, "monitor").permutation(len(rows))[:_PATCHES]]

@@ -84,7 +84,7 @@ def linear_probe(
     """Fit one logistic regression a class on standardised features; validation alone chooses its strength.
 
     The mean and deviation are those of the training rows. A class that all or none of the training rows carry
-    cannot be fitted: its score is that constant. Strengths are tried until validation falls.
+    cannot be fitted: its score is that constant.
 
     Args:
         train_features: (N, F), the patches whose labels may be used.
@@ -110,9 +110,8 @@ def linear_probe(
     for strength, weights, bias in fit_logistic(scale(train_features), train_labels[:, varies], strengths):
         scores = torch.sigmoid(validation @ weights + bias).cpu().numpy()
         ap = macro_average_precision(validation_labels[:, varies], scores)
-        if best is not None and ap < best[0]:
-            break
-        best = ap, strength, weights, bias
+        if best is None or ap > best[0]:
+            best = ap, strength, weights, bias
     if best is None:
         raise ValueError("no strengths to try")
     _, strength, weights, bias = best

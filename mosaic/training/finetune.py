@@ -1,0 +1,151 @@
+"""End-to-end scores: of an encoder's own classifier, and of one fine-tuned on a label budget."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mosaic.common.errors import CheckpointError, RunError
+from mosaic.common.files import atomic_path
+from mosaic.method.methods import METHODS
+from mosaic.packed.store import PackedStore, Rows
+from mosaic.training.checkpoint import CARD, WEIGHTS, load_encoder, read_card
+from mosaic.training.features import extract_features, mean_features, representations
+from mosaic.training.pretrain import PretrainConfig, pretrain
+from mosaic.training.probes import Scores
+
+SCORES = "scores.npz"
+
+#: Split or any other name -> input -> (N, C) in [0, 1].
+InputScores = dict[str, dict[str, Scores]]
+
+
+def classifier_scores(
+    store: PackedStore, checkpoint: Path, training_rows: Rows, evaluation: Mapping[str, Rows]
+) -> InputScores:
+    """Score patches with the classifier that was trained with the encoder.
+
+    Args:
+        store: packed data.
+        checkpoint: of a supervised or fine-tuned method.
+        training_rows: those whose mean features stand in for a missing sensor.
+        evaluation: name -> rows.
+
+    Returns:
+        Name -> input -> scores. Inputs are ``"s1"`` or ``"s2"`` for an encoder of one sensor, otherwise
+        ``"fused"``, ``"fused_without_s1"`` and ``"fused_without_s2"``.
+
+    Raises:
+        CheckpointError: when the checkpoint has no classifier.
+    """
+    encoder = load_encoder(checkpoint)
+    width = sum(encoder.encoder.feature_dims.values())
+    fill = mean_features(extract_features(store, checkpoint, training_rows))
+    scores: InputScores = {}
+    for name, rows in evaluation.items():
+        inputs = representations(extract_features(store, checkpoint, rows), fill)
+        scores[name] = {i: encoder.classify(f) for i, f in inputs.items() if f.shape[1] == width}
+    return scores
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """How to fine-tune; the same for every encoder and label fraction.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_scenes: scenes in a batch, two views of each sensor for each.
+        learning_rate: of the classifier; peak, after warm-up.
+        encoder_rate: factor on it for the encoder.
+        weight_decay: AdamW's.
+        warmup_fraction: share of the steps.
+        precision: as in ``PretrainConfig``.
+        seed: of data order and views.
+    """
+
+    steps: int = 60
+    batch_scenes: int = 32
+    learning_rate: float = 1e-3
+    encoder_rate: float = 0.1
+    weight_decay: float = 1e-4
+    warmup_fraction: float = 0.1
+    precision: str = "auto"
+    seed: int = 0
+
+
+def finetune(
+    store: PackedStore,
+    checkpoint: Path,
+    labelled_rows: Rows,
+    evaluation: Mapping[str, Rows],
+    folder: Path,
+    source: str = "fused",
+    config: FinetuneConfig | None = None,
+) -> InputScores:
+    """Train encoder and a new linear classifier on a label budget, and score patches.
+
+    It is supervised training that starts from the checkpoint. Only the scores and the log are kept: a study
+    fine-tunes hundreds of times.
+
+    Args:
+        store: packed data.
+        checkpoint: encoder to start from.
+        labelled_rows: training rows whose labels may be used.
+        evaluation: name -> rows.
+        folder: where ``scores.npz`` and ``log.csv`` go; found there, they are returned at once.
+        source: ``"s1"`` or ``"s2"`` to tune that stream alone, ``"fused"`` for the whole encoder.
+        config: how; the defaults when left out.
+
+    Returns:
+        As :func:`classifier_scores`.
+
+    Raises:
+        CheckpointError: when the checkpoint is damaged or has no such stream.
+        RunError: when the folder holds scores for other patches.
+    """
+    names = {name: np.asarray(rows, dtype=np.int64) for name, rows in evaluation.items()}
+    if (folder / SCORES).is_file():
+        return _read(folder / SCORES, names)
+    card = read_card(checkpoint)
+    method = supervised_method(tuple(card["in_channels"]), source)
+    run = PretrainConfig(
+        **{**vars(config or FinetuneConfig()), "encoder": card["encoder"], "image_size": card["image_size"]},
+        method=method,
+        initial=str(checkpoint),
+        monitor_every=0,
+    )
+    pretrain(store, run, labelled_rows, folder)
+    scores = classifier_scores(store, folder, labelled_rows, names)
+    flat = {f"{name}/{i}": value for name, inputs in scores.items() for i, value in inputs.items()}
+    with atomic_path(folder / SCORES) as partial:
+        np.savez(partial, **flat, **{f"{name}/rows": rows for name, rows in names.items()})  # type: ignore[arg-type]
+    (folder / CARD).unlink()
+    (folder / WEIGHTS).unlink()
+    return scores
+
+
+def _read(path: Path, names: Mapping[str, Rows]) -> InputScores:
+    scores: InputScores = {}
+    with np.load(path) as kept:
+        for key in kept.files:
+            name, source = key.split("/")
+            if source != "rows":
+                scores.setdefault(name, {})[source] = kept[key]
+        found = {key.split("/")[0]: kept[key].tolist() for key in kept.files if key.endswith("/rows")}
+    if found != {name: rows.tolist() for name, rows in names.items()}:
+        raise RunError(f"{path} holds the scores of other patches: choose another folder, or delete it")
+    return scores
+
+
+def supervised_method(streams: tuple[str, ...], source: str) -> str:
+    """Return the method that fine-tunes an encoder with these streams for an input.
+
+    Raises:
+        CheckpointError: when the encoder does not offer that input.
+    """
+    wanted = streams if source == "fused" else (source,)
+    for method in METHODS.values():
+        if method.only_classifies and method.streams == wanted and set(wanted) <= set(streams):
+            return method.name
+    raise CheckpointError(f"an encoder with the streams {', '.join(streams)} cannot be tuned for {source!r}")

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+import torch
+
+from mosaic.method.methods import get_method
+from mosaic.training.batches import KnownLabels, ScenePicker, StepBatches, random_of, view_generator
+
+TRAIN = np.arange(100, 200)
+LABELLED = np.arange(100, 105)
+
+
+def picker(name, labelled=LABELLED, batch=16, share=0.25, seed=0):
+    return ScenePicker(get_method(name), TRAIN, labelled, batch, share, seed)
+
+
+def test_epoch_shows_every_scene_at_most_once_and_batches_never_repeat_one():
+    batches = [picker("iai").rows(step) for step in range(100 // 16)]
+    seen = np.concatenate(batches)
+    assert len(seen) == len(set(seen.tolist())) == 96
+    assert set(seen) <= set(TRAIN)
+
+
+def test_next_epoch_is_in_another_order():
+    one = picker("iai", batch=100)
+    assert not np.array_equal(one.rows(0), one.rows(1))
+    assert np.array_equal(np.sort(one.rows(0)), np.sort(one.rows(1)))
+
+
+def test_order_depends_on_seed_and_step_alone():
+    fresh = picker("mosaic").rows(7)
+    used = picker("mosaic")
+    for step in range(7):
+        used.rows(step)
+    assert np.array_equal(fresh, used.rows(7))
+    assert not np.array_equal(fresh, picker("mosaic", seed=1).rows(7))
+
+
+@pytest.mark.parametrize("labelled, expected", [(LABELLED, 4), (LABELLED[:2], 2)])
+def test_scarce_labels_fill_their_share_without_repeats(labelled, expected):
+    for step in range(20):
+        rows = picker("mosaic", labelled).rows(step)
+        assert np.isin(rows, labelled).sum() == expected
+        assert len(set(rows.tolist())) == 16
+
+
+def test_plentiful_labels_are_drawn_as_they_come():
+    counts = {np.isin(picker("mosaic", TRAIN[:60]).rows(s), TRAIN[:60]).sum() for s in range(20)}
+    assert len(counts) > 1
+
+
+def test_self_supervised_methods_ignore_the_budget():
+    assert np.array_equal(picker("iai").rows(3), picker("iai", TRAIN).rows(3))
+
+
+def test_supervised_methods_see_labelled_scenes_alone():
+    rows = picker("supervised_late").rows(0)
+    values, counts = np.unique(rows, return_counts=True)
+    assert len(rows) == 16
+    assert np.array_equal(values, LABELLED)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_generators_differ_by_purpose_and_place_and_repeat_otherwise():
+    def draw(*arguments):
+        return random_of(*arguments).integers(2**62)
+
+    assert draw(0, "a", 1) == draw(0, "a", 1)
+    assert len({draw(0, "a", 1), draw(0, "a", 2), draw(0, "b", 1), draw(1, "a", 1)}) == 4
+    cpu = torch.device("cpu")
+    assert view_generator(cpu, 0, "a").initial_seed() == view_generator(cpu, 0, "a").initial_seed()
+
+
+def test_labels_of_other_rows_are_not_even_held(store):
+    rows = store.split_rows("train")[:10]
+    known = KnownLabels(store, rows)
+    assert known.labels.sum() == store.labels[rows].sum() == known.class_counts.sum()
+    assert known.labelled.sum() == known.total == 10
+    assert np.array_equal(known.labels[rows].numpy(), store.labels[rows])
+
+
+def batches(store, name, first, last):
+    train = store.split_rows("train")
+    one = ScenePicker(get_method(name), train, train, 8, 0.25, 0)
+    return list(StepBatches(store, one, KnownLabels(store, train), get_method(name), first, last, "cpu"))
+
+
+def test_batches_begin_at_any_step_and_carry_what_the_store_holds(store):
+    some, rest = batches(store, "mosaic", 0, 5), batches(store, "mosaic", 3, 5)
+    assert [batch.step for batch in rest] == [3, 4]
+    for a, b in zip(some[3:], rest, strict=True):
+        assert np.array_equal(a.rows, b.rows)
+        stored = store.read(a.rows)
+        assert all(np.array_equal(a.records[name], stored[name]) for name in stored)
+        assert a.second is a.records
+        assert np.array_equal(a.labels, store.labels[a.rows])
+
+
+def test_methods_of_one_sensor_carry_that_sensor_only(store):
+    assert set(batches(store, "simclr_s1", 0, 1)[0].records) == {"s1"}
+    assert set(batches(store, "simclr_s2", 0, 1)[0].records) == {"s2_10m", "s2_20m"}
+    assert set(batches(store, "supervised_early", 0, 1)[0].records) == {"s1", "s2_10m", "s2_20m"}
+
+
+def test_temporal_second_view_is_another_date_of_the_same_place(store):
+    (batch,) = batches(store, "mosaic_temporal", 0, 1)
+    partners = batch.rows ^ 1  # patches 2k and 2k + 1 are two dates of one place
+    assert np.array_equal(batch.second["s1"], store.read(partners)["s1"])
+    assert np.array_equal(batch.records["s1"], store.read(batch.rows)["s1"])
+    assert np.isin(partners, store.split_rows("train")).all()

@@ -1,0 +1,94 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from mosaic.common.errors import CheckpointError, RunError
+from mosaic.training import finetune as finetune_module
+from mosaic.training.checkpoint import load_encoder
+from mosaic.training.features import extract_features, fuse
+from mosaic.training.finetune import FinetuneConfig, classifier_scores, finetune, supervised_method
+from mosaic.training.module import Pretraining
+from mosaic.training.pretrain import pretrain
+from mosaic.training.probes import macro_average_precision
+
+SHORT = FinetuneConfig(steps=3, batch_scenes=8)
+
+
+@pytest.fixture
+def start(store, config, tmp_path):
+    return pretrain(store, config("random", monitor_every=0), [], tmp_path / "start")
+
+
+def test_fine_tuning_learns_and_scores_every_input(store, start, tmp_path):
+    train, test = store.split_rows("train"), store.split_rows("test")
+    config = FinetuneConfig(steps=15, batch_scenes=16, learning_rate=1e-2)
+    scores = finetune(store, start, train, {"test": test}, tmp_path / "tuned", config=config)["test"]
+    assert set(scores) == {"fused", "fused_without_s1", "fused_without_s2"}
+    for values in scores.values():
+        assert values.shape == (len(test), 5)
+        assert values.min() >= 0 and values.max() <= 1
+    prevalence = store.labels[test].mean(0)
+    assert macro_average_precision(store.labels[test], scores["fused"]) > prevalence.mean() + 0.15
+    log = pd.read_csv(tmp_path / "tuned" / "log.csv")
+    # a classifier of zeros begins at log 2
+    assert log["total"][1] == pytest.approx(np.log(2), abs=1e-5)
+    assert log["total"].iloc[-1] < 0.67
+
+
+def test_scores_are_kept_and_weights_are_not(store, start, tmp_path, monkeypatch):
+    train, test = store.split_rows("train"), store.split_rows("test")[:6]
+    asked = {"test": test, "validation": store.split_rows("validation")[:3]}
+    first = finetune(store, start, train[:20], asked, tmp_path / "tuned", "s1", SHORT)
+    assert {path.name for path in (tmp_path / "tuned").iterdir()} == {".lock", "log.csv", "scores.npz"}
+    monkeypatch.setattr(finetune_module, "pretrain", lambda *_: pytest.fail("tuned again"))
+    again = finetune(store, start, train[:20], asked, tmp_path / "tuned", "s1", SHORT)
+    assert first.keys() == again.keys() == {"test", "validation"}
+    assert all(np.array_equal(first[name]["s1"], again[name]["s1"]) for name in first)
+    with pytest.raises(RunError, match="other patches"):
+        finetune(store, start, train[:20], {"test": test[:5]}, tmp_path / "tuned", "s1", SHORT)
+
+
+def test_tuning_starts_from_the_checkpoint_and_slows_its_encoder(store, config, start, tmp_path):
+    run = config("supervised_s2", initial=str(start), encoder_rate=0.1)
+    module = Pretraining(run, store, finetune_module_known(store))
+    saved = load_encoder(start).encoder.backbones["s2"].state_dict()
+    assert all(np.array_equal(saved[k], v) for k, v in module.encoder.backbones["s2"].state_dict().items())
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    assert [group["initial_lr"] for group in groups] == pytest.approx([1e-4, 1e-4, 1e-3, 1e-3])
+    assert [group["weight_decay"] for group in groups] == [1e-4, 0, 1e-4, 0]
+
+
+def finetune_module_known(store):
+    from mosaic.training.batches import KnownLabels
+
+    return KnownLabels(store, store.split_rows("train"))
+
+
+def test_another_architecture_to_start_from_is_refused(store, config, start, tmp_path):
+    train = store.split_rows("train")
+    with pytest.raises(CheckpointError, match=r"expected .*'resnet18'.* found .*'light'"):
+        pretrain(store, config("supervised_s1", encoder="resnet18", initial=str(start)), train, tmp_path / "a")
+
+
+def test_own_classifier_scores_what_it_was_trained_on(store, config, tmp_path):
+    train, test = store.split_rows("train"), store.split_rows("test")
+    folder = pretrain(store, config("supervised_late", monitor_every=0), train, tmp_path)
+    scores = classifier_scores(store, folder, train, {"test": test})["test"]
+    expected = load_encoder(folder).classify(fuse(extract_features(store, folder, test)))
+    np.testing.assert_array_equal(scores["fused"], expected)
+    assert set(scores) == {"fused", "fused_without_s1", "fused_without_s2"}
+
+
+def test_encoder_without_classifier_has_no_scores_of_its_own(store, start):
+    rows = store.split_rows("test")[:2]
+    with pytest.raises(CheckpointError, match="'random' trains no classifier"):
+        classifier_scores(store, start, rows, {"test": rows})
+
+
+def test_method_that_tunes_each_kind_of_encoder():
+    assert supervised_method(("s1", "s2"), "fused") == "supervised_late"
+    assert supervised_method(("s1", "s2"), "s2") == "supervised_s2"
+    assert supervised_method(("s1",), "fused") == supervised_method(("s1",), "s1") == "supervised_s1"
+    assert supervised_method(("early",), "fused") == "supervised_early"
+    with pytest.raises(CheckpointError, match="streams s1 cannot be tuned for 's2'"):
+        supervised_method(("s1",), "s2")

@@ -1,0 +1,219 @@
+import json
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mosaic.common.errors import BudgetError, CheckpointError, RunError, SettingsError
+from mosaic.method.methods import METHODS, get_method
+from mosaic.training import logbook as logbook_module
+from mosaic.training.logbook import COLUMNS, HEALTH, Logbook
+from mosaic.training.module import Pretraining
+from mosaic.training.pretrain import PretrainConfig, pretrain
+
+
+def weights_of(folder):
+    return json.loads((folder / "card.json").read_text())["weights"]["sha256"]
+
+
+def rows_for(store, name, count=None):
+    rows = store.split_rows("train")[:count]
+    return rows if get_method(name).uses_labels else rows[:0]
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if get_method(name).trained])
+def test_loss_goes_down_for_every_method(store, config, tmp_path, name):
+    small = {"image_size": 16, "steps": 14, "batch_scenes": 12, "learning_rate": 3e-3, "monitor_every": 0}
+    pretrain(store, config(name, **small), rows_for(store, name), tmp_path)
+    total = pd.read_csv(tmp_path / "log.csv")["total"].dropna()
+    assert len(total) == 14
+    assert total[-4:].mean() < 0.97 * total[:4].mean()
+
+
+def test_log_has_a_row_a_step_and_a_look_now_and_then(store, config, tmp_path):
+    run = config("mosaic", warmup_fraction=0.5)
+    pretrain(store, run, rows_for(store, "mosaic"), tmp_path)
+    log = pd.read_csv(tmp_path / "log.csv")
+    assert tuple(log.columns) == COLUMNS
+    assert log["step"].tolist() == [0, 1, 2, 3, 4, 5, 6]
+    for column in HEALTH:
+        assert log["step"][log[column].notna()].tolist() == [0, 3, 6]
+    steps = log[1:]
+    np.testing.assert_allclose(steps["total"], steps["intra"] + steps["inter"] + steps["label"], rtol=1e-5)
+    assert steps["classify"].isna().all()
+    assert steps["lr"].to_numpy() == pytest.approx(1e-3 * np.array([1 / 3, 2 / 3, 1, 1, 0.75, 0.25]))
+    assert log["seconds"].is_monotonic_increasing
+    assert log["knn"].dropna().between(0, 1).all()
+
+
+def test_random_features_are_saved_untrained(store, config, tmp_path):
+    pretrain(store, config("random"), rows_for(store, "random"), tmp_path)
+    log = pd.read_csv(tmp_path / "log.csv")
+    assert log["step"].tolist() == [0]
+    assert log["total"].isna().all() and log["knn"].notna().all()
+
+
+def test_card_says_what_was_trained_on_what(store, config, tmp_path):
+    pretrain(store, config("supervised_late"), rows_for(store, "supervised_late", 20), tmp_path)
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert card["method"] == "supervised_late"
+    assert tuple(card["class_names"]) == store.class_names
+    assert card["patches"] == {"train": 90, "labelled": 20}
+    assert card["feature_dims"].keys() == {"s1", "s2"}
+    assert card["layout"]["statistics"] == store.layout.statistics
+    assert PretrainConfig(**card["config"]) == config("supervised_late")
+    assert card["timing"].keys() == {"seconds", "steps_per_second", "peak_memory_mb", "device"}
+    assert not list(tmp_path.glob("*.ckpt"))
+
+
+def test_finished_run_is_returned_at_once_and_other_settings_are_refused(store, config, tmp_path, monkeypatch):
+    pretrain(store, config("random"), [], tmp_path)
+    monkeypatch.setattr(Pretraining, "__init__", lambda *_: pytest.fail("trained again"))
+    assert pretrain(store, config("random"), [], tmp_path) == tmp_path
+    with pytest.raises(RunError, match="other settings"):
+        pretrain(store, config("random", seed=1), [], tmp_path)
+    (tmp_path / "encoder.safetensors").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match="damaged"):
+        pretrain(store, config("random"), [], tmp_path)
+
+
+def interrupt_at(monkeypatch, step, error):
+    original = Logbook.on_train_batch_end
+
+    def stop(self, trainer, *arguments):
+        if trainer.global_step == step:
+            raise error
+        original(self, trainer, *arguments)
+
+    monkeypatch.setattr(Logbook, "on_train_batch_end", stop)
+    return original
+
+
+@pytest.mark.parametrize(
+    "name, changes", [("mosaic", {"kernel": "msc"}), ("mosaic_temporal", {"shared_geometry": False})]
+)
+def test_killed_run_resumes_bit_for_bit(store, config, tmp_path, monkeypatch, name, changes):
+    labelled = rows_for(store, name, 20)
+    run = config(name, **changes)
+    whole = pretrain(store, run, labelled, tmp_path / "whole")
+    original = interrupt_at(monkeypatch, 5, OSError("killed"))
+    with pytest.raises(OSError, match="killed"):
+        pretrain(store, run, labelled, tmp_path / "parts", checkpoint_seconds=0)
+    assert sorted(p.name for p in (tmp_path / "parts").iterdir() if p.name != ".lock") == ["last.ckpt"]
+    with pytest.raises(RunError, match="unfinished run of other settings"):
+        pretrain(store, replace(run, learning_rate=2e-3), labelled, tmp_path / "parts")
+
+    steps = []
+    monkeypatch.setattr(
+        Logbook, "on_train_batch_end", lambda self, t, *a: steps.append(t.global_step) or original(self, t, *a)
+    )
+    parts = pretrain(store, run, labelled, tmp_path / "parts")
+    assert steps == [5, 6]
+    assert weights_of(whole) == weights_of(parts)
+    logs = [pd.read_csv(folder / "log.csv").drop(columns="seconds") for folder in (whole, parts)]
+    pd.testing.assert_frame_equal(*logs)
+
+
+def test_ctrl_c_is_an_interrupt_that_leaves_the_signal_alone(store, config, tmp_path, monkeypatch):
+    handler = signal.getsignal(signal.SIGINT)
+    interrupt_at(monkeypatch, 2, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(store, config("simclr_s1"), [], tmp_path)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize("name", ["mosaic", "supervised_s1"])
+def test_no_other_label_reaches_the_model(store, config, tmp_path, name):
+    labelled = rows_for(store, name, 20)
+    run = config(name, kernel="idf_jaccard", monitor_every=0)
+    before = pretrain(store, run, labelled, tmp_path / "before")
+
+    others = np.setdiff1d(np.arange(len(store)), labelled)
+    changed = store.labels.copy()
+    changed[others] = 1 - changed[others]
+    vars(store)["labels"] = changed
+    after = pretrain(store, run, labelled, tmp_path / "after")
+    assert weights_of(before) == weights_of(after)
+
+    changed[labelled] = 1 - changed[labelled]
+    control = pretrain(store, run, labelled, tmp_path / "control")
+    assert weights_of(before) != weights_of(control)
+
+
+def test_looking_does_not_change_the_run(store, config, tmp_path):
+    folders = [
+        pretrain(store, config("iai", monitor_every=every), [], tmp_path / str(every)) for every in (0, 2)
+    ]
+    assert weights_of(folders[0]) == weights_of(folders[1])
+
+
+def test_seed_decides_the_result(store, config, tmp_path):
+    runs = {seed: pretrain(store, config("inter", seed=seed), [], tmp_path / str(seed)) for seed in (0, 1)}
+    assert weights_of(runs[0]) != weights_of(runs[1])
+
+
+def test_weights_of_terms_can_be_replaced(config):
+    method = config("mosaic", weight_label=0.0, weight_classify=2.0).weighted_method()
+    assert (method.intra, method.inter, method.label, method.classify) == (1, 1, 0, 2)
+
+
+def test_loss_that_is_not_finite_names_the_step_and_its_rows(store, config, tmp_path):
+    with pytest.raises(RunError, match=r"at step \d, rows \[\d+, .*lower the learning rate"):
+        pretrain(store, config("supervised_s1", learning_rate=1e38), rows_for(store, "supervised_s1"), tmp_path)
+    assert not (tmp_path / "card.json").exists()
+
+
+def test_no_memory_says_what_to_lower(store, config, tmp_path, monkeypatch):
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Pretraining, "training_step", no_memory)
+    with pytest.raises(RunError, match="16 scenes of 24 px in 32: lower batch_scenes"):
+        pretrain(store, config("iai"), [], tmp_path)
+
+
+def test_checkpoint_that_cannot_be_written_stops_the_run(store, config, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(logbook_module.torch, "save", full)
+    with pytest.raises(RunError, match="no space|cannot write"):
+        pretrain(store, config("simclr_s1"), [], tmp_path, checkpoint_seconds=0)
+
+
+def test_impossible_requests_are_refused_before_any_work(store, config, tmp_path):
+    with pytest.raises(BudgetError, match="label budget is empty"):
+        pretrain(store, config("mosaic"), [], tmp_path)
+    with pytest.raises(BudgetError, match="1 labelled rows are not training rows"):
+        pretrain(store, config("mosaic"), store.split_rows("test")[:1], tmp_path)
+    with pytest.raises(SettingsError, match="use a smaller batch"):
+        pretrain(store, config("iai", batch_scenes=91), [], tmp_path)
+    with pytest.raises(SettingsError, match="did you mean 'mosaic'"):
+        pretrain(store, config("mosaik"), [], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_mixed_precision_trains(store, config, tmp_path):
+    run = config("mosaic", precision="bf16-mixed", steps=2, batch_scenes=4, image_size=16, monitor_every=0)
+    pretrain(store, run, rows_for(store, "mosaic"), tmp_path)
+    assert np.isfinite(pd.read_csv(tmp_path / "log.csv")["total"][1:]).all()
+
+
+def test_automatic_precision_is_float32_without_a_gpu(config, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert config("iai").resolved_precision() == "32"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for capability, expected in (((7, 5), "32"), ((9, 0), "bf16-mixed")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda c=capability: c)
+        assert config("iai").resolved_precision() == expected
+
+
+def test_training_is_silent_and_leaves_no_folders(store, config, tmp_path, monkeypatch, capfd, recwarn, caplog):
+    monkeypatch.chdir(tmp_path)
+    pretrain(store, config("mosaic"), rows_for(store, "mosaic"), tmp_path / "run")
+    assert capfd.readouterr() == ("", "")
+    assert [str(warning.message) for warning in recwarn] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
