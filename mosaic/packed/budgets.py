@@ -3,10 +3,11 @@
 The patches of a split are put in one order, and a budget is a prefix of it: budgets are nested by
 construction, and the list of one fraction does not depend on which other fractions a run asks for.
 
-The order is made by iterative stratification for multi-label data, after Sechidis, Tsoumakas and Vlahavas, "On
-the stratification of multi-label data", ECML PKDD 2011: the label that lacks most positives is served next.
-Among a few of its patches, in random order, the one that leaves the least error over all labels is taken, so
-that label counts follow the split within about one patch while label sets stay those of a random sample.
+The order is made by iterative stratification for multi-label data, after Sechidis, Tsoumakas and Vlahavas,
+"On the stratification of multi-label data", ECML PKDD 2011: the label that lacks most positives is served
+next. Among a few of its patches, in random order, the one that leaves the least error over all labels is
+taken, so that label counts follow the split within about one patch while label sets stay those of a random
+sample.
 """
 
 import math
@@ -164,8 +165,9 @@ def load_budgets(path: Path, patch_ids: Sequence[str]) -> dict[float, Rows]:
         missing = [patch for patch in entry["patches"] if patch not in row_of]
         if missing:
             raise BudgetError(
-                f"{len(missing)} of {len(entry['patches'])} patches of the {entry['fraction_percent']:g} % "
-                f"budget in {path} are not in this data, e.g. {missing[0]}: draw the budgets anew for this archive"
+                f"{path}: {len(missing)} of {len(entry['patches'])} patches of its "
+                f"{entry['fraction_percent']:g} % budget are not in this data, e.g. {missing[0]}: "
+                "draw the budgets anew for this archive"
             )
         budgets[entry["fraction_percent"]] = np.sort([row_of[patch] for patch in entry["patches"]]).astype(
             np.int64

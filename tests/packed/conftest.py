@@ -7,24 +7,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mosaic.archives.patches import PatchError
+from mosaic.packed.pack import pack
 
 S2_SIZES = {
     **dict.fromkeys(("B02", "B03", "B04", "B08"), 120),
     **dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12"), 60),
     **dict.fromkeys(("B01", "B09"), 20),
 }
-S2_ORDER = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
 
 
 @dataclass
 class FakeArchive:
-    """Patches drawn from a seed; ``faults`` maps a patch number to what reading it does to the sample."""
+    """Patches drawn from a seed; ``faults`` maps a patch number to what reading does to its sample."""
 
     root: Path
     patches: int = 20
-    seed: int = 0
-    s2_bands: tuple[str, ...] = ("B02", "B05", "B01")
+    s2_bands: tuple[str, ...] = ("B01", "B02", "B05")
     version: str = "v1"
     faults: dict = field(default_factory=dict)
     reads: list[int] = field(default_factory=list)
@@ -38,26 +36,30 @@ class FakeArchive:
         self.confusable = {"dry": ("forest", "town")}
         self.band_sizes = {"VV": 120, "VH": 120} | {band: S2_SIZES[band] for band in self.s2_bands}
         number = np.arange(self.patches)
-        names = np.array(self.class_names)
+        names = self.class_names
         self.index = pd.DataFrame(
             {
                 "patch_id": [f"patch_{i:03d}" for i in number],
-                "labels": [[str(names[i % 3])] + ([str(names[(i + 1) % 3])] if i % 2 else []) for i in number],
-                "split": np.where(number % 5 < 3, "train", np.where(number % 5 == 3, "validation", "test")),
+                "labels": [[names[i % 3]] + ([names[(i + 1) % 3]] if i % 2 else []) for i in number],
+                "split": np.select([number % 5 < 3, number % 5 == 3], ["train", "validation"], "test"),
                 "date": [f"2017-06-{1 + i % 3:02d}" for i in number],
                 "scene": [f"T33UUP_{i % 3}" for i in number],
                 "location": [f"T33UUP_{i // 2}" for i in number],
-                "row": number * 7,
+                "row": number * 7,  # of the tile's grid, as BigEarthNet has it
             }
         )
 
+    def sample(self, i):
+        rng = np.random.default_rng(i)
+        sample = {
+            band: rng.integers(1, 9000, (self.band_sizes[band],) * 2, dtype=np.uint16)
+            for band in self.s2_bands
+        }
+        return sample | {band: rng.normal(-12, 4, (120, 120)).astype(np.float32) for band in self.s1_bands}
+
     def read(self, i):
         self.reads.append(i)
-        rng = np.random.default_rng([self.seed, i])
-        sample = {
-            band: rng.integers(1, 9000, (self.band_sizes[band],) * 2, dtype=np.uint16) for band in self.s2_bands
-        }
-        sample |= {band: rng.normal(-12, 4, (120, 120)).astype(np.float32) for band in self.s1_bands}
+        sample = self.sample(i)
         if i in self.faults:
             self.faults[i](sample)
         return sample
@@ -66,22 +68,17 @@ class FakeArchive:
         return self.version
 
 
-def refuse(reason="broken"):
-    """A fault that the archive itself finds."""
-
-    def fault(_sample):
-        raise PatchError("patch", Path("band.tif"), reason)
-
-    return fault
-
-
 @pytest.fixture
 def archive(tmp_path):
     return FakeArchive(tmp_path / "source")
 
 
 @pytest.fixture
-def store(archive, tmp_path):
-    from mosaic.packed.pack import pack
+def folder(tmp_path):
+    return tmp_path / "packed"
 
-    return pack(archive, tmp_path / "packed", shard_size=8, workers=1)
+
+@pytest.fixture
+def store(archive, folder):
+    """Twenty patches in shards of 8, 8 and 4."""
+    return pack(archive, folder, shard_size=8, workers=1)
