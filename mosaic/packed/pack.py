@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -149,9 +150,10 @@ class _Job:
         parts = [self.parts[number] for number in todo]
         left = sum(len(part) for part in parts)
         require_free_space(self.folder, left * self.layout.record_bytes)
-        results = progress(read_records(self.archive, self.layout, parts, workers), "packing", left)
-        for number in todo:
-            self._write_shard(number, islice(results, len(self.parts[number])))
+        with closing(read_records(self.archive, self.layout, parts, workers)) as records:
+            results = progress(records, "packing", left)
+            for number in todo:
+                self._write_shard(number, islice(results, len(self.parts[number])))
         skipped = self._skipped()
         if skipped and not self.skip:
             write_json(self.folder / BAD_PATCHES, skipped)

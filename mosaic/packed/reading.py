@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -70,7 +70,7 @@ class Archive(Protocol):
 
 def read_records(
     archive: Archive, layout: BandLayout, parts: Iterable[range], workers: int | None
-) -> Iterator[Record | PatchError]:
+) -> Generator[Record | PatchError, None, None]:
     """Yield the record of every patch, or what is wrong with it.
 
     Args:

@@ -84,3 +84,10 @@ def test_reads_ahead_while_the_consumer_works(store):
 
 def test_no_batches(store):
     assert list(store.batches([])) == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="pinned memory needs a CUDA device")
+def test_pinned_for_cuda(store):
+    for rows, groups in store.batches(BATCHES, "cuda"):
+        assert all(tensor.is_pinned() for tensor in groups.values())
+        assert np.array_equal(groups["s1"].to("cuda", non_blocking=True).cpu(), store.read(rows)["s1"])
