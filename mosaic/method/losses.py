@@ -53,9 +53,9 @@ def weighted_contrastive_loss(
         total = weights.sum(1, keepdim=True)
         anchors = total > 0
         q = weights / torch.where(anchors, total, 1.0)
-        # log_softmax subtracts the row's maximum over what is not excluded; a row that may be excluded as a
-        # whole belongs to no anchor, and flat logits keep its unused gradient finite
-        logits = logits.masked_fill(excluded, -torch.inf).masked_fill(~anchors, 0.0)
+        # log_softmax subtracts the row's maximum over what is not excluded; a row excluded as a whole is NaN
+        # there, but it is no anchor, and masks keep it out of the value and of the gradient
+        logits = logits.masked_fill(excluded, -torch.inf)
         log_p = functional.log_softmax(logits, dim=1).masked_fill(q == 0, 0.0)
         divergence = (torch.special.xlogy(q, q) - q * log_p).sum()
         return divergence / anchors.sum().clamp_min(1)

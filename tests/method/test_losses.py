@@ -235,6 +235,27 @@ class TestTerms:
         ours = ContrastiveTerms(METHODS["supcon"], kernel="jaccard").label_term(label, labels, labelled)
         torch.testing.assert_close(ours, expected)
 
+    def test_a_scene_known_to_have_no_label_is_the_positive_of_its_own_views_alone(self):
+        _, _, label, labels, labelled = batch(scenes=4)
+        labels[:], labelled[:] = 0, True
+        z = torch.cat([label["s1"].flatten(0, 1), label["s2"].flatten(0, 1)])
+        expected = weighted_contrastive_loss(z, same_scene(4, 4), 0.1)
+        ours = ContrastiveTerms(METHODS["supcon"], kernel="jaccard").label_term(label, labels, labelled)
+        torch.testing.assert_close(ours, expected)
+
+    @pytest.mark.parametrize("kernel", ["mulsupcon", "msc"])
+    def test_published_sums_over_the_batch_count_every_view(self, kernel):
+        _, _, label, labels, labelled = batch()
+        z = torch.cat([label["s1"].flatten(0, 1), label["s2"].flatten(0, 1)])
+        objective = ContrastiveTerms(METHODS["supcon"], kernel=kernel, classes=6, prototype_dim=16)
+        known = (labels * labelled[:, None]).repeat(4, 1)
+        if kernel == "msc":
+            candidates = torch.cat([z, normalize(objective.prototypes, dim=1)])
+            expected = weighted_contrastive_loss(z, msc_weights(known), 0.1, candidates)
+        else:
+            expected = weighted_contrastive_loss(z, pair_weights(known, kernel), 0.1)
+        torch.testing.assert_close(objective.label_term(label, labels, labelled), expected)
+
     def test_prototypes_belong_to_msc_and_learn(self):
         data = batch()
         objective = ContrastiveTerms(METHODS["mosaic"], kernel="msc", classes=6, prototype_dim=16)

@@ -38,6 +38,8 @@ def test_hand_computed():
     assert alignment(basis, basis.roll(1, 0)).item() == pytest.approx(2)  # orthogonal unit vectors
     poles = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
     assert uniformity(poles).item() == pytest.approx(-8)  # log exp(-2 * 2^2)
+    # deviations 1 and 0, mean 1/2, times sqrt(2)
+    assert embedding_std(poles).item() == pytest.approx(math.sqrt(2) / 2)
     assert uniformity(poles, t=0.5).item() == pytest.approx(-2)
     # singular values 3 and 1: exp of the entropy of (3/4, 1/4)
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
