@@ -197,8 +197,9 @@ def test_impossible_requests_are_refused_before_any_work(store, config, tmp_path
 
 
 def test_mixed_precision_trains(store, config, tmp_path):
-    run = config("mosaic", precision="bf16-mixed", steps=2, batch_scenes=4, image_size=16, monitor_every=0)
-    pretrain(store, run, rows_for(store, "mosaic"), tmp_path)
+    # 64 pixels: oneDNN leaves garbage in the bf16 gradient of a 3 x 3 convolution of one pixel
+    run = config("simclr_s1", precision="bf16-mixed", steps=2, batch_scenes=2, image_size=64, monitor_every=0)
+    pretrain(store, run, [], tmp_path)
     assert np.isfinite(pd.read_csv(tmp_path / "log.csv")["total"][1:]).all()
 
 
