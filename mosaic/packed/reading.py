@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import sys
+import threading
+import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -90,7 +92,9 @@ def read_records(
         return
     # Fork, not spawn: a child that imports TorchGeo anew would cost more seconds than packing 500 patches.
     fork = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(workers, fork, initializer=_adopt, initargs=(archive, layout)) as pool:
+    with ProcessPoolExecutor(
+        workers, fork, initializer=_adopt, initargs=(archive, layout, os.getpid())
+    ) as pool:
         try:
             for part in parts:
                 yield from pool.map(_read_adopted, part, chunksize=8)
@@ -115,9 +119,17 @@ def _read_one(archive: Archive, layout: BandLayout, i: int) -> Record | PatchErr
 _adopted: tuple[Archive, BandLayout]  # of a child process
 
 
-def _adopt(archive: Archive, layout: BandLayout) -> None:
+def _adopt(archive: Archive, layout: BandLayout, parent: int) -> None:
     global _adopted
     _adopted = archive, layout
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _leave_with(parent: int) -> None:
+    """End this process soon after the packer was killed: it inherited the packer's lock on the folder."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
 
 
 def _read_adopted(i: int) -> Record | PatchError:

@@ -1,6 +1,10 @@
 import fcntl
 import json
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -233,3 +237,39 @@ def test_wrong_options(archive, folder):
         pack(archive, folder, on_bad_patch="skipp")
     with pytest.raises(PackError, match="shard_size is 0"):
         pack(archive, folder, shard_size=0)
+
+
+def test_kill_minus_nine_frees_the_folder_and_the_next_pack_resumes(archive, store, folder, tmp_path):
+    code = f"""
+import sys, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from conftest import FakeArchive
+from mosaic.packed.pack import pack
+archive = FakeArchive(Path({str(archive.root)!r}), faults={{12: lambda _sample: time.sleep(60)}})
+pack(archive, Path({str(tmp_path / "killed")!r}), shard_size=8, workers=2)
+"""
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        wait_for(lambda: (tmp_path / "killed" / "shard-00000.json").exists())
+        process.kill()
+    archive.reads.clear()
+    # the reading processes inherited the lock, so it is free only when they are gone too
+    wait_for(lambda: not in_use(tmp_path / "killed"))
+    assert pack(archive, tmp_path / "killed", shard_size=8, workers=1).fingerprint == store.fingerprint
+    assert archive.reads == list(range(8, 20))
+
+
+def in_use(folder):
+    with open(folder / ".lock", "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def wait_for(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
