@@ -12,7 +12,7 @@ from mosaic.common.errors import SettingsError, suggest
 from mosaic.method.methods import Method
 
 #: Encoder name -> timm architecture and its arguments. ``light`` is a ten-layer ResNet-T with narrow stages,
-#: for CPUs: 1.2 million parameters and 256 features, at a tenth of the time of ResNet-18.
+#: for CPUs: 1.2 million parameters and 256 features, at a fifth of the time of ResNet-18.
 ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "light": ("resnet10t", {"channels": (24, 48, 128, 256), "stem_width": 16}),
     "resnet18": ("resnet18", {}),
