@@ -66,7 +66,8 @@ class Logbook(Callback):
         self._earlier = 0.0
         self._started = self._saved = time.monotonic()
         self._looking = 0.0
-        self._peak = 0.0
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
 
     @property
     def seconds(self) -> float:
@@ -129,7 +130,10 @@ class Logbook(Callback):
         return tuple(functional.normalize(torch.cat(list(f.values()), 1).float(), dim=1) for f in features)
 
     def timing(self) -> dict[str, Any]:
-        """Return what the run cost: seconds, steps per second without looking, peak memory in MB, device."""
+        """Return what the run cost: seconds, steps per second without looking, peak memory in MB, device.
+
+        On a CPU the memory is that of the whole process, since it began.
+        """
         steps, seconds = self.rows[-1]["step"], self.seconds
         cuda = torch.cuda.is_available()
         resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -143,7 +147,7 @@ class Logbook(Callback):
     def write(self, path: Path) -> None:
         """Write the log as CSV with the columns of ``COLUMNS``; what a step does not have is empty."""
         with atomic_path(path) as partial:
-            pd.DataFrame(self.rows, columns=list(COLUMNS)).to_csv(partial, index=False)
+            pd.DataFrame(self.rows, columns=list(COLUMNS)).to_csv(partial, index=False, float_format="%.7g")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Mark the checkpoint with what it belongs to."""

@@ -1,6 +1,5 @@
 """One optimiser step of any method, as a LightningModule."""
 
-from dataclasses import replace
 from math import cos, pi
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from mosaic.method.losses import ContrastiveTerms, Temperatures
 from mosaic.method.views import Views
 from mosaic.packed.store import PackedStore
 from mosaic.training.batches import Batch, KnownLabels, view_generator
-from mosaic.training.checkpoint import load_encoder
+from mosaic.training.checkpoint import layout_for, load_encoder
 
 if TYPE_CHECKING:
     from mosaic.training.pretrain import PretrainConfig
@@ -36,9 +35,8 @@ class Pretraining(LightningModule):
         super().__init__()
         self.config = config
         self.method = method = config.weighted_method()
-        layout, classes = store.layout, len(store.class_names)
-        if config.initial is not None:
-            layout = replace(layout, statistics=load_encoder(config.initial).layout.statistics)
+        start = load_encoder(config.initial) if config.initial is not None else None
+        layout, classes = layout_for(start, store.layout) if start else store.layout, len(store.class_names)
         self.views = Views(layout, config.image_size, config.shared_geometry)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -55,19 +53,19 @@ class Pretraining(LightningModule):
                 prototype_dim=config.projection_dim,
                 classes=classes,
             )
-        if config.initial is not None:
-            self._start_from(config.initial)
+        if start is not None:
+            self._start_from(start.encoder)
         self.values: dict[str, float] = {}
 
-    def _start_from(self, initial: str) -> None:
+    def _start_from(self, start: Encoder) -> None:
         """Take the weights of a trained encoder; a classifier starts from zero, knowing nothing."""
-        start = load_encoder(initial).encoder
+        bands = {stream: start.in_channels.get(stream) for stream in self.encoder.in_channels}
         wanted = (self.encoder.name, self.encoder.in_channels, self.encoder.image_size)
-        found = (start.name, {s: b for s, b in start.in_channels.items() if s in wanted[1]}, start.image_size)
+        found = (start.name, bands, start.image_size)
         if wanted != found:
             raise CheckpointError(
-                f"{initial} holds another architecture: expected encoder, bands and image size {wanted}, "
-                f"found {found}: choose the settings it was trained with"
+                f"{self.config.initial} holds another architecture: expected encoder, bands and image size "
+                f"{wanted}, found {found}: choose the settings it was trained with"
             )
         for stream, backbone in self.encoder.backbones.items():
             backbone.load_state_dict(start.backbones[stream].state_dict())

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,7 +22,12 @@ from mosaic.common.files import lock
 from mosaic.method.methods import Method, get_method
 from mosaic.packed.fingerprint import digest
 from mosaic.packed.store import PackedStore, Rows
+from mosaic.training.batches import KnownLabels, ScenePicker, StepBatches
 from mosaic.training.checkpoint import CARD, read_card, save_encoder
+
+if TYPE_CHECKING:
+    from mosaic.training.logbook import Logbook
+    from mosaic.training.module import Pretraining
 
 LAST = "last.ckpt"
 LOG = "log.csv"
@@ -135,7 +140,8 @@ def pretrain(
             raise RunError(f"{folder} holds an encoder of other settings or data: choose another folder")
         return folder
     with lock(folder):
-        _run(store, config, train, labelled, folder, inputs, checkpoint_seconds)
+        if not (folder / CARD).exists():  # another process may have finished it meanwhile
+            _run(store, config, train, labelled, folder, inputs, checkpoint_seconds)
     return folder
 
 
@@ -172,7 +178,6 @@ def _run(
     checkpoint_seconds: float,
 ) -> None:
     # Lightning takes seconds to import, and most who read a configuration do not train
-    from mosaic.training.batches import KnownLabels, ScenePicker, StepBatches
     from mosaic.training.logbook import Logbook
     from mosaic.training.module import Pretraining
 
@@ -219,7 +224,13 @@ def _resumed_step(path: Path, inputs: str) -> int:
     return int(content["global_step"])
 
 
-def _fit(module: Any, logbook: Any, batches: Any, config: PretrainConfig, resume: Path | None) -> None:
+def _fit(
+    module: "Pretraining",
+    logbook: "Logbook",
+    batches: StepBatches,
+    config: PretrainConfig,
+    resume: Path | None,
+) -> None:
     from lightning.pytorch import Trainer
 
     from mosaic.training.logbook import AtomicCheckpoints
@@ -228,7 +239,7 @@ def _fit(module: Any, logbook: Any, batches: Any, config: PretrainConfig, resume
     try:
         with _quiet():
             trainer = Trainer(
-                accelerator="auto",
+                accelerator="cuda" if torch.cuda.is_available() else "cpu",
                 devices=1,
                 precision=config.resolved_precision(),  # type: ignore[arg-type]  # a Literal of Lightning's
                 max_steps=config.steps,

@@ -41,9 +41,7 @@ def edit_card(folder, **changes):
 def test_loaded_encoder_gives_the_features_of_the_one_that_was_saved(store, config, tmp_path, monkeypatch):
     modules = []
     original = Pretraining.__init__
-    monkeypatch.setattr(
-        Pretraining, "__init__", lambda self, *a: modules.append(self) or original(self, *a)
-    )
+    monkeypatch.setattr(Pretraining, "__init__", lambda self, *a: modules.append(self) or original(self, *a))
     pretrain(store, config("supervised_late", steps=2), store.split_rows("train"), tmp_path)
     images = {"s1": torch.randn(3, 2, 24, 24), "s2": torch.randn(3, 5, 24, 24)}
     loaded = load_encoder(tmp_path)
@@ -63,7 +61,8 @@ def test_embed_takes_physical_units(store, trained):
     bands = store.layout.s1_bands + store.layout.s2_bands
     physical = {band: torch.from_numpy(image) for band, image in store.read_bands(rows, bands).items()}
     physical["B05"], physical["B11"] = (
-        torch.nn.functional.interpolate(physical[b][None], (24, 24), mode="nearest")[0] for b in ("B05", "B11")
+        torch.nn.functional.interpolate(physical[b][None], (24, 24), mode="nearest")[0]
+        for b in ("B05", "B11")
     )
     s1 = torch.stack([physical[band] for band in store.layout.s1_bands], 1)
     s2 = torch.stack([physical[band] for band in store.layout.s2_bands], 1)
@@ -126,7 +125,7 @@ def test_other_bands_are_refused(store, trained):
     encoder = load_encoder(trained)
     assert layout_for(encoder, store.layout).statistics == store.layout.statistics
     edited = type(store.layout)(store.layout.groups, ("VV",), store.layout.s2_bands, {})
-    with pytest.raises(CheckpointError, match="trained on VV, VH, B02.* the data hold VV, B02"):
+    with pytest.raises(CheckpointError, match=r"trained on VV, VH, B02.* the data hold VV, B02"):
         layout_for(encoder, edited)
 
 

@@ -67,7 +67,9 @@ def finetune_module_known(store):
 def test_another_architecture_to_start_from_is_refused(store, config, start, tmp_path):
     train = store.split_rows("train")
     with pytest.raises(CheckpointError, match=r"expected .*'resnet18'.* found .*'light'"):
-        pretrain(store, config("supervised_s1", encoder="resnet18", initial=str(start)), train, tmp_path / "a")
+        pretrain(
+            store, config("supervised_s1", encoder="resnet18", initial=str(start)), train, tmp_path / "a"
+        )
 
 
 def test_own_classifier_scores_what_it_was_trained_on(store, config, tmp_path):

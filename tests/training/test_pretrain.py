@@ -69,7 +69,9 @@ def test_card_says_what_was_trained_on_what(store, config, tmp_path):
     assert not list(tmp_path.glob("*.ckpt"))
 
 
-def test_finished_run_is_returned_at_once_and_other_settings_are_refused(store, config, tmp_path, monkeypatch):
+def test_finished_run_is_returned_at_once_and_other_settings_are_refused(
+    store, config, tmp_path, monkeypatch
+):
     pretrain(store, config("random"), [], tmp_path)
     monkeypatch.setattr(Pretraining, "__init__", lambda *_: pytest.fail("trained again"))
     assert pretrain(store, config("random"), [], tmp_path) == tmp_path
@@ -108,7 +110,9 @@ def test_killed_run_resumes_bit_for_bit(store, config, tmp_path, monkeypatch, na
 
     steps = []
     monkeypatch.setattr(
-        Logbook, "on_train_batch_end", lambda self, t, *a: steps.append(t.global_step) or original(self, t, *a)
+        Logbook,
+        "on_train_batch_end",
+        lambda self, t, *a: steps.append(t.global_step) or original(self, t, *a),
     )
     parts = pretrain(store, run, labelled, tmp_path / "parts")
     assert steps == [5, 6]
@@ -162,7 +166,9 @@ def test_weights_of_terms_can_be_replaced(config):
 
 def test_loss_that_is_not_finite_names_the_step_and_its_rows(store, config, tmp_path):
     with pytest.raises(RunError, match=r"at step \d, rows \[\d+, .*lower the learning rate"):
-        pretrain(store, config("supervised_s1", learning_rate=1e38), rows_for(store, "supervised_s1"), tmp_path)
+        pretrain(
+            store, config("supervised_s1", learning_rate=1e38), rows_for(store, "supervised_s1"), tmp_path
+        )
     assert not (tmp_path / "card.json").exists()
 
 
@@ -180,7 +186,7 @@ def test_checkpoint_that_cannot_be_written_stops_the_run(store, config, tmp_path
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(logbook_module.torch, "save", full)
-    with pytest.raises(RunError, match="no space|cannot write"):
+    with pytest.raises(RunError, match=r"no space|cannot write"):
         pretrain(store, config("simclr_s1"), [], tmp_path, checkpoint_seconds=0)
 
 
@@ -212,7 +218,9 @@ def test_automatic_precision_is_float32_without_a_gpu(config, monkeypatch):
         assert config("iai").resolved_precision() == expected
 
 
-def test_training_is_silent_and_leaves_no_folders(store, config, tmp_path, monkeypatch, capfd, recwarn, caplog):
+def test_training_is_silent_and_leaves_no_folders(
+    store, config, tmp_path, monkeypatch, capfd, recwarn, caplog
+):
     monkeypatch.chdir(tmp_path)
     pretrain(store, config("mosaic"), rows_for(store, "mosaic"), tmp_path / "run")
     assert capfd.readouterr() == ("", "")
