@@ -1,6 +1,6 @@
 """End-to-end scores: of an encoder's own classifier, and of one fine-tuned on a label budget."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +8,13 @@ import numpy as np
 
 from mosaic.common.errors import CheckpointError, RunError
 from mosaic.common.files import atomic_path
-from mosaic.method.methods import METHODS
+from mosaic.method.encoders import Encoder
+from mosaic.method.methods import METHODS, get_method
 from mosaic.packed.store import PackedStore, Rows
-from mosaic.training.checkpoint import CARD, WEIGHTS, load_encoder, read_card
-from mosaic.training.features import extract_features, mean_features, representations
+from mosaic.training.checkpoint import CARD, WEIGHTS, load_encoder, read_card, save_encoder
+from mosaic.training.features import extract_features, fuse, mean_features, representations
 from mosaic.training.pretrain import PretrainConfig, pretrain
-from mosaic.training.probes import Scores
+from mosaic.training.probes import Scores, fit_classifier
 
 SCORES = "scores.npz"
 
@@ -56,8 +57,7 @@ class FinetuneConfig:
     Attributes:
         steps: optimiser steps.
         batch_scenes: scenes in a batch, two views of each sensor for each.
-        learning_rate: of the classifier; peak, after warm-up.
-        encoder_rate: factor on it for the encoder.
+        learning_rate: peak, after warm-up. Far below that of pretraining: the start is good.
         weight_decay: AdamW's.
         warmup_fraction: share of the steps.
         precision: as in ``PretrainConfig``.
@@ -66,8 +66,7 @@ class FinetuneConfig:
 
     steps: int = 60
     batch_scenes: int = 32
-    learning_rate: float = 1e-3
-    encoder_rate: float = 0.1
+    learning_rate: float = 1e-4
     weight_decay: float = 1e-4
     warmup_fraction: float = 0.1
     precision: str = "auto"
@@ -83,10 +82,11 @@ def finetune(
     source: str = "fused",
     config: FinetuneConfig | None = None,
 ) -> InputScores:
-    """Train encoder and a new linear classifier on a label budget, and score patches.
+    """Train the whole encoder on a label budget, and score patches.
 
-    It is supervised training that starts from the checkpoint. Only the scores and the log are kept: a study
-    fine-tunes hundreds of times.
+    It is supervised training that starts from the checkpoint and from a linear probe on its features: a
+    classifier that knows nothing would first distort them (Kumar et al. 2022, arXiv:2202.10054). Only the
+    scores and the log are kept: a study fine-tunes hundreds of times.
 
     Args:
         store: packed data.
@@ -109,10 +109,13 @@ def finetune(
         return _read(folder / SCORES, names)
     card = read_card(checkpoint)
     method = supervised_method(tuple(card["in_channels"]), source)
+    start = folder / "start"
+    if not (start / CARD).exists():
+        _start(store, checkpoint, get_method(method).streams, labelled_rows, start)
     run = PretrainConfig(
         **{**vars(config or FinetuneConfig()), "encoder": card["encoder"], "image_size": card["image_size"]},
         method=method,
-        initial=str(checkpoint),
+        initial=str(start),
         monitor_every=0,
     )
     pretrain(store, run, labelled_rows, folder)
@@ -120,9 +123,24 @@ def finetune(
     flat = {f"{name}/{i}": value for name, inputs in scores.items() for i, value in inputs.items()}
     with atomic_path(folder / SCORES) as partial:
         np.savez(partial, **flat, **{f"{name}/rows": rows for name, rows in names.items()})  # type: ignore[arg-type]
-    (folder / CARD).unlink()
-    (folder / WEIGHTS).unlink()
+    for used in (folder, start):
+        (used / CARD).unlink()
+        (used / WEIGHTS).unlink()
+    start.rmdir()
     return scores
+
+
+def _start(store: PackedStore, checkpoint: Path, streams: Sequence[str], rows: Rows, folder: Path) -> None:
+    """Write a checkpoint of some streams of another and a linear probe on their features."""
+    loaded = load_encoder(checkpoint)
+    features = extract_features(store, checkpoint, rows)
+    classifier = fit_classifier(fuse({stream: features[stream] for stream in streams}), store.labels[rows])
+    channels = {stream: loaded.encoder.in_channels[stream] for stream in streams}
+    encoder = Encoder(loaded.encoder.name, channels, loaded.encoder.image_size)
+    for stream in streams:
+        encoder.backbones[stream].load_state_dict(loaded.encoder.backbones[stream].state_dict())
+    card = {key: loaded.card[key] for key in ("method", "class_names", "layout")}
+    save_encoder(folder, encoder, card, classifier)
 
 
 def _read(path: Path, names: Mapping[str, Rows]) -> InputScores:

@@ -1,12 +1,13 @@
 """One optimiser step of any method, as a LightningModule."""
 
+from collections.abc import Iterable
 from math import cos, pi
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from mosaic.common.errors import CheckpointError, RunError
 from mosaic.method.encoders import Encoder, Heads, channels_of
@@ -14,7 +15,7 @@ from mosaic.method.losses import ContrastiveTerms, Temperatures
 from mosaic.method.views import Views
 from mosaic.packed.store import PackedStore
 from mosaic.training.batches import Batch, KnownLabels, view_generator
-from mosaic.training.checkpoint import layout_for, load_encoder
+from mosaic.training.checkpoint import LoadedEncoder, layout_for, load_encoder
 
 if TYPE_CHECKING:
     from mosaic.training.pretrain import PretrainConfig
@@ -54,24 +55,32 @@ class Pretraining(LightningModule):
                 classes=classes,
             )
         if start is not None:
-            self._start_from(start.encoder)
+            self._start_from(start)
         self.values: dict[str, float] = {}
 
-    def _start_from(self, start: Encoder) -> None:
-        """Take the weights of a trained encoder; a classifier starts from zero, knowing nothing."""
-        bands = {stream: start.in_channels.get(stream) for stream in self.encoder.in_channels}
+    def _start_from(self, start: LoadedEncoder) -> None:
+        """Take the weights of a trained encoder, and its classifier where there is one."""
+        bands = {stream: start.encoder.in_channels.get(stream) for stream in self.encoder.in_channels}
         wanted = (self.encoder.name, self.encoder.in_channels, self.encoder.image_size)
-        found = (start.name, bands, start.image_size)
+        found = (start.encoder.name, bands, start.encoder.image_size)
         if wanted != found:
             raise CheckpointError(
                 f"{self.config.initial} holds another architecture: expected encoder, bands and image size "
                 f"{wanted}, found {found}: choose the settings it was trained with"
             )
         for stream, backbone in self.encoder.backbones.items():
-            backbone.load_state_dict(start.backbones[stream].state_dict())
-        if self.heads.classifier is not None:
-            nn.init.zeros_(self.heads.classifier.weight)
-            nn.init.zeros_(self.heads.classifier.bias)
+            backbone.load_state_dict(start.encoder.backbones[stream].state_dict())
+        if self.heads.classifier is not None and start.classifier is not None:
+            self.heads.classifier.load_state_dict(start.classifier.state_dict())
+
+    @torch.no_grad()
+    def settle(self, batches: Iterable[Batch]) -> None:
+        """Let batch normalisation see some images; the weights stay as they were drawn.
+
+        Without it an untrained network would be judged on activations of arbitrary scale.
+        """
+        for batch in batches:
+            self.encoder(self.two_views(batch.to(self.device)))
 
     def two_views(self, batch: Batch) -> dict[str, Tensor]:
         """Return two random views of each scene: sensor -> (2B, bands, H, W), all first views first."""
@@ -110,19 +119,14 @@ class Pretraining(LightningModule):
         return 0.5 * (1 + cos(pi * (step - warmup) / max(1, self.config.steps - warmup)))
 
     def configure_optimizers(self) -> Any:
-        """AdamW; biases and normalisation do not decay, the encoder may learn slower than its heads."""
-        encoder = list(self.encoder.parameters())
-        others = [*self.heads.parameters(), *self.terms.parameters()]
-        groups = []
-        for parameters, factor in ((encoder, self.config.encoder_rate), (others, 1.0)):
-            rate = self.config.learning_rate * factor
-            decayed = [p for p in parameters if p.ndim > 1]
-            plain = [p for p in parameters if p.ndim <= 1]
-            groups.append({"params": decayed, "lr": rate, "weight_decay": self.config.weight_decay})
-            groups.append({"params": plain, "lr": rate, "weight_decay": 0.0})
+        """AdamW; biases and normalisation do not decay."""
+        decayed = [p for p in self.parameters() if p.ndim > 1]
+        plain = [p for p in self.parameters() if p.ndim <= 1]
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
         # the fused kernel spares a fifth of a small step; Lightning cannot clip it under mixed precision
         fused = self.config.resolved_precision() == "32"
-        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], fused=fused)
+        rate, decay = self.config.learning_rate, self.config.weight_decay
+        optimizer = torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=fused)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._share)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 LAST = "last.ckpt"
 LOG = "log.csv"
+_SETTLING = 20  # batches from which untrained encoders take their normalisation
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,6 @@ class PretrainConfig:
         seed: of initialisation, data order and views.
         monitor_every: steps between two looks at collapse and kNN score; 0 for never.
         initial: folder of a checkpoint to start from.
-        encoder_rate: factor on the encoder's learning rate.
     """
 
     method: str
@@ -89,7 +89,6 @@ class PretrainConfig:
     seed: int = 0
     monitor_every: int = 50
     initial: str | None = None
-    encoder_rate: float = 1.0
 
     def weighted_method(self) -> Method:
         """Return the method with the weights of this run."""
@@ -184,14 +183,16 @@ def _run(
     known = KnownLabels(store, labelled)
     module = Pretraining(config, store, known)
     logbook = Logbook(store, config, train, labelled, folder / LAST, inputs, checkpoint_seconds)
+    share, seed = config.labelled_share, config.seed
+    picker = ScenePicker(module.method, train, labelled, config.batch_scenes, share, seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     if module.method.trained:
         first = _resumed_step(folder / LAST, inputs)
-        share, seed = config.labelled_share, config.seed
-        picker = ScenePicker(module.method, train, labelled, config.batch_scenes, share, seed)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         batches = StepBatches(store, picker, known, module.method, first, config.steps, device)
         _fit(module, logbook, batches, config, folder / LAST if first else None)
     else:
+        module.to(device)
+        module.settle(StepBatches(store, picker, known, module.method, 0, _SETTLING, device))
         logbook.look(module, 0)
     logbook.write(folder / LOG)
     card = {

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 Features = NDArray[np.float32]
@@ -15,7 +15,7 @@ Labels = NDArray[np.uint8]
 Scores = NDArray[np.float32]
 
 #: Inverse regularisation strengths tried by the linear probe, as scikit-learn's ``C``.
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 _CELLS = 2**26  # most similarities held at once
 _OPTIONS = {"maxiter": 500, "gtol": 5e-4}  # probabilities within 1e-3 of the exact fit
 
@@ -97,9 +97,7 @@ def linear_probe(
     Returns:
         Scores, and what was chosen.
     """
-    mean = train_features.mean(0, dtype=np.float64)
-    std = train_features.std(0, dtype=np.float64)
-    std[std < 1e-8] = 1.0
+    mean, std = _moments(train_features)
 
     def scale(features: Features) -> Tensor:
         return torch.from_numpy((features - mean) / std).to(_device())
@@ -129,6 +127,35 @@ def linear_probe(
         strength,
         macro_average_precision(validation_labels, validation_scores),
     )
+
+
+def fit_classifier(features: Features, labels: Labels, strength: float = 1e-2) -> nn.Linear:
+    """Return a logistic regression on standardised features as a layer on the features as they are.
+
+    Args:
+        features: (N, F).
+        labels: (N, C), 0 or 1. A class of one value gets its log-odds, moderated by one patch more.
+        strength: inverse regularisation.
+    """
+    mean, std = _moments(features)
+    count = labels.sum(0)
+    varies = (count > 0) & (count < len(labels))
+    layer = nn.Linear(features.shape[1], labels.shape[1]).requires_grad_(False)
+    layer.weight.zero_()
+    layer.bias.copy_(torch.logit(torch.from_numpy((count + 0.5) / (len(labels) + 1))))
+    scaled = torch.from_numpy((features - mean) / std)
+    for _, weights, bias in fit_logistic(scaled, labels[:, varies], [strength]):
+        weights = weights.T / torch.from_numpy(std)
+        layer.weight[varies] = weights.float()
+        layer.bias[varies] = (bias - weights @ torch.from_numpy(mean)).float()
+    return layer.requires_grad_(True)
+
+
+def _moments(features: Features) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and deviation (F,); a feature that never varies has deviation 1."""
+    std = features.std(0, dtype=np.float64)
+    std[std < 1e-8] = 1.0
+    return features.mean(0, dtype=np.float64), std
 
 
 def fit_logistic(

@@ -10,6 +10,8 @@ import torch
 from mosaic.common.errors import BudgetError, CheckpointError, RunError, SettingsError
 from mosaic.method.methods import METHODS, get_method
 from mosaic.training import logbook as logbook_module
+from mosaic.training.batches import KnownLabels
+from mosaic.training.checkpoint import load_encoder
 from mosaic.training.logbook import COLUMNS, HEALTH, Logbook
 from mosaic.training.module import Pretraining
 from mosaic.training.pretrain import PretrainConfig, pretrain
@@ -54,6 +56,14 @@ def test_random_features_are_saved_untrained(store, config, tmp_path):
     log = pd.read_csv(tmp_path / "log.csv")
     assert log["step"].tolist() == [0]
     assert log["total"].isna().all() and log["knn"].notna().all()
+
+
+def test_random_weights_stay_as_drawn_and_normalisation_sees_the_images(store, config, tmp_path):
+    run = config("random")
+    drawn = Pretraining(run, store, KnownLabels(store, np.empty(0, np.int64))).encoder
+    saved = load_encoder(pretrain(store, run, [], tmp_path)).encoder
+    for (name, before), after in zip(drawn.state_dict().items(), saved.state_dict().values(), strict=True):
+        assert torch.equal(before, after) == ("running" not in name and "tracked" not in name), name
 
 
 def test_card_says_what_was_trained_on_what(store, config, tmp_path):

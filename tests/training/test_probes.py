@@ -2,11 +2,18 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.preprocessing import StandardScaler
 
-from mosaic.training.probes import STRENGTHS, knn_scores, linear_probe, macro_average_precision
+from mosaic.training.probes import (
+    STRENGTHS,
+    fit_classifier,
+    knn_scores,
+    linear_probe,
+    macro_average_precision,
+)
 
 
 def problem(n, features=40, classes=4, seed=0):
@@ -94,3 +101,16 @@ def test_macro_ap_equals_scikit_learn_with_ties_and_leaves_out_absent_classes():
     expected = np.mean([average_precision_score(labels[:, c], scores[:, c]) for c in range(4)])
     assert macro_average_precision(labels, scores) == pytest.approx(expected)
     assert np.isnan(macro_average_precision(labels[:, 4:], scores[:, 4:]))
+
+
+def test_classifier_of_raw_features_is_the_probe_and_constants_become_log_odds():
+    x, y = problem(60)
+    y[:, 0] = 0
+    x[:, 3] = 2
+    layer = fit_classifier(x, y, strength=0.1)
+    with torch.no_grad():
+        scores = torch.sigmoid(layer(torch.from_numpy(x))).numpy()
+    expected = linear_probe(x, y, x, y, {"same": x}, [0.1]).scores["same"]
+    np.testing.assert_allclose(scores[:, 1:], expected[:, 1:], atol=1e-5)
+    np.testing.assert_allclose(scores[:, 0], 0.5 / 61, rtol=1e-5)
+    assert layer.weight.requires_grad
