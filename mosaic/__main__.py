@@ -94,7 +94,9 @@ def parser() -> argparse.ArgumentParser:
 
     simulate = add("simulate", _simulate, "write simulated scenes in the official layout of BigEarthNet v2")
     simulate.add_argument("--patches", type=int, default=2000, help="number of pairs (default %(default)s)")
-    simulate.add_argument("--seed", type=int, default=0, help="the same seed gives the same files (default 0)")
+    simulate.add_argument(
+        "--seed", type=int, default=0, help="the same seed gives the same files (default 0)"
+    )
     simulate.add_argument("--folder", type=Path, help="where to write (default data/archives/simulated-...)")
 
     fetch = add("fetch", _fetch, "download a real archive through TorchGeo, after stating its size")
@@ -104,22 +106,35 @@ def parser() -> argparse.ArgumentParser:
 
     verify = add("verify", _verify, "check an archive, patch by patch, and print what is wrong")
     verify.add_argument("folder", type=Path)
-    verify.add_argument("--bands", default="all", help="'all', '10m' or names separated by commas (default all)")
+    verify.add_argument(
+        "--bands", default="all", help="'all', '10m' or names separated by commas (default all)"
+    )
 
     pack = add("pack", _pack, "turn an archive into memory-mapped records")
     pack.add_argument("folder", type=Path, help="the archive")
     pack.add_argument("--to", type=Path, required=True, help="where the packed data goes")
     pack.add_argument("--dataset", default="bigearthnet", help="layout of the archive (default %(default)s)")
-    pack.add_argument("--bands", default="all", help="'all', '10m' or names separated by commas (default all)")
-    pack.add_argument("--include-snow-cloud", action="store_true", help="keep patches flagged as snow or cloud")
+    pack.add_argument(
+        "--bands", default="all", help="'all', '10m' or names separated by commas (default all)"
+    )
+    pack.add_argument(
+        "--include-snow-cloud", action="store_true", help="keep patches flagged as snow or cloud"
+    )
     pack.add_argument("--on-bad-patch", choices=["stop", "skip"], default="stop")
 
     run = add("run", _run, "execute the notebooks in order and write HTML reports")
-    run.add_argument("--profile", default="demo", help="smoke, demo, study, full, or a YAML file (default demo)")
+    run.add_argument(
+        "--profile", default="demo", help="smoke, demo, study, full, or a YAML file (default demo)"
+    )
     run.add_argument("--archive", help="'simulated', or a folder in the official layout")
     run.add_argument("--out", help="name of the run: reports/<out>/ (default: the profile's name)")
     run.add_argument(
-        "-p", "--parameter", action="append", type=_parameter, metavar="name=value", help="override one parameter"
+        "-p",
+        "--parameter",
+        action="append",
+        type=_parameter,
+        metavar="name=value",
+        help="override one parameter",
     )
 
     report = add("report", _report, "render the reports of a run again from its executed notebooks")
@@ -136,7 +151,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"mosaic {args.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"mosaic {args.command}: interrupted; finished work is kept and will be reused", file=sys.stderr)
+        print(
+            f"mosaic {args.command}: interrupted; finished work is kept and will be reused", file=sys.stderr
+        )
         return 130
     except BrokenPipeError:  # the reader of a pipe went away, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

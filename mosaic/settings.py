@@ -44,7 +44,9 @@ class PretrainSettings(Settings):
 
     methods: list[str] = Field(["random", "supervised_late", "simclr_s1", "simclr_s2", "iai", "mosaic"])
     seeds: Count = Field(1, description="number of seeds: 0, 1, ...")
-    label_fractions: list[Percent] = Field([5.0, 20.0, 100.0], min_length=1, description="% of training labels")
+    label_fractions: list[Percent] = Field(
+        [5.0, 20.0, 100.0], min_length=1, description="% of training labels"
+    )
     label_protocols: list[Literal["budgeted", "full"]] = Field(["budgeted", "full"], min_length=1)
     encoder: str = Field("light")
     image_size: int = Field(64, ge=16, le=256, description="side of a view, pixels")
@@ -61,7 +63,9 @@ class PretrainSettings(Settings):
     projection_dim: int = Field(128, ge=2, description="width of a projection head's output")
     shared_geometry: bool = Field(True, description="one crop for both sensors of a view")
     labelled_share: float = Field(0.25, ge=0, le=1, description="least share of labelled scenes in a batch")
-    precision: Literal["auto", "32", "bf16-mixed"] = Field("auto", description="auto: bf16 on a GPU that has it")
+    precision: Literal["auto", "32", "bf16-mixed"] = Field(
+        "auto", description="auto: bf16 on a GPU that has it"
+    )
     monitor_every: Count = Field(50, description="steps between two looks at collapse and kNN score")
     jobs: int = Field(0, ge=0, description="processes; 0: one for each CPU core, one on a GPU")
 
@@ -76,7 +80,9 @@ class PretrainSettings(Settings):
 class FinetuneSettings(Settings):
     """03_finetune_low_label: how the representations are judged."""
 
-    evaluations: list[Literal["knn", "linear", "finetune"]] = Field(["knn", "linear", "finetune"], min_length=1)
+    evaluations: list[Literal["knn", "linear", "finetune"]] = Field(
+        ["knn", "linear", "finetune"], min_length=1
+    )
     neighbours: Count = Field(20, description="k of the kNN classifier")
     finetune_steps: Count = Field(60, description="optimiser steps of full fine-tuning")
     finetune_batch: Count = Field(32, description="scenes in a fine-tuning batch")
@@ -131,7 +137,9 @@ def make(notebook: str, values: Mapping[str, Any]) -> Settings:
         hint = ""
         if isinstance(first["input"], str) and _is_number(first["input"]):
             hint = f" (YAML reads {first['input']!r} as text: write a number such as 1.0e-3)"
-        raise SettingsError(f"{notebook}: parameter {name!r} = {first['input']!r}: {first['msg']}{hint}") from error
+        raise SettingsError(
+            f"{notebook}: parameter {name!r} = {first['input']!r}: {first['msg']}{hint}"
+        ) from error
 
 
 def _is_number(text: str) -> bool:

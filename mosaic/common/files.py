@@ -33,7 +33,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise RunError(f"no space left while writing {path}: free some, or choose another folder") from error
+            raise RunError(
+                f"no space left while writing {path}: free some, or choose another folder"
+            ) from error
         raise
     finally:
         partial.unlink(missing_ok=True)
@@ -77,7 +79,9 @@ def require_writable(folder: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise RunError(f"cannot write to {folder} ({error.strerror}): choose another folder or mend its rights") from error
+        raise RunError(
+            f"cannot write to {folder} ({error.strerror}): choose another folder or mend its rights"
+        ) from error
 
 
 def require_free_space(folder: Path, needed: int) -> None:

@@ -32,7 +32,9 @@ def prepare(settings: ExploreSettings) -> tuple[Any, PackedStore]:
         ArchiveError: when the archive is missing, incomplete or inconsistent.
         PackError: when patches are damaged (and ``on_bad_patch`` is ``"stop"``) or there is no space.
     """
-    archive = open_archive(settings.dataset, archive_root(settings), settings.bands, settings.include_snow_cloud)
+    archive = open_archive(
+        settings.dataset, archive_root(settings), settings.bands, settings.include_snow_cloud
+    )
     key = digest({"source": archive.fingerprint(), "bands": archive.s2_bands, "bad": settings.on_bad_patch})
     folder = data_folder() / "packed" / f"{archive.root.name}-{key}"
     store = pack(archive, folder, on_bad_patch=settings.on_bad_patch)

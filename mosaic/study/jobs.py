@@ -20,7 +20,9 @@ def workers(jobs: int, cells: int) -> int:
     return max(1, min(jobs, cells))
 
 
-def run_jobs(function: Callable[..., R], calls: Sequence[tuple[Any, ...]], what: str, jobs: int = 0) -> list[R]:
+def run_jobs(
+    function: Callable[..., R], calls: Sequence[tuple[Any, ...]], what: str, jobs: int = 0
+) -> list[R]:
     """Return ``[function(*call) for call in calls]``, computed by several processes.
 
     On a CPU, two processes of one thread each finish small models sooner than one process of two threads.

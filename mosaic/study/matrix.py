@@ -78,7 +78,10 @@ def pretrain_all(run: Run[PretrainSettings], store: PackedStore) -> pd.DataFrame
     ids = store.index["patch_id"].to_numpy()
     write_json(
         run.folder / "label_budgets.json",
-        {str(s): {f"{f:g}": ids[rows].tolist() for f, rows in b.items() if f < 100} for s, b in budgets.items()},
+        {
+            str(s): {f"{f:g}": ids[rows].tolist() for f, rows in b.items() if f < 100}
+            for s, b in budgets.items()
+        },
     )
     calls = []
     for cell in cells:
@@ -107,7 +110,9 @@ def checkpoint_folder(store: PackedStore, config: PretrainConfig, labelled_rows:
     return cache_path(f"pretrain/{config.method}-seed{config.seed}", key)
 
 
-def pretrain_cell(store_folder: Path, config: PretrainConfig, labelled_rows: np.ndarray, folder: Path) -> Path:
+def pretrain_cell(
+    store_folder: Path, config: PretrainConfig, labelled_rows: np.ndarray, folder: Path
+) -> Path:
     """Train one cell; runs in a process of its own."""
     return pretrain(PackedStore(store_folder), config, labelled_rows, folder)
 

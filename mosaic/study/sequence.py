@@ -9,12 +9,12 @@ import yaml
 from mosaic.common.errors import SettingsError, suggest
 from mosaic.reporting.runner import run as run_notebooks
 from mosaic.settings import NOTEBOOKS, make
-from mosaic.study.run import reports_folder, root
+from mosaic.study.run import reports_folder
 
 
 def notebooks_folder() -> Path:
     """Return the folder of the notebooks and their profiles."""
-    return root() / "notebooks"
+    return Path(__file__).resolve().parents[2] / "notebooks"
 
 
 def load_profile(profile: str) -> tuple[str, dict[str, Any]]:
@@ -32,7 +32,9 @@ def load_profile(profile: str) -> tuple[str, dict[str, Any]]:
     folder = notebooks_folder() / "profiles"
     path = Path(profile) if profile.endswith((".yaml", ".yml")) else folder / f"{profile}.yaml"
     if not path.exists():
-        raise SettingsError(f"no profile {profile!r}{suggest(profile, [p.stem for p in folder.glob('*.yaml')])}")
+        raise SettingsError(
+            f"no profile {profile!r}{suggest(profile, [p.stem for p in folder.glob('*.yaml')])}"
+        )
     content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     if not isinstance(content, dict):
         raise SettingsError(f"{path} must be a list of 'name: value' lines")
