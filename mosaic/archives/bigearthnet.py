@@ -7,7 +7,7 @@ fabric; take whatever files a glob finds; accept any image size; trust ``s1_name
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,6 +68,7 @@ class BigEarthNetArchive(BigEarthNetV2):
     level1 = facts.LEVEL1
     confusable = facts.CONFUSABLE
     s1_bands = facts.S1_BANDS
+    root: Path
 
     def __init__(
         self,
@@ -130,8 +131,8 @@ class BigEarthNetArchive(BigEarthNetV2):
             absent = [n for n, p in zip(self.index[field], parents, strict=True) if n not in there[p]]
             if absent:
                 raise ArchiveError(
-                    f"{len(absent)} of {len(self.index)} patches in metadata.parquet have no folder under {base}: "
-                    f"{_listing(absent)}. Extract the missing part, or remove these rows from metadata.parquet"
+                    f"{len(absent)} of {len(self.index)} patches of metadata.parquet have no folder under "
+                    f"{base}: {_listing(absent)}. Extract the missing part, or remove these rows"
                 )
 
     def _require_bands(self) -> None:
@@ -199,7 +200,7 @@ class BigEarthNetArchive(BigEarthNetV2):
         x, y = self._tile_origin(row.tile)
         return x + facts.PATCH_METRES * row.column, y - facts.PATCH_METRES * row.row
 
-    @lru_cache(maxsize=None)  # noqa: B019 - one archive lives as long as its process
+    @cache  # noqa: B019 - one archive lives as long as its process
     def _tile_origin(self, tile: str) -> tuple[float, float]:
         """Return the tile's upper-left corner: what most of its first patches agree on."""
         found: list[tuple[float, float]] = []
@@ -226,7 +227,7 @@ class BigEarthNetArchive(BigEarthNetV2):
         return self._lut[np.minimum(codes, 999)]
 
     def check(self, i: int) -> list[Problem]:
-        """Return everything that is wrong with pair ``i``: its files, its place, its labels against its map."""
+        """Return all that is wrong with pair ``i``: its files, its place, its labels against its map."""
         patch_id = str(self.index.patch_id.iloc[i])
         problems = []
         try:
@@ -238,12 +239,12 @@ class BigEarthNetArchive(BigEarthNetV2):
         problems += [
             Problem(patch_id, "stray file", "not an official band", Path(name)) for name in sorted(stray)
         ]
-        if not self.has_maps:
-            return problems
         try:
             classes = self.read_map(i)
         except PatchError as error:
             return [*problems, Problem(patch_id, "map", error.reason, error.path)]
+        if classes is None:
+            return problems
         shown = {facts.CLASSES[c] for c in np.unique(classes) if c != facts.IGNORE}
         labels = set(self.index.labels.iloc[i])
         if shown != labels:

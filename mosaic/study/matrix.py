@@ -120,11 +120,11 @@ def pretrain_cell(
 def training_logs(cells: pd.DataFrame) -> pd.DataFrame:
     """Return the logs of all trained cells, one row a logged step, with method, seed and budget."""
     parts = []
-    for row in cells.itertuples():
-        path = Path(str(row.folder)) / "log.csv"
+    for cell in cells.to_dict("records"):
+        path = Path(cell["folder"]) / "log.csv"
         if path.exists():
             log = pd.read_csv(path)
-            parts.append(log.assign(method=row.method, seed=row.seed, budget=row.budget))
+            parts.append(log.assign(**{name: cell[name] for name in ("method", "seed", "budget")}))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 

@@ -1,4 +1,4 @@
-"""A run: its folder, its settings, its hand-overs from notebook to notebook, and the cache of finished work."""
+"""A run: its folder, settings, hand-overs from notebook to notebook, and the cache of finished work."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -51,7 +51,7 @@ class Run(Generic[S]):
     folder: Path
 
     def finish(self, **content: Any) -> None:
-        """Hand over to later notebooks: write ``<folder>/<notebook>.json`` with the settings and ``content``."""
+        """Hand over to later notebooks: write settings and ``content`` to ``<folder>/<notebook>.json``."""
         write_json(self.folder / f"{self.notebook}.json", {"settings": self.settings.model_dump(), **content})
 
     def earlier(self, notebook: str) -> dict[str, Any]:
