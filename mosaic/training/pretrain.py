@@ -139,6 +139,8 @@ def pretrain(
             raise RunError(f"{folder} holds an encoder of other settings or data: choose another folder")
         return folder
     with lock(folder):
+        for left in folder.glob(".*.partial.*"):  # of a run that was killed while it saved
+            left.unlink()
         if not (folder / CARD).exists():  # another process may have finished it meanwhile
             _run(store, config, train, labelled, folder, inputs, checkpoint_seconds)
     return folder

@@ -118,6 +118,7 @@ def test_killed_run_resumes_bit_for_bit(store, config, tmp_path, monkeypatch, na
     with pytest.raises(RunError, match="unfinished run of other settings"):
         pretrain(store, replace(run, learning_rate=2e-3), labelled, tmp_path / "parts")
 
+    (tmp_path / "parts" / ".last.1.partial.ckpt").write_bytes(b"half")
     steps = []
     monkeypatch.setattr(
         Logbook,
@@ -126,6 +127,7 @@ def test_killed_run_resumes_bit_for_bit(store, config, tmp_path, monkeypatch, na
     )
     parts = pretrain(store, run, labelled, tmp_path / "parts")
     assert steps == [5, 6]
+    assert not list(parts.glob(".*.partial.*"))
     assert weights_of(whole) == weights_of(parts)
     logs = [pd.read_csv(folder / "log.csv").drop(columns="seconds") for folder in (whole, parts)]
     pd.testing.assert_frame_equal(*logs)
