@@ -14,9 +14,9 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from mosaic.archives.simulated.write import simulate
 
 from mosaic.archives.catalogue import open_archive
+from mosaic.archives.simulated.write import simulate
 from mosaic.packed.pack import pack
 
 BATCH = 128
