@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
 from mosaic.archives.nomenclature import CLASS_CODES, CLASSES, PATCH_METRES, SPLITS
-from mosaic.archives.simulated.label_model import draw_label_sets
+from mosaic.archives.simulated.label_sets import draw_label_sets
 from mosaic.archives.simulated.landscape import draw_landscape
 from mosaic.archives.simulated.sensors import Conditions, observe
 from mosaic.archives.tiles import tile_corner
