@@ -9,6 +9,7 @@ import pandas as pd
 
 from mosaic.archives.nomenclature import CLASS_CODES, CLASSES, PATCH_PATTERN, S1_PATTERN, SPLITS
 from mosaic.archives.patches import Problem, listing
+from mosaic.archives.tiles import tile_corner
 from mosaic.common.errors import ArchiveError, suggest
 
 METADATA = "metadata.parquet"
@@ -126,7 +127,8 @@ def _parse_names(names: pd.Series, pattern: str) -> pd.DataFrame:
     parts = names.astype("str").str.extract(pattern)
     days = pd.to_datetime(parts["date"], format="%Y%m%d", errors="coerce")
     date = parts["date"].str[:4] + "-" + parts["date"].str[4:6] + "-" + parts["date"].str[6:]
-    bad = days.isna()
+    real = [tile for tile in parts["tile"].dropna().unique() if _is_tile(tile)]
+    bad = days.isna() | ~parts["tile"].isin(real)
     return pd.DataFrame(
         {
             "date": date.mask(bad),
@@ -135,6 +137,14 @@ def _parse_names(names: pd.Series, pattern: str) -> pd.DataFrame:
             "row": pd.to_numeric(parts["row"]).mask(bad, -1).astype("int64"),
         }
     )
+
+
+def _is_tile(tile: str) -> bool:
+    try:
+        tile_corner(tile)
+    except ArchiveError:
+        return False
+    return True
 
 
 def _rows(
@@ -196,7 +206,7 @@ def refuse(root: Path, problems: Iterable[Problem]) -> None:
     for problem in faults:
         by_kind.setdefault(problem.kind, []).append(problem)
     lines = [
-        f"  {kind}: {len(found)} patch(es), the first: {found[0].detail}\n"
+        f"  {kind}: {len(found)} patches, the first: {found[0].detail}\n"
         f"    {listing(problem.patch_id for problem in found)}"
         for kind, found in by_kind.items()
     ]

@@ -13,8 +13,6 @@ from rasterio.errors import RasterioError
 from mosaic.archives.nomenclature import PATCH_METRES
 from mosaic.archives.patches import PatchError
 
-_REMEDY = "restore it from the archive"
-
 
 @dataclass(frozen=True)
 class Expected:
@@ -48,7 +46,7 @@ def read_band(path: Path, patch_id: str, expected: Expected) -> NDArray[Any]:
     """
 
     def fault(kind: str, reason: str) -> PatchError:
-        return PatchError(patch_id, path, f"{path.name}: {reason}; {_REMEDY}", kind)
+        return PatchError(patch_id, path, f"{reason}: restore the file from the archive", kind)
 
     if not path.is_file():
         raise fault("missing file", "the file is missing")
@@ -62,16 +60,15 @@ def read_band(path: Path, patch_id: str, expected: Expected) -> NDArray[Any]:
             _check_place(file, expected, fault)
             values: NDArray[Any] = file.read(1)
     except RasterioError as error:
-        raise fault("unreadable", f"the file cannot be read ({error})") from error
+        raise fault("unreadable", f"the file is truncated or no TIFF ({error})") from error
     finite = np.isfinite(values)
     if not finite.all():
-        raise fault("not finite", f"{int((~finite).sum())} of {values.size} values are NaN or infinite")
+        raise fault("not finite", f"{(~finite).sum()} of {values.size} values are NaN or infinite")
     low, high = values.min(), values.max()
     if low < expected.low or high > expected.high:
         unit = f" {expected.unit}" if expected.unit else ""
-        raise fault(
-            "range", f"values {low:g} to {high:g}{unit}, expected {expected.low:g} to {expected.high:g}{unit}"
-        )
+        found_range, allowed = f"{low:g} to {high:g}{unit}", f"{expected.low:g} to {expected.high:g}{unit}"
+        raise fault("range", f"values are {found_range}, expected {allowed}")
     return values
 
 
@@ -82,6 +79,6 @@ def _check_place(file: Any, expected: Expected, fault: Any) -> None:
     wanted = (step, 0.0, float(easting), 0.0, -step, float(northing))
     found = tuple(file.transform)[:6]
     if not np.allclose(found, wanted, rtol=0, atol=1e-3):
-        raise fault("geotransform", f"the geotransform is {found}, but its name says {wanted}")
+        raise fault("place", f"the geotransform is {found}, its name says {wanted}")
     if file.crs is None or file.crs != CRS.from_epsg(epsg):
-        raise fault("geotransform", f"the projection is {file.crs}, but its name says EPSG:{epsg}")
+        raise fault("place", f"the projection is {file.crs}, its name says EPSG:{epsg}")
