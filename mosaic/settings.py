@@ -86,7 +86,7 @@ class FinetuneSettings(Settings):
     neighbours: Count = Field(20, description="k of the kNN classifier")
     finetune_steps: Count = Field(60, description="optimiser steps of full fine-tuning")
     finetune_batch: Count = Field(32, description="scenes in a fine-tuning batch")
-    finetune_learning_rate: Positive = Field(1.0e-3, description="head; the encoder takes a tenth")
+    finetune_learning_rate: Positive = Field(1.0e-4, description="AdamW, peak, whole model")
     bootstrap_resamples: int = Field(300, ge=20, description="resamples of scenes for each interval")
     jobs: int = Field(0, ge=0, description="processes; 0: one for each CPU core, one on a GPU")
 
