@@ -1,0 +1,211 @@
+"""How good the representations are: predictions of every encoder, and their scores. What ``03`` runs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mosaic.common.files import atomic_path
+from mosaic.common.progress import say
+from mosaic.evaluation.intervals import interval
+from mosaic.evaluation.scores import choose_thresholds, scores
+from mosaic.method.methods import get_method
+from mosaic.packed.store import PackedStore
+from mosaic.settings import FinetuneSettings
+from mosaic.study.jobs import run_jobs
+from mosaic.study.matrix import Cell, draw_budgets
+from mosaic.study.run import Run, cache_path
+from mosaic.training.features import extract_features, mean_features, representations
+from mosaic.training.finetune import FinetuneConfig, classifier_scores, finetune
+from mosaic.training.probes import knn_scores, linear_probe
+
+#: Columns that name one set of predictions; seeds are averaged over.
+KEYS = ["method", "label_protocol", "fraction", "evaluation", "input"]
+Budgets = Mapping[float, NDArray[np.int64]]
+
+
+def evaluated_fractions(budget: float, fractions: Sequence[float]) -> list[tuple[str, float]]:
+    """Return (label protocol, label fraction) pairs that an encoder of this budget is judged under.
+
+    An encoder that used no labels is judged at every fraction; one that used f % at f, budgeted; one that
+    used all at every fraction, as full-label pretraining, and at 100 % as budgeted too.
+    """
+    if budget == 0:
+        return [("none", f) for f in fractions]
+    pairs = [("budgeted", budget)] if budget in fractions else []
+    return pairs + ([("full", f) for f in fractions] if budget == 100 else [])
+
+
+def assess_cell(
+    store_folder: Path,
+    checkpoint: Path,
+    cell: Cell,
+    budgets: Budgets,
+    settings: Mapping[str, Any],
+    path: Path,
+) -> Path:
+    """Predict the validation and test splits with every evaluation of one encoder; runs in its own process.
+
+    Args:
+        store_folder: packed data.
+        checkpoint: folder of the encoder.
+        cell: its method, seed and label budget.
+        budgets: label fraction -> training rows whose labels the evaluation may use.
+        settings: the parameters of ``03_finetune_low_label``.
+        path: the ``.npz`` to write: ``evaluation|input|fraction|split`` -> float32 (N, C).
+    """
+    store = PackedStore(store_folder)
+    rows = {split: store.split_rows(split) for split in ("train", "validation", "test")}
+    features = {split: extract_features(store, checkpoint, r) for split, r in rows.items()}
+    fill = mean_features(features["train"])
+    inputs = {split: representations(f, fill) for split, f in features.items()}
+    found: dict[str, NDArray[np.float32]] = {}
+    for fraction, labelled in budgets.items():
+        chosen = np.searchsorted(rows["train"], labelled)
+        labels = store.labels[labelled]
+        if "knn" in settings["evaluations"]:
+            for source, train in inputs["train"].items():
+                # a missing sensor is missing at test time only: the neighbours have both
+                base = inputs["train"]["fused"] if source.startswith("fused") else train
+                for split in ("validation", "test"):
+                    found[f"knn|{source}|{fraction:g}|{split}"] = knn_scores(
+                        base[chosen], labels, inputs[split][source], settings["neighbours"]
+                    )
+        if "linear" in settings["evaluations"]:
+            for source in [s for s in inputs["train"] if "without" not in s]:
+                judged = {
+                    f"{other}|{fraction:g}|{split}": inputs[split][other]
+                    for split in ("validation", "test")
+                    for other in inputs[split]
+                    if other == source or (source == "fused" and other.startswith("fused"))
+                }
+                probe = linear_probe(
+                    inputs["train"][source][chosen],
+                    labels,
+                    inputs["validation"][source],
+                    store.labels[rows["validation"]],
+                    judged,
+                )
+                found.update({f"linear|{key}": value for key, value in probe.scores.items()})
+        trained = _trained(
+            store, checkpoint, method.only_classifies, labelled, rows, fraction, settings, path
+        )
+        found.update(trained)
+    with atomic_path(path) as partial:
+        np.savez_compressed(partial, **found)  # type: ignore[arg-type]  # its stub knows no keyword arrays
+    return path
+
+
+def _trained(
+    store: PackedStore,
+    checkpoint: Path,
+    cell: Cell,
+    labelled: NDArray[np.int64],
+    rows: Mapping[str, NDArray[np.int64]],
+    fraction: float,
+    settings: Mapping[str, Any],
+    path: Path,
+) -> dict[str, NDArray[np.float32]]:
+    """Predict with a supervised method's own classifier, or after fine-tuning the whole encoder.
+
+    That classifier has seen the labels of its own budget, so it stands for no other fraction.
+    """
+    judged = {split: rows[split] for split in ("validation", "test")}
+    if get_method(cell.method).only_classifies:
+        if fraction != cell.budget:
+            return {}
+        kind, result = "end_to_end", classifier_scores(store, checkpoint, rows["train"], judged)
+    elif "finetune" in settings["evaluations"]:
+        config = FinetuneConfig(
+            steps=settings["finetune_steps"],
+            batch_scenes=min(settings["finetune_batch"], len(labelled)),
+            learning_rate=settings["finetune_learning_rate"],
+            seed=cell.seed,
+        )
+        folder = path.with_suffix("") / f"finetune-{fraction:g}"
+        kind, result = "finetune", finetune(store, checkpoint, labelled, judged, folder, "fused", config)
+    else:
+        return {}
+    return {
+        f"{kind}|{source}|{fraction:g}|{split}": values
+        for split, by_input in result.items()
+        for source, values in by_input.items()
+    }
+
+
+def predict_all(run: Run[FinetuneSettings], store: PackedStore, cells: pd.DataFrame) -> pd.DataFrame:
+    """Predict with every encoder that is not in the cache yet.
+
+    Returns:
+        One row a set of predictions: seed, the columns of :data:`KEYS`, and where it lies (path, key).
+    """
+    pretraining = run.earlier_settings("02_pretrain")
+    budgets = draw_budgets(store, pretraining)
+    settings = {
+        k: v for k, v in run.settings.model_dump().items() if k not in ("out", "jobs", "bootstrap_resamples")
+    }
+    calls, wanted = [], []
+    for row in cells.to_dict("records"):
+        cell, folder = Cell(row["method"], row["seed"], row["budget"]), Path(row["folder"])
+        pairs = evaluated_fractions(cell.budget, pretraining.label_fractions)
+        chosen = {f: budgets[cell.seed][f] for f in sorted({f for _, f in pairs})}
+        key = {"encoder": folder.name, "settings": settings, "fractions": list(chosen)}
+        path = cache_path("predictions", key, ".npz")
+        calls.append((store.folder, folder, cell, chosen, settings, path))
+        wanted.append((cell, pairs, path))
+    todo = [call for call in calls if not call[-1].exists()]
+    say(f"evaluation: {len(todo)} encoders to judge, {len(calls) - len(todo)} reused")
+    run_jobs(assess_cell, todo, "evaluation", run.settings.jobs)
+    rows = []
+    for cell, pairs, path in wanted:
+        with np.load(path) as file:
+            keys = [key.split("|") for key in file.files if key.endswith("|test")]
+        for evaluation, source, fraction, _ in keys:
+            for protocol, f in pairs:
+                if f"{f:g}" == fraction:
+                    place = f"{evaluation}|{source}|{fraction}"
+                    entry = dict(zip(KEYS, (cell.method, protocol, f, evaluation, source), strict=True))
+                    rows.append({"seed": cell.seed, **entry, "path": str(path), "key": place})
+    return pd.DataFrame(rows)
+
+
+def load(predictions: pd.Series, split: str = "test") -> NDArray[np.float32]:
+    """Load one set of predictions (N, C), rows as in the store's split."""
+    with np.load(predictions["path"]) as file:
+        return file[f"{predictions['key']}|{split}"]
+
+
+def score_all(run: Run[FinetuneSettings], store: PackedStore, predictions: pd.DataFrame) -> pd.DataFrame:
+    """Score every set of predictions on the test split; thresholds come from validation.
+
+    Returns:
+        Tidy results, one row a number. Rows with ``seed`` -1 are means over seeds, with 95 % intervals from
+        resampled scenes and seeds.
+    """
+    labels = {split: store.labels[store.split_rows(split)] for split in ("validation", "test")}
+    scenes = store.scenes[store.split_rows("test")]
+    rows: list[dict[str, Any]] = []
+    about = {
+        "dataset": store.manifest.dataset,
+        "stratum": "all",
+        "n": len(scenes),
+        "n_scenes": len(np.unique(scenes)),
+    }
+    for group, members in predictions.groupby(KEYS, sort=False):
+        shared = {**about, **dict(zip(KEYS, group, strict=True))}
+        arrays = []
+        for _, one in members.iterrows():
+            test, validation = load(one), load(one, "validation")
+            arrays.append(test)
+            found = scores(labels["test"], test, choose_thresholds(labels["validation"], validation))
+            rows += [{**shared, "seed": one["seed"], "metric": m, "value": v} for m, v in found.items()]
+        for average in ("macro", "micro"):
+            span = interval(labels["test"], arrays, scenes, average, run.settings.bootstrap_resamples)
+            rows.append(
+                {**shared, "seed": -1, "metric": f"ap_{average}", "n_seeds": span.n_seeds}
+                | {"value": span.value, "low": span.low, "high": span.high}
+            )
+    return pd.DataFrame(rows)
