@@ -90,9 +90,7 @@ def assess_cell(
                     judged,
                 )
                 found.update({f"linear|{key}": value for key, value in probe.scores.items()})
-        trained = _trained(
-            store, checkpoint, method.only_classifies, labelled, rows, fraction, settings, path
-        )
+        trained = _trained(store, checkpoint, cell, labelled, rows, fraction, settings, path)
         found.update(trained)
     with atomic_path(path) as partial:
         np.savez_compressed(partial, **found)  # type: ignore[arg-type]  # its stub knows no keyword arrays
