@@ -92,7 +92,7 @@ class BigEarthNetArchive(BigEarthNetV2):
         else:
             problems += found
         self.index = self.metadata_df = index.reset_index(drop=True)
-        self._names = {key: self.index[column].to_numpy() for key, (column, _) in _NAMES.items()}
+        self._names = {key: self.index[column].tolist() for key, (column, _) in _NAMES.items()}
         self._places = list(
             self.index[["patch_id", "tile", "column", "row"]].itertuples(index=False, name=None)
         )
@@ -157,10 +157,14 @@ class BigEarthNetArchive(BigEarthNetV2):
 
     def path(self, i: int, band: str) -> Path:
         """Return the file of one band of pair ``i``; ``band`` may be ``"map"``."""
+        return Path(self._file(i, band))
+
+    def _file(self, i: int, band: str) -> str:
         key = "s1" if band in facts.S1_BANDS else "maps" if band == "map" else "s2"
-        name = str(self._names[key][i])
+        name = self._names[key][i]
+        parent = name.rsplit("_", _NAMES[key][1])[0]
         suffix = "reference_map" if band == "map" else band
-        return self._folder(key) / name.rsplit("_", _NAMES[key][1])[0] / name / f"{name}_{suffix}.tif"
+        return f"{self.root}/{self.dir_file_names[key]}/{parent}/{name}/{name}_{suffix}.tif"
 
     def read(self, i: int) -> dict[str, NDArray[Any]]:
         """Read pair ``i`` at native resolution.
@@ -266,10 +270,11 @@ class BigEarthNetArchive(BigEarthNetV2):
         content = hashlib.sha256()
         columns = ["patch_id", "s1_name", "split", "labels"]
         content.update(self.index[columns].to_csv(index=False).encode())
+        read = (*self.band_sizes, "map") if self.has_maps else tuple(self.band_sizes)
         for i in range(len(self)):
-            for band in (*self.band_sizes, *(["map"] if self.has_maps else [])):
+            for band in read:
                 try:
-                    stat = os.stat(self.path(i, band))
+                    stat = os.stat(self._file(i, band))
                     content.update(f"{stat.st_size} {stat.st_mtime_ns}\n".encode())
                 except FileNotFoundError:
                     content.update(b"absent\n")
