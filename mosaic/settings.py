@@ -91,31 +91,11 @@ class FinetuneSettings(Settings):
     jobs: int = Field(0, ge=0, description="processes; 0: one for each CPU core, one on a GPU")
 
 
-class EmbeddingSettings(Settings):
-    """04_embeddings_and_coherence: geometry of the embedding spaces."""
-
-    neighbours: Count = Field(10, description="k of neighbour measures")
-    umap_neighbors: int = Field(15, ge=2)
-    umap_min_dist: float = Field(0.1, ge=0, le=1)
-    umap_seeds: int = Field(2, ge=1, le=4, description="UMAP runs shown for each method")
-    umap_points: int = Field(2000, ge=50, description="most points in a map")
-    bootstrap_resamples: int = Field(300, ge=20, description="resamples of scenes for each interval")
-
-
-class ClaimSettings(Settings):
-    """05_claims: how the verdicts are reached."""
-
-    bootstrap_resamples: int = Field(1000, ge=20, description="resamples of scenes for each interval")
-    min_seeds: int = Field(3, ge=1, description="fewer seeds leave a claim undecided")
-
-
 #: The notebooks in the order they run, and the parameters each declares.
 NOTEBOOKS: dict[str, type[Settings]] = {
     "01_explore_data": ExploreSettings,
     "02_pretrain": PretrainSettings,
     "03_finetune_low_label": FinetuneSettings,
-    "04_embeddings_and_coherence": EmbeddingSettings,
-    "05_claims": ClaimSettings,
 }
 
 
