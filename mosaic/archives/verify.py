@@ -70,11 +70,10 @@ def format_table(problems: pd.DataFrame) -> str:
     """
     faults = problems[~problems["note"]]
     lines = []
-    for row in problems.itertuples(index=False):
-        place = f" ({row.path})" if row.path else ""
-        lines.append(
-            f"{'note ' if row.note else 'FAULT'}  {row.kind}  {row.patch_id or 'archive'}: {row.detail}{place}"
-        )
+    for row in problems.to_dict("records"):
+        place = f" ({row['path']})" if row["path"] else ""
+        weight = "note " if row["note"] else "FAULT"
+        lines.append(f"{weight}  {row['kind']}  {row['patch_id'] or 'archive'}: {row['detail']}{place}")
     pairs = problems.attrs.get("pairs", 0)
     if faults.empty:
         lines.append(f"{pairs} pairs checked, no fault, {len(problems)} notes")
