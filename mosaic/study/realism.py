@@ -30,7 +30,7 @@ _PIXELS_A_CLASS = 400  # drawn from each patch and class: a large parcel counts 
 
 
 def class_quantiles(archive: Any, store: PackedStore, patches: int = 300, seed: int = 0) -> pd.DataFrame:
-    """Return pixel quantiles of every class and 120-pixel band under the reference maps, and of every other band.
+    """Return pixel quantiles of every class and band, under the reference maps.
 
     Args:
         archive: the archive the store was packed from; its maps are read.
@@ -39,8 +39,8 @@ def class_quantiles(archive: Any, store: PackedStore, patches: int = 300, seed: 
         seed: of that draw.
 
     Returns:
-        One row a class and band: class, band, wavelength (nm, NaN for radar), p5, p50, p95 (DN or dB), pixels.
-        Empty where the archive has no reference maps.
+        One row a class and band: class, band, wavelength (nm, NaN for radar), p5, p50, p95 (DN or dB) and
+        pixels. Empty where the archive has no reference maps.
     """
     random = np.random.default_rng(seed)
     rows = np.sort(random.choice(len(store), size=min(patches, len(store)), replace=False))
@@ -57,7 +57,9 @@ def class_quantiles(archive: Any, store: PackedStore, patches: int = 300, seed: 
             where = where[random.permutation(len(where))[:_PIXELS_A_CLASS]]
             for band, image in images.items():
                 step = classes.shape[0] // image.shape[0]
-                values.setdefault((int(label), band), []).append(image[where[:, 0] // step, where[:, 1] // step])
+                values.setdefault((int(label), band), []).append(
+                    image[where[:, 0] // step, where[:, 1] // step]
+                )
     found = []
     for (label, band), parts in sorted(values.items()):
         pixels = np.concatenate(parts)
@@ -96,7 +98,9 @@ def beside_real(quantiles: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def patch_statistics(store: PackedStore, rows: NDArray[np.int64], bands: Sequence[str]) -> NDArray[np.float32]:
+def patch_statistics(
+    store: PackedStore, rows: NDArray[np.int64], bands: Sequence[str]
+) -> NDArray[np.float32]:
     """Return mean, deviation and 10, 50, 90 % quantiles of every band, (N, 5 x bands), DN or dB."""
     columns = []
     for image in store.read_bands(rows, bands).values():

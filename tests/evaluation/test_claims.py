@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from mosaic.evaluation.claims import CLAIMS, Comparison, judge, missing
+
+NAN = float("nan")
+
+
+def comparison(place, effect, low, high, p_value, n_seeds=3):
+    return Comparison(CLAIMS[place], "MoSAiC", "IaI-SimCLR", effect, low, high, p_value, n_seeds, 40)
+
+
+def verdicts(*comparisons):
+    return judge(comparisons)["verdict"].tolist()
+
+
+def test_names_are_unique_and_cover_every_topic_against_both_families():
+    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
+    for topic in ("accuracy", "few labels", "class overlap", "coherence"):
+        against = {claim.against for claim in CLAIMS if claim.topic == topic}
+        assert against == {"supervised", "self-supervised"}
+
+
+@pytest.mark.parametrize(
+    ("effect", "low", "high", "p_value", "n_seeds", "verdict"),
+    [
+        (0.03, 0.02, 0.04, 0.002, 3, "supported"),
+        (0.03, 0.02, 0.04, 0.002, 2, "undecided"),
+        (-0.03, -0.04, -0.02, 0.002, 3, "not supported"),
+        (0.0, -0.005, 0.005, 0.9, 3, "not supported"),
+        (0.02, -0.01, 0.05, 0.2, 3, "undecided"),
+        (-0.03, -0.04, -0.02, 0.002, 1, "undecided"),
+    ],
+)
+def test_rules(effect, low, high, p_value, n_seeds, verdict):
+    assert verdicts(comparison(0, effect, low, high, p_value, n_seeds)) == [verdict]
+
+
+def test_correction_over_all_claims_takes_back_a_lucky_one():
+    """p = 0.03 alone supports; among four claims Holm asks for 0.05 / 4."""
+    lucky = (0.03, 0.001, 0.06, 0.03)
+    assert verdicts(comparison(0, *lucky)) == ["supported"]
+    others = [comparison(i, 0.02, -0.01, 0.05, 0.5) for i in (1, 2, 3)]
+    table = judge([comparison(0, *lucky), *others])
+    assert table["verdict"].tolist() == ["undecided"] * 4
+    assert table["p_holm"][0] == pytest.approx(0.12)
+
+
+def test_what_was_not_tested_is_undecided_and_does_not_count_in_the_correction():
+    table = judge([comparison(0, 0.03, 0.001, 0.06, 0.03), missing(CLAIMS[1], "no supervised method ran")])
+    assert table["verdict"].tolist() == ["supported", "undecided"]
+    assert table["reason"][1] == "no supervised method ran"
+    assert np.isnan(table["effect"][1])

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn.metrics import jaccard_score
+
+from mosaic.evaluation import coherence
+
+RANDOM = np.random.default_rng(0)
+LABELS = (RANDOM.random((60, 6)) < 0.4).astype(np.uint8)
+PLACES = np.array([f"p{i}" for i in range(60)])
+
+
+def unit(values):
+    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_standardise_uses_training_moments_and_survives_a_constant_dimension():
+    train = RANDOM.normal(3, 2, size=(500, 4)).astype(np.float32)
+    train[:, 3] = 7
+    found = coherence.standardise(train * [1, 1, 1, 1], train)
+    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    assert np.allclose(found[:, 3], 0)
+    scaled = train * np.float32([10, 1, 0.1, 1])
+    assert np.allclose(coherence.standardise(scaled, scaled), found, atol=1e-4)
+
+
+def test_jaccard_is_scikit_learns():
+    table = coherence.jaccard(LABELS, LABELS)
+    for i, j in ((0, 1), (5, 9), (20, 41)):
+        expected = jaccard_score(LABELS[i], LABELS[j], zero_division=0)
+        assert table[i, j] == pytest.approx(expected)
+
+
+def test_single_label_subset_keeps_frequent_single_classes():
+    labels = np.zeros((12, 3), np.uint8)
+    labels[:6, 0] = 1
+    labels[6:9, 1] = 1
+    labels[9:, 0] = labels[9:, 2] = 1
+    assert coherence.single_label_subset(labels, least=5).tolist() == list(range(6))
+    assert coherence.single_label_subset(labels, least=3).tolist() == list(range(9))
+
+
+def test_cluster_measures_of_separate_and_of_mixed_classes():
+    kinds = np.repeat([0, 1, 2], 30)
+    centres = np.eye(3, 5)[kinds] * 5
+    apart = coherence.cluster_measures(unit(centres + 0.1 * RANDOM.normal(size=(90, 5))), kinds)
+    mixed = coherence.cluster_measures(unit(RANDOM.normal(size=(90, 5))), kinds)
+    assert apart["silhouette"] > 0.9 > 0.2 > mixed["silhouette"]
+    assert apart["nmi"] == apart["ari"] == pytest.approx(1)
+    assert apart["davies_bouldin"] < mixed["davies_bouldin"]
+    assert apart["calinski_harabasz"] > mixed["calinski_harabasz"]
+    assert np.isnan(list(coherence.cluster_measures(unit(centres), kinds * 0).values())).all()
+
+
+def test_nearest_is_brute_force_and_skips_the_same_place():
+    points = unit(RANDOM.normal(size=(30, 4)))
+    places = np.array([f"p{i // 2}" for i in range(30)])
+    found = coherence.nearest(points, 3, places)
+    for i in range(30):
+        order = [j for j in np.argsort(-(points @ points[i]), kind="stable") if places[j] != places[i]]
+        assert found[i].tolist() == order[:3]
+
+
+def test_knn_jaccard_is_one_for_an_embedding_of_the_labels_and_chance_for_noise():
+    labels = np.repeat(np.eye(4, dtype=np.uint8), 15, axis=0)
+    assert coherence.knn_jaccard(unit(labels.astype(float)), labels, PLACES).mean() == 1
+    noise = coherence.knn_jaccard(unit(RANDOM.normal(size=(60, 8))), labels, PLACES).mean()
+    assert noise == pytest.approx(14 / 59, abs=0.12)
+
+
+def test_distance_correlation_is_scipys_over_pairs():
+    points = unit(RANDOM.normal(size=(60, 3)))
+    pairs = [(i, j) for i in range(60) for j in range(i + 1, 60)]
+    distance = [1 - points[i] @ points[j] for i, j in pairs]
+    unlike = [1 - jaccard_score(LABELS[i], LABELS[j], zero_division=0) for i, j in pairs]
+    expected = spearmanr(distance, unlike).statistic
+    assert coherence.distance_correlation(points, LABELS, PLACES) == pytest.approx(expected, abs=1e-6)
+
+
+def test_linear_map_recovers_a_rotation():
+    source = unit(RANDOM.normal(size=(400, 6)))
+    turn = np.linalg.qr(RANDOM.normal(size=(6, 6)))[0]
+    target = (source @ turn).astype(np.float32)
+    mapped = coherence.linear_map(source[:300], target[:300], source[300:], strength=1e-3)
+    assert (mapped * target[300:]).sum(1).min() > 0.999
+    assert (coherence.retrieval_ranks(mapped, target[300:]) == 1).all()
+
+
+def test_ranks_by_hand_and_ties_count_against():
+    queries = np.array([[1, 0], [0, 1], [1, 0]], np.float32)
+    candidates = np.array([[1, 0], [1, 0], [0.6, 0.8]], np.float32)
+    assert coherence.retrieval_ranks(queries, candidates).tolist() == [2, 3, 3]
+
+
+def test_retrieval_map_by_hand():
+    labels = np.array([[1, 0], [1, 0], [0, 1], [1, 0]], np.uint8)
+    queries = np.array([[1, 0]] * 4, np.float32)
+    candidates = np.array([[1, 0], [0.5, 0], [0.9, 0], [0.1, 0]], np.float32)
+    found = coherence.retrieval_map(queries, candidates, labels, PLACES[:4], k=3)
+    # query 0, other places only: 2 (no), 1 (yes), 3 (yes)
+    assert found[0] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert np.isnan(found[2])
+
+
+def test_interval_of_mean_holds_the_mean_and_narrows_with_scenes():
+    values = RANDOM.normal(0.5, 0.1, size=400)
+    many = coherence.interval_of_mean([values], np.arange(400).astype(str), 400)
+    few = coherence.interval_of_mean([values], (np.arange(400) // 50).astype(str), 400)
+    assert many.value == pytest.approx(values.mean())
+    assert many.low < many.value < many.high
+    # the standard error of the mean of 400 values
+    assert many.high - many.low == pytest.approx(2 * 1.96 * 0.1 / 20, rel=0.2)
+    assert few.n_scenes == 8
+
+
+def test_interval_of_mean_leaves_out_nan():
+    values = np.array([0.2, np.nan, 0.4, 0.6])
+    found = coherence.interval_of_mean([values], np.array(list("abcd")), 200)
+    assert found.value == pytest.approx(0.4)
+
+
+def test_trustworthiness_of_the_plane_itself_is_one():
+    angle = np.linspace(0, 3, 50)
+    circle = np.column_stack([np.cos(angle), np.sin(angle)]).astype(np.float32)
+    assert coherence.trustworthiness(circle, circle, 5) > 0.99
