@@ -1,6 +1,6 @@
 """The claims ledger: what the abstract says, as comparisons whose rules were fixed before any result.
 
-Each claim is a paired difference, MoSAiC less one opponent, on the test split. Everything that could be chosen
+Each claim is a paired difference, MoSAiC less one opponent, on the test split. Whatever could be chosen
 to please is chosen on the validation split: which opponent of a family stands for it, and which evaluation
 (kNN, linear probe, fine-tuning, or its own classifier) each side enters with.
 """
