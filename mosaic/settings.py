@@ -91,11 +91,35 @@ class FinetuneSettings(Settings):
     jobs: int = Field(0, ge=0, description="processes; 0: one for each CPU core, one on a GPU")
 
 
+class EmbeddingSettings(Settings):
+    """04_embeddings_and_coherence: how the embedding spaces are measured and drawn."""
+
+    most_patches: int = Field(5000, ge=20, description="most patches of a split that are embedded")
+    neighbours: Count = Field(10, description="k of the neighbours' label Jaccard index")
+    umap_neighbours: int = Field(15, ge=2, description="UMAP n_neighbors")
+    umap_min_dist: float = Field(0.1, ge=0, le=1, description="UMAP min_dist")
+    umap_seeds: Count = Field(2, description="UMAPs of each embedding, seeds 0, 1, ...")
+    umap_methods: list[str] = Field(
+        ["random", "supervised_late", "iai", "mosaic"], min_length=1, description="methods drawn, if they ran"
+    )
+    gallery_queries: int = Field(4, ge=1, le=12, description="queries of the neighbour gallery")
+    bootstrap_resamples: int = Field(300, ge=20, description="resamples of scenes for each interval")
+    jobs: int = Field(0, ge=0, description="processes; 0: one for each CPU core, one on a GPU")
+
+
+class ClaimSettings(Settings):
+    """05_claims: how sure the ledger is. Its rules are constants of ``mosaic.evaluation.claims``."""
+
+    claim_resamples: int = Field(2000, ge=100, description="resamples of scenes and seeds for each claim")
+
+
 #: The notebooks in the order they run, and the parameters each declares.
 NOTEBOOKS: dict[str, type[Settings]] = {
     "01_explore_data": ExploreSettings,
     "02_pretrain": PretrainSettings,
     "03_finetune_low_label": FinetuneSettings,
+    "04_embeddings_and_coherence": EmbeddingSettings,
+    "05_claims": ClaimSettings,
 }
 
 

@@ -15,7 +15,14 @@ from sklearn.cluster import KMeans
 from sklearn.linear_model import Ridge
 from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 
-from mosaic.evaluation.intervals import Interval, scene_weights
+from mosaic.evaluation.intervals import (
+    Difference,
+    Interval,
+    difference_of,
+    over_seeds,
+    percentile_interval,
+    scene_weights,
+)
 from mosaic.method import monitor
 
 Embeddings = NDArray[np.float32]
@@ -216,11 +223,28 @@ def interval_of_mean(
         scenes: scene of each patch (N,).
         resamples: number of resamples.
     """
-    drawn = resampled_means(per_seed, scenes, resamples)
-    chosen = np.random.default_rng(1).integers(0, len(per_seed), size=(len(per_seed), resamples))
-    low, high = np.nanquantile(np.take_along_axis(drawn, chosen, 0).mean(0), [0.025, 0.975])
     value = float(np.mean([np.nanmean(one) for one in per_seed]))
-    return Interval(value, float(low), float(high), len(per_seed), len(np.unique(scenes)))
+    low, high = percentile_interval(value, over_seeds(resampled_means(per_seed, scenes, resamples)))
+    return Interval(value, low, high, len(per_seed), len(np.unique(scenes)))
+
+
+def difference_of_means(
+    ours: Sequence[NDArray[np.float64]],
+    theirs: Sequence[NDArray[np.float64]],
+    scenes: NDArray[np.str_],
+    resamples: int,
+) -> Difference:
+    """Return the difference of two such means, paired by seed and scene.
+
+    Raises:
+        ValueError: when the numbers of seeds differ.
+    """
+    if len(ours) != len(theirs):
+        raise ValueError(f"{len(ours)} seeds against {len(theirs)}: a paired difference needs the same seeds")
+    each = [first - second for first, second in zip(ours, theirs, strict=True)]
+    value = float(np.mean([np.nanmean(one) for one in each]))
+    drawn = over_seeds(resampled_means(each, scenes, resamples))
+    return difference_of(value, drawn, len(each), scenes)
 
 
 def resampled_means(

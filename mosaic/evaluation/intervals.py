@@ -106,11 +106,26 @@ def _two_levels(
     return float(found[:, 0].mean()), found[:, 1:]
 
 
-def _over_seeds(per_seed: NDArray[np.float64], seed: int = 1) -> NDArray[np.float64]:
+def over_seeds(per_seed: NDArray[np.float64], seed: int = 1) -> NDArray[np.float64]:
     """Resample seeds within each resample of scenes: (S, R) to (R,)."""
     count, resamples = per_seed.shape
     drawn = np.random.default_rng(seed).integers(0, count, size=(count, resamples))
     return np.take_along_axis(per_seed, drawn, axis=0).mean(0)
+
+
+def percentile_interval(value: float, drawn: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % interval of ``value`` from its resamples, freed of their bias.
+
+    A resample repeats scenes, which makes ranking easier: average precision comes out higher, by 0.01 to 0.02
+    here. The mean excess is taken off both ends (Efron & Tibshirani 1993, section 10.3).
+
+    Args:
+        value: on the data as they are.
+        drawn: the same under each resample (R,); NaN is left out.
+    """
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    bias = np.nanmean(drawn) - value
+    return float(low - bias), float(high - bias)
 
 
 def interval(
@@ -130,8 +145,8 @@ def interval(
         resamples: number of resamples.
     """
     value, per_seed = _two_levels(labels, predictions, scenes, average, resamples)
-    low, high = np.nanquantile(_over_seeds(per_seed), [0.025, 0.975])
-    return Interval(value, float(low), float(high), len(predictions), len(np.unique(scenes)))
+    low, high = percentile_interval(value, over_seeds(per_seed))
+    return Interval(value, low, high, len(predictions), len(np.unique(scenes)))
 
 
 def paired_difference(
@@ -160,11 +175,18 @@ def paired_difference(
     a, first = _two_levels(labels, ours, scenes, average, resamples)
     b, second = _two_levels(labels, theirs, scenes, average, resamples)
     # the same draw of scenes and of seeds on both sides is what pairs them
-    drawn = _over_seeds(first - second)
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    tail = min((drawn <= 0).sum(), (drawn >= 0).sum())
-    p_value = min(1.0, 2 * (tail + 1) / (resamples + 1))
-    return Difference(a - b, float(low), float(high), len(ours), len(np.unique(scenes)), float(p_value))
+    return difference_of(a - b, over_seeds(first - second), len(ours), scenes)
+
+
+def difference_of(
+    value: float, drawn: NDArray[np.float64], n_seeds: int, scenes: NDArray[np.str_]
+) -> Difference:
+    """Return a paired difference from its resamples (R,), freed of their bias as an interval is."""
+    centred = drawn[np.isfinite(drawn)] - np.nanmean(drawn) + value
+    low, high = percentile_interval(value, drawn)
+    tail = min((centred <= 0).sum(), (centred >= 0).sum())
+    p_value = min(1.0, 2 * (tail + 1) / (len(centred) + 1))
+    return Difference(value, low, high, n_seeds, len(np.unique(scenes)), float(p_value))
 
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:

@@ -1,0 +1,278 @@
+"""What the embedding spaces look like: measures, maps, neighbours and retrieval. What ``04`` runs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from mosaic.common.files import atomic_path
+from mosaic.common.progress import say
+from mosaic.evaluation import coherence
+from mosaic.evaluation.intervals import Interval
+from mosaic.method.kernels import KERNELS, msc_weights, pair_weights
+from mosaic.packed.store import PackedStore
+from mosaic.settings import EmbeddingSettings
+from mosaic.study.assess import main_input
+from mosaic.study.jobs import run_jobs
+from mosaic.study.run import Run, cache_path
+from mosaic.training.features import extract_features, mean_features, representations
+
+#: Lengths of the retrieval list.
+RETRIEVAL_K = (1, 5, 10, 20, 50, 100)
+DIRECTIONS = {"s1_to_s2": "S1 → S2", "s2_to_s1": "S2 → S1"}
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def chosen_rows(store: PackedStore, most: int) -> dict[str, NDArray[np.int64]]:
+    """Return the rows that are embedded of each split: all, or ``most`` drawn at random."""
+    random = np.random.default_rng(0)
+    rows = {split: store.split_rows(split) for split in ("train", "validation", "test")}
+    return {
+        split: own if len(own) <= most else np.sort(random.choice(own, most, replace=False))
+        for split, own in rows.items()
+    }
+
+
+def embed_all(run: Run[EmbeddingSettings], store: PackedStore, cells: pd.DataFrame) -> pd.DataFrame:
+    """Embed and measure every encoder that saw no labels or all of them, unless that is in the cache.
+
+    Args:
+        run: of ``04_embeddings_and_coherence``.
+        store: packed data.
+        cells: the encoders, as ``matrix.pretrain_all`` returns them.
+
+    Returns:
+        ``cells`` of those encoders, with ``path`` of the ``.npz`` that :func:`embed_cell` wrote.
+    """
+    cells = cells[cells["budget"].isin([0.0, 100.0])].reset_index(drop=True)
+    rows = chosen_rows(store, run.settings.most_patches)
+    settings = {
+        name: getattr(run.settings, name)
+        for name in ("neighbours", "umap_neighbours", "umap_min_dist", "umap_seeds")
+    }
+    calls = []
+    for cell in cells.to_dict("records"):
+        folder = Path(cell["folder"])
+        key = {"encoder": folder.name, "settings": settings, "rows": {s: len(r) for s, r in rows.items()}}
+        path = cache_path("embeddings", key, ".npz")
+        maps = settings["umap_seeds"] if cell["seed"] == 0 else 0
+        calls.append((store.folder, folder, cell["method"], rows, {**settings, "umap_seeds": maps}, path))
+    todo = [call for call in calls if not call[-1].exists()]
+    say(f"embeddings: {len(todo)} encoders to measure, {len(calls) - len(todo)} reused")
+    run_jobs(embed_cell, todo, "embeddings", run.settings.jobs)
+    return cells.assign(path=[str(call[-1]) for call in calls])
+
+
+def embed_cell(
+    store_folder: Path,
+    checkpoint: Path,
+    method: str,
+    rows: Mapping[str, NDArray[np.int64]],
+    settings: Mapping[str, Any],
+    path: Path,
+) -> Path:
+    """Embed the chosen rows and measure the space; runs in its own process.
+
+    The file holds ``embeddings`` (N, F) of the test rows, ``coherence|<split>`` (N,) for each patch the mean
+    label Jaccard index of its neighbours, ``measure|<name>`` scalars, ``map|<seed>`` (N, 2) and
+    ``trust|<seed>``; for two sensors also ``rank|<direction>`` and ``map_at_k|<direction>`` (N,), and
+    cosines ``same`` and ``different``.
+    """
+    store = PackedStore(store_folder)
+    features = {split: extract_features(store, checkpoint, own) for split, own in rows.items()}
+    fill = mean_features(features["train"])
+    inputs = {split: representations(own, fill) for split, own in features.items()}
+    main, k = main_input(method), settings["neighbours"]
+    spaces = {split: coherence.standardise(own[main], inputs["train"][main]) for split, own in inputs.items()}
+    labels = {split: store.labels[own] for split, own in rows.items()}
+    places = {split: store.index["location"].to_numpy(str)[own] for split, own in rows.items()}
+    found: dict[str, Any] = {"embeddings": spaces["test"]}
+    for split in ("validation", "test"):
+        found[f"coherence|{split}"] = coherence.knn_jaccard(spaces[split], labels[split], places[split], k)
+    test, own, where = spaces["test"], labels["test"], places["test"]
+    single = coherence.single_label_subset(own)
+    measures = {
+        **coherence.cluster_measures(test[single], own[single].argmax(1)),
+        **coherence.space_measures(test),
+        "distance_correlation": coherence.distance_correlation(test, own, where),
+        "knn_jaccard": float(found["coherence|test"].mean()),
+    }
+    found |= {f"measure|{name}": value for name, value in measures.items()}
+    for seed in range(settings["umap_seeds"]):
+        neighbours = settings["umap_neighbours"]
+        points = coherence.umap_map(test, neighbours, settings["umap_min_dist"], seed)
+        found[f"map|{seed}"] = points
+        found[f"trust|{seed}"] = coherence.trustworthiness(test, points, neighbours)
+    if "s1" in inputs["test"] and "s2" in inputs["test"]:
+        found |= _across_sensors(inputs, own, where)
+    with atomic_path(path) as partial:
+        np.savez_compressed(partial, **found)
+    return path
+
+
+def _across_sensors(
+    inputs: Mapping[str, Arrays], labels: NDArray[np.uint8], places: NDArray[np.str_]
+) -> dict[str, NDArray[Any]]:
+    """Retrieve scenes of one sensor by the other, after a linear map fitted on training rows."""
+    train = {s: coherence.standardise(inputs["train"][s], inputs["train"][s]) for s in ("s1", "s2")}
+    test = {s: coherence.standardise(inputs["test"][s], inputs["train"][s]) for s in ("s1", "s2")}
+    found: dict[str, NDArray[Any]] = {}
+    for direction in DIRECTIONS:
+        source, target = direction.split("_to_")
+        mapped = coherence.linear_map(train[source], train[target], test[source])
+        found[f"rank|{direction}"] = coherence.retrieval_ranks(mapped, test[target])
+        found[f"map_at_k|{direction}"] = coherence.retrieval_map(mapped, test[target], labels, places)
+        if direction == "s1_to_s2":
+            same, different = coherence.cross_sensor_cosines(mapped, test[target], places)
+            random = np.random.default_rng(0)
+            found["same"], found["different"] = same, random.permutation(different)[:20_000]
+    return found
+
+
+# ------------------------------------------------------------------------------------- tables for 04 and 05
+
+
+def load_array(cell: Mapping[str, Any] | pd.Series, name: str) -> NDArray[Any] | None:
+    """Return one array of an embedded cell, or None where it has none of that name."""
+    with np.load(cell["path"]) as file:
+        return file[name] if name in file.files else None
+
+
+def per_seed(embedded: pd.DataFrame, method: str, name: str) -> list[NDArray[Any]]:
+    """Return an array of each seed of a method, in the order of seeds; empty where it has none."""
+    members = embedded[embedded["method"] == method].sort_values("seed")
+    arrays = [load_array(cell, name) for _, cell in members.iterrows()]
+    return [array for array in arrays if array is not None]
+
+
+def coherence_table(embedded: pd.DataFrame) -> pd.DataFrame:
+    """Return every coherence measure of every method, averaged over seeds.
+
+    Returns:
+        One row a method and measure: method, name, measure (its title), value, spread (standard deviation
+        over seeds), n_seeds, higher_is_better.
+    """
+    rows = []
+    for method in embedded["method"].unique():
+        for name, (title, upward) in coherence.MEASURES.items():
+            values = np.array([float(value) for value in per_seed(embedded, method, f"measure|{name}")])
+            rows.append(
+                {
+                    "method": method,
+                    "name": name,
+                    "measure": title,
+                    "value": float(values.mean()),
+                    "spread": float(values.std(ddof=1)) if len(values) > 1 else np.nan,
+                    "n_seeds": len(values),
+                    "higher_is_better": upward,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def coherence_intervals(
+    embedded: pd.DataFrame, scenes: NDArray[np.str_], resamples: int
+) -> dict[str, Interval]:
+    """Return, for each method, the neighbours' label Jaccard index on the test split with its interval."""
+    return {
+        method: coherence.interval_of_mean(per_seed(embedded, method, "coherence|test"), scenes, resamples)
+        for method in embedded["method"].unique()
+    }
+
+
+def retrieval_table(embedded: pd.DataFrame, scenes: NDArray[np.str_], resamples: int) -> pd.DataFrame:
+    """Return recall at each k of :data:`RETRIEVAL_K`, with intervals, for methods that encode each sensor.
+
+    Returns:
+        One row a method, direction and k: method, direction, k, recall, low, high, map_at_20 (label-aware).
+    """
+    rows = []
+    for method in embedded["method"].unique():
+        for key, direction in DIRECTIONS.items():
+            ranks = per_seed(embedded, method, f"rank|{key}")
+            if not ranks:
+                continue
+            by_labels = np.mean([np.nanmean(one) for one in per_seed(embedded, method, f"map_at_k|{key}")])
+            for k in [k for k in RETRIEVAL_K if k < len(scenes)]:
+                hits = [(one <= k).astype(np.float64) for one in ranks]
+                span = coherence.interval_of_mean(hits, scenes, resamples)
+                rows.append((method, direction, k, span.value, span.low, span.high, float(by_labels)))
+    return pd.DataFrame(rows, columns=["method", "direction", "k", "recall", "low", "high", "map_at_20"])
+
+
+def similarities(embedded: pd.DataFrame) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """Return cosines across sensors of the first seed: method -> (same scene, different scenes)."""
+    found = {}
+    for _, cell in embedded[embedded["seed"] == 0].iterrows():
+        same, different = load_array(cell, "same"), load_array(cell, "different")
+        if same is not None and different is not None:
+            found[str(cell["method"])] = (same, different)
+    return found
+
+
+def maps(embedded: pd.DataFrame, methods: Sequence[str]) -> dict[tuple[str, int], NDArray[Any]]:
+    """Return the UMAPs of the first seed's encoders: (method, UMAP seed) -> (N, 2)."""
+    found: dict[tuple[str, int], NDArray[Any]] = {}
+    for _, cell in embedded[(embedded["seed"] == 0) & embedded["method"].isin(methods)].iterrows():
+        with np.load(cell["path"]) as file:
+            for name in file.files:
+                if name.startswith("map|"):
+                    found[str(cell["method"]), int(name.removeprefix("map|"))] = file[name]
+    return found
+
+
+def trust_table(embedded: pd.DataFrame) -> pd.DataFrame:
+    """Return the trustworthiness of every map: one row a method, one column a UMAP seed."""
+    rows = []
+    for _, cell in embedded[embedded["seed"] == 0].iterrows():
+        with np.load(cell["path"]) as file:
+            trust = {
+                f"seed {name.removeprefix('trust|')}": float(file[name])
+                for name in sorted(file.files)
+                if name.startswith("trust|")
+            }
+        rows.append({"method": cell["method"], **trust})
+    return pd.DataFrame(rows)
+
+
+def neighbours_shown(
+    store: PackedStore,
+    cell: Mapping[str, Any] | pd.Series,
+    rows: NDArray[np.int64],
+    queries: int,
+    k: int = 4,
+    seed: int = 0,
+) -> dict[str, NDArray[Any]]:
+    """Pick test patches of many labels at random, and their nearest neighbours of other places.
+
+    Args:
+        store: packed data.
+        cell: an embedded encoder.
+        rows: the embedded test rows (N,).
+        queries: number of queries.
+        k: neighbours of each.
+        seed: of the draw of queries.
+
+    Returns:
+        ``queries`` (q,) and ``neighbours`` (q, k), rows of the store.
+    """
+    embeddings = load_array(cell, "embeddings")
+    if embeddings is None:
+        raise ValueError(f"{cell['path']} holds no embeddings")
+    places = store.index["location"].to_numpy(str)[rows]
+    found = coherence.nearest(embeddings, min(k, len(rows) - 2), places)
+    chosen = np.random.default_rng(seed).choice(len(rows), size=min(queries, len(rows)), replace=False)
+    return {"queries": rows[chosen], "neighbours": rows[found[chosen]]}
+
+
+def kernel_weights(labels: NDArray[np.uint8], alpha: float = 1.0) -> dict[str, NDArray[np.float32]]:
+    """Return the weights that every label kernel gives to the pairs of a batch: kernel -> (N, N [+ C])."""
+    tensor = torch.from_numpy(labels).float()
+    return {
+        name: (msc_weights(tensor, alpha) if name == "msc" else pair_weights(tensor, name)).numpy()
+        for name in KERNELS
+    }
