@@ -36,6 +36,8 @@ class ExploreSettings(Settings):
     bands: str = Field("all", description="'all', '10m', or Sentinel-2 bands separated by commas")
     include_snow_cloud: bool = Field(False, description="keep patches officially flagged as snow or cloud")
     on_bad_patch: Literal["stop", "skip"] = Field("stop", description="stop with a list, or skip and count")
+    spectra_patches: Count = Field(300, description="patches whose pixels give the spectra of classes")
+    reference_draws: Count = Field(5, description="draws of 120 pairs for the reference classifier")
     gallery_patches: int = Field(6, ge=1, le=24, description="pairs shown in the gallery")
 
 
@@ -58,10 +60,17 @@ class PretrainSettings(Settings):
     temperature_intra: Positive = Field(0.5, description="intra-modality term, unitless")
     temperature_inter: Positive = Field(0.5, description="inter-modality term, unitless")
     temperature_label: Positive = Field(0.1, description="label term, unitless")
+    label_weight: Positive = Field(1.0, description="weight of the label term beside instance terms of 1")
     kernel: str = Field("jaccard", description="label kernel of the label term")
     kernel_threshold: float = Field(0.0, ge=0, le=1, description="label similarity below it counts as 0")
     projection_dim: int = Field(128, ge=2, description="width of a projection head's output")
     shared_geometry: bool = Field(True, description="one crop for both sensors of a view")
+    crop_scale: float = Field(0.4, gt=0, le=1, description="least share of a patch in a crop")
+    radiometry: float = Field(1.0, ge=0, description="factor on radiometric augmentation; 0 for none")
+    inter_style: Literal["simclr", "clip"] = Field(
+        "simclr", description="negatives of both sensors, or of the other only"
+    )
+    unlabelled_negatives: bool = Field(True, description="unlabelled scenes are negatives of the label term")
     labelled_share: float = Field(0.25, ge=0, le=1, description="least share of labelled scenes in a batch")
     precision: Literal["auto", "32", "bf16-mixed"] = Field(
         "auto", description="auto: bf16 on a GPU that has it"

@@ -10,6 +10,7 @@ _NORTHERN_BANDS = "NPQRSTUVWX"
 _SQUARE = 100_000
 _CYCLE = 2_000_000
 _METRES_PER_DEGREE = 110_000  # slightly less than of any meridian arc
+_TILE_METRES = 109_800  # side of a tile
 _GRID = 60  # tiles are widened until their corner lies on the grid of the 60 m bands
 
 
@@ -40,3 +41,13 @@ def tile_corner(tile: str) -> tuple[int, int, int]:
     while top <= southern_edge:
         top += _CYCLE
     return 32600 + zone, easting // _GRID * _GRID, -(-top // _GRID) * _GRID
+
+
+def tile_centre(tile: str) -> tuple[float, float]:
+    """Return longitude and latitude of a tile's centre, degrees (WGS 84)."""
+    from rasterio.warp import transform
+
+    epsg, left, top = tile_corner(tile)
+    half = _TILE_METRES / 2
+    (lon,), (lat,) = transform(f"EPSG:{epsg}", "EPSG:4326", [left + half], [top - half])[:2]
+    return float(lon), float(lat)

@@ -49,6 +49,12 @@ class Augmentation:
     s2_offset: float = 0.15
     band_dropout: float = 0.1
 
+    @classmethod
+    def scaled(cls, scale: float = 0.4, radiometry: float = 1.0) -> "Augmentation":
+        """Return the defaults, with crops of at least ``scale`` and ``radiometry`` times the radiometry."""
+        names = ("s1_gain", "s1_speckle", "s2_brightness", "s2_offset", "band_dropout")
+        return cls(scale=scale, **{name: radiometry * getattr(cls, name) for name in names})
+
     def __post_init__(self) -> None:
         if not 0 < self.scale <= 1:
             raise SettingsError(f"scale of the crops is {self.scale}; it must be above 0 and at most 1")

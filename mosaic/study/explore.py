@@ -7,6 +7,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from mosaic.archives.simulated.label_sets import label_sets
+from mosaic.archives.tiles import tile_centre
 from mosaic.method.kernels import KERNELS, pair_weights
 from mosaic.packed.store import PackedStore
 
@@ -30,6 +32,22 @@ def splits_table(store: PackedStore) -> pd.DataFrame:
     return pd.DataFrame(counts)
 
 
+def tiles(store: PackedStore) -> pd.DataFrame:
+    """Return where the tiles lie: tile, lon, lat (degrees), split, count (pairs)."""
+    counts = store.index.groupby(["tile", "split"], sort=False).size().rename("count").reset_index()
+    places = {tile: tile_centre(tile) for tile in counts["tile"].unique()}
+    return counts.assign(
+        lon=[places[tile][0] for tile in counts["tile"]], lat=[places[tile][1] for tile in counts["tile"]]
+    )
+
+
+def real_labels_per_patch() -> dict[int, float]:
+    """Return the share of the 480,038 official patches by number of labels."""
+    sets, shares = label_sets()
+    number = sets.sum(1)
+    return {int(n): float(shares[number == n].sum()) for n in np.unique(number)}
+
+
 def gallery(archive: Any, store: PackedStore, patches: int, seed: int = 0) -> dict[str, Any]:
     """Return ``patches`` pairs of many labels, as ``reporting.figures_imagery.gallery`` takes them."""
     random = np.random.default_rng(seed)
@@ -49,7 +67,7 @@ def gallery(archive: Any, store: PackedStore, patches: int, seed: int = 0) -> di
 
 
 def kernel_positives(labels: NDArray[np.uint8], seed: int = 0) -> pd.DataFrame:
-    """Return, for each label kernel, the share of random pairs it calls positive, and its mean weight.
+    """Return, for each label kernel, the share of random pairs it calls positive, and their mean weight.
 
     Args:
         labels: training labels (N, C); at most 2,000 scenes are drawn.
@@ -66,7 +84,7 @@ def kernel_positives(labels: NDArray[np.uint8], seed: int = 0) -> pd.DataFrame:
             {
                 "kernel": kernel,
                 "positive_share": float((weights > 0).sum()) / pairs,
-                "mean_weight": float(weights.sum()) / pairs,
+                "mean_weight": float(weights.sum() / (weights > 0).sum().clamp_min(1)),
             }
         )
     return pd.DataFrame(rows)

@@ -18,7 +18,7 @@ from mosaic.study.run import Run, cache_path
 from mosaic.training.pretrain import PretrainConfig, pretrain
 
 #: Settings that say which cells exist or how they are run, not what one cell computes.
-_NOT_CONFIG = {"out", "methods", "seeds", "label_fractions", "label_protocols", "jobs"}
+_NOT_CONFIG = {"out", "label_weight", "methods", "seeds", "label_fractions", "label_protocols", "jobs"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,11 @@ def draw_budgets(store: PackedStore, settings: PretrainSettings) -> dict[int, di
 def config_of(cell: Cell, settings: PretrainSettings) -> PretrainConfig:
     """Return what the trainer needs to know of one cell."""
     shared = {name: value for name, value in settings.model_dump().items() if name not in _NOT_CONFIG}
-    return PretrainConfig(method=cell.method, seed=cell.seed, **shared)
+    method = get_method(cell.method)
+    # alone, a term's weight is only a learning rate
+    beside = method.label > 0 and (method.intra > 0 or method.inter > 0)
+    weight = settings.label_weight * method.label if beside else None
+    return PretrainConfig(method=cell.method, seed=cell.seed, weight_label=weight, **shared)
 
 
 def pretrain_all(run: Run[PretrainSettings], store: PackedStore) -> pd.DataFrame:

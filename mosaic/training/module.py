@@ -12,7 +12,7 @@ from torch import Tensor
 from mosaic.common.errors import CheckpointError, RunError
 from mosaic.method.encoders import Encoder, Heads, channels_of
 from mosaic.method.losses import ContrastiveTerms, Temperatures
-from mosaic.method.views import Views
+from mosaic.method.views import Augmentation, Views
 from mosaic.packed.store import PackedStore
 from mosaic.training.batches import Batch, KnownLabels, view_generator
 from mosaic.training.checkpoint import LoadedEncoder, layout_for, load_encoder
@@ -38,7 +38,8 @@ class Pretraining(LightningModule):
         self.method = method = config.weighted_method()
         start = load_encoder(config.initial) if config.initial is not None else None
         layout, classes = layout_for(start, store.layout) if start else store.layout, len(store.class_names)
-        self.views = Views(layout, config.image_size, config.shared_geometry)
+        augmentation = Augmentation.scaled(config.crop_scale, config.radiometry)
+        self.views = Views(layout, config.image_size, config.shared_geometry, augmentation)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             channels = channels_of(method, len(layout.s1_bands), len(layout.s2_bands))
@@ -49,6 +50,8 @@ class Pretraining(LightningModule):
                 Temperatures(config.temperature_intra, config.temperature_inter, config.temperature_label),
                 config.kernel,
                 config.kernel_threshold,
+                inter_style=config.inter_style,
+                unlabelled_negatives=config.unlabelled_negatives,
                 class_counts=known.class_counts,
                 total=known.total,
                 prototype_dim=config.projection_dim,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -58,6 +58,10 @@ class PretrainConfig:
         weight_label: of the label term.
         weight_classify: of the classification term.
         shared_geometry: one crop for both sensors of a view.
+        crop_scale: least share of a patch's area in a crop.
+        radiometry: factor on the strength of all radiometric augmentation; 0 for none.
+        inter_style: ``"simclr"`` or ``"clip"``: negatives of both sensors, or of the other sensor only.
+        unlabelled_negatives: unlabelled scenes are negatives of the label term.
         labelled_share: least share of labelled scenes in a batch of a method with a label term.
         precision: ``"32"``, ``"bf16-mixed"`` or ``"auto"``: bf16 on a GPU that computes in it.
         seed: of initialisation, data order and views.
@@ -84,6 +88,10 @@ class PretrainConfig:
     weight_label: float | None = None
     weight_classify: float | None = None
     shared_geometry: bool = True
+    crop_scale: float = 0.4
+    radiometry: float = 1.0
+    inter_style: Literal["simclr", "clip"] = "simclr"
+    unlabelled_negatives: bool = True
     labelled_share: float = 0.25
     precision: str = "auto"
     seed: int = 0

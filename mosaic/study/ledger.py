@@ -1,0 +1,177 @@
+"""From predictions and embeddings to the claims ledger. What ``05`` runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mosaic.common.progress import progress
+from mosaic.evaluation.claims import CLAIMS, Claim, Comparison, judge, missing
+from mosaic.evaluation.coherence import difference_of_means
+from mosaic.evaluation.intervals import Difference, paired_difference
+from mosaic.evaluation.scores import per_class_ap
+from mosaic.method.methods import ABLATIONS, METHODS
+from mosaic.packed.store import PackedStore
+from mosaic.study.assess import load, main_input
+from mosaic.study.embeddings import per_seed
+
+OURS = "mosaic"
+#: The stratum ``"overlap"``: patches of at least as many labels; the real mean is 2.95.
+OVERLAP_LABELS = 3
+EVALUATION_TITLES = {
+    "knn": "kNN",
+    "linear": "linear probe",
+    "finetune": "fine-tuned",
+    "end_to_end": "own classifier",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a method enters a comparison.
+
+    Attributes:
+        method: name in the table of methods.
+        evaluation: the one that was best on validation.
+        validation: macro average precision there, mean over seeds.
+        members: its rows of the table of predictions, by seed.
+    """
+
+    method: str
+    evaluation: str
+    validation: float
+    members: pd.DataFrame
+
+    @property
+    def words(self) -> str:
+        """Title and evaluation, for readers."""
+        return f"{METHODS[self.method].title} ({EVALUATION_TITLES[self.evaluation]})"
+
+
+class Ledger:
+    """The claims of one run.
+
+    Args:
+        store: packed data.
+        predictions: table of ``assess.predict_all``.
+        embedded: table of ``embeddings.embed_all``.
+        embedded_test: test rows that were embedded.
+        resamples: of scenes and seeds, for each claim.
+    """
+
+    def __init__(
+        self,
+        store: PackedStore,
+        predictions: pd.DataFrame,
+        embedded: pd.DataFrame,
+        embedded_test: NDArray[np.int64],
+        resamples: int,
+    ) -> None:
+        self.store = store
+        main = predictions["input"] == predictions["method"].map(main_input)
+        # full-label pretraining has seen labels that few-label comparisons must not use
+        self.predictions = predictions[main & (predictions["label_protocol"] != "full")]
+        self.embedded = embedded
+        self.embedded_scenes = store.scenes[embedded_test]
+        self.resamples = resamples
+        self.labels = {s: store.labels[store.split_rows(s)] for s in ("validation", "test")}
+        self.scenes = store.scenes[store.split_rows("test")]
+        self._kept: dict[tuple[str, float], Entry | None] = {}
+
+    def entry(self, method: str, fraction: float) -> Entry | None:
+        """Return how a method enters at a label fraction, by validation; None when it was not run there."""
+        if (method, fraction) not in self._kept:
+            own = self.predictions.query("method == @method and fraction == @fraction")
+            found = []
+            for evaluation, members in own.groupby("evaluation"):
+                members = members.sort_values("seed")
+                value = np.mean(
+                    [_macro(self.labels["validation"], load(m, "validation")) for _, m in members.iterrows()]
+                )
+                found.append(Entry(method, str(evaluation), float(value), members))
+            self._kept[method, fraction] = max(found, key=lambda e: e.validation, default=None)
+        return self._kept[method, fraction]
+
+    def fraction(self, name: str) -> float:
+        """Return the label fraction that a claim calls ``"all"`` or ``"least"``."""
+        fractions = self.predictions["fraction"]
+        return float(fractions.max() if name == "all" else fractions.min())
+
+    def judged(self) -> pd.DataFrame:
+        """Return the ledger: one row a claim, with its verdict (``claims.judge``)."""
+        return judge([self.compare(claim) for claim in progress(CLAIMS, "claims", total=len(CLAIMS))])
+
+    def compare(self, claim: Claim) -> Comparison:
+        """Return the numbers of one claim."""
+        fraction = self.fraction(claim.fraction)
+        if claim.fraction == "least" and fraction == self.fraction("all"):
+            return missing(claim, "the run has one label fraction only")
+        family = [name for name, method in METHODS.items() if method.family == claim.against]
+        if claim.measure == "knn_jaccard":
+            return self._compare_coherence(claim, family)
+        ours = self.entry(OURS, fraction)
+        opponents = [entry for name in family if (entry := self.entry(name, fraction))]
+        if ours is None or not opponents:
+            return missing(claim, f"no {'MoSAiC' if ours is None else claim.against + ' method'} in this run")
+        opponent = max(opponents, key=lambda entry: entry.validation)
+        found = self.difference(ours, opponent, claim.stratum)
+        return _comparison(claim, ours.words, opponent.words, found)
+
+    def _compare_coherence(self, claim: Claim, family: Sequence[str]) -> Comparison:
+        def score(method: str) -> float:
+            each = per_seed(self.embedded, method, "coherence|validation")
+            return float(np.mean([one.mean() for one in each]))
+
+        there = set(self.embedded["method"])
+        opponents = [name for name in family if name in there]
+        if OURS not in there or not opponents:
+            return missing(claim, f"no {claim.against if OURS in there else 'MoSAiC'} embedding in this run")
+        opponent = max(opponents, key=score)
+        ours, theirs = (per_seed(self.embedded, name, "coherence|test") for name in (OURS, opponent))
+        found = difference_of_means(ours, theirs, self.embedded_scenes, self.resamples)
+        return _comparison(claim, METHODS[OURS].title, METHODS[opponent].title, found)
+
+    def difference(self, ours: Entry, theirs: Entry, stratum: str = "all") -> Difference:
+        """Return the paired difference of macro average precision on the test split or a stratum of it."""
+        labels = self.labels["test"]
+        chosen = slice(None) if stratum == "all" else labels.sum(1) >= OVERLAP_LABELS
+        first, second = ([load(m)[chosen] for _, m in e.members.iterrows()] for e in (ours, theirs))
+        scenes = self.scenes[chosen]
+        return paired_difference(labels[chosen], first, second, scenes, resamples=self.resamples)
+
+    def ablation(self) -> pd.DataFrame:
+        """Return what each term adds: MoSAiC less the same method without it, at the least and at all labels.
+
+        No claim rests on it, so it is not corrected for the number of comparisons.
+
+        Returns:
+            One row a term and fraction: term, fraction, effect, low, high, n_seeds.
+        """
+        rows = []
+        for term, other in ABLATIONS.items():
+            for fraction in sorted({self.fraction("least"), self.fraction("all")}):
+                ours, theirs = self.entry(OURS, fraction), self.entry(other, fraction)
+                if ours is None or theirs is None:
+                    continue
+                found = self.difference(ours, theirs)
+                rows.append((term, fraction, found.value, found.low, found.high, found.n_seeds))
+        return pd.DataFrame(rows, columns=["term", "fraction", "effect", "low", "high", "n_seeds"])
+
+
+def _comparison(claim: Claim, ours: str, theirs: str, found: Difference) -> Comparison:
+    return Comparison(
+        claim, ours, theirs, found.value, found.low, found.high, found.p_value, found.n_seeds, found.n_scenes
+    )
+
+
+def _macro(labels: NDArray[np.uint8], predictions: NDArray[np.float32]) -> float:
+    return float(np.nanmean(per_class_ap(labels, predictions)))
+
+
+def as_json(ledger: pd.DataFrame, rules: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the ledger as ``claims.json`` holds it: rules, then one object a claim, NaN as null."""
+    rows = ledger.astype(object).where(ledger.notna(), None).to_dict("records")
+    return {"rules": dict(rules), "claims": rows}

@@ -1,0 +1,227 @@
+"""Scores of all predictions, and the tables that ``03`` shows of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mosaic.evaluation.intervals import Interval, interval
+from mosaic.evaluation.overlap import (
+    Groups,
+    Stratum,
+    conditional_ap,
+    pointwise_mutual_information,
+    similar_groups,
+    strata,
+)
+from mosaic.evaluation.scores import METRICS, choose_thresholds, per_class_ap, scores
+from mosaic.method.methods import get_method
+from mosaic.packed.store import PackedStore
+from mosaic.settings import FinetuneSettings
+from mosaic.study.assess import KEYS, load, main_input
+from mosaic.study.jobs import run_jobs
+from mosaic.study.run import Run
+
+_ROWS_FOR_GROUPS = 5000  # training patches that the derived groups of classes come from
+_CHUNK = 256  # patches read at a time
+#: The evaluation that stands for a method where one must: a probe, or a supervised method's own classifier.
+PROBES = ("linear", "end_to_end")
+
+
+def score_all(run: Run[FinetuneSettings], store: PackedStore, predictions: pd.DataFrame) -> pd.DataFrame:
+    """Score every set of predictions on the test split; thresholds come from validation.
+
+    All metrics are computed over all patches; average precision also for each class, and for the strata of
+    :func:`hard_groups` and label counts where the input is the method's main one.
+
+    Returns:
+        Tidy results, one row a number. Rows with ``seed`` -1 are means over seeds, with 95 % intervals from
+        resampled scenes and seeds.
+    """
+    resamples = run.settings.bootstrap_resamples
+    key = {"data": store.fingerprint, "resamples": resamples, "predictions": predictions.to_dict("records")}
+
+    def compute() -> pd.DataFrame:
+        groups = hard_groups(store)
+        calls = [
+            (store.folder, members, groups, resamples) for _, members in predictions.groupby(KEYS, sort=False)
+        ]
+        parts = run_jobs(score_group, calls, "scoring", run.settings.jobs)
+        return pd.DataFrame([row for part in parts for row in part])
+
+    return run.table("results", key, compute)
+
+
+def score_group(
+    store_folder: Path, members: pd.DataFrame, groups: Groups, resamples: int
+) -> list[dict[str, Any]]:
+    """Score one set of predictions, of all its seeds; returns rows of the tidy results."""
+    store = PackedStore(store_folder)
+    labels = {split: store.labels[store.split_rows(split)] for split in ("validation", "test")}
+    scenes = store.scenes[store.split_rows("test")]
+    shared = {"dataset": store.manifest.dataset, **{key: members[key].iloc[0] for key in KEYS}}
+    everything = {"stratum": "all", "n": len(scenes), "n_scenes": len(np.unique(scenes))}
+    arrays = [load(one) for _, one in members.iterrows()]
+    rows: list[dict[str, Any]] = []
+    for (_, one), test in zip(members.iterrows(), arrays, strict=True):
+        found = scores(labels["test"], test, choose_thresholds(labels["validation"], load(one, "validation")))
+        rows += [{**everything, "seed": one["seed"], "metric": m, "value": v} for m, v in found.items()]
+    for average in ("macro", "micro"):
+        span = interval(labels["test"], arrays, scenes, average, resamples)
+        rows.append({**everything, "metric": f"ap_{average}", **_pooled(span)})
+    if shared["input"] == main_input(shared["method"]):
+        by_class = np.mean([per_class_ap(labels["test"], test) for test in arrays], axis=0)
+        rows += [
+            {"stratum": f"class: {name}", "n": int(positives), "seed": -1, "metric": "ap", "value": value}
+            | {"n_seeds": len(arrays)}
+            for name, positives, value in zip(store.class_names, labels["test"].sum(0), by_class, strict=True)
+        ]
+        # knn and fine-tuning have strata of their own in no figure; the probes carry this comparison
+        if shared["evaluation"] in PROBES:
+            parts = strata(labels["test"], store.class_names, groups)
+            rows += [_stratum_row(part, labels["test"], arrays, scenes, resamples) for part in parts]
+    return [{**shared, **row} for row in rows]
+
+
+def _stratum_row(
+    stratum: Stratum,
+    labels: NDArray[np.uint8],
+    arrays: Sequence[NDArray[np.float32]],
+    scenes: NDArray[np.str_],
+    resamples: int,
+) -> dict[str, Any]:
+    here = np.ix_(stratum.patches, stratum.classes)
+    own = scenes[stratum.patches]
+    span = interval(labels[here], [array[here] for array in arrays], own, "macro", resamples)
+    about = {"stratum": stratum.name, "n": len(own), "n_scenes": span.n_scenes, "metric": "ap_macro"}
+    return {**about, **_pooled(span)}
+
+
+def _pooled(span: Interval) -> dict[str, Any]:
+    return {
+        "seed": -1,
+        "value": span.value,
+        "low": span.low,
+        "high": span.high,
+        "n_seeds": span.n_seeds,
+    }
+
+
+def hard_groups(store: PackedStore) -> dict[str, tuple[str, ...]]:
+    """Return groups of confusable classes: of the nomenclature, and derived from the training data.
+
+    ``company n`` are classes that often occur together (mutual information of labels); ``look-alike n`` are
+    classes of similar appearance, by the mean of every band that a least-squares fit assigns to each class.
+    """
+    rows = store.split_rows("train")
+    if len(rows) > _ROWS_FOR_GROUPS:
+        rows = np.sort(np.random.default_rng(0).choice(rows, _ROWS_FOR_GROUPS, replace=False))
+    labels = store.labels[rows]
+    company = similar_groups(pointwise_mutual_information(labels), store.class_names)
+    means = _band_means(store, rows)
+    means = (means - means.mean(0)) / np.maximum(means.std(0), 1e-6)
+    share = labels / np.maximum(labels.sum(1, keepdims=True), 1)
+    signature = np.linalg.lstsq(share, means, rcond=None)[0]
+    distance = np.linalg.norm(signature[:, None] - signature[None, :], axis=2)
+    alike = similar_groups(-distance, store.class_names)
+    return {
+        **store.manifest.confusable,
+        **{f"company {name}": members for name, members in company.items()},
+        **{f"look-alike {name}": members for name, members in alike.items()},
+    }
+
+
+def _band_means(store: PackedStore, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the mean of every band over each patch, (N, bands), DN or dB."""
+    bands = [*store.layout.s1_bands, *store.layout.s2_bands]
+    parts = []
+    for start in range(0, len(rows), _CHUNK):
+        images = store.read_bands(rows[start : start + _CHUNK], bands)
+        parts.append(np.stack([image.mean((1, 2), dtype=np.float64) for image in images.values()], axis=1))
+    return np.concatenate(parts)
+
+
+# ------------------------------------------------------------------------------------------------- tables
+
+
+def titled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with methods by their titles."""
+    return frame.assign(method=[get_method(name).title for name in frame["method"]])
+
+
+def probe_rows(results: pd.DataFrame, fraction: float) -> pd.DataFrame:
+    """Return the rows that compare methods at one label fraction without fine-tuning.
+
+    Linear probes of contrastive and random features, own classifiers of supervised ones; each on its main
+    input; under the budgeted protocol, or none where pretraining used no labels.
+    """
+    own = [get_method(name).only_classifies for name in results["method"]]
+    evaluation = np.where(own, "end_to_end", "linear")
+    return results[
+        (results["evaluation"] == evaluation)
+        & (results["input"] == results["method"].map(main_input))
+        & (results["label_protocol"] != "full")
+        & (results["fraction"] == fraction)
+    ]
+
+
+def interval_table(results: pd.DataFrame) -> pd.DataFrame:
+    """Return macro average precision with intervals, by method, protocol, evaluation and fraction.
+
+    Args:
+        results: tidy results.
+
+    Returns:
+        Columns method, pretraining labels, evaluation, then one a fraction, its cells (value, low, high).
+    """
+    chosen = results.query("stratum == 'all' and metric == 'ap_macro' and seed == -1")
+    chosen = chosen[chosen["input"] == chosen["method"].map(main_input)]
+    spans = zip(chosen["value"], chosen["low"], chosen["high"], strict=True)
+    cells = chosen.assign(cell=pd.Series(list(spans), index=chosen.index, dtype=object))
+    index = ["method", "label_protocol", "evaluation"]
+    table = cells.pivot(index=index, columns="fraction", values="cell").reset_index()
+    table.columns = pd.Index([f"{c:g} %" if isinstance(c, float) else c for c in table.columns])
+    return titled(table).rename(columns={"label_protocol": "pretraining labels"})
+
+
+def metric_table(results: pd.DataFrame, fraction: float) -> pd.DataFrame:
+    """Return every metric of every method at one label fraction, means over seeds."""
+    chosen = probe_rows(results, fraction).query("stratum == 'all' and seed >= 0")
+    table = chosen.pivot_table(index="method", columns="metric", values="value", sort=False)
+    table = table[[name for name in METRICS if name in table]].rename(columns=METRICS).reset_index()
+    table.columns.name = None
+    return titled(table)
+
+
+def conditional_table(
+    store: PackedStore, predictions: pd.DataFrame, methods: Sequence[str], fraction: float
+) -> pd.DataFrame:
+    """Return the average precision of one confusable class among carriers of another, a column a method.
+
+    Args:
+        store: packed data.
+        predictions: table of ``assess.predict_all``.
+        methods: which methods, where they ran.
+        fraction: label fraction.
+
+    Returns:
+        Columns group, of, among, n, guessing (prevalence), then one a method; means over seeds.
+    """
+    labels = store.labels[store.split_rows("test")]
+    found: pd.DataFrame | None = None
+    for method in methods:
+        own = probe_rows(predictions[predictions["method"] == method], fraction)
+        if own.empty:
+            continue
+        per_seed = [
+            conditional_ap(labels, load(one), store.class_names, store.manifest.confusable)
+            for _, one in own.iterrows()
+        ]
+        if found is None:
+            found = per_seed[0].drop(columns="ap").rename(columns={"prevalence": "guessing"})
+            found = found[["group", "of", "among", "n", "guessing"]]
+        found[get_method(method).title] = np.mean([one["ap"] for one in per_seed], axis=0)
+    return pd.DataFrame() if found is None else found
