@@ -14,7 +14,10 @@ from mosaic.common.progress import say
 from mosaic.evaluation import coherence
 from mosaic.evaluation.intervals import Interval
 from mosaic.method.kernels import KERNELS, msc_weights, pair_weights
+from mosaic.method.methods import get_method
 from mosaic.packed.store import PackedStore
+from mosaic.reporting.figures_imagery import true_colour
+from mosaic.reporting.palette import group_colors
 from mosaic.settings import EmbeddingSettings
 from mosaic.study.assess import main_input
 from mosaic.study.jobs import run_jobs
@@ -275,4 +278,73 @@ def kernel_weights(labels: NDArray[np.uint8], alpha: float = 1.0) -> dict[str, N
     return {
         name: (msc_weights(tensor, alpha) if name == "msc" else pair_weights(tensor, name)).numpy()
         for name in KERNELS
+    }
+
+
+def coherence_summary(embedded: pd.DataFrame, scenes: NDArray[np.str_], resamples: int) -> pd.DataFrame:
+    """Return the neighbours' label Jaccard index of each method as (value, low, high), and its seeds."""
+    rows = []
+    for method, span in coherence_intervals(embedded, scenes, resamples).items():
+        rows.append(
+            {
+                "method": get_method(method).title,
+                "label Jaccard index": (span.value, span.low, span.high),
+                "seeds": span.n_seeds,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def retrieval_summary(retrieval: pd.DataFrame) -> pd.DataFrame:
+    """Return recall at 10 with interval and label-aware mAP at 20: one row a method and direction."""
+    rows = [
+        {
+            "method": get_method(row["method"]).title,
+            "direction": row["direction"],
+            "recall at 10": (row["recall"], row["low"], row["high"]),
+            "mAP at 20": row["map_at_20"],
+        }
+        for row in retrieval[retrieval["k"] == 10].to_dict("records")
+    ]
+    return pd.DataFrame(rows)
+
+
+def single_label_classes(labels: NDArray[np.uint8]) -> dict[int, int]:
+    """Return class number -> patches of the subset that the clustering measures see."""
+    single = coherence.single_label_subset(labels)
+    kinds, counts = np.unique(labels[single].argmax(1), return_counts=True)
+    return dict(zip(kinds.tolist(), counts.tolist(), strict=True))
+
+
+def level1_of(store: PackedStore, rows: NDArray[np.int64]) -> tuple[list[str], dict[str, str]]:
+    """Return the CORINE level-1 group of each patch (``"several"`` where its labels differ), and colours."""
+    groups = store.manifest.level1
+    member = np.zeros((len(groups), len(store.class_names)), bool)
+    for place, names in enumerate(groups.values()):
+        member[place, [store.class_names.index(name) for name in names]] = True
+    carried = store.labels[rows] @ member.T.astype(np.int64) > 0
+    titles = list(groups)
+    kinds = [titles[own.argmax()] if own.sum() == 1 else "several" for own in carried]
+    return kinds, group_colors(titles)
+
+
+def gallery(
+    store: PackedStore, cell: Mapping[str, Any] | pd.Series, rows: NDArray[np.int64], queries: int
+) -> dict[str, Any]:
+    """Return queries and neighbours as ``reporting.figures_imagery.neighbour_gallery`` takes them."""
+    chosen = neighbours_shown(store, cell, rows, queries)
+    shape = chosen["neighbours"].shape
+    images = {
+        name: true_colour(
+            np.stack(list(store.read_bands(part.ravel(), ["B04", "B03", "B02"]).values()), axis=-1)
+        )
+        for name, part in chosen.items()
+    }
+    labels = {name: store.labels[part] for name, part in chosen.items()}
+    return {
+        "queries": images["queries"],
+        "neighbours": images["neighbours"].reshape(*shape, *images["neighbours"].shape[1:]),
+        "query_labels": labels["queries"],
+        "neighbour_labels": labels["neighbours"],
+        "class_names": store.class_names,
     }

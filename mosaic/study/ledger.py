@@ -9,13 +9,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mosaic.common.progress import progress
-from mosaic.evaluation.claims import CLAIMS, Claim, Comparison, judge, missing
+from mosaic.evaluation.claims import (
+    CLAIMS,
+    LEAST_SEEDS,
+    LEVEL,
+    RELEVANT,
+    Claim,
+    Comparison,
+    judge,
+    missing,
+)
 from mosaic.evaluation.coherence import difference_of_means
 from mosaic.evaluation.intervals import Difference, paired_difference
 from mosaic.evaluation.scores import per_class_ap
 from mosaic.method.methods import ABLATIONS, METHODS
 from mosaic.packed.store import PackedStore
-from mosaic.study.assess import load, main_input
+from mosaic.study.assess import KEYS, load, main_input
 from mosaic.study.embeddings import per_seed
 
 OURS = "mosaic"
@@ -26,6 +35,21 @@ EVALUATION_TITLES = {
     "linear": "linear probe",
     "finetune": "fine-tuned",
     "end_to_end": "own classifier",
+}
+
+
+MEASURE_TITLES = {
+    "ap_macro": "macro average precision, MoSAiC less opponent",
+    "knn_jaccard": "label Jaccard index of 10 nearest neighbours, MoSAiC less opponent",
+}
+RULES = {
+    "level": LEVEL,
+    "correction": "Holm",
+    "least_seeds": LEAST_SEEDS,
+    "relevant_difference": RELEVANT,
+    "overlap_labels": OVERLAP_LABELS,
+    "chosen_on": "validation",
+    "resampled": "scenes, then seeds",
 }
 
 
@@ -80,6 +104,16 @@ class Ledger:
         self.labels = {s: store.labels[store.split_rows(s)] for s in ("validation", "test")}
         self.scenes = store.scenes[store.split_rows("test")]
         self._kept: dict[tuple[str, float], Entry | None] = {}
+
+    def key(self) -> dict[str, Any]:
+        """Return everything the ledger depends on, for the cache."""
+        return {
+            "data": self.store.fingerprint,
+            "predictions": self.predictions[["path", "key", *KEYS]].to_dict("records"),
+            "embedded": sorted(self.embedded["path"]),
+            "rules": RULES,
+            "resamples": self.resamples,
+        }
 
     def entry(self, method: str, fraction: float) -> Entry | None:
         """Return how a method enters at a label fraction, by validation; None when it was not run there."""
@@ -175,3 +209,37 @@ def as_json(ledger: pd.DataFrame, rules: Mapping[str, Any]) -> dict[str, Any]:
     """Return the ledger as ``claims.json`` holds it: rules, then one object a claim, NaN as null."""
     rows = ledger.astype(object).where(ledger.notna(), None).to_dict("records")
     return {"rules": dict(rules), "claims": rows}
+
+
+def shown(ledger: pd.DataFrame) -> pd.DataFrame:
+    """Return the ledger as readers see it."""
+    return pd.DataFrame(
+        [
+            {
+                "claim": row["statement"],
+                "comparison": row["comparison"],
+                "effect": (row["effect"], row["low"], row["high"]),
+                "p (Holm)": row["p_holm"],
+                "seeds": row["n_seeds"],
+                "scenes": row["n_scenes"],
+                "verdict": row["verdict"],
+                "why": row["reason"],
+            }
+            for row in ledger.to_dict("records")
+        ]
+    )
+
+
+def shown_ablation(ablation: pd.DataFrame) -> pd.DataFrame:
+    """Return what each term adds as readers see it."""
+    return pd.DataFrame(
+        [
+            {
+                "term": row["term"],
+                "labels": f"{row['fraction']:g} %",
+                "gain": (row["effect"], row["low"], row["high"]),
+                "seeds": row["n_seeds"],
+            }
+            for row in ablation.to_dict("records")
+        ]
+    )

@@ -1,6 +1,6 @@
 """The matrix of pretrained encoders: methods x seeds x label budgets. What ``02_pretrain`` runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -137,3 +137,19 @@ def training_costs(cells: pd.DataFrame) -> pd.DataFrame:
     cards = [read_json(Path(folder) / "card.json") for folder in cells["folder"]]
     timing: list[Mapping[str, object]] = [card.get("timing", {}) for card in cards]
     return pd.concat([cells[["method", "seed", "budget"]], pd.DataFrame(timing)], axis=1)
+
+
+def methods_table(methods: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of the table of methods that a run uses: title, family, inputs and term weights."""
+    rows = [get_method(name) for name in methods]
+    return pd.DataFrame(
+        [
+            {
+                "method": method.title,
+                "family": method.family,
+                "encoders": ", ".join(method.streams),
+                **{term: f"{getattr(method, term):g}" for term in ("intra", "inter", "label", "classify")},
+            }
+            for method in rows
+        ]
+    )

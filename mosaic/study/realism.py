@@ -198,3 +198,11 @@ def statistics_card(label_statistics: dict[str, float], reference: pd.DataFrame)
                 },
             ]
     return pd.DataFrame(rows)
+
+
+def card_table(card: pd.DataFrame) -> pd.DataFrame:
+    """Return :func:`statistics_card` as readers see it: this archive beside the real one."""
+    wide = card.pivot(index="statistic", columns="source", values="value")
+    wide = wide.reindex(card["statistic"].unique())[["simulated", "real"]].reset_index()
+    wide.columns = pd.Index(["statistic", "this archive", "real"])
+    return wide

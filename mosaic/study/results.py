@@ -17,7 +17,7 @@ from mosaic.evaluation.overlap import (
     similar_groups,
     strata,
 )
-from mosaic.evaluation.scores import METRICS, choose_thresholds, per_class_ap, scores
+from mosaic.evaluation.scores import METRICS, absent_classes, choose_thresholds, per_class_ap, scores
 from mosaic.method.methods import get_method
 from mosaic.packed.store import PackedStore
 from mosaic.settings import FinetuneSettings
@@ -225,3 +225,23 @@ def conditional_table(
             found = found[["group", "of", "among", "n", "guessing"]]
         found[get_method(method).title] = np.mean([one["ap"] for one in per_seed], axis=0)
     return pd.DataFrame() if found is None else found
+
+
+def main_rows(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of each method's main input: both sensors where it takes both."""
+    return results[results["input"] == results["method"].map(main_input)]
+
+
+def absent_in_test(store: PackedStore) -> pd.DataFrame:
+    """Return the classes that no test patch carries, with their number of training patches."""
+    test, train = (store.labels[store.split_rows(split)] for split in ("test", "train"))
+    names = absent_classes(test, store.class_names)
+    counts = dict(zip(store.class_names, train.sum(0).tolist(), strict=True))
+    return pd.DataFrame({"class": names, "training patches": [counts[name] for name in names]})
+
+
+def groups_table(store: PackedStore) -> pd.DataFrame:
+    """Return the groups of confusable classes and what they hold."""
+    return pd.DataFrame(
+        [{"group": name, "classes": "; ".join(members)} for name, members in hard_groups(store).items()]
+    )
