@@ -59,14 +59,17 @@ def pack(
         raise PackError(f"on_bad_patch is {on_bad_patch!r}{suggest(on_bad_patch, ('stop', 'skip'))}")
     if shard_size < 1:
         raise PackError(f"shard_size is {shard_size}, expected at least 1 patch")
-    with lock(folder):
-        job = _Job(archive, folder, shard_size, skip=on_bad_patch == "skip")
-        finished = job.finished()
-        if finished is not None:
-            say(f"packed data in {folder} is up to date: {len(finished)} patches reused")
-            return finished
-        job.write_shards(workers)
-        return job.finish()
+    job = _Job(archive, folder, shard_size, skip=on_bad_patch == "skip")
+    # finished data is only read, by any number of runs at once
+    finished = job.finished()
+    if finished is None:
+        with lock(folder):
+            finished = job.finished()
+            if finished is None:
+                job.write_shards(workers)
+                return job.finish()
+    say(f"packed data in {folder} is up to date: {len(finished)} patches reused")
+    return finished
 
 
 class _Job:

@@ -53,17 +53,16 @@ def embed_all(run: Run[EmbeddingSettings], store: PackedStore, cells: pd.DataFra
     """
     cells = cells[cells["budget"].isin([0.0, 100.0])].reset_index(drop=True)
     rows = chosen_rows(store, run.settings.most_patches)
-    settings = {
-        name: getattr(run.settings, name)
-        for name in ("neighbours", "umap_neighbours", "umap_min_dist", "umap_seeds")
-    }
+    names = ("neighbours", "umap_neighbours", "umap_min_dist")
+    settings = {name: getattr(run.settings, name) for name in names}
     calls = []
     for cell in cells.to_dict("records"):
         folder = Path(cell["folder"])
-        key = {"encoder": folder.name, "settings": settings, "rows": {s: len(r) for s, r in rows.items()}}
+        drawn = cell["seed"] == 0 and cell["method"] in run.settings.umap_methods
+        own = {**settings, "umap_seeds": run.settings.umap_seeds if drawn else 0}
+        key = {"encoder": folder.name, "settings": own, "rows": {s: len(r) for s, r in rows.items()}}
         path = cache_path("embeddings", key, ".npz")
-        maps = settings["umap_seeds"] if cell["seed"] == 0 else 0
-        calls.append((store.folder, folder, cell["method"], rows, {**settings, "umap_seeds": maps}, path))
+        calls.append((store.folder, folder, cell["method"], rows, own, path))
     todo = [call for call in calls if not call[-1].exists()]
     say(f"embeddings: {len(todo)} encoders to measure, {len(calls) - len(todo)} reused")
     run_jobs(embed_cell, todo, "embeddings", run.settings.jobs)
