@@ -30,8 +30,8 @@ Labels = NDArray[np.uint8]
 
 #: Measures of :func:`cluster_measures` and :func:`space_measures`: title, and whether higher is better.
 MEASURES: dict[str, tuple[str, bool]] = {
-    "knn_jaccard": ("kNN label Jaccard at 10", True),
-    "distance_correlation": ("Spearman, distance and Jaccard", True),
+    "knn_jaccard": ("neighbours' label Jaccard", True),
+    "distance_correlation": ("Spearman with label distance", True),
     "silhouette": ("silhouette", True),
     "davies_bouldin": ("Davies-Bouldin", False),
     "calinski_harabasz": ("Calinski-Harabasz", True),

@@ -110,7 +110,8 @@ def pointwise_mutual_information(labels: Labels) -> NDArray[np.float64]:
 def similar_groups(
     similarity: NDArray[np.float64], class_names: Sequence[str], groups: int = 5
 ) -> dict[str, tuple[str, ...]]:
-    """Derive groups of classes from a similarity, by average linkage.
+    """Derive groups of classes from a similarity, by complete linkage:
+    every two classes of a group are alike.
 
     Args:
         similarity: (C, C), symmetric, higher is more alike: :func:`pointwise_mutual_information`, or minus a
@@ -123,7 +124,7 @@ def similar_groups(
     """
     distance = similarity.max() - (similarity + similarity.T) / 2
     np.fill_diagonal(distance, 0.0)
-    tree = linkage(squareform(distance, checks=False), "average")
+    tree = linkage(squareform(distance, checks=False), "complete")
     member = fcluster(tree, groups, "maxclust")
     found = []
     for kind in dict.fromkeys(member.tolist()):

@@ -26,6 +26,8 @@ from mosaic.training.features import extract_features, mean_features, representa
 
 #: Lengths of the retrieval list.
 RETRIEVAL_K = (1, 5, 10, 20, 50, 100)
+#: Measures that see patches of one label only.
+CLUSTER_MEASURES = ("silhouette", "davies_bouldin", "calinski_harabasz", "nmi", "ari")
 DIRECTIONS = {"s1_to_s2": "S1 → S2", "s2_to_s1": "S2 → S1"}
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -237,7 +239,7 @@ def trust_table(embedded: pd.DataFrame) -> pd.DataFrame:
                 for name in sorted(file.files)
                 if name.startswith("trust|")
             }
-        rows.append({"method": cell["method"], **trust})
+        rows.append({"method": get_method(cell["method"]).title, **trust})
     return pd.DataFrame(rows)
 
 

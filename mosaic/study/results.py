@@ -18,8 +18,10 @@ from mosaic.evaluation.overlap import (
     strata,
 )
 from mosaic.evaluation.scores import METRICS, absent_classes, choose_thresholds, per_class_ap, scores
-from mosaic.method.methods import get_method
+from mosaic.method.methods import METHODS, get_method
 from mosaic.packed.store import PackedStore
+from mosaic.reporting.figures_scores import EVALUATIONS
+from mosaic.reporting.figures_scores import METRICS as METRIC_TITLES
 from mosaic.settings import FinetuneSettings
 from mosaic.study.assess import KEYS, load, main_input
 from mosaic.study.jobs import run_jobs
@@ -175,7 +177,7 @@ def interval_table(results: pd.DataFrame) -> pd.DataFrame:
         results: tidy results.
 
     Returns:
-        Columns method, pretraining labels, evaluation, then one a fraction, its cells (value, low, high).
+        Columns method, labels in pretraining, evaluation, then one a fraction, its cells (value, low, high).
     """
     chosen = results.query("stratum == 'all' and metric == 'ap_macro' and seed == -1")
     chosen = chosen[chosen["input"] == chosen["method"].map(main_input)]
@@ -184,14 +186,17 @@ def interval_table(results: pd.DataFrame) -> pd.DataFrame:
     index = ["method", "label_protocol", "evaluation"]
     table = cells.pivot(index=index, columns="fraction", values="cell").reset_index()
     table.columns = pd.Index([f"{c:g} %" if isinstance(c, float) else c for c in table.columns])
-    return titled(table).rename(columns={"label_protocol": "pretraining labels"})
+    order = {name: place for place, name in enumerate(METHODS)}
+    table = table.sort_values("method", key=lambda names: names.map(order), kind="stable")
+    table["evaluation"] = table["evaluation"].map(EVALUATIONS)
+    return titled(table).rename(columns={"label_protocol": "labels in pretraining"})
 
 
 def metric_table(results: pd.DataFrame, fraction: float) -> pd.DataFrame:
     """Return every metric of every method at one label fraction, means over seeds."""
     chosen = probe_rows(results, fraction).query("stratum == 'all' and seed >= 0")
     table = chosen.pivot_table(index="method", columns="metric", values="value", sort=False)
-    table = table[[name for name in METRICS if name in table]].rename(columns=METRICS).reset_index()
+    table = table[[name for name in METRICS if name in table]].rename(columns=METRIC_TITLES).reset_index()
     table.columns.name = None
     return titled(table)
 
