@@ -52,7 +52,7 @@ class PretrainSettings(Settings):
     label_protocols: list[Literal["budgeted", "full"]] = Field(["budgeted", "full"], min_length=1)
     encoder: str = Field("light")
     image_size: int = Field(64, ge=16, le=256, description="side of a view, pixels")
-    steps: Count = Field(300, description="optimiser steps, the same for every method")
+    steps: Count = Field(200, description="optimiser steps, the same for every method")
     batch_scenes: int = Field(64, ge=2, description="scenes in a batch; four views each")
     learning_rate: Positive = Field(1.0e-3, description="AdamW, peak")
     weight_decay: float = Field(1.0e-4, ge=0)
@@ -93,7 +93,7 @@ class FinetuneSettings(Settings):
         ["knn", "linear", "finetune"], min_length=1
     )
     neighbours: Count = Field(20, description="k of the kNN classifier")
-    finetune_steps: Count = Field(60, description="optimiser steps of full fine-tuning")
+    finetune_steps: Count = Field(40, description="optimiser steps of full fine-tuning")
     finetune_batch: Count = Field(32, description="scenes in a fine-tuning batch")
     finetune_learning_rate: Positive = Field(1.0e-4, description="AdamW, peak, whole model")
     bootstrap_resamples: int = Field(300, ge=20, description="resamples of scenes for each interval")

@@ -110,8 +110,7 @@ def pointwise_mutual_information(labels: Labels) -> NDArray[np.float64]:
 def similar_groups(
     similarity: NDArray[np.float64], class_names: Sequence[str], groups: int = 5
 ) -> dict[str, tuple[str, ...]]:
-    """Derive groups of classes from a similarity, by complete linkage:
-    every two classes of a group are alike.
+    """Derive groups of classes from a similarity, by complete linkage: all pairs of a group are alike.
 
     Args:
         similarity: (C, C), symmetric, higher is more alike: :func:`pointwise_mutual_information`, or minus a

@@ -72,7 +72,7 @@ class PretrainConfig:
     method: str
     encoder: str = "light"
     image_size: int = 64
-    steps: int = 300
+    steps: int = 200
     batch_scenes: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
