@@ -104,7 +104,7 @@ class EmbeddingSettings(Settings):
     """04_embeddings_and_coherence: how the embedding spaces are measured and drawn."""
 
     most_patches: int = Field(5000, ge=20, description="most patches of a split that are embedded")
-    neighbours: Count = Field(10, description="k of the neighbours' label Jaccard index")
+    coherence_neighbours: Count = Field(10, description="k of the neighbours' label Jaccard index")
     umap_neighbours: int = Field(15, ge=2, description="UMAP n_neighbors")
     umap_min_dist: float = Field(0.1, ge=0, le=1, description="UMAP min_dist")
     umap_seeds: Count = Field(2, description="UMAPs of each embedding, seeds 0, 1, ...")

@@ -55,8 +55,11 @@ def embed_all(run: Run[EmbeddingSettings], store: PackedStore, cells: pd.DataFra
     """
     cells = cells[cells["budget"].isin([0.0, 100.0])].reset_index(drop=True)
     rows = chosen_rows(store, run.settings.most_patches)
-    names = ("neighbours", "umap_neighbours", "umap_min_dist")
-    settings = {name: getattr(run.settings, name) for name in names}
+    settings = {
+        "neighbours": run.settings.coherence_neighbours,
+        "umap_neighbours": run.settings.umap_neighbours,
+        "umap_min_dist": run.settings.umap_min_dist,
+    }
     calls = []
     for cell in cells.to_dict("records"):
         folder = Path(cell["folder"])
