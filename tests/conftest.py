@@ -5,7 +5,10 @@ real tiles, ``s1_name`` without zero padding.
 """
 
 import functools
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -127,3 +130,15 @@ def official_archive(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
 def shared_archive(official_archive, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an archive of 24 pairs that no test changes."""
     return official_archive(tmp_path_factory.mktemp("shared"), patches=24)
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole run at the smoke profile, made once."""
+    root = tmp_path_factory.mktemp("study")
+    command = [sys.executable, "-m", "mosaic", "run", "--profile", "smoke"]
+    done = subprocess.run(
+        command, env={**os.environ, "MOSAIC_ROOT": str(root)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root / "reports" / "smoke"

@@ -89,6 +89,10 @@ def test_pages_of_a_run_with_a_failure(browser: Any, small_run: Any) -> None:
     check_pages(browser, small_run.folder)
 
 
+def test_pages_of_the_smoke_run(browser: Any, smoke_run: Path) -> None:
+    check_pages(browser, smoke_run)
+
+
 @pytest.mark.parametrize(
     ("flaw", "told"),
     [

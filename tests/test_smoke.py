@@ -1,0 +1,116 @@
+"""The whole sequence, tiny: what it leaves, what a rerun reuses, and what one changed parameter reruns."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score
+
+from mosaic.common.files import read_json
+from mosaic.method.methods import METHODS
+from mosaic.packed.store import PackedStore
+from mosaic.settings import NOTEBOOKS
+from mosaic.training.checkpoint import load_encoder
+
+
+def rerun(folder: Path, *parameters: str) -> str:
+    """Run the sequence again in the same place; returns what the terminal showed."""
+    command = [sys.executable, "-m", "mosaic", "run", "--profile", "smoke", *parameters]
+    environment = {**os.environ, "MOSAIC_ROOT": str(folder.parents[1])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_every_notebook_leaves_a_finished_report(smoke_run):
+    records = {record["name"]: record for record in read_json(smoke_run / "run.json")["notebooks"]}
+    assert list(records) == list(NOTEBOOKS)
+    assert {record["status"] for record in records.values()} == {"finished"}
+    for name in [*NOTEBOOKS, "index"]:
+        page = smoke_run / f"{name}.html"
+        assert page.stat().st_size < 2_000_000
+    assert not [path.name for path in smoke_run.iterdir() if "partial" in path.name]
+
+
+def test_executed_notebooks_hold_no_error_and_no_progress(smoke_run):
+    for name in NOTEBOOKS:
+        notebook = nbformat.read(smoke_run / f"{name}.ipynb", 4)
+        outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+        assert not [output for output in outputs if output["output_type"] == "error"]
+        streams = [output["text"] for output in outputs if output["output_type"] == "stream"]
+        assert not streams, streams[:3]
+
+
+def test_results_are_tidy_and_their_scores_are_scikit_learns(smoke_run):
+    results = pd.read_parquet(smoke_run / "results.parquet")
+    assert set(results["method"]) == {"random", "supervised_late", "simclr_s2", "iai", "mosaic"}
+    assert {"knn", "linear", "finetune", "end_to_end"} == set(results["evaluation"])
+    keys = ["method", "label_protocol", "fraction", "evaluation", "input", "stratum", "metric", "seed"]
+    assert not results.duplicated(keys).any()
+    spans = results.dropna(subset=["low"])
+    assert (spans["low"] <= spans["high"]).all()
+
+    store = PackedStore(Path(read_json(smoke_run / "01_explore_data.json")["packed"]))
+    labels = store.labels[store.split_rows("test")]
+    prediction = pd.DataFrame(read_json(smoke_run / "03_finetune_low_label.json")["predictions"]).iloc[7]
+    with np.load(prediction["path"]) as file:
+        scores = file[f"{prediction['key']}|test"]
+    present = labels.any(0)
+    expected = average_precision_score(labels[:, present], scores[:, present], average="macro")
+    found = results
+    for key in ("method", "label_protocol", "fraction", "evaluation", "input", "seed"):
+        found = found[found[key] == prediction[key]]
+    value = found.query("metric == 'ap_macro' and stratum == 'all'")["value"].item()
+    assert value == pytest.approx(expected, abs=1e-6)
+
+
+def test_budgets_are_nested_and_labels_beyond_them_never_reached_an_encoder(smoke_run):
+    budgets = read_json(smoke_run / "label_budgets.json")["0"]
+    store = PackedStore(Path(read_json(smoke_run / "01_explore_data.json")["packed"]))
+    train = set(store.index["patch_id"].iloc[store.split_rows("train")])
+    assert set(budgets["25"]) < train
+    for cell in read_json(smoke_run / "02_pretrain.json")["cells"]:
+        card = read_json(Path(cell["folder"]) / "card.json")
+        allowed = len(train) * cell["budget"] / 100
+        assert card["patches"]["labelled"] <= np.ceil(allowed)
+        assert (card["patches"]["labelled"] > 0) == METHODS[cell["method"]].uses_labels
+
+
+def test_one_seed_decides_no_claim(smoke_run):
+    ledger = read_json(smoke_run / "claims.json")
+    assert {claim["verdict"] for claim in ledger["claims"]} == {"undecided"}
+    assert all("seed" in claim["reason"] for claim in ledger["claims"])
+    json.dumps(ledger, allow_nan=False)
+
+
+def test_encoders_load_in_three_lines(smoke_run):
+    cell = read_json(smoke_run / "02_pretrain.json")["cells"][-1]
+    encoder = load_encoder(cell["folder"])
+    assert encoder.card["method"] == cell["method"]
+
+
+def test_the_same_again_reuses_all_work_and_gives_the_same_numbers(smoke_run):
+    before = pd.read_parquet(smoke_run / "results.parquet")
+    claims = (smoke_run / "claims.json").read_text()
+    told = rerun(smoke_run)
+    assert "pretraining: 0 encoders to train, 7 reused" in told
+    assert "evaluation: 0 encoders to judge, 7 reused" in told
+    assert "embeddings: 0 encoders to measure, 5 reused" in told
+    assert "simulating" not in told
+    assert told.rstrip().endswith("index.html")
+    pd.testing.assert_frame_equal(pd.read_parquet(smoke_run / "results.parquet"), before)
+    assert (smoke_run / "claims.json").read_text() == claims
+
+
+def test_one_parameter_reruns_what_depends_on_it(smoke_run):
+    """Another k of the kNN classifier: nothing is trained, every encoder is judged anew."""
+    told = rerun(smoke_run, "--out", "other", "-p", "neighbours=7", "-p", 'evaluations=["knn"]')
+    assert "pretraining: 0 encoders to train, 7 reused" in told
+    assert "evaluation: 7 encoders to judge, 0 reused" in told
+    assert "embeddings: 0 encoders to measure, 5 reused" in told
