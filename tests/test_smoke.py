@@ -18,6 +18,8 @@ from mosaic.packed.store import PackedStore
 from mosaic.settings import NOTEBOOKS
 from mosaic.training.checkpoint import load_encoder
 
+pytestmark = pytest.mark.slow
+
 
 def rerun(folder: Path, *parameters: str) -> str:
     """Run the sequence again in the same place; returns what the terminal showed."""

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mosaic.archives.catalogue import open_archive
+from mosaic.common.errors import ArchiveError
 from mosaic.common.progress import say
 from mosaic.packed.fingerprint import digest
 from mosaic.packed.pack import pack
@@ -29,12 +30,20 @@ def prepare(settings: ExploreSettings) -> tuple[Any, PackedStore]:
         The archive (for galleries and reference maps) and the packed store (for everything else).
 
     Raises:
-        ArchiveError: when the archive is missing, incomplete or inconsistent.
+        ArchiveError: when the archive is missing, incomplete or inconsistent, or a split has no patches.
         PackError: when patches are damaged (and ``on_bad_patch`` is ``"stop"``) or there is no space.
     """
     archive = open_archive(
         settings.dataset, archive_root(settings), settings.bands, settings.include_snow_cloud
     )
+    counts = archive.index["split"].value_counts()
+    for split in ("train", "validation", "test"):
+        if split not in counts:
+            raise ArchiveError(
+                f"{archive.root} has no patch in split {split!r} (found: "
+                f"{', '.join(f'{n} {name}' for name, n in counts.items()) or 'none'}): the study trains on "
+                "'train', chooses on 'validation' and reports 'test'; assign some in metadata.parquet"
+            )
     key = digest({"source": archive.fingerprint(), "bands": archive.s2_bands, "bad": settings.on_bad_patch})
     folder = data_folder() / "packed" / f"{archive.root.name}-{key}"
     store = pack(archive, folder, on_bad_patch=settings.on_bad_patch)
