@@ -1,5 +1,7 @@
 """The whole sequence: a profile, its notebooks, one run folder."""
 
+import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,13 +87,14 @@ def run_sequence(
     if archive is not None:
         values["archive"] = archive if archive == "simulated" else str(Path(archive).expanduser().resolve())
     chosen = split_parameters(values)
-    command = f"python -m mosaic run --profile {profile} --out {values['out']}"
-    command += f" --archive {archive}" if archive else ""
-    command += "".join(f" -p {key}={value}" for key, value in (overrides or {}).items())
+    words = ["python", "-m", "mosaic", "run", "--profile", profile, "--out", values["out"]]
+    words += ["--archive", archive] if archive else []
+    for key, value in (overrides or {}).items():
+        words += ["-p", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
     return run_notebooks(
         [notebooks_folder() / f"{notebook}.ipynb" for notebook in NOTEBOOKS],
         chosen,
         reports_folder(values["out"]),
         profile=name,
-        command=command,
+        command=shlex.join(words),
     )
