@@ -1,9 +1,10 @@
 """Run independent cells of the study, several at a time, each in its own process."""
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
 
 import torch
@@ -42,7 +43,7 @@ def run_jobs(
     threads = max(1, (os.cpu_count() or 1) // count)
     results: dict[int, R] = {}
     # "spawn": a forked child would inherit torch's thread pools in an undefined state
-    with ProcessPoolExecutor(count, get_context("spawn"), _limit_threads, (threads,)) as pool:
+    with ProcessPoolExecutor(count, get_context("spawn"), _begin, (threads,)) as pool:
         futures = {pool.submit(function, *call): index for index, call in enumerate(calls)}
         try:
             for future in progress(as_completed(futures), what, total=len(futures)):
@@ -53,5 +54,14 @@ def run_jobs(
     return [results[index] for index in range(len(calls))]
 
 
-def _limit_threads(threads: int) -> None:
+def _begin(threads: int) -> None:
     torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Stop this process once its parent is gone: a killed run must not go on training unseen."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
