@@ -73,10 +73,11 @@ def test_results_are_tidy_and_their_scores_are_scikit_learns(smoke_run):
 
 
 def test_budgets_are_nested_and_labels_beyond_them_never_reached_an_encoder(smoke_run):
-    budgets = read_json(smoke_run / "label_budgets.json")["0"]
+    (quarter,) = read_json(smoke_run / "label_budgets-seed0.json")["budgets"]
     store = PackedStore(Path(read_json(smoke_run / "01_explore_data.json")["packed"]))
     train = set(store.index["patch_id"].iloc[store.split_rows("train")])
-    assert set(budgets["25"]) < train
+    assert quarter["fraction_percent"] == 25
+    assert set(quarter["patches"]) < train
     for cell in read_json(smoke_run / "02_pretrain.json")["cells"]:
         card = read_json(Path(cell["folder"]) / "card.json")
         allowed = len(train) * cell["budget"] / 100

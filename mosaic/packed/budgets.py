@@ -13,13 +13,12 @@ sample.
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mosaic.common.errors import BudgetError
-from mosaic.common.files import read_json, write_json
+from mosaic.common.files import write_json
 
 _WINDOW = 32  # patches compared for each place: more fit the counts no better and distort the label sets
 
@@ -143,33 +142,3 @@ def save_budgets(
         for fraction, rows in sorted(budgets.items())
     ]
     write_json(path, {"seed": seed, "budgets": lists})
-
-
-def load_budgets(path: Path, patch_ids: Sequence[str]) -> dict[float, Rows]:
-    """Load saved budgets.
-
-    Args:
-        path: file that ``save_budgets`` wrote.
-        patch_ids: of the store they will be used with, (N,).
-
-    Returns:
-        Fraction in percent -> rows of that store, ascending.
-
-    Raises:
-        BudgetError: when a patch of a budget is not in the store.
-    """
-    content: dict[str, Any] = read_json(path)
-    row_of = {patch: row for row, patch in enumerate(patch_ids)}
-    budgets: dict[float, Rows] = {}
-    for entry in content["budgets"]:
-        missing = [patch for patch in entry["patches"] if patch not in row_of]
-        if missing:
-            raise BudgetError(
-                f"{path}: {len(missing)} of {len(entry['patches'])} patches of its "
-                f"{entry['fraction_percent']:g} % budget are not in this data, e.g. {missing[0]}: "
-                "draw the budgets anew for this archive"
-            )
-        budgets[entry["fraction_percent"]] = np.sort([row_of[patch] for patch in entry["patches"]]).astype(
-            np.int64
-        )
-    return budgets

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mosaic.common.files import read_json, write_json
+from mosaic.common.files import read_json
 from mosaic.common.progress import say
 from mosaic.method.methods import get_method
-from mosaic.packed.budgets import label_budgets
+from mosaic.packed.budgets import label_budgets, save_budgets
 from mosaic.packed.store import PackedStore
 from mosaic.settings import PretrainSettings
 from mosaic.study.jobs import run_jobs
@@ -75,18 +75,15 @@ def pretrain_all(run: Run[PretrainSettings], store: PackedStore) -> pd.DataFrame
 
     Returns:
         One row a cell: method, seed, budget (% of training labels), folder of the checkpoint, and whether
-        it was reused. The budgets are saved as patch ids in ``label_budgets.json`` of the run folder.
+        it was reused. The budgets are saved as patch ids in ``label_budgets-seed<n>.json`` of the run folder.
     """
     cells = plan(run.settings)
     budgets = draw_budgets(store, run.settings)
-    ids = store.index["patch_id"].to_numpy()
-    write_json(
-        run.folder / "label_budgets.json",
-        {
-            str(s): {f"{f:g}": ids[rows].tolist() for f, rows in b.items() if f < 100}
-            for s, b in budgets.items()
-        },
-    )
+    ids = store.index["patch_id"].tolist()
+    for seed, chosen in budgets.items():
+        below = {fraction: rows for fraction, rows in chosen.items() if fraction < 100}
+        path = run.folder / f"label_budgets-seed{seed}.json"
+        save_budgets(path, below, ids, store.labels, store.class_names, seed)
     calls = []
     for cell in cells:
         config = config_of(cell, run.settings)
