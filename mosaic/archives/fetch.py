@@ -112,7 +112,7 @@ def fetch(name: str, root: Path, yes: bool = False) -> Path:
     if not missing:
         say(f"{what.title}: already in {root}")
         return root
-    parts = [part for parts in missing.values() for part in parts]
+    wanted = [part for parts in missing.values() for part in parts]
     absent = sum(_size(part) for part in wanted if not (root / part.name).exists())
     begun = sum(path.stat().st_size for path in root.glob("*.partial"))
     unpacked = f"about {what.unpacked / 1e9:.0f} GB" if what.unpacked else "size not known beforehand"
