@@ -9,13 +9,21 @@ import ast
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mosaic.common.errors import SettingsError, suggest
+from mosaic.method.methods import get_method
 
 Percent = Annotated[float, Field(gt=0, le=100)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _known_method(name: str) -> str:
+    return get_method(name).name
+
+
+MethodName = Annotated[str, AfterValidator(_known_method)]
 
 
 class Settings(BaseModel):
@@ -44,18 +52,24 @@ class ExploreSettings(Settings):
 class PretrainSettings(Settings):
     """02_pretrain: methods, encoder, views, losses and schedule."""
 
-    methods: list[str] = Field(["random", "supervised_late", "simclr_s1", "simclr_s2", "iai", "mosaic"])
+    methods: list[MethodName] = Field(
+        ["random", "supervised_late", "simclr_s1", "simclr_s2", "iai", "mosaic"],
+        min_length=1,
+        description="rows of the table of methods (mosaic.method.methods)",
+    )
     seeds: Count = Field(1, description="number of seeds: 0, 1, ...")
     label_fractions: list[Percent] = Field(
         [5.0, 20.0, 100.0], min_length=1, description="% of training labels"
     )
-    label_protocols: list[Literal["budgeted", "full"]] = Field(["budgeted", "full"], min_length=1)
-    encoder: str = Field("light")
+    label_protocols: list[Literal["budgeted", "full"]] = Field(
+        ["budgeted", "full"], min_length=1, description="pretraining sees the budget's labels, or all"
+    )
+    encoder: str = Field("light", description="light, resnet18, resnet50 or vit_small")
     image_size: int = Field(64, ge=16, le=256, description="side of a view, pixels")
     steps: Count = Field(200, description="optimiser steps, the same for every method")
     batch_scenes: int = Field(64, ge=2, description="scenes in a batch; four views each")
     learning_rate: Positive = Field(1.0e-3, description="AdamW, peak")
-    weight_decay: float = Field(1.0e-4, ge=0)
+    weight_decay: float = Field(1.0e-4, ge=0, description="AdamW, of weights")
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="share of the steps")
     temperature_intra: Positive = Field(0.5, description="intra-modality term, unitless")
     temperature_inter: Positive = Field(0.5, description="inter-modality term, unitless")
@@ -90,7 +104,7 @@ class FinetuneSettings(Settings):
     """03_finetune_low_label: how the representations are judged."""
 
     evaluations: list[Literal["knn", "linear", "finetune"]] = Field(
-        ["knn", "linear", "finetune"], min_length=1
+        ["knn", "linear", "finetune"], min_length=1, description="how encoders are judged"
     )
     neighbours: Count = Field(20, description="k of the kNN classifier")
     finetune_steps: Count = Field(40, description="optimiser steps of full fine-tuning")
@@ -108,7 +122,7 @@ class EmbeddingSettings(Settings):
     umap_neighbours: int = Field(15, ge=2, description="UMAP n_neighbors")
     umap_min_dist: float = Field(0.1, ge=0, le=1, description="UMAP min_dist")
     umap_seeds: Count = Field(2, description="UMAPs of each embedding, seeds 0, 1, ...")
-    umap_methods: list[str] = Field(
+    umap_methods: list[MethodName] = Field(
         ["random", "supervised_late", "iai", "mosaic"], min_length=1, description="methods drawn, if they ran"
     )
     gallery_queries: int = Field(4, ge=1, le=12, description="queries of the neighbour gallery")

@@ -1,0 +1,77 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mosaic.__main__ import main, parser
+
+
+def mosaic(*arguments, **environment):
+    command = [sys.executable, "-m", "mosaic", *arguments]
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def test_help_lists_the_commands_without_loading_anything_heavy():
+    code = (
+        "import sys\nfrom mosaic.__main__ import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'torchgeo', 'pandas', 'lightning', 'matplotlib'} & set(sys.modules)))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for command in ("simulate", "fetch", "verify", "pack", "run", "report"):
+        assert command in told
+    assert told.endswith("[]\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--profile", "smkoe"], "no profile 'smkoe'; did you mean 'smoke'"),
+        (["run", "--profile", "smoke", "-p", "stpes=3"], "did you mean 'steps'"),
+        (["run", "--profile", "smoke", "-p", "steps=many"], "'steps' = 'many'"),
+        (["verify", "nowhere"], "nowhere"),
+        (["report", "nowhere"], "nowhere"),
+        (["simulate", "--patches", "3", "--folder", "few"], "3 patches are too few"),
+    ],
+)
+def test_a_mistake_ends_with_one_message_and_leaves_nothing(
+    tmp_path, monkeypatch, capsys, arguments, message
+):
+    monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert "Traceback" not in told
+    assert not list(tmp_path.rglob("*.html"))
+    assert not (tmp_path / "few").exists()
+
+
+def test_parameters_are_json_where_they_can_be():
+    args = parser().parse_args(
+        ["run", "-p", "steps=3", "-p", 'methods=["iai"]', "-p", "bands=10m", "-p", "radiometry=0.5"]
+    )
+    assert dict(args.parameter) == {"steps": 3, "methods": ["iai"], "bands": "10m", "radiometry": 0.5}
+    with pytest.raises(SystemExit):
+        parser().parse_args(["run", "-p", "steps"])
+
+
+def test_verify_tells_by_its_exit_status(shared_archive, capsys):
+    assert main(["verify", str(shared_archive)]) == 0
+    assert "24 pairs checked, no fault" in capsys.readouterr().out
+
+
+def test_pack_from_the_command_line(shared_archive, tmp_path, capsys):
+    assert main(["pack", str(shared_archive), "--to", str(tmp_path / "packed"), "--bands", "10m"]) == 0
+    assert "24 pairs packed" in capsys.readouterr().out
+    manifest = json.loads((tmp_path / "packed" / "manifest.json").read_text())
+    assert "B11" not in json.dumps(manifest["layout"])
+
+
+def test_as_a_module():
+    done = mosaic("--version")
+    assert (done.returncode, done.stdout) == (0, "0.1.0\n")

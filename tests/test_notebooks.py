@@ -1,0 +1,96 @@
+"""Notebooks as they are committed: clean, ordered, and in step with the settings."""
+
+import ast
+import tokenize
+from io import StringIO
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from mosaic.method.methods import METHODS
+from mosaic.settings import NOTEBOOKS
+from mosaic.study.sequence import load_profile, notebooks_folder, split_parameters
+
+FOLDER = notebooks_folder()
+PROFILES = sorted(path.stem for path in (FOLDER / "profiles").glob("*.yaml"))
+
+
+@pytest.fixture(params=NOTEBOOKS)
+def notebook(request):
+    return request.param, nbformat.read(FOLDER / f"{request.param}.ipynb", 4)
+
+
+def parameters(content):
+    (cell,) = [cell for cell in content.cells if "parameters" in cell.metadata.get("tags", [])]
+    return cell
+
+
+def test_the_folder_holds_the_sequence_and_nothing_else():
+    assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == list(NOTEBOOKS)
+
+
+def test_no_output_no_count_stable_ids_and_the_plain_kernel(notebook):
+    name, content = notebook
+    nbformat.validate(content)
+    code = [cell for cell in content.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    ids = [cell.id for cell in content.cells]
+    assert len(set(ids)) == len(ids)
+    assert all(one.startswith(name[:2]) for one in ids)
+    assert content.metadata.kernelspec.name == "python3"
+
+
+def test_question_parameters_start_and_limits_come_in_order(notebook):
+    _, content = notebook
+    prose = [cell.source for cell in content.cells if cell.cell_type == "markdown"]
+    assert prose[0].startswith("# ")
+    assert "?" in prose[0]
+    titles = [line for text in prose for line in text.splitlines() if line.startswith("# ")]
+    assert len(titles) == 1
+    assert content.cells[1] is parameters(content)
+    assert "run.start(" in content.cells[2].source
+    assert prose[-1].startswith("## Limits")
+
+
+def test_parameters_are_annotated_literals_with_a_comment_and_the_settings_defaults(notebook):
+    name, content = notebook
+    source = parameters(content).source
+    declared = {}
+    for node in ast.parse(source).body:
+        assert isinstance(node, ast.AnnAssign)
+        declared[node.target.id] = ast.literal_eval(node.value)
+    tokens = tokenize.generate_tokens(StringIO(source).readline)
+    comments = [token.start[0] for token in tokens if token.type == tokenize.COMMENT]
+    assert len(comments) == len(declared)
+    assert declared == {field: info.default for field, info in NOTEBOOKS[name].model_fields.items()}
+
+
+def test_no_function_is_written_in_a_notebook_and_no_path_of_anybodys(notebook):
+    _, content = notebook
+    for cell in content.cells:
+        if cell.cell_type == "code":
+            kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
+            assert not kinds & {ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef}
+            assert "/home" not in cell.source
+            assert "../" not in cell.source
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_profiles_are_valid_and_name_known_methods(profile):
+    _, values = load_profile(profile)
+    chosen = split_parameters(values)
+    assert set(chosen) == set(NOTEBOOKS)
+    assert set(values.get("methods", [])) <= set(METHODS)
+
+
+def test_the_profiles_are_those_of_the_readme():
+    assert PROFILES == ["demo", "full", "smoke", "study"]
+    assert load_profile("demo")[1] == {}
+    assert len(load_profile("study")[1]["methods"]) == len(METHODS)
+
+
+def test_a_profile_may_be_a_file_of_ones_own(tmp_path):
+    path = Path(tmp_path / "mine.yaml")
+    path.write_text("steps: 7\n")
+    assert load_profile(str(path)) == ("mine", {"steps": 7})
