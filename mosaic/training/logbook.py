@@ -135,13 +135,13 @@ class Logbook(Callback):
         On a CPU the memory is that of the whole process, since it began.
         """
         steps, seconds = self.rows[-1]["step"], self.seconds
-        cuda = torch.cuda.is_available()
+        cuda, threads = torch.cuda.is_available(), torch.get_num_threads()
         resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         return {
             "seconds": round(seconds, 2),
             "steps_per_second": round(steps / max(seconds - self._looking, 1e-9), 3),
             "peak_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20 if cuda else resident),
-            "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
+            "device": torch.cuda.get_device_name() if cuda else f"CPU, {threads} thread{'s' * (threads > 1)}",
         }
 
     def write(self, path: Path) -> None:
