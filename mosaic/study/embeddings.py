@@ -20,6 +20,7 @@ from mosaic.reporting.figures_imagery import true_colour
 from mosaic.reporting.palette import group_colors
 from mosaic.settings import EmbeddingSettings
 from mosaic.study.assess import main_input
+from mosaic.study.explore import shown_bands
 from mosaic.study.jobs import run_jobs
 from mosaic.study.run import Run, cache_path
 from mosaic.training.features import extract_features, mean_features, representations
@@ -337,10 +338,10 @@ def gallery(
 ) -> dict[str, Any]:
     """Return queries and neighbours as ``reporting.figures_imagery.neighbour_gallery`` takes them."""
     chosen = neighbours_shown(store, cell, rows, queries)
-    shape = chosen["neighbours"].shape
+    shape, visible = chosen["neighbours"].shape, shown_bands(store)
     images = {
         name: true_colour(
-            np.stack(list(store.read_bands(part.ravel(), ["B04", "B03", "B02"]).values()), axis=-1)
+            np.stack([store.read_bands(part.ravel(), visible)[band] for band in visible], axis=-1)
         )
         for name, part in chosen.items()
     }

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from mosaic.archives.simulated.label_sets import label_sets
 from mosaic.archives.tiles import tile_centre
+from mosaic.common.errors import PackError
 from mosaic.method.kernels import KERNELS, pair_weights
 from mosaic.packed.store import PackedStore
 
+TRUE_COLOUR = ("B04", "B03", "B02")
 _MOST_SCENES = 2000  # scenes whose pairs are looked at; every pair of more would not change the shares
 
 
@@ -48,16 +50,33 @@ def real_labels_per_patch() -> dict[int, float]:
     return {int(n): float(shares[number == n].sum()) for n in np.unique(number)}
 
 
+def shown_bands(store: PackedStore) -> list[str]:
+    """Return what is shown as red, green and blue: true colour, or the first 10 m bands there are.
+
+    Raises:
+        PackError: when no optical band was packed.
+    """
+    there = store.layout.s2_bands
+    if set(TRUE_COLOUR) <= set(there):
+        return list(TRUE_COLOUR)
+    finest = max((store.layout.group_of(band)[0].size for band in there), default=0)
+    fine = [band for band in there if store.layout.group_of(band)[0].size == finest]
+    if not fine:
+        raise PackError(f"{store.folder} holds no optical band: pack at least one")
+    return (fine * 3)[:3]
+
+
 def gallery(archive: Any, store: PackedStore, patches: int, seed: int = 0) -> dict[str, Any]:
     """Return ``patches`` pairs of many labels, as ``reporting.figures_imagery.gallery`` takes them."""
     random = np.random.default_rng(seed)
     rows = random.choice(len(store), size=min(patches, len(store)), replace=False)
     place = {name: i for i, name in enumerate(archive.index["patch_id"])}
     ids = store.index["patch_id"].to_numpy()[rows]
-    bands = store.read_bands(rows, ["B04", "B03", "B02", "VV", "VH"])
+    visible = shown_bands(store)
+    bands = store.read_bands(rows, [*visible, "VV", "VH"])
     maps = [archive.read_map(place[name]) for name in ids]
     return {
-        "optical": np.stack([bands[b] for b in ("B04", "B03", "B02")], axis=-1),
+        "optical": np.stack([bands[b] for b in visible], axis=-1),
         "sar": np.stack([bands[b] for b in ("VV", "VH")], axis=1),
         "maps": None if maps[0] is None else np.stack(maps),
         "titles": [f"{r.tile} {r.date}" for r in store.index.iloc[rows].itertuples()],

@@ -137,6 +137,8 @@ def reference_classifier(
         scenes = store.scenes[chosen]
         folds = list(GroupKFold(min(5, len(np.unique(scenes)))).split(chosen, groups=scenes))
         for name, bands in inputs.items():
+            if not bands:
+                continue  # the archive was packed without any 10 m band
             features = patch_statistics(store, chosen, bands)
             predicted = np.zeros(labels.shape, np.float32)
             for fit, held in folds:
