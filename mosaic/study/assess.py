@@ -178,3 +178,9 @@ def main_input(method: str) -> str:
     """Return the input a method is compared on: both sensors where it takes both."""
     inputs = get_method(method).inputs
     return "fused" if "fused" in inputs else inputs[0]
+
+
+def prediction_keys(predictions: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return what a cache key needs of a table of predictions: file names, not where the files lie."""
+    names = [Path(path).name for path in predictions["path"]]
+    return predictions.assign(path=names).to_dict("records")  # type: ignore[return-value]  # str columns

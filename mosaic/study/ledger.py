@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from mosaic.evaluation.intervals import Difference, paired_difference
 from mosaic.evaluation.scores import per_class_ap
 from mosaic.method.methods import ABLATIONS, METHODS
 from mosaic.packed.store import PackedStore
-from mosaic.study.assess import KEYS, load, main_input
+from mosaic.study.assess import KEYS, load, main_input, prediction_keys
 from mosaic.study.embeddings import per_seed
 
 OURS = "mosaic"
@@ -106,11 +107,11 @@ class Ledger:
         self._kept: dict[tuple[str, float], Entry | None] = {}
 
     def key(self) -> dict[str, Any]:
-        """Return everything the ledger depends on, for the cache."""
+        """Return everything the ledger depends on, for the cache; where files lie does not matter."""
         return {
             "data": self.store.fingerprint,
-            "predictions": self.predictions[["path", "key", *KEYS]].to_dict("records"),
-            "embedded": sorted(self.embedded["path"]),
+            "predictions": prediction_keys(self.predictions[["path", "key", *KEYS]]),
+            "embedded": sorted(Path(path).name for path in self.embedded["path"]),
             "rules": RULES,
             "resamples": self.resamples,
         }

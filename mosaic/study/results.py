@@ -23,7 +23,7 @@ from mosaic.packed.store import PackedStore
 from mosaic.reporting.figures_scores import EVALUATIONS
 from mosaic.reporting.figures_scores import METRICS as METRIC_TITLES
 from mosaic.settings import FinetuneSettings
-from mosaic.study.assess import KEYS, load, main_input
+from mosaic.study.assess import KEYS, load, main_input, prediction_keys
 from mosaic.study.jobs import run_jobs
 from mosaic.study.run import Run
 
@@ -44,7 +44,7 @@ def score_all(run: Run[FinetuneSettings], store: PackedStore, predictions: pd.Da
         resampled scenes and seeds.
     """
     resamples = run.settings.bootstrap_resamples
-    key = {"data": store.fingerprint, "resamples": resamples, "predictions": predictions.to_dict("records")}
+    key = {"data": store.fingerprint, "resamples": resamples, "predictions": prediction_keys(predictions)}
 
     def compute() -> pd.DataFrame:
         groups = hard_groups(store)
