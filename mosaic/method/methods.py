@@ -1,7 +1,7 @@
 """The table of methods. A method is a row of settings, never a code path of its own.
 
-Variants that are parameters of a run rather than rows (other term weights, a classification term beside the
-contrast) are ``dataclasses.replace(get_method("mosaic"), classify=1.0)``.
+Variants that are parameters of a run rather than rows (other term weights) are
+``dataclasses.replace(get_method("mosaic"), label=5.0)``.
 """
 
 from dataclasses import dataclass
@@ -93,6 +93,7 @@ METHODS: dict[str, Method] = {
         Method("mosaic_no_intra", "MoSAiC less intra", "ablation", _BOTH, inter=1, label=1),
         Method("mosaic_no_inter", "MoSAiC less inter", "ablation", _BOTH, intra=1, label=1),
         Method("mosaic_temporal", "MoSAiC, temporal views", "ablation", _BOTH, 1.0, 1.0, 1.0, temporal=True),
+        Method("mosaic_classify", "MoSAiC with classifier", "ablation", _BOTH, 1.0, 1.0, 1.0, 1.0),
     )
 }
 

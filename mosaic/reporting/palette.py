@@ -95,6 +95,7 @@ _STYLES: dict[str, tuple[float, str, Any]] = {
     "mosaic_no_intra": (0.25, "P", _DASHED),
     "mosaic_no_inter": (0.25, "X", _DASHED),
     "mosaic_temporal": (0.1, "o", _MIXED),
+    "mosaic_classify": (0.1, "D", _SOLID),
 }
 
 
