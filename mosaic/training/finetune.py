@@ -85,8 +85,9 @@ def finetune(
     """Train the whole encoder on a label budget, and score patches.
 
     It is supervised training that starts from the checkpoint and from a linear probe on its features: a
-    classifier that knows nothing would first distort them (Kumar et al. 2022, arXiv:2202.10054). Only the
-    scores and the log are kept: a study fine-tunes hundreds of times.
+    classifier that knows nothing would first distort them (Kumar et al. 2022, arXiv:2202.10054). Batch
+    normalisation keeps the statistics of the checkpoint. Only the scores and the log are kept: a study
+    fine-tunes hundreds of times.
 
     Args:
         store: packed data.

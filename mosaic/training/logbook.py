@@ -104,7 +104,7 @@ class Logbook(Callback):
         reference = fuse(encode_rows(self._store, encoder, views, self._train, device))
         validation = fuse(encode_rows(self._store, encoder, views, self._validation, device))
         pairs = self._two_views(module)
-        encoder.train()
+        module.train()
         labels = self._store.labels
         scores = knn_scores(reference, labels[self._train], validation)
         unit = functional.normalize(torch.from_numpy(validation), dim=1)

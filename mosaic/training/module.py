@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from math import cos, pi
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mosaic.common.errors import CheckpointError, RunError
 from mosaic.method.encoders import Encoder, Heads, channels_of
@@ -57,9 +58,11 @@ class Pretraining(LightningModule):
                 prototype_dim=config.projection_dim,
                 classes=classes,
             )
+        self._keep_statistics = start is not None
         if start is not None:
             self._start_from(start)
         self.values: dict[str, float] = {}
+        self.train()
 
     def _start_from(self, start: LoadedEncoder) -> None:
         """Take the weights of a trained encoder, and its classifier where there is one."""
@@ -75,6 +78,18 @@ class Pretraining(LightningModule):
             backbone.load_state_dict(start.encoder.backbones[stream].state_dict())
         if self.heads.classifier is not None and start.classifier is not None:
             self.heads.classifier.load_state_dict(start.classifier.state_dict())
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode. A trained encoder keeps its batch normalisation's statistics.
+
+        Small batches would replace those its features, and the probe it starts with, were made with.
+        """
+        super().train(mode)
+        if self._keep_statistics:
+            for part in self.encoder.modules():
+                if isinstance(part, _BatchNorm):
+                    part.eval()
+        return self
 
     @torch.no_grad()
     def settle(self, batches: Iterable[Batch]) -> None:

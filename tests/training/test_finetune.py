@@ -57,6 +57,20 @@ def test_tuning_starts_from_the_encoder_and_a_linear_probe_of_it(store, start, t
     np.testing.assert_allclose(scores, probe.scores["same"], atol=1e-4)
 
 
+def test_tuning_changes_the_weights_and_keeps_the_statistics_of_batch_normalisation(
+    store, start, config, tmp_path
+):
+    rows = store.split_rows("train")
+    tuned = pretrain(store, config("supervised_late", initial=str(start)), rows, tmp_path / "tuned")
+    before, after = (load_encoder(folder).encoder.state_dict() for folder in (start, tuned))
+    statistics = [key for key in before if key.endswith(("running_mean", "running_var"))]
+    assert statistics
+    assert all(np.array_equal(before[key], after[key]) for key in statistics)
+    weights = [key for key in before if key.endswith(".weight") and before[key].ndim == 4]
+    assert weights
+    assert not any(np.array_equal(before[key], after[key]) for key in weights)
+
+
 def test_scores_are_kept_and_weights_are_not(store, start, tmp_path, monkeypatch):
     train, test = store.split_rows("train"), store.split_rows("test")[:6]
     asked = {"test": test, "validation": store.split_rows("validation")[:3]}
