@@ -42,6 +42,11 @@ def _emit(role: str, text_html: str, text_plain: str, **content: Any) -> None:
     display(data, raw=True, metadata={KEY: {"role": role, **content}})  # type: ignore[no-untyped-call]
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``"1 seed"``, ``"3 seeds"``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 # ------------------------------------------------------------------------------------------------ figures
 
 

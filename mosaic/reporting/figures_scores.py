@@ -5,6 +5,7 @@ Columns of tidy results: ``method``, ``seed`` (-1 for the aggregate over seeds),
 ``stratum``, ``metric``, ``value``, ``low``, ``high`` (95 % interval; NaN when unknown).
 """
 
+import re
 import textwrap
 from collections.abc import Sequence
 
@@ -104,6 +105,13 @@ def stratum_title(stratum: str) -> str:
     return short_name(what) if kind == "class" else what or stratum
 
 
+def _kind(stratum: str) -> str:
+    """Return what a stratum stands beside: derived groups, which are numbered, beside those of one origin."""
+    kind, _, what = stratum.partition(": ")
+    numbered = re.fullmatch(r"(.+) \d+", what)
+    return numbered[1] if kind == "group" and numbered else kind
+
+
 def score_vs_fraction(results: pd.DataFrame) -> Figure:
     """Show a score against the label fraction: a row of panels a protocol, a column an evaluation.
 
@@ -199,7 +207,7 @@ def per_class_heatmap(results: pd.DataFrame, classes: Sequence[str] | None = Non
 
 
 def strata_dots(results: pd.DataFrame) -> Figure:
-    """Show a score in each stratum, one panel a kind of stratum (number of labels, group, class).
+    """Show a score in each stratum, one panel a kind of stratum (number of labels, groups by origin, class).
 
     Args:
         results: tidy results of one protocol, fraction, evaluation, input and metric; strata other than
@@ -210,7 +218,7 @@ def strata_dots(results: pd.DataFrame) -> Figure:
     methods = methods_of(results)
     strata: dict[str, list[str]] = {}
     for name in distinct(results, "stratum"):
-        strata.setdefault(name.partition(": ")[0], []).append(name)
+        strata.setdefault(_kind(name), []).append(name)
     rows = max((len(names) for names in strata.values()), default=0)
     fig, axes = panels(len(strata), 2, rows * (0.14 * len(methods) + 0.2) + 0.8, sharex=True)
     offsets = -dodge(len(methods), 0.66)

@@ -29,15 +29,16 @@ from mosaic.study.run import Run
 
 _ROWS_FOR_GROUPS = 5000  # training patches that the derived groups of classes come from
 _CHUNK = 256  # patches read at a time
-#: The evaluation that stands for a method where one must: a probe, or a supervised method's own classifier.
-PROBES = ("linear", "end_to_end")
+#: Evaluations that every method has, the preferred first. A network trained end to end is either fine-tuned
+#: or supervised from the start.
+_COMMON = (("linear",), ("knn",), ("finetune", "end_to_end"))
 
 
 def score_all(run: Run[FinetuneSettings], store: PackedStore, predictions: pd.DataFrame) -> pd.DataFrame:
     """Score every set of predictions on the test split; thresholds come from validation.
 
-    All metrics are computed over all patches; average precision also for each class, and for the strata of
-    :func:`hard_groups` and label counts where the input is the method's main one.
+    All metrics are computed over all patches; average precision of a method's main input also for each class
+    and, under the evaluation that all methods share, for the strata of :func:`hard_groups` and label counts.
 
     Returns:
         Tidy results, one row a number. Rows with ``seed`` -1 are means over seeds, with 95 % intervals from
@@ -46,10 +47,13 @@ def score_all(run: Run[FinetuneSettings], store: PackedStore, predictions: pd.Da
     resamples = run.settings.bootstrap_resamples
     key = {"data": store.fingerprint, "resamples": resamples, "predictions": prediction_keys(predictions)}
 
+    common = common_evaluations(predictions)
+
     def compute() -> pd.DataFrame:
         groups = hard_groups(store)
         calls = [
-            (store.folder, members, groups, resamples) for _, members in predictions.groupby(KEYS, sort=False)
+            (store.folder, members, groups, resamples, members["evaluation"].iloc[0] in common)
+            for _, members in predictions.groupby(KEYS, sort=False)
         ]
         parts = run_jobs(score_group, calls, "scoring", run.settings.jobs)
         return pd.DataFrame([row for part in parts for row in part])
@@ -58,7 +62,7 @@ def score_all(run: Run[FinetuneSettings], store: PackedStore, predictions: pd.Da
 
 
 def score_group(
-    store_folder: Path, members: pd.DataFrame, groups: Groups, resamples: int
+    store_folder: Path, members: pd.DataFrame, groups: Groups, resamples: int, stratified: bool
 ) -> list[dict[str, Any]]:
     """Score one set of predictions, of all its seeds; returns rows of the tidy results."""
     store = PackedStore(store_folder)
@@ -81,8 +85,7 @@ def score_group(
             | {"n_seeds": len(arrays)}
             for name, positives, value in zip(store.class_names, labels["test"].sum(0), by_class, strict=True)
         ]
-        # knn and fine-tuning have strata of their own in no figure; the probes carry this comparison
-        if shared["evaluation"] in PROBES:
+        if stratified:
             parts = strata(labels["test"], store.class_names, groups)
             rows += [_stratum_row(part, labels["test"], arrays, scenes, resamples) for part in parts]
     return [{**shared, **row} for row in rows]
@@ -154,19 +157,31 @@ def titled(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(method=[get_method(name).title for name in frame["method"]])
 
 
-def probe_rows(results: pd.DataFrame, fraction: float) -> pd.DataFrame:
-    """Return the rows that compare methods at one label fraction without fine-tuning.
+def common_evaluations(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Return the evaluation by which all methods of results or predictions can be compared: the linear probe.
 
-    Linear probes of contrastive and random features, own classifiers of supervised ones; each on its main
-    input; under the budgeted protocol, or none where pretraining used no labels.
+    Without it, nearest neighbours; failing both, the networks trained end to end, fine-tuned or supervised.
     """
-    own = [get_method(name).only_classifies for name in results["method"]]
-    evaluation = np.where(own, "end_to_end", "linear")
-    return results[
-        (results["evaluation"] == evaluation)
-        & (results["input"] == results["method"].map(main_input))
-        & (results["label_protocol"] != "full")
-        & (results["fraction"] == fraction)
+    present = set(frame["evaluation"])
+    return next((choice for choice in _COMMON if present & set(choice)), ())
+
+
+def common_evaluation_title(frame: pd.DataFrame) -> str:
+    """Return :func:`common_evaluations` as words."""
+    return " or ".join(EVALUATIONS[name] for name in common_evaluations(frame))
+
+
+def common_rows(frame: pd.DataFrame, fraction: float) -> pd.DataFrame:
+    """Return the rows of results or predictions that compare all methods at one label fraction.
+
+    One evaluation for all, each method on its main input; under the budgeted protocol, or none where
+    pretraining used no labels.
+    """
+    return frame[
+        frame["evaluation"].isin(common_evaluations(frame))
+        & (frame["input"] == frame["method"].map(main_input))
+        & (frame["label_protocol"] != "full")
+        & (frame["fraction"] == fraction)
     ]
 
 
@@ -187,14 +202,14 @@ def interval_table(results: pd.DataFrame) -> pd.DataFrame:
     table = cells.pivot(index=index, columns="fraction", values="cell").reset_index()
     table.columns = pd.Index([f"{c:g} %" if isinstance(c, float) else c for c in table.columns])
     order = {name: place for place, name in enumerate(METHODS)}
-    table = table.sort_values("method", key=lambda names: names.map(order), kind="stable")
+    table = table.sort_values("method", key=lambda names: names.map(order), kind="stable", ignore_index=True)
     table["evaluation"] = table["evaluation"].map(EVALUATIONS)
     return titled(table).rename(columns={"label_protocol": "labels in pretraining"})
 
 
 def metric_table(results: pd.DataFrame, fraction: float) -> pd.DataFrame:
     """Return every metric of every method at one label fraction, means over seeds."""
-    chosen = probe_rows(results, fraction).query("stratum == 'all' and seed >= 0")
+    chosen = common_rows(results, fraction).query("stratum == 'all' and seed >= 0")
     table = chosen.pivot_table(index="method", columns="metric", values="value", sort=False)
     table = table[[name for name in METRICS if name in table]].rename(columns=METRIC_TITLES).reset_index()
     table.columns.name = None
@@ -217,8 +232,9 @@ def conditional_table(
     """
     labels = store.labels[store.split_rows("test")]
     found: pd.DataFrame | None = None
+    comparable = common_rows(predictions, fraction)
     for method in methods:
-        own = probe_rows(predictions[predictions["method"] == method], fraction)
+        own = comparable[comparable["method"] == method]
         if own.empty:
             continue
         per_seed = [

@@ -179,3 +179,7 @@ def test_answer_and_key_result_carry_what_the_report_needs(shown: Shown) -> None
 def test_stamp_keeps_facts_by_name(shown: Shown) -> None:
     display.stamp(seed=1, device="cpu", data="ab12", packed_pairs=20)
     assert shown.notes["facts"] == {"seed": 1, "device": "cpu", "data": "ab12", "packed_pairs": 20}
+
+
+def test_counted_is_singular_for_one() -> None:
+    assert [display.counted(number, "seed") for number in (0, 1, 3)] == ["0 seeds", "1 seed", "3 seeds"]

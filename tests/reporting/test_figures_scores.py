@@ -149,6 +149,13 @@ def test_strata_have_a_panel_a_kind_and_a_row_each() -> None:
     assert len(segments(labels)) == 2
 
 
+def test_derived_groups_have_a_panel_each() -> None:
+    strata = ["labels: 1", "group: forests", "group: company 1", "group: company 2", "group: look-alike 1"]
+    fig = figures.strata_dots(results(stratum=strata, value=[0.1, 0.2, 0.3, 0.4, 0.5]))
+    ticks = [[tick.get_text() for tick in ax.get_yticklabels()] for ax in fig.axes]
+    assert ticks == [["1 label"], ["forests"], ["company 1", "company 2"], ["look-alike 1"]]
+
+
 def test_missing_sensor_draws_what_a_method_has() -> None:
     frame = pd.concat(
         [

@@ -28,7 +28,7 @@ def row(method, fraction=100.0, protocol="none", evaluation="linear", source="fu
     return {**base, **more}
 
 
-def test_probe_rows_take_a_probe_or_the_methods_own_classifier_and_never_full_label_pretraining():
+def test_methods_are_compared_by_one_evaluation_and_never_by_full_label_pretraining():
     table = pd.DataFrame(
         [
             row("iai"),
@@ -39,15 +39,30 @@ def test_probe_rows_take_a_probe_or_the_methods_own_classifier_and_never_full_la
             row("mosaic", protocol="full"),
             row("supervised_late", protocol="budgeted", evaluation="end_to_end"),
             row("supervised_late", protocol="budgeted", evaluation="linear"),
-            row("supervised_s1", protocol="budgeted", evaluation="end_to_end", source="s1"),
+            row("supervised_s1", protocol="budgeted", evaluation="linear", source="s1"),
         ]
     )
-    assert results.probe_rows(table, 100.0).index.tolist() == [0, 4, 6, 8]
+    assert results.common_rows(table, 100.0).index.tolist() == [0, 4, 7, 8]
+    assert results.common_evaluation_title(table) == "linear probe"
+
+
+@pytest.mark.parametrize(
+    "evaluations, kept, title",
+    [
+        (("knn", "end_to_end"), [0], "k nearest neighbours"),
+        (("finetune", "end_to_end"), [0, 1], "fine-tuning or end to end"),
+    ],
+)
+def test_without_a_linear_probe_another_evaluation_compares_all(evaluations, kept, title):
+    table = pd.DataFrame([row("iai", evaluation=evaluation) for evaluation in evaluations])
+    assert results.common_rows(table, 100.0).index.tolist() == kept
+    assert results.common_evaluation_title(table) == title
 
 
 def test_interval_table_has_a_column_a_fraction_in_ascending_order():
     fractions = (100.0, 5.0, 20.0)
-    table = results.interval_table(pd.DataFrame([row("mosaic", f, "budgeted") for f in fractions]))
+    rows = [row("mosaic", f, "budgeted") for f in fractions] + [row("random", 5.0)]
+    table = results.interval_table(pd.DataFrame(rows))
     assert table.columns.tolist() == [
         "method",
         "labels in pretraining",
@@ -56,7 +71,9 @@ def test_interval_table_has_a_column_a_fraction_in_ascending_order():
         "20 %",
         "100 %",
     ]
-    assert table.iloc[0].tolist() == ["MoSAiC", "budgeted", "linear probe", *[(0.5, 0.4, 0.6)] * 3]
+    assert table["method"].tolist() == ["Random features", "MoSAiC"]
+    assert table.index.tolist() == [0, 1]  # another index would be shown as a column
+    assert table.iloc[1].tolist() == ["MoSAiC", "budgeted", "linear probe", *[(0.5, 0.4, 0.6)] * 3]
 
 
 def test_metric_table_averages_seeds_and_leaves_out_the_pooled_row():
