@@ -94,7 +94,7 @@ def coherence_dots(frame: pd.DataFrame) -> Figure:
         ax.scatter(np.full(known.sum(), x - 0.22), y[known], 25 + 190 * merit[known], tones, linewidths=0)
         for place, value, share in zip(y.tolist(), values, merit, strict=True):
             star = " ★" if share == 1 else ""
-            words = f"{value:.3g}{star}" if np.isfinite(value) else "–"
+            words = f"{value:#.3g}".rstrip(".") + star if np.isfinite(value) else "–"
             weight = "bold" if star else "normal"
             ax.text(x + 0.02, place, words.replace("-", "−"), va="center", fontsize=9, fontweight=weight)
     ax.set_yticks(-np.arange(len(methods)), [method_style(name).label for name in methods])

@@ -63,7 +63,7 @@ def test_coherence_dots_star_the_best_in_its_direction() -> None:
     titles = [tick.get_text() for tick in ax.get_xticklabels()]
     assert titles == ["silhouette ↑", "Davies-\nBouldin ↓", "NMI ↑"]
     words = [text.get_text() for text in ax.texts]
-    assert words == ["0.1", "0.2 ★", "1.5", "1 ★", "–", "0.3"]
+    assert words == ["0.100", "0.200 ★", "1.50", "1.00 ★", "–", "0.300"]
     for column in ax.collections[:2]:
         iai, mosaic = column.get_sizes()
         assert mosaic > iai
@@ -75,7 +75,7 @@ def test_coherence_of_a_single_method_and_of_no_values() -> None:
     )
     fig = figures.coherence_dots(frame)
     fig.draw_without_rendering()
-    assert [text.get_text() for text in fig.axes[0].texts] == ["0.5", "–"]
+    assert [text.get_text() for text in fig.axes[0].texts] == ["0.500", "–"]
 
 
 def test_retrieval_draws_recall_and_chance() -> None:
