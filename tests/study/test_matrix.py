@@ -30,7 +30,7 @@ def test_every_method_gets_the_same_schedule_and_only_the_label_term_its_weight(
     for field in same:
         assert len({getattr(config, field) for config in configs.values()}) == 1
     weighted = {name for name, config in configs.items() if config.weight_label is not None}
-    assert weighted == {"mosaic", "mosaic_no_intra", "mosaic_no_inter", "mosaic_temporal"}
+    assert weighted == {"mosaic", "mosaic_no_intra", "mosaic_no_inter", "mosaic_temporal", "mosaic_classify"}
     assert configs["mosaic"].weighted_method().label == 4.0
     assert configs["supcon"].weighted_method().label == 1.0
     assert configs["iai"].weighted_method().label == 0.0
