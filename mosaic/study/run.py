@@ -36,6 +36,16 @@ def reports_folder(out: str) -> Path:
     return root() / "reports" / out
 
 
+def device_name() -> str:
+    """Return what this machine computes on: its GPU, or ``"CPU, 2 cores"``."""
+    import torch  # seconds, and most who look for a folder do not compute
+
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    cores = os.cpu_count() or 1
+    return f"CPU, {cores} core{'s' * (cores > 1)}"
+
+
 @dataclass(frozen=True)
 class Run(Generic[S]):
     """One notebook of one run.

@@ -60,3 +60,13 @@ def test_a_raised_version_asks_for_new_work(monkeypatch):
     before = run.cache_path("t", {"data": "f"})
     monkeypatch.setattr(run, "RESULTS_VERSION", run.RESULTS_VERSION + 1)
     assert run.cache_path("t", {"data": "f"}) != before
+
+
+def test_the_device_is_the_gpu_or_the_cores(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for cores, name in ((1, "CPU, 1 core"), (16, "CPU, 16 cores")):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        assert run.device_name() == name
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H200")
+    assert run.device_name() == "NVIDIA H200"
