@@ -224,7 +224,7 @@ def _kernel_environment() -> Iterator[Path]:
                 "ipykernel_launcher",
                 "-f",
                 "{connection_file}",
-                "--log-level=ERROR",
+                "--log-level=CRITICAL",  # it logs its own end as an error; those of cells come another way
             ],
             "display_name": "Python 3",
             "language": "python",
