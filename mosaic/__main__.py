@@ -68,14 +68,21 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _parameter(text: str) -> tuple[str, Any]:
-    """Parse ``name=value``; the value is JSON where it can be, text otherwise."""
+    """Parse ``name=value``; the value is JSON or, without its quotes, a list or truth value; text otherwise."""
     name, separator, value = text.partition("=")
     if not separator or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form name=value")
     try:
         return name, json.loads(value)
     except json.JSONDecodeError:
-        return name, value
+        if not value.startswith("[") and value not in ("True", "False"):
+            return name, value
+    import yaml  # quotes within brackets seldom survive shell and make
+
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} holds no list: write {name}=[first,second]") from error
 
 
 def parser() -> argparse.ArgumentParser:

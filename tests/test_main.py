@@ -60,6 +60,17 @@ def test_parameters_are_json_where_they_can_be():
         parser().parse_args(["run", "-p", "steps"])
 
 
+def test_lists_and_truth_values_need_no_quotes(capsys):
+    words = ["run", "-p", "methods=[mosaic, iai]", "-p", "include_snow_cloud=True"]
+    assert dict(parser().parse_args(words).parameter) == {
+        "methods": ["mosaic", "iai"],
+        "include_snow_cloud": True,
+    }
+    with pytest.raises(SystemExit):
+        parser().parse_args(["run", "-p", "methods=[mosaic"])
+    assert "write methods=[first,second]" in capsys.readouterr().err
+
+
 def test_verify_tells_by_its_exit_status(shared_archive, capsys):
     assert main(["verify", str(shared_archive)]) == 0
     assert "24 pairs checked, no fault" in capsys.readouterr().out
