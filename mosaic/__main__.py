@@ -68,7 +68,7 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _parameter(text: str) -> tuple[str, Any]:
-    """Parse ``name=value``; the value is JSON or, without its quotes, a list or truth value; text otherwise."""
+    """Parse ``name=value``: JSON, a list or truth value that lacks JSON's quotes and case, otherwise text."""
     name, separator, value = text.partition("=")
     if not separator or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form name=value")
