@@ -16,7 +16,7 @@ from statistics import median
 import numpy as np
 
 from mosaic.archives.catalogue import open_archive
-from mosaic.archives.simulated.write import simulate
+from mosaic.archives.simulated.bigearthnet import simulate
 from mosaic.packed.pack import pack
 
 BATCH = 128

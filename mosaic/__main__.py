@@ -12,16 +12,12 @@ from mosaic.common.errors import MosaicError
 
 
 def _simulate(args: argparse.Namespace) -> int:
-    from mosaic.archives.simulated.write import simulate
+    from mosaic.archives.catalogue import get_dataset
+    from mosaic.study.data import simulated_root
 
-    print(simulate(_simulated_root(args), patches=args.patches, seed=args.seed))
+    root = args.folder or simulated_root(args.layout, args.patches, args.seed)
+    print(get_dataset(args.layout).simulate(root, args.patches, args.seed))
     return 0
-
-
-def _simulated_root(args: argparse.Namespace) -> Path:
-    from mosaic.study.run import data_folder
-
-    return args.folder or data_folder() / "archives" / f"simulated-{args.patches}-seed{args.seed}"
 
 
 def _fetch(args: argparse.Namespace) -> int:
@@ -33,10 +29,9 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from mosaic.archives.catalogue import parse_bands
     from mosaic.archives.verify import format_table, verify
 
-    problems = verify(args.folder, bands=parse_bands(args.bands))
+    problems = verify(args.folder, args.dataset, args.bands)
     print(format_table(problems))
     return int((~problems["note"]).any())
 
@@ -46,7 +41,7 @@ def _pack(args: argparse.Namespace) -> int:
     from mosaic.packed.pack import pack
 
     archive = open_archive(args.dataset, args.folder, args.bands, args.include_snow_cloud)
-    store = pack(archive, args.to, on_bad_patch=args.on_bad_patch)
+    store = pack(archive, args.to, on_bad_patch=args.on_bad_patch, most_pixels=args.most_pixels)
     print(f"{len(store)} pairs packed in {store.folder}")
     return 0
 
@@ -54,7 +49,8 @@ def _pack(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     from mosaic.study.sequence import run_sequence
 
-    run_sequence(args.profile, archive=args.archive, out=args.out, overrides=dict(args.parameter or []))
+    overrides = dict(args.parameter or []) | ({"dataset": args.dataset} if args.dataset else {})
+    run_sequence(args.profile, archive=args.archive, out=args.out, overrides=overrides)
     return 0
 
 
@@ -99,7 +95,10 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(function=function)
         return command
 
-    simulate = add("simulate", _simulate, "write simulated scenes in the official layout of BigEarthNet v2")
+    simulate = add("simulate", _simulate, "write simulated scenes in an archive's official layout")
+    simulate.add_argument(
+        "--layout", default="bigearthnet", help="bigearthnet or sen12ms (default %(default)s)"
+    )
     simulate.add_argument("--patches", type=int, default=2000, help="number of pairs (default %(default)s)")
     simulate.add_argument(
         "--seed", type=int, default=0, help="the same seed gives the same files (default 0)"
@@ -114,13 +113,21 @@ def parser() -> argparse.ArgumentParser:
     verify = add("verify", _verify, "check an archive, patch by patch, and print what is wrong")
     verify.add_argument("folder", type=Path)
     verify.add_argument(
+        "--dataset", default="bigearthnet", help="bigearthnet or sen12ms (default %(default)s)"
+    )
+    verify.add_argument(
         "--bands", default="all", help="'all', '10m' or names separated by commas (default all)"
     )
 
     pack = add("pack", _pack, "turn an archive into memory-mapped records")
     pack.add_argument("folder", type=Path, help="the archive")
     pack.add_argument("--to", type=Path, required=True, help="where the packed data goes")
-    pack.add_argument("--dataset", default="bigearthnet", help="layout of the archive (default %(default)s)")
+    pack.add_argument("--dataset", default="bigearthnet", help="bigearthnet or sen12ms (default %(default)s)")
+    pack.add_argument(
+        "--most-pixels",
+        type=int,
+        help="average larger patches in whole blocks to at most this side, e.g. 128 (default: as they are)",
+    )
     pack.add_argument(
         "--bands", default="all", help="'all', '10m' or names separated by commas (default all)"
     )
@@ -133,6 +140,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--profile", default="demo", help="smoke, demo, study, full, or a YAML file (default demo)"
     )
+    run.add_argument("--dataset", help="layout of the archive: bigearthnet or sen12ms")
     run.add_argument("--archive", help="'simulated', or a folder in the official layout")
     run.add_argument("--out", help="name of the run: reports/<out>/ (default: the profile's name)")
     run.add_argument(

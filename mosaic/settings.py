@@ -37,12 +37,13 @@ class Settings(BaseModel):
 class ExploreSettings(Settings):
     """01_explore_data: which archive, which bands, which patches."""
 
-    dataset: str = Field("bigearthnet", description="layout of the archive")
+    dataset: str = Field("bigearthnet", description="layout of the archive: bigearthnet or sen12ms")
     archive: str = Field("simulated", description="'simulated', or a folder in the official layout")
     patches: Count = Field(2000, description="size of the simulated archive, pairs")
     archive_seed: int = Field(0, ge=0, description="seed of the simulated archive")
     bands: str = Field("all", description="'all', '10m', or Sentinel-2 bands separated by commas")
     include_snow_cloud: bool = Field(False, description="keep patches officially flagged as snow or cloud")
+    most_pixels: int = Field(128, ge=8, description="longest side of a packed patch; larger are averaged")
     on_bad_patch: Literal["stop", "skip"] = Field("stop", description="stop with a list, or skip and count")
     spectra_patches: Count = Field(300, description="patches whose pixels give the spectra of classes")
     reference_draws: Count = Field(5, description="draws of 120 pairs for the reference classifier")

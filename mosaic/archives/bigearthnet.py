@@ -20,11 +20,14 @@ from torch import Tensor
 from torchgeo.datasets import BigEarthNetV2
 
 from mosaic.archives import nomenclature as facts
-from mosaic.archives.bigearthnet_metadata import METADATA, parse_metadata, read_metadata, refuse
+from mosaic.archives.bigearthnet_metadata import METADATA, parse_metadata, read_metadata, scene_notes
+from mosaic.archives.bigearthnet_reference import bigearthnet_reference
 from mosaic.archives.geotiff import Expected, read_band
-from mosaic.archives.patches import PatchError, Problem
-from mosaic.archives.tiles import tile_corner
-from mosaic.common.errors import ArchiveError, suggest
+from mosaic.archives.patches import PatchError, Problem, refuse
+from mosaic.archives.reference import Reference
+from mosaic.archives.sentinel2 import TEN_METRE, chosen_bands
+from mosaic.archives.tiles import tile_centre, tile_corner
+from mosaic.common.errors import ArchiveError
 
 #: Largest magnitudes that 16-bit records hold: hundredths of a dB, and DN.
 _MOST_DB, _MOST_DN = 327, 32767
@@ -58,6 +61,7 @@ class BigEarthNetArchive(BigEarthNetV2):
     """
 
     name = "bigearthnet_v2"
+    title = "BigEarthNet v2"
     class_names = facts.CLASSES
     class_colors = facts.CLASS_COLORS
     level1 = facts.LEVEL1
@@ -72,7 +76,7 @@ class BigEarthNetArchive(BigEarthNetV2):
         include_snow_cloud: bool = False,
         problems: list[Problem] | None = None,
     ) -> None:
-        self.s2_bands = _chosen(bands)
+        self.s2_bands = chosen_bands(bands, facts.S2_BANDS, facts.S1_BANDS)
         self.band_sizes = {
             **dict.fromkeys(facts.S1_BANDS, 120),
             **{band: facts.S2_SIZE[band] for band in self.s2_bands},
@@ -145,7 +149,7 @@ class BigEarthNetArchive(BigEarthNetV2):
         there = [band for band in facts.S2_BANDS if any(self.path(i, band).exists() for i in probed)]
         absent = [band for band in self.s2_bands if band not in there]
         if absent and len(self):
-            remedy = "bands=10m" if set(facts.TEN_METRE) <= set(there) else f"bands={','.join(there)}"
+            remedy = "bands=10m" if set(TEN_METRE) <= set(there) else f"bands={','.join(there)}"
             raise ArchiveError(
                 f"{self.root} has no files of bands {', '.join(absent)}, only of "
                 f"{', '.join(there) or 'none'}: ask for {remedy}, or add the missing files"
@@ -262,6 +266,30 @@ class BigEarthNetArchive(BigEarthNetV2):
             problems.append(Problem(patch_id, "days apart", detail, note=True))
         return problems
 
+    def notes(self) -> list[Problem]:
+        """Return what is worth knowing of the archive as a whole.
+
+        Scenes in several splits, and patches on disk that the metadata does not list, e.g. those flagged as
+        snow or cloud.
+        """
+        found = scene_notes(self.index)
+        for key, (column, _) in list(_NAMES.items())[:2]:
+            base = self._folder(key)
+            there = {name for parent in base.iterdir() if parent.is_dir() for name in os.listdir(parent)}
+            extra = len(there - set(self.index[column]))
+            if extra:
+                detail = f"{extra} folders are of no patch that was checked"
+                found.append(Problem("", "folder", detail, base, note=True))
+        return found
+
+    def centre(self, tile: str) -> tuple[float, float]:
+        """Return longitude and latitude of a tile's centre, degrees (WGS 84)."""
+        return tile_centre(tile)
+
+    def reference(self) -> Reference:
+        """Return what is known of the real archive."""
+        return bigearthnet_reference()
+
     def fingerprint(self) -> str:
         """Return a short name of the content, another one when a label, split or file changes.
 
@@ -296,20 +324,3 @@ class BigEarthNetArchive(BigEarthNetV2):
 
     def _load_target(self, index: int) -> Tensor:
         return torch.from_numpy(facts.labels_to_vector(self.index["labels"].iloc[index])).long()
-
-
-def _chosen(bands: Literal["all", "10m"] | Sequence[str]) -> tuple[str, ...]:
-    """Return a band set in canonical order."""
-    if bands == "all":
-        return facts.S2_BANDS
-    if bands == "10m":
-        return facts.TEN_METRE
-    names = [bands] if isinstance(bands, str) else list(bands)
-    for name in names:
-        if name in facts.S1_BANDS:
-            raise ArchiveError(f"{name} is always read: bands names Sentinel-2 bands only")
-        if name not in facts.S2_BANDS:
-            raise ArchiveError(f"unknown Sentinel-2 band {name!r}{suggest(name, facts.S2_BANDS)}")
-    if not names:
-        raise ArchiveError("no Sentinel-2 band is asked for: name some, or 'all', or '10m'")
-    return tuple(band for band in facts.S2_BANDS if band in names)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mosaic.archives.nomenclature import CLASS_CODES, CLASSES, PATCH_PATTERN, S1_PATTERN, SPLITS
-from mosaic.archives.patches import Problem, listing
+from mosaic.archives.patches import Problem
 from mosaic.archives.tiles import tile_corner
 from mosaic.common.errors import ArchiveError, suggest
 
@@ -191,26 +191,3 @@ def scene_notes(index: pd.DataFrame) -> list[Problem]:
         for scene, names in splits.items()
         if len(names) > 1
     ]
-
-
-def refuse(root: Path, problems: Iterable[Problem]) -> None:
-    """Raise if anything but notes is among the problems.
-
-    Raises:
-        ArchiveError: one line a kind, with the first ten patches and the number of all.
-    """
-    faults = [problem for problem in problems if not problem.note]
-    if not faults:
-        return
-    by_kind: dict[str, list[Problem]] = {}
-    for problem in faults:
-        by_kind.setdefault(problem.kind, []).append(problem)
-    lines = [
-        f"  {kind}: {len(found)} patches, the first: {found[0].detail}\n"
-        f"    {listing(problem.patch_id for problem in found)}"
-        for kind, found in by_kind.items()
-    ]
-    raise ArchiveError(
-        f"{root} is not a sound archive:\n" + "\n".join(lines) + "\n"
-        "Mend or remove these rows and their folders; `python -m mosaic verify` lists them all"
-    )

@@ -76,12 +76,6 @@ S2_SIZE: dict[str, int] = {
     "B07": 60, "B08": 120, "B8A": 60, "B09": 20, "B11": 60, "B12": 60,
 }  # fmt: skip
 S2_BANDS: tuple[str, ...] = tuple(S2_SIZE)
-TEN_METRE: tuple[str, ...] = ("B02", "B03", "B04", "B08")
-#: Central wavelength of each band, nm (Sentinel-2A).
-WAVELENGTH: dict[str, float] = {
-    "B01": 443, "B02": 493, "B03": 560, "B04": 665, "B05": 704, "B06": 741,
-    "B07": 783, "B08": 833, "B8A": 865, "B09": 945, "B11": 1614, "B12": 2202,
-}  # fmt: skip
 #: Side of a patch, metres.
 PATCH_METRES = 1200
 SPLITS: tuple[str, ...] = ("train", "validation", "test")

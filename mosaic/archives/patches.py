@@ -54,3 +54,26 @@ def listing(items: Iterable[object], shown: int = 10) -> str:
     names = [str(item) for item in items]
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
+
+
+def refuse(root: Path, problems: Iterable[Problem]) -> None:
+    """Raise if anything but notes is among the problems.
+
+    Raises:
+        ArchiveError: one line a kind, with the first ten patches and the number of all.
+    """
+    faults = [problem for problem in problems if not problem.note]
+    if not faults:
+        return
+    by_kind: dict[str, list[Problem]] = {}
+    for problem in faults:
+        by_kind.setdefault(problem.kind, []).append(problem)
+    lines = [
+        f"  {kind}: {len(found)} patches, the first: {found[0].detail}\n"
+        f"    {listing(problem.patch_id for problem in found)}"
+        for kind, found in by_kind.items()
+    ]
+    raise ArchiveError(
+        f"{root} is not a sound archive:\n" + "\n".join(lines) + "\n"
+        "Mend or remove these rows and their folders; `python -m mosaic verify` lists them all"
+    )

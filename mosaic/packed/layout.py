@@ -64,13 +64,20 @@ class BandLayout:
     statistics: Mapping[str, Mapping[str, float]]
 
     @classmethod
-    def of(cls, s1_bands: Sequence[str], s2_bands: Sequence[str], band_sizes: Mapping[str, int]) -> Self:
+    def of(
+        cls,
+        s1_bands: Sequence[str],
+        s2_bands: Sequence[str],
+        band_sizes: Mapping[str, int],
+        finest_metres: int = 10,
+    ) -> Self:
         """Lay out Sentinel-2 from fine to coarse, then Sentinel-1.
 
         Args:
             s1_bands: canonical order.
             s2_bands: canonical order; within a group it is kept.
-            band_sizes: native height (= width) of each band in pixels. The finest is taken to be 10 m.
+            band_sizes: height (= width) of each band in pixels.
+            finest_metres: side of a pixel of the largest band.
 
         Raises:
             PackError: when there is no band at all, or the bands of Sentinel-1 differ in size.
@@ -84,7 +91,9 @@ class BandLayout:
         offset = 0
         for size in sorted({band_sizes[band] for band in s2_bands}, reverse=True):
             bands = tuple(band for band in s2_bands if band_sizes[band] == size)
-            groups.append(BandGroup(f"s2_{10 * finest // size}m", "s2", bands, size, offset, S2_SCALE))
+            groups.append(
+                BandGroup(f"s2_{finest_metres * finest // size}m", "s2", bands, size, offset, S2_SCALE)
+            )
             offset += groups[-1].elements
         if s1_bands:
             size = band_sizes[s1_bands[0]]
@@ -122,3 +131,28 @@ class BandLayout:
         """Build the layout from what ``to_json`` gave."""
         groups = tuple(BandGroup(**{**group, "bands": tuple(group["bands"])}) for group in content["groups"])
         return cls(groups, tuple(content["s1_bands"]), tuple(content["s2_bands"]), content["statistics"])
+
+
+def reduction(band_sizes: Mapping[str, int], most_pixels: int | None) -> int:
+    """Return the side of the blocks that are averaged so that no band is longer than ``most_pixels``.
+
+    Args:
+        band_sizes: native height (= width) of each band in pixels.
+        most_pixels: longest side wanted; None keeps everything as it is.
+
+    Returns:
+        The least number that divides every band's size and is large enough; 1 for no averaging.
+
+    Raises:
+        PackError: when no such number exists.
+    """
+    sizes = set(band_sizes.values())
+    if most_pixels is None or max(sizes) <= most_pixels:
+        return 1
+    for block in range(2, min(sizes) + 1):
+        if max(sizes) <= block * most_pixels and all(size % block == 0 for size in sizes):
+            return block
+    raise PackError(
+        f"patches of {', '.join(map(str, sorted(sizes)))} pixels cannot be averaged in whole blocks to at "
+        f"most {most_pixels}: choose another most_pixels, or None"
+    )

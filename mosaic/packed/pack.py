@@ -16,7 +16,7 @@ from mosaic.common.errors import PackError, suggest
 from mosaic.common.files import atomic_path, lock, read_json, require_free_space, sha256_file, write_json
 from mosaic.common.progress import progress, say
 from mosaic.packed.fingerprint import digest
-from mosaic.packed.layout import BandLayout
+from mosaic.packed.layout import BandLayout, reduction
 from mosaic.packed.manifest import INDEX, MANIFEST, VERSION, Manifest, Shard
 from mosaic.packed.reading import Archive, read_records
 from mosaic.packed.record import Record
@@ -34,6 +34,7 @@ def pack(
     on_bad_patch: Literal["stop", "skip"] = "stop",
     shard_size: int = 4096,
     workers: int | None = None,
+    most_pixels: int | None = None,
 ) -> PackedStore:
     """Pack ``archive`` into ``folder``, or open what was packed there before.
 
@@ -47,6 +48,8 @@ def pack(
             out, counts them and records them in ``manifest.skipped``.
         shard_size: patches per file; 4,096 with 12 bands are 891 MB.
         workers: reading processes; by default one per available core, at most 8.
+        most_pixels: longest side of a band; larger patches are averaged in whole blocks, backscatter as
+            power. None packs every pixel.
 
     Returns:
         The packed data, opened.
@@ -59,7 +62,8 @@ def pack(
         raise PackError(f"on_bad_patch is {on_bad_patch!r}{suggest(on_bad_patch, ('stop', 'skip'))}")
     if shard_size < 1:
         raise PackError(f"shard_size is {shard_size}, expected at least 1 patch")
-    job = _Job(archive, folder, shard_size, skip=on_bad_patch == "skip")
+    block = reduction(archive.band_sizes, most_pixels)
+    job = _Job(archive, folder, shard_size, skip=on_bad_patch == "skip", block=block)
     # finished data is only read, by any number of runs at once
     finished = job.finished()
     if finished is None:
@@ -75,10 +79,12 @@ def pack(
 class _Job:
     """One packing: what is done, what is left, and where it goes."""
 
-    def __init__(self, archive: Archive, folder: Path, shard_size: int, skip: bool) -> None:
+    def __init__(self, archive: Archive, folder: Path, shard_size: int, skip: bool, block: int) -> None:
         self.archive, self.folder, self.skip = archive, folder, skip
         self.index = archive.index
-        self.layout = BandLayout.of(archive.s1_bands, archive.s2_bands, archive.band_sizes)
+        sizes = {band: size // block for band, size in archive.band_sizes.items()}
+        self.layout = BandLayout.of(archive.s1_bands, archive.s2_bands, sizes, 10 * block)
+        self.block = block
         self.fingerprint = archive.fingerprint()
         # Whatever the bytes of a shard depend on: a shard of another key is not ours.
         self.key = digest([VERSION, archive.name, self.fingerprint, self.layout.to_json()])
@@ -153,7 +159,7 @@ class _Job:
         parts = [self.parts[number] for number in todo]
         left = sum(len(part) for part in parts)
         require_free_space(self.folder, left * self.layout.record_bytes)
-        with closing(read_records(self.archive, self.layout, parts, workers)) as records:
+        with closing(read_records(self.archive, self.layout, parts, workers, self.block)) as records:
             results = progress(records, "packing", left)
             for number in todo:
                 self._write_shard(number, islice(results, len(self.parts[number])))

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import sys
 import threading
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -16,8 +15,9 @@ from numpy.typing import NDArray
 
 from mosaic.archives.patches import PatchError
 from mosaic.common.errors import PackError
+from mosaic.common.forked import cores
 from mosaic.packed.layout import BandLayout
-from mosaic.packed.record import Record, to_record
+from mosaic.packed.record import Record, averaged, to_record
 
 
 class Archive(Protocol):
@@ -71,7 +71,7 @@ class Archive(Protocol):
 
 
 def read_records(
-    archive: Archive, layout: BandLayout, parts: Iterable[range], workers: int | None
+    archive: Archive, layout: BandLayout, parts: Iterable[range], workers: int | None, block: int = 1
 ) -> Generator[Record | PatchError, None, None]:
     """Yield the record of every patch, or what is wrong with it.
 
@@ -80,20 +80,21 @@ def read_records(
         layout: of the records.
         parts: patch numbers, shard by shard; at most one shard is read ahead of the consumer.
         workers: reading processes; None for one per available core, at most 8.
+        block: side of the blocks of pixels that are averaged; 1 for none.
 
     Raises:
         PackError: when a reading process is killed.
     """
-    workers = workers or _cores()
+    workers = workers or cores()
     if workers == 1:
         for part in parts:
             for i in part:
-                yield _read_one(archive, layout, i)
+                yield _read_one(archive, layout, block, i)
         return
     # Fork, not spawn: a child that imports TorchGeo anew would cost more seconds than packing 500 patches.
     fork = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(
-        workers, fork, initializer=_adopt, initargs=(archive, layout, os.getpid())
+        workers, fork, initializer=_adopt, initargs=(archive, layout, block, os.getpid())
     ) as pool:
         try:
             for part in parts:
@@ -105,23 +106,23 @@ def read_records(
             ) from error
 
 
-def _read_one(archive: Archive, layout: BandLayout, i: int) -> Record | PatchError:
+def _read_one(archive: Archive, layout: BandLayout, block: int, i: int) -> Record | PatchError:
     try:
         sample = archive.read(i)
     except PatchError as error:
         return error
     try:
-        return to_record(sample, layout)
+        return to_record(averaged(sample, layout, block), layout)
     except ValueError as error:
         return PatchError(str(archive.index["patch_id"].iloc[i]), archive.root, str(error))
 
 
-_adopted: tuple[Archive, BandLayout]  # of a child process
+_adopted: tuple[Archive, BandLayout, int]  # of a child process
 
 
-def _adopt(archive: Archive, layout: BandLayout, parent: int) -> None:
+def _adopt(archive: Archive, layout: BandLayout, block: int, parent: int) -> None:
     global _adopted
-    _adopted = archive, layout
+    _adopted = archive, layout, block
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
 
@@ -134,8 +135,3 @@ def _leave_with(parent: int) -> None:
 
 def _read_adopted(i: int) -> Record | PatchError:
     return _read_one(*_adopted, i)
-
-
-def _cores() -> int:
-    """Return the number of reading processes: forking is only safe on Linux."""
-    return min(8, len(os.sched_getaffinity(0))) if sys.platform == "linux" else 1

@@ -62,6 +62,29 @@ def to_record(sample: Mapping[str, NDArray[Any]], layout: BandLayout) -> Record:
     return Record(record.tobytes(), " ".join(constant), share, moments)
 
 
+def averaged(
+    sample: Mapping[str, NDArray[Any]], layout: BandLayout, block: int
+) -> Mapping[str, NDArray[Any]]:
+    """Average square blocks of pixels of every band: reflectance as it is, backscatter as power.
+
+    Args:
+        sample: band -> native array (size, size), as :func:`to_record` takes it.
+        layout: tells the sensors apart.
+        block: side of a block; 1 returns the sample itself.
+    """
+    if block == 1:
+        return sample
+    small: dict[str, NDArray[Any]] = {}
+    for band, values in sample.items():
+        size = len(values) // block
+        wide = values.astype(np.float64)
+        radar = band in layout.s1_bands
+        power = 10 ** (wide / 10) if radar else wide
+        mean = power.reshape(size, block, size, block).mean((1, 3))
+        small[band] = 10 * np.log10(mean) if radar else np.rint(mean).astype(values.dtype)
+    return small
+
+
 def _stored(values: NDArray[Any], band: str, group: BandGroup) -> NDArray[np.int64]:
     """Return the integers to store, still wide, after all checks."""
     if values.shape != group.shape[1:]:

@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, PercentFormatter
 from matplotlib.transforms import offset_copy
 from numpy.typing import NDArray
 
@@ -169,7 +169,7 @@ def tile_map(frame: pd.DataFrame, ax: Axes | None = None, names: int = 25) -> Ax
         frame: one row a tile and split, columns ``tile``, ``lon`` and ``lat`` (degrees, WGS 84, of the
             tile's centre), ``split``, ``count`` (patches).
         ax: where to draw; a new figure when None.
-        names: tiles are named when there are at most this many.
+        names: tiles are named when there are at most this many and their names are short.
     """
     require(frame, "tile", "lon", "lat", "split", "count")
     ax = canvas(ax, frame, size=(7.2, 5.6))
@@ -195,7 +195,7 @@ def tile_map(frame: pd.DataFrame, ax: Axes | None = None, names: int = 25) -> Ax
             zorder=3,
         )
     tiles = frame.groupby("tile", sort=False)[["lon", "lat"]].first()
-    if len(tiles) <= names:
+    if len(tiles) <= names and tiles.index.str.len().max() <= 6:
         for tile, lon, lat in tiles.itertuples():
             ax.annotate(
                 tile, (lon, lat), (0, -10), textcoords="offset points", ha="center", va="top", fontsize=7
@@ -204,6 +204,7 @@ def tile_map(frame: pd.DataFrame, ax: Axes | None = None, names: int = 25) -> Ax
     ax.margins(0.08)
     ax.autoscale_view()
     ax.set_aspect(1 / np.cos(np.radians(frame["lat"].mean())), adjustable="datalim")
+    ax.yaxis.set_major_locator(FixedLocator([y for y in ax.get_yticks() if abs(y) <= 90]))
     ax.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}° {'W' if value < 0 else 'E'}")
     ax.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}° {'S' if value < 0 else 'N'}")
     ax.grid()

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from mosaic.archives.catalogue import open_archive
+from mosaic.archives.catalogue import DEFAULT_DATASET, get_dataset, open_archive
 from mosaic.common.errors import ArchiveError
 from mosaic.common.progress import say
 from mosaic.packed.fingerprint import digest
+from mosaic.packed.layout import reduction
 from mosaic.packed.pack import pack
 from mosaic.packed.store import PackedStore
 from mosaic.settings import ExploreSettings
@@ -17,10 +18,14 @@ def archive_root(settings: ExploreSettings) -> Path:
     """Return the archive's folder; the simulated one is made when it is not there yet."""
     if settings.archive != "simulated":
         return Path(settings.archive).expanduser().resolve()
-    from mosaic.archives.simulated.write import simulate
+    root = simulated_root(settings.dataset, settings.patches, settings.archive_seed)
+    return get_dataset(settings.dataset).simulate(root, settings.patches, settings.archive_seed)
 
-    root = data_folder() / "archives" / f"simulated-{settings.patches}-seed{settings.archive_seed}"
-    return simulate(root, patches=settings.patches, seed=settings.archive_seed)
+
+def simulated_root(dataset: str, patches: int, seed: int) -> Path:
+    """Return where a simulated archive lies unless its maker says otherwise."""
+    layout = "" if dataset == DEFAULT_DATASET else f"{dataset}-"
+    return data_folder() / "archives" / f"simulated-{layout}{patches}-seed{seed}"
 
 
 def prepare(settings: ExploreSettings) -> tuple[Any, PackedStore]:
@@ -42,10 +47,12 @@ def prepare(settings: ExploreSettings) -> tuple[Any, PackedStore]:
             raise ArchiveError(
                 f"{archive.root} has no patch in split {split!r} (found: "
                 f"{', '.join(f'{n} {name}' for name, n in counts.items()) or 'none'}): the study trains on "
-                "'train', chooses on 'validation' and reports 'test'; assign some in metadata.parquet"
+                "'train', chooses on 'validation' and reports 'test'; assign some, or add scenes"
             )
-    key = digest({"source": archive.fingerprint(), "bands": archive.s2_bands, "bad": settings.on_bad_patch})
-    folder = data_folder() / "packed" / f"{archive.root.name}-{key}"
-    store = pack(archive, folder, on_bad_patch=settings.on_bad_patch)
+    key = {"source": archive.fingerprint(), "bands": archive.s2_bands, "bad": settings.on_bad_patch}
+    reduced = reduction(archive.band_sizes, settings.most_pixels)
+    name = digest({**key, "reduced": reduced} if reduced > 1 else key)
+    folder = data_folder() / "packed" / f"{archive.root.name}-{name}"
+    store = pack(archive, folder, on_bad_patch=settings.on_bad_patch, most_pixels=settings.most_pixels)
     say(f"data: {len(store)} pairs packed in {folder}")
     return archive, store

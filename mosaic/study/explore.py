@@ -7,8 +7,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from mosaic.archives.simulated.label_sets import label_sets
-from mosaic.archives.tiles import tile_centre
 from mosaic.common.errors import PackError
 from mosaic.method.kernels import KERNELS, pair_weights
 from mosaic.packed.store import PackedStore
@@ -34,20 +32,13 @@ def splits_table(store: PackedStore) -> pd.DataFrame:
     return pd.DataFrame(counts)
 
 
-def tiles(store: PackedStore) -> pd.DataFrame:
-    """Return where the tiles lie: tile, lon, lat (degrees), split, count (pairs)."""
+def tiles(archive: Any, store: PackedStore) -> pd.DataFrame:
+    """Return where the tiles (or scenes) lie: tile, lon, lat (degrees), split, count (pairs)."""
     counts = store.index.groupby(["tile", "split"], sort=False).size().rename("count").reset_index()
-    places = {tile: tile_centre(tile) for tile in counts["tile"].unique()}
+    places = {tile: archive.centre(tile) for tile in counts["tile"].unique()}
     return counts.assign(
         lon=[places[tile][0] for tile in counts["tile"]], lat=[places[tile][1] for tile in counts["tile"]]
     )
-
-
-def real_labels_per_patch() -> dict[int, float]:
-    """Return the share of the 480,038 official patches by number of labels."""
-    sets, shares = label_sets()
-    number = sets.sum(1)
-    return {int(n): float(shares[number == n].sum()) for n in np.unique(number)}
 
 
 def shown_bands(store: PackedStore) -> list[str]:

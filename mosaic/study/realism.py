@@ -1,7 +1,7 @@
-"""The realism card: does the archive look, and resist, like real BigEarthNet?
+"""The realism card: does the archive look, and resist, like the real one of its layout?
 
-Three comparisons with 120 real pairs: pixel quantiles under the reference maps, statistics of the label sets,
-and what one simple classifier reaches. ``01_explore_data`` shows them for any archive, simulated or real.
+Up to four comparisons, as far as real values are known: pixel quantiles under the maps, statistics of the
+label sets, what one simple classifier reaches, and moments of the bands. ``01_explore_data`` shows them.
 """
 
 from collections.abc import Sequence
@@ -13,18 +13,15 @@ from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import GroupKFold
 
-from mosaic.archives.nomenclature import WAVELENGTH
-from mosaic.archives.simulated.sensors import real_quantiles
+from mosaic.archives.reference import Reference
+from mosaic.archives.sentinel2 import TEN_METRE, WAVELENGTH
 from mosaic.common.progress import progress
 from mosaic.evaluation.scores import per_class_ap
 from mosaic.packed.store import PackedStore
 
-#: Pairs, classes and macro / micro average precision of the reference classifier on real BigEarthNet v2.
-REAL_PAIRS = 120
-REAL_REFERENCE = {"S1": (0.41, 0.49), "S2, 10 m bands": (0.44, 0.59), "both": (0.48, 0.60)}
-#: Label statistics of the 480,038 patches of the official metadata table.
-REAL_LABELS = {"labels a patch": 2.95, "P(share a label)": 0.512, "P(identical)": 0.018, "mean Jaccard": 0.16}
-_TEN_METRE = ("B02", "B03", "B04", "B08")
+#: Pairs in a draw of the reference classifier: as many as there were real ones at hand.
+PAIRS = 120
+_LABEL_STATISTICS = ("labels a patch", "P(share a label)", "P(identical)", "mean Jaccard")
 _RADAR = ("VV", "VH")
 _PIXELS_A_CLASS = 400  # drawn from each patch and class: a large parcel counts no more than many small ones
 
@@ -78,17 +75,20 @@ def class_quantiles(archive: Any, store: PackedStore, patches: int = 300, seed: 
     return pd.DataFrame(found)
 
 
-def beside_real(quantiles: pd.DataFrame) -> pd.DataFrame:
+def beside_real(quantiles: pd.DataFrame, reference: Reference) -> pd.DataFrame:
     """Set the quantiles of :func:`class_quantiles` beside those of real pairs: six bands, shared classes.
 
     Returns:
-        One row a source (``real``, ``simulated``), class and quantity, with p5, p50, p95 and unit.
+        One row a source (``real``, ``simulated``), class and quantity, with p5, p50, p95 and unit; empty
+        where no real quantiles are known.
     """
-    real = real_quantiles().set_index("cls")
+    if reference.quantiles is None:
+        return pd.DataFrame()
+    real = reference.quantiles.set_index("cls")
     rows = []
     for row in quantiles.to_dict("records"):
         name, band = row["class"], row["band"]
-        if band not in (*_TEN_METRE, *_RADAR) or name not in real.index:
+        if band not in (*TEN_METRE, *_RADAR) or name not in real.index:
             continue
         shared = {"class": name, "quantity": band, "unit": "dB" if band in _RADAR else "DN"}
         rows.append({**shared, "source": "simulated", **{q: row[q] for q in ("p5", "p50", "p95")}})
@@ -110,7 +110,7 @@ def patch_statistics(
 
 
 def reference_classifier(
-    store: PackedStore, pairs: int = REAL_PAIRS, draws: int = 5, least_positives: int = 5
+    store: PackedStore, pairs: int = PAIRS, draws: int = 5, least_positives: int = 5
 ) -> pd.DataFrame:
     """Score ExtraTrees on statistics of whole patches, cross-validated by scene, as on the real pairs.
 
@@ -126,7 +126,7 @@ def reference_classifier(
     Returns:
         One row a draw and input: draw, input, ap_macro, ap_micro, pairs, classes.
     """
-    ten = [band for band in _TEN_METRE if band in store.layout.s2_bands]
+    ten = [band for band in TEN_METRE if band in store.layout.s2_bands]
     inputs = {"S1": list(_RADAR), "S2, 10 m bands": ten, "both": [*ten, *_RADAR]}
     rows = []
     for draw in progress(range(draws), "reference classifier", total=draws):
@@ -169,28 +169,33 @@ def _spread(scenes: NDArray[np.str_], count: int, random: np.random.Generator) -
     return np.sort(order[np.argsort(rank, kind="stable")][:count])
 
 
-def statistics_card(label_statistics: dict[str, float], reference: pd.DataFrame) -> pd.DataFrame:
+def statistics_card(
+    label_statistics: dict[str, float], scores: pd.DataFrame, reference: Reference
+) -> pd.DataFrame:
     """Set label statistics and reference scores beside the real values, for ``real_vs_simulated_bars``.
 
     Args:
         label_statistics: as ``simulated.label_sets.label_statistics`` returns them.
-        reference: as :func:`reference_classifier` returns it.
+        scores: as :func:`reference_classifier` returns it.
+        reference: what is known of the real archive.
 
     Returns:
         One row a statistic and source: statistic, source, value, and the range over draws as low and high.
+        A real value that is not known is NaN.
     """
     rows: list[dict[str, Any]] = []
-    for (name, real), value in zip(REAL_LABELS.items(), label_statistics.values(), strict=True):
+    for name, value in zip(_LABEL_STATISTICS, label_statistics.values(), strict=True):
         rows += [
-            {"statistic": name, "source": "real", "value": real},
+            {"statistic": name, "source": "real", "value": reference.labels.get(name, np.nan)},
             {"statistic": name, "source": "simulated", "value": value},
         ]
-    for name, pair in REAL_REFERENCE.items():
-        part = reference[reference["input"] == name]
-        for metric, real in zip(("ap_macro", "ap_micro"), pair, strict=True):
+    for name in scores["input"].unique():
+        part = scores[scores["input"] == name]
+        real = reference.scores.get(name, (np.nan, np.nan))
+        for metric, known in zip(("ap_macro", "ap_micro"), real, strict=True):
             title = f"{metric.removeprefix('ap_')} AP, {name}"
             rows += [
-                {"statistic": title, "source": "real", "value": real},
+                {"statistic": title, "source": "real", "value": known},
                 {
                     "statistic": title,
                     "source": "simulated",
@@ -205,6 +210,24 @@ def statistics_card(label_statistics: dict[str, float], reference: pd.DataFrame)
 def card_table(card: pd.DataFrame) -> pd.DataFrame:
     """Return :func:`statistics_card` as readers see it: this archive beside the real one."""
     wide = card.pivot(index="statistic", columns="source", values="value")
-    wide = wide.reindex(card["statistic"].unique())[["simulated", "real"]].reset_index()
-    wide.columns = pd.Index(["statistic", "this archive", "real"])
-    return wide
+    wide = wide.reindex(card["statistic"].unique())[["simulated", "real"]].dropna(axis=1, how="all")
+    return wide.rename(columns={"simulated": "this archive"}).reset_index().rename_axis(columns=None)
+
+
+def moments_table(store: PackedStore, reference: Reference) -> pd.DataFrame:
+    """Set mean and standard deviation of every band beside the published ones of the real archive."""
+    rows = []
+    for band in (*store.layout.s2_bands, *store.layout.s1_bands):
+        here, real = store.layout.statistics[band], reference.moments.get(band)
+        unit = "dB" if band in store.layout.s1_bands else "DN"
+        rows.append(
+            {
+                "band": band,
+                "unit": unit,
+                "mean": here["mean"],
+                "std": here["std"],
+                "real mean": real[0] if real else np.nan,
+                "real std": real[1] if real else np.nan,
+            }
+        )
+    return pd.DataFrame(rows)

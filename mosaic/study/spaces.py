@@ -189,7 +189,7 @@ def single_label_classes(labels: NDArray[np.uint8]) -> dict[int, int]:
 
 
 def level1_of(store: PackedStore, rows: NDArray[np.int64]) -> tuple[list[str], dict[str, str]]:
-    """Return the CORINE level-1 group of each patch (``"several"`` where its labels differ), and colours."""
+    """Return the coarse group of each patch (``"several"`` where its labels differ), and colours."""
     groups = store.manifest.level1
     member = np.zeros((len(groups), len(store.class_names)), bool)
     for place, names in enumerate(groups.values()):

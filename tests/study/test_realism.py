@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from mosaic.archives.nomenclature import CLASSES
+from mosaic.archives.reference import Reference
 from mosaic.study import realism
 
 RANDOM = np.random.default_rng(0)
@@ -72,14 +73,32 @@ def test_draws_are_spread_over_scenes():
 
 def test_card_sets_every_statistic_beside_the_real_one():
     statistics = {"mean_labels": 3.0, "p_share": 0.5, "p_identical": 0.02, "mean_jaccard": 0.16}
-    reference = pd.DataFrame(
+    scores = pd.DataFrame(
         [
             {"input": name, "ap_macro": value, "ap_micro": value + 0.1}
-            for name in realism.REAL_REFERENCE
+            for name in ("S1", "both")
             for value in (0.4, 0.5)
         ]
     )
-    table = realism.card_table(realism.statistics_card(statistics, reference)).set_index("statistic")
+    known = Reference("real", labels={"P(share a label)": 0.512}, scores={"S1": (0.41, 0.49)})
+    table = realism.card_table(realism.statistics_card(statistics, scores, known)).set_index("statistic")
     assert table.loc["P(share a label)"].tolist() == [0.5, 0.512]
     assert table.loc["macro AP, S1"].tolist() == pytest.approx([0.45, 0.41])
-    assert len(table) == 10
+    assert np.isnan(table.loc["macro AP, both", "real"])
+    assert len(table) == 8
+    unknown = realism.card_table(realism.statistics_card(statistics, scores, Reference("real")))
+    assert list(unknown) == ["statistic", "this archive"]
+
+
+def test_moments_stand_beside_the_published_ones():
+    store = SimpleNamespace(
+        layout=SimpleNamespace(
+            s2_bands=("B02", "B10"),
+            s1_bands=("VV",),
+            statistics={name: {"mean": 1.0, "std": 2.0} for name in ("B02", "B10", "VV")},
+        )
+    )
+    table = realism.moments_table(store, Reference("real", moments={"B02": (3.0, 4.0)})).set_index("band")
+    assert table.loc["B02", ["mean", "std", "real mean", "real std"]].tolist() == [1, 2, 3, 4]
+    assert table.loc["B10", ["real mean", "real std"]].isna().all()
+    assert table["unit"].tolist() == ["DN", "DN", "dB"]

@@ -1,13 +1,10 @@
 """Write simulated scenes in exactly the official layout of BigEarthNet v2: the same reader opens them."""
 
 import datetime
-import os
-import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,11 +15,10 @@ from rasterio.transform import from_origin
 from mosaic.archives.nomenclature import CLASS_CODES, CLASSES, PATCH_METRES, SPLITS
 from mosaic.archives.simulated.label_sets import draw_label_sets
 from mosaic.archives.simulated.landscape import draw_landscape
+from mosaic.archives.simulated.produce import produce
 from mosaic.archives.simulated.sensors import Conditions, observe
 from mosaic.archives.tiles import tile_corner
 from mosaic.common.errors import ArchiveError
-from mosaic.common.files import read_json, require_free_space, write_json
-from mosaic.common.progress import progress, say
 
 #: Raise it when the same seed gives other pixels.
 VERSION = 1
@@ -85,35 +81,16 @@ def simulate(root: Path, patches: int = 2000, seed: int = 0, workers: int | None
         ArchiveError: when ``root`` holds something else, or ``patches`` is too small.
         RunError: when there is no space.
     """
-    recipe = {"patches": patches, "seed": seed, "version": VERSION}
     if patches < 12:
         raise ArchiveError(f"{patches} patches are too few for three splits: simulate 12 or more")
-    note = root / "simulation.json"
-    if note.exists() and read_json(note) == recipe:
-        say(f"simulated archive: reused {root}")
-        return root
-    if root.exists() and any(root.iterdir()):
-        raise ArchiveError(
-            f"{root} holds something else than this simulation: remove it, or choose another folder"
-        )
-    require_free_space(root.parent, patches * _BYTES_A_PAIR)
-    partial = root.with_name(f".{root.name}.{os.getpid()}.partial")
-    try:
-        tiles = list(_plan(patches, seed))
-        rows = []
-        with ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn")) as pool:
-            done = pool.map(_write_tile, [partial] * len(tiles), tiles)
-            for tile_rows in progress(done, "simulating scenes", total=len(tiles)):
-                rows += tile_rows
-        table = pd.DataFrame(rows).sort_values("patch_id").reset_index(drop=True)
-        table.to_parquet(partial / "metadata.parquet", index=False)
-        write_json(partial / note.name, recipe)
-        if root.exists():
-            root.rmdir()
-        partial.rename(root)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return root
+    recipe = {"patches": patches, "seed": seed, "version": VERSION}
+    tiles = list(_plan(patches, seed))
+    return produce(root, recipe, patches * _BYTES_A_PAIR, tiles, _write_tile, _write_metadata, workers)
+
+
+def _write_metadata(root: Path, rows: list[dict[str, Any]]) -> None:
+    table = pd.DataFrame(rows).sort_values("patch_id").reset_index(drop=True)
+    table.to_parquet(root / "metadata.parquet", index=False)
 
 
 def _plan(patches: int, seed: int) -> Iterator[_Tile]:
@@ -156,13 +133,13 @@ def _tile(
     )
 
 
-def _write_tile(root: Path, tile: _Tile) -> list[dict[str, object]]:
+def _write_tile(root: Path, tile: _Tile) -> list[dict[str, Any]]:
     """Write all pairs of one tile; returns their metadata rows."""
     epsg, left, top = tile_corner(tile.name)
     random = np.random.default_rng([*tile.seed, 1])
     optical = [Conditions.draw(random, date.timetuple().tm_yday) for date in tile.dates]
     radar = [Conditions.draw(random, date.timetuple().tm_yday) for date in tile.dates]
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for place, ((column, row), labels, seen) in enumerate(
         zip(tile.places, tile.labels, tile.seen, strict=True)
     ):

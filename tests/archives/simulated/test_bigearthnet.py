@@ -7,8 +7,8 @@ import rasterio
 
 from mosaic.archives.bigearthnet import BigEarthNetArchive
 from mosaic.archives.nomenclature import S2_SIZE, parse_patch_id
+from mosaic.archives.simulated.bigearthnet import simulate
 from mosaic.archives.simulated.sensors import real_quantiles
-from mosaic.archives.simulated.write import simulate
 from mosaic.common.errors import ArchiveError
 
 

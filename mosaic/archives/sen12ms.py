@@ -1,0 +1,398 @@
+"""SEN12MS in its official layout, read through TorchGeo and mended where a study needs it exact.
+
+What ``torchgeo.datasets.SEN12MS`` (0.8) does and this class does not: demand all four seasons; open
+Sentinel-2 and land cover when Sentinel-1 alone is asked for; offer IGBP maps but no multi-label target, and
+no validation split; hand on NaN and land-cover codes that are no class; fail on a blank line of a list.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import rasterio
+import torch
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from torch import Tensor
+from torchgeo.datasets import SEN12MS
+
+from mosaic.archives import igbp as facts
+from mosaic.archives.patches import PatchError, Problem, listing, refuse
+from mosaic.archives.reference import Reference
+from mosaic.archives.sentinel2 import chosen_bands
+from mosaic.common.errors import ArchiveError
+from mosaic.common.forked import forked_map
+from mosaic.common.progress import progress
+
+#: Backscatter is cut to this range, in dB, as in the published protocol.
+S1_RANGE = (-25.0, 0.0)
+_MOST_DN = 32767  # of 16-bit records; clouds and snow may exceed it above the atmosphere
+_VALIDATION_SHARE = 0.2  # of the training scenes
+_COUNTS = {"s1": 2, "s2": 13, "lc": 4}
+_DTYPES = {"s1": ("float32",), "s2": ("uint16",), "lc": ("uint8", "uint16")}
+
+
+class SEN12MSArchive(SEN12MS):
+    """A folder in the official layout of SEN12MS: any seasons, any scenes of them.
+
+    ``archive[i]`` holds ``image_s1`` (2, 256, 256) float32 dB, VV before VH, cut to -25..0 dB; ``image_s2``
+    (bands, 256, 256) float32 DN above the atmosphere; ``mask`` (1, 256, 256) class index, 255 where no class
+    applies; ``label`` (10,) 0 or 1. Labels follow the published protocol: see :func:`igbp.labels_of`.
+
+    The official lists name training and test patches. A fifth of the training *scenes* are validation: the
+    first by a hash of their names, so that the choice is the same everywhere.
+
+    Args:
+        root: folder with ``ROIs*`` folders of at least one season, ``train_list.txt`` and ``test_list.txt``.
+        bands: ``"all"`` thirteen, the four ``"10m"`` ones, or names. Sentinel-1 always gives VV and VH.
+        problems: a list to which patches that cannot be used are moved; without it they raise.
+
+    Attributes:
+        index: one row a triplet, sorted by ``patch_id`` (``ROIs1158_spring_1_p30``), with labels (names),
+            split, season, date (the season again: SEN12MS tells no days), tile and scene (season and number)
+            and location (the patch: none is seen twice).
+        absent: how many listed patches belong to scenes that are not in the folder.
+
+    Raises:
+        ArchiveError: when the folder is not such an archive.
+    """
+
+    name = "sen12ms"
+    title = "SEN12MS"
+    class_names = facts.CLASSES
+    class_colors = facts.CLASS_COLORS
+    level1 = facts.GROUPS
+    confusable = facts.CONFUSABLE
+    s1_bands = facts.S1_BANDS
+    root: Path
+
+    def __init__(
+        self,
+        root: Path,
+        bands: Literal["all", "10m"] | Sequence[str] = "all",
+        problems: list[Problem] | None = None,
+    ) -> None:
+        self.s2_bands = chosen_bands(bands, facts.S2_BANDS, facts.S1_BANDS)
+        self.band_sizes = dict.fromkeys((*facts.S1_BANDS, *self.s2_bands), facts.SIDE)
+        self.root = Path(root)
+        listed = self._listed()
+        super().__init__(self.root)
+        there = {scene: self._sources(scene) for scene in listed["scene"].unique()}
+        known = listed["scene"].map({scene: bool(sources) for scene, sources in there.items()})
+        self.absent = int((~known).sum())
+        index = listed[known].reset_index(drop=True)
+        found = [
+            Problem(scene, "missing folder", f"of {scene} there is no {key}_ folder beside the others")
+            for scene, sources in there.items()
+            for key in _COUNTS
+            if sources and key not in sources
+        ]
+        index = index[~index["scene"].isin({problem.patch_id for problem in found})]
+        if problems is None:
+            refuse(self.root, found)
+        else:
+            problems += found
+        if index.empty:
+            raise ArchiveError(
+                f"{self.root}: none of the {len(listed)} listed patches is there: extract the archives of a "
+                f"season next to the lists, so that e.g. {self.root}/ROIs1158_spring/s1_1 is a folder"
+            )
+        self._ids = index["patch_id"].tolist()
+        self._parts = [self._split_id(name) for name in self._ids]
+        classes = progress(forked_map(self._labels, len(index)), "reading land cover", len(index))
+        index["labels"] = list(classes)
+        self.index = index.assign(date=index["season"], tile=index["scene"], location=index["patch_id"])
+        self.ids = self._ids
+
+    def _check_integrity_light(self) -> bool:
+        """Tell TorchGeo that the folder was checked; it would demand all four seasons."""
+        return True
+
+    def _listed(self) -> pd.DataFrame:
+        """Return the patches of both lists, with their splits.
+
+        Raises:
+            ArchiveError: when a list is missing or malformed, or both name the same patch or scene.
+        """
+        if not self.root.is_dir():
+            raise ArchiveError(
+                f"there is no folder {self.root}: name an archive's folder, or get one with "
+                "`python -m mosaic simulate --layout sen12ms`"
+            )
+        missing = [name for name in facts.LISTS.values() if not (self.root / name).is_file()]
+        if missing:
+            packed = sorted(path.name for path in self.root.iterdir() if ".tar" in path.name)
+            remedy = f"; also extract {', '.join(packed)}" if packed else ""
+            raise ArchiveError(
+                f"{self.root} is not an archive of SEN12MS, {', '.join(missing)} missing: get the lists from "
+                f"github.com/schmitt-muc/SEN12MS, folder splits{remedy}"
+            )
+        parts = []
+        for split, name in facts.LISTS.items():
+            lines = (self.root / name).read_text(encoding="utf-8").split()
+            ids = [line.removesuffix(".tif") for line in lines]
+            wrong = [line for line in ids if len(line.split("_")) != 5 or line.split("_")[2] not in _COUNTS]
+            if wrong:
+                raise ArchiveError(
+                    f"{self.root / name} holds lines that name no patch: {listing(wrong, 3)}; expected e.g. "
+                    "ROIs1158_spring_s2_1_p30.tif: use the official list"
+                )
+            table = pd.DataFrame([line.split("_") for line in ids], columns=["roi", "season", "_", "n", "p"])
+            table["split"] = split
+            parts.append(table)
+        table = pd.concat(parts, ignore_index=True)
+        scene = table["roi"] + "_" + table["season"] + "_" + table["n"]
+        index = pd.DataFrame(
+            {"patch_id": scene + "_" + table["p"], "season": table["season"], "scene": scene}
+        )
+        index["split"] = table["split"]
+        both = index.groupby("scene")["split"].nunique()
+        if (both > 1).any() or index["patch_id"].duplicated().any():
+            wrong = [*both[both > 1].index, *index["patch_id"][index["patch_id"].duplicated()]]
+            raise ArchiveError(
+                f"{self.root}: listed twice, or in both lists: {listing(wrong, 5)}; patches of a scene "
+                "overlap, so a scene has one split: use the official lists"
+            )
+        there = index["scene"].map({name: bool(self._sources(name)) for name in index["scene"].unique()})
+        validation = validation_scenes(index.loc[(index["split"] == "train") & there, "scene"].unique())
+        index.loc[index["scene"].isin(validation), "split"] = "validation"
+        return index.sort_values("patch_id", kind="stable", ignore_index=True)
+
+    @staticmethod
+    def _split_id(patch_id: str) -> tuple[str, str, str, str]:
+        roi, season, number, patch = patch_id.split("_")
+        return roi, season, number, patch
+
+    def _sources(self, scene: str) -> set[str]:
+        """Return which of s1, s2 and lc a scene has a folder of."""
+        roi, season, number = scene.split("_")
+        return {key for key in _COUNTS if (self.root / f"{roi}_{season}" / f"{key}_{number}").is_dir()}
+
+    def __len__(self) -> int:
+        """Return the number of triplets, over all splits."""
+        return len(self._ids)
+
+    def path(self, i: int, source: str) -> Path:
+        """Return a file of triplet ``i``: ``"s1"``, ``"s2"`` or ``"lc"``."""
+        roi, season, number, patch = self._parts[i]
+        folder = self.root / f"{roi}_{season}" / f"{source}_{number}"
+        return folder / f"{roi}_{season}_{source}_{number}_{patch}.tif"
+
+    def _file(self, i: int, source: str, bands: Sequence[int]) -> tuple[NDArray[Any], tuple[Any, ...]]:
+        """Read bands (counted from 1) of one file as they are stored, and its place on the ground.
+
+        Raises:
+            PatchError: when the file is missing, damaged, or of another shape or type.
+        """
+        path = self.path(i, source)
+
+        def fault(kind: str, reason: str) -> PatchError:
+            return PatchError(self._ids[i], path, f"{reason}: restore the file from the archive", kind)
+
+        if not path.is_file():
+            raise fault("missing file", "the file is missing")
+        try:
+            with rasterio.open(path) as file:
+                shape, wanted = (file.count, *file.shape), (_COUNTS[source], facts.SIDE, facts.SIDE)
+                if shape != wanted:
+                    raise fault("shape", f"shape is {shape}, expected {wanted}")
+                if file.dtypes[0] not in _DTYPES[source]:
+                    raise fault(
+                        "dtype", f"values are {file.dtypes[0]}, expected {' or '.join(_DTYPES[source])}"
+                    )
+                place = (file.crs.to_epsg() if file.crs else None, *tuple(file.transform)[:6])
+                return file.read(list(bands)), place
+        except RasterioError as error:
+            raise fault("unreadable", f"the file is truncated or no TIFF ({error})") from error
+
+    def _radar(self, i: int) -> tuple[NDArray[np.float32], tuple[Any, ...]]:
+        """Read VV and VH, dB, cut to the published range once they are known to be finite."""
+        values, place = self._file(i, "s1", (1, 2))
+        finite = np.isfinite(values)
+        if not finite.all():
+            raise PatchError(
+                self._ids[i],
+                self.path(i, "s1"),
+                f"{(~finite).sum()} of {values.size} values are NaN or infinite: leave the patch out",
+                "not finite",
+            )
+        if (values == values.flat[0]).all():
+            raise self._empty(i, "s1", "Sentinel-1")
+        return np.clip(values, *S1_RANGE), place
+
+    def _optical(self, i: int) -> tuple[NDArray[np.uint16], tuple[Any, ...]]:
+        """Read the chosen bands, DN."""
+        values, place = self._file(i, "s2", [facts.S2_BANDS.index(band) + 1 for band in self.s2_bands])
+        if (values == values.flat[0]).all():
+            raise self._empty(i, "s2", "Sentinel-2")
+        return np.minimum(values, _MOST_DN), place
+
+    def _empty(self, i: int, source: str, sensor: str) -> PatchError:
+        reason = f"every {sensor} band is one and the same value everywhere: leave the patch out"
+        return PatchError(self._ids[i], self.path(i, source), reason, "all-zero")
+
+    def read(self, i: int) -> dict[str, NDArray[Any]]:
+        """Read triplet ``i``.
+
+        Returns:
+            Band -> (256, 256): Sentinel-1 float32 dB within -25..0, Sentinel-2 uint16 DN (reflectance above
+            the atmosphere x 1e4).
+
+        Raises:
+            PatchError: for a missing or damaged file, a wrong shape or type, values that are not finite, a
+                sensor without content, files that show different places, or land cover without a label.
+        """
+        (radar, s1_place), (optical, s2_place) = self._radar(i), self._optical(i)
+        _, lc_place = self._file(i, "lc", (1,))
+        for error in (*self._misplaced(i, s1_place, s2_place, lc_place), *self._unlabelled(i)):
+            raise error
+        return {
+            **dict(zip(self.s1_bands, radar, strict=True)),
+            **dict(zip(self.s2_bands, optical, strict=True)),
+        }
+
+    def _misplaced(self, i: int, *places: tuple[Any, ...]) -> Iterable[PatchError]:
+        """Tell triplets whose files do not show the same ground."""
+        first = places[0]
+        for source, place in zip(("s2", "lc"), places[1:], strict=True):
+            same = place[0] == first[0] and np.allclose(place[1:], first[1:], rtol=0, atol=1e-3)
+            if not same:
+                yield PatchError(
+                    self._ids[i],
+                    self.path(i, source),
+                    f"projection and geotransform are {place}, those of Sentinel-1 {first}",
+                    "place",
+                )
+
+    def _unlabelled(self, i: int) -> Iterable[PatchError]:
+        if not self.index["labels"].iloc[i]:
+            yield PatchError(
+                self._ids[i],
+                self.path(i, "lc"),
+                f"no class covers {100 * facts.COVERAGE:.0f} % of the patch",
+                "labels",
+            )
+
+    def _labels(self, i: int) -> list[str]:
+        """Return the labels of triplet ``i``; none when its land cover is unreadable, as ``read`` tells."""
+        try:
+            return facts.labels_of(self.read_map(i))
+        except PatchError:
+            return []
+
+    def read_map(self, i: int) -> NDArray[np.uint8]:
+        """Return the land cover of triplet ``i`` as class indices (256, 256), 255 where no class applies.
+
+        Raises:
+            PatchError: when the file is missing or damaged.
+        """
+        return self._lut[self._file(i, "lc", (1,))[0][0]]
+
+    @cached_property
+    def _lut(self) -> NDArray[np.uint8]:
+        return facts.class_lut()
+
+    def check(self, i: int) -> list[Problem]:
+        """Return all that is wrong with the files of triplet ``i``, and notes on what is odd."""
+        problems: list[Problem] = []
+        places = []
+        readers: tuple[Callable[[], tuple[Any, tuple[Any, ...]]], ...] = (
+            lambda: self._radar(i),
+            lambda: self._optical(i),
+            lambda: self._file(i, "lc", (1,)),
+        )
+        for read in readers:
+            try:
+                values, place = read()
+                places.append(place)
+            except PatchError as error:
+                problems.append(error.problem())
+        if len(places) == len(readers):
+            problems += [error.problem() for error in self._misplaced(i, *places)]
+            problems += [error.problem() for error in self._unlabelled(i)]
+            strange = sorted(set(np.unique(values).tolist()) - set(facts.IGBP_TO_CLASS))
+            if strange:
+                share = np.isin(values, strange).mean()
+                detail = (
+                    f"land-cover codes {listing(strange)} are no class ({100 * share:.1f} % of the patch)"
+                )
+                problems.append(Problem(self._ids[i], "land cover", detail, self.path(i, "lc"), note=True))
+        return problems
+
+    def notes(self) -> list[Problem]:
+        """Return what is worth knowing of the archive as a whole."""
+        found = []
+        if self.absent:
+            detail = f"{self.absent} listed patches are of scenes that are not in the folder"
+            found.append(Problem("", "subset", detail, note=True))
+        listed = set(self._ids)
+        for scene in self.index["scene"].unique():
+            roi, season, number = scene.split("_")
+            folder = self.root / f"{roi}_{season}" / f"s2_{number}"
+            names = {Path(name).stem.split("_")[-1] for name in os.listdir(folder)}
+            extra = sorted(name for name in names if f"{scene}_{name}" not in listed)
+            if extra:
+                detail = f"{len(extra)} patches are in no list: {listing(extra, 3)}"
+                found.append(Problem("", "stray file", detail, folder, note=True))
+        return found
+
+    def centre(self, tile: str) -> tuple[float, float]:
+        """Return longitude and latitude of a scene's first patch, degrees (WGS 84)."""
+        from rasterio.warp import transform
+
+        first = int(np.flatnonzero(self.index["scene"].to_numpy() == tile)[0])
+        epsg, step, _, left, _, _, top = self._file(first, "lc", (1,))[1]
+        half = step * facts.SIDE / 2
+        (lon,), (lat,) = transform(f"EPSG:{epsg}", "EPSG:4326", [left + half], [top - half])[:2]
+        return float(lon), float(lat)
+
+    def reference(self) -> Reference:
+        """Return what is known of the real archive: the band statistics of the official code."""
+        return Reference(title="SEN12MS", moments=_OFFICIAL_MOMENTS)
+
+    def fingerprint(self) -> str:
+        """Return a short name of the content, another one when a label, split or file changes."""
+        content = hashlib.sha256()
+        content.update(self.index[["patch_id", "split", "labels"]].to_csv(index=False).encode())
+        for i in range(len(self)):
+            for source in _COUNTS:
+                try:
+                    stat = os.stat(self.path(i, source))
+                    content.update(f"{stat.st_size} {stat.st_mtime_ns}\n".encode())
+                except FileNotFoundError:
+                    content.update(b"absent\n")
+        return content.hexdigest()[:16]
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Return one sample; see the class."""
+        labels = np.isin(self.class_names, self.index["labels"].iloc[index])
+        return {
+            "image_s1": torch.from_numpy(self._radar(index)[0]),
+            "image_s2": torch.from_numpy(self._optical(index)[0].astype(np.float32)),
+            "mask": torch.from_numpy(self.read_map(index))[None].long(),
+            "label": torch.from_numpy(labels).long(),
+        }
+
+
+def validation_scenes(scenes: Iterable[str]) -> list[str]:
+    """Return the training scenes that are held out for validation: a fifth, and one of two at least.
+
+    They are the first by SHA-256 of their names: no generator, no order of files, no seed.
+    """
+    ordered = sorted(scenes, key=lambda name: hashlib.sha256(str(name).encode()).hexdigest())
+    count = max(1, round(_VALIDATION_SHARE * len(ordered))) if len(ordered) > 1 else 0
+    return ordered[:count]
+
+
+#: Band -> mean and standard deviation of the training split, from the code of Schmitt and Wu 2021 (DN; dB cut
+#: to -25..0). It gives none for B01, B09 and B10.
+_OFFICIAL_MOMENTS: dict[str, tuple[float, float]] = {
+    "B02": (1226.42, 741.63), "B03": (1137.38, 740.88), "B04": (1139.68, 960.10), "B05": (1351.00, 946.76),
+    "B06": (1932.91, 985.53), "B07": (2211.16, 1082.43), "B08": (2154.98, 1057.76), "B8A": (2409.11, 1136.19),
+    "B11": (2001.86, 1132.79), "B12": (1356.08, 991.48), "VV": (-11.77, 4.53), "VH": (-18.29, 4.36),
+}  # fmt: skip

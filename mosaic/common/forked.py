@@ -1,0 +1,45 @@
+"""Apply a function to 0, 1, 2, ... on several cores, in order."""
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+R = TypeVar("R")
+
+
+def cores() -> int:
+    """Return the number of reading processes, at most 8: forking is only safe on Linux."""
+    return min(8, len(os.sched_getaffinity(0))) if sys.platform == "linux" else 1
+
+
+def forked_map(function: Callable[[int], R], count: int, workers: int | None = None) -> Iterator[R]:
+    """Yield ``function(0), function(1), ...`` up to ``count - 1``.
+
+    Forked processes inherit whatever the function holds, TorchGeo among it, whose import costs more than
+    reading 500 patches; only results are pickled.
+
+    Args:
+        function: any callable, bound methods included.
+        count: number of calls.
+        workers: processes; by default one per available core.
+    """
+    workers = workers or cores()
+    if workers == 1 or count < 2:
+        yield from map(function, range(count))
+        return
+    with multiprocessing.get_context("fork").Pool(workers, _adopt, (function,)) as pool:
+        yield from pool.imap(_call, range(count), chunksize=16)
+
+
+_adopted: Callable[[int], Any]  # of a child process
+
+
+def _adopt(function: Callable[[int], Any]) -> None:
+    global _adopted
+    _adopted = function
+
+
+def _call(i: int) -> Any:
+    return _adopted(i)
