@@ -65,7 +65,8 @@ class PretrainSettings(Settings):
     label_protocols: list[Literal["budgeted", "full"]] = Field(
         ["budgeted", "full"], min_length=1, description="pretraining sees the budget's labels, or all"
     )
-    encoder: str = Field("light", description="light, resnet18, resnet50 or vit_small")
+    encoder: str = Field("light", description="light, resnet18, resnet50, vit_light or vit_small")
+    vit_encoder: str = Field("vit_light", description="of methods that need one: vit_light or vit_small")
     image_size: int = Field(64, ge=16, le=256, description="side of a view, pixels")
     steps: Count = Field(200, description="optimiser steps, the same for every method")
     batch_scenes: int = Field(64, ge=2, description="scenes in a batch; four views each")

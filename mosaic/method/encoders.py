@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mosaic.common.errors import SettingsError, suggest
+from mosaic.method.class_token_fusion import ClassTokenFusion
 from mosaic.method.methods import Method
 
 #: Encoder name -> timm architecture and its arguments. ``light`` is a ten-layer ResNet-T with narrow stages,
@@ -17,8 +18,15 @@ ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "light": ("resnet10t", {"channels": (24, 48, 128, 256), "stem_width": 16}),
     "resnet18": ("resnet18", {}),
     "resnet50": ("resnet50", {}),
+    "vit_light": (
+        "vit_tiny_patch16_224",
+        {"patch_size": 8, "dynamic_img_size": True, "embed_dim": 128, "depth": 4, "num_heads": 4},
+    ),
     "vit_small": ("vit_small_patch16_224", {"patch_size": 8, "dynamic_img_size": True}),
 }
+#: Encoders that fuse class tokens of one such transformer for each sensor; only for the stream ``"early"``.
+FUSIONS: dict[str, str] = {"sct_light": "vit_light", "sct_small": "vit_small"}
+_RADAR_BANDS = 2  # VV and VH come first in stacked bands
 
 
 def timm_recipe(name: str, in_channels: int, image_size: int) -> dict[str, Any]:
@@ -33,17 +41,51 @@ def timm_recipe(name: str, in_channels: int, image_size: int) -> dict[str, Any]:
         SettingsError: for an unknown name.
     """
     if name not in ENCODERS:
-        raise SettingsError(f"unknown encoder {name!r}{suggest(name, ENCODERS)}")
+        raise SettingsError(f"unknown encoder {name!r}{suggest(name, [*ENCODERS, *FUSIONS])}")
     architecture, arguments = ENCODERS[name]
     recipe = {"model_name": architecture, "in_chans": in_channels, "num_classes": 0, **arguments}
     return {**recipe, "img_size": image_size} if architecture.startswith("vit") else recipe
 
 
+def encoder_for(method: Method, encoder: str, vit: str) -> str:
+    """Return the name of the encoder that a method is trained with.
+
+    Args:
+        method: a row of the table.
+        encoder: the run's encoder.
+        vit: the run's vision transformer, for methods that need one.
+
+    Raises:
+        SettingsError: when ``vit`` is none of the vision transformers.
+    """
+    if not method.architecture:
+        return encoder
+    fusions = {transformer: fusion for fusion, transformer in FUSIONS.items()}
+    if vit not in fusions:
+        raise SettingsError(f"{vit!r} is no vision transformer{suggest(vit, fusions)}")
+    return fusions[vit] if method.architecture == "sct" else vit
+
+
+def check_architecture(method: Method, encoder: str) -> None:
+    """Refuse an encoder that is not what a method is about.
+
+    Raises:
+        SettingsError: naming the encoders that are.
+    """
+    fitting = {"vit": tuple(FUSIONS.values()), "sct": tuple(FUSIONS)}.get(method.architecture)
+    if fitting and encoder not in fitting:
+        raise SettingsError(f"method {method.name!r} needs one of the encoders {', '.join(fitting)}")
+
+
 def build_backbone(name: str, in_channels: int, image_size: int) -> nn.Module:
     """Build a backbone, (B, in_channels, H, W) -> (B, F), with weights drawn from torch's global generator.
 
-    Arguments and errors are those of :func:`timm_recipe`.
+    Arguments and errors are those of :func:`timm_recipe`; ``name`` may also be a key of :data:`FUSIONS`.
     """
+    if name in FUSIONS:
+        recipe = timm_recipe(FUSIONS[name], in_channels, image_size)
+        del recipe["in_chans"]
+        return ClassTokenFusion(recipe, (_RADAR_BANDS, in_channels - _RADAR_BANDS))
     return timm.create_model(pretrained=False, **timm_recipe(name, in_channels, image_size))
 
 
@@ -93,6 +135,26 @@ class Encoder(nn.Module):
         """
         stacked = {**images, "early": self._stack(images)} if "early" in self.backbones else images
         return {s: backbone(stacked[s]) for s, backbone in self.backbones.items() if s in stacked}
+
+    def with_maps(self, images: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Encode, and return the feature maps before pooling as well.
+
+        Args:
+            images: as for :meth:`forward`.
+
+        Returns:
+            Stream -> (B, F), and stream -> (B, F, h, w); of a transformer, (B, F, tokens, 1).
+        """
+        stacked = {**images, "early": self._stack(images)} if "early" in self.backbones else images
+        pooled, maps = {}, {}
+        backbone: Any  # of timm
+        for stream, backbone in self.backbones.items():
+            values = backbone.forward_features(stacked[stream])
+            pooled[stream] = backbone.forward_head(values, pre_logits=True)
+            if values.ndim == 3:
+                values = values[:, backbone.num_prefix_tokens :].transpose(1, 2).unsqueeze(-1)
+            maps[stream] = values
+        return pooled, maps
 
     def _stack(self, images: Mapping[str, Tensor]) -> Tensor:
         if len(images) == 2:

@@ -1,7 +1,7 @@
 """Label kernels: how much of a positive two scenes are to each other, given their label sets.
 
 All take label vectors (N, C) of 0 and 1 and return weights (N, N) >= 0 with a zero diagonal, as matrix
-expressions. A scene without labels is nobody's positive.
+expressions; with ``anchors`` only the first rows of it. A scene without labels is nobody's positive.
 """
 
 from collections.abc import Callable
@@ -13,35 +13,35 @@ from mosaic.common.errors import SettingsError, suggest
 
 
 def _without_diagonal(weights: Tensor) -> Tensor:
-    return weights * (1 - torch.eye(len(weights), dtype=weights.dtype, device=weights.device))
+    return weights * (1 - torch.eye(*weights.shape, dtype=weights.dtype, device=weights.device))
 
 
-def any_label(labels: Tensor) -> Tensor:
+def any_label(labels: Tensor, anchors: int | None = None) -> Tensor:
     """1 where two scenes share at least one label."""
-    return _without_diagonal((labels @ labels.T > 0).to(labels.dtype))
+    return _without_diagonal((labels[:anchors] @ labels.T > 0).to(labels.dtype))
 
 
-def all_labels(labels: Tensor) -> Tensor:
+def all_labels(labels: Tensor, anchors: int | None = None) -> Tensor:
     """1 where two label sets are identical and not empty."""
-    shared, size = labels @ labels.T, labels.sum(1)
-    same = (shared == size[:, None]) & (shared == size[None, :]) & (shared > 0)
+    shared, size = labels[:anchors] @ labels.T, labels.sum(1)
+    same = (shared == size[:anchors, None]) & (shared == size[None, :]) & (shared > 0)
     return _without_diagonal(same.to(labels.dtype))
 
 
-def _weighted_jaccard(labels: Tensor, omega: Tensor) -> Tensor:
-    shared = (labels * omega) @ labels.T
+def _weighted_jaccard(labels: Tensor, omega: Tensor, anchors: int | None) -> Tensor:
+    shared = (labels * omega)[:anchors] @ labels.T
     size = labels @ omega
-    union = size[:, None] + size[None, :] - shared
+    union = size[:anchors, None] + size[None, :] - shared
     return _without_diagonal(shared / union.clamp_min(torch.finfo(labels.dtype).tiny))
 
 
-def jaccard(labels: Tensor) -> Tensor:
+def jaccard(labels: Tensor, anchors: int | None = None) -> Tensor:
     """|A and B| / |A or B| (with a threshold: MultiSupCon)."""
-    return _weighted_jaccard(labels, torch.ones_like(labels[0]))
+    return _weighted_jaccard(labels, torch.ones_like(labels[0]), anchors)
 
 
-def idf_jaccard(labels: Tensor, class_counts: Tensor | None = None, total: float | None = None) -> Tensor:
-    """Jaccard with labels weighted by omega_l = log((1 + N) / (1 + n_l)) + 1: rare labels count more.
+def idf_weights(labels: Tensor, class_counts: Tensor | None = None, total: float | None = None) -> Tensor:
+    """Return omega_l = log((1 + N) / (1 + n_l)) + 1, (C,): the weight of each label, larger for rare ones.
 
     Args:
         labels: (N, C).
@@ -50,31 +50,41 @@ def idf_jaccard(labels: Tensor, class_counts: Tensor | None = None, total: float
     """
     counts = labels.sum(0) if class_counts is None else class_counts.to(labels)
     number = float(len(labels)) if total is None else total
-    return _weighted_jaccard(labels, torch.log((1 + number) / (1 + counts)) + 1)
+    return torch.log((1 + number) / (1 + counts)) + 1
 
 
-def cosine(labels: Tensor) -> Tensor:
+def idf_jaccard(
+    labels: Tensor,
+    anchors: int | None = None,
+    class_counts: Tensor | None = None,
+    total: float | None = None,
+) -> Tensor:
+    """Jaccard with labels weighted by :func:`idf_weights`: rare labels count more."""
+    return _weighted_jaccard(labels, idf_weights(labels, class_counts, total), anchors)
+
+
+def cosine(labels: Tensor, anchors: int | None = None) -> Tensor:
     """|A and B| / sqrt(|A| |B|)."""
     norm = labels.sum(1).sqrt().clamp_min(torch.finfo(labels.dtype).tiny)
-    return _without_diagonal((labels @ labels.T) / norm[:, None] / norm[None, :])
+    return _without_diagonal((labels[:anchors] @ labels.T) / norm[:anchors, None] / norm[None, :])
 
 
-def mulsupcon(labels: Tensor) -> Tensor:
+def mulsupcon(labels: Tensor, anchors: int | None = None) -> Tensor:
     """w_ip = sum over shared labels l of 1 / |P_il|, P_il the other scenes with label l.
 
     Zhang and Wu, "Multi-label Supervised Contrastive Learning", AAAI 2024: one SupCon loss for each label
     of the anchor, summed.
     """
     others = (labels.sum(0) - 1).clamp_min(1)  # |P_il| is the same for every anchor that carries l
-    return _without_diagonal((labels / others) @ labels.T)
+    return _without_diagonal((labels / others)[:anchors] @ labels.T)
 
 
-def msc(labels: Tensor) -> Tensor:
+def msc(labels: Tensor, anchors: int | None = None) -> Tensor:
     """The scene columns of :func:`msc_weights` with alpha = 1, for use without prototypes."""
-    return msc_weights(labels)[:, : len(labels)]
+    return msc_weights(labels, anchors=anchors)[:, : len(labels)]
 
 
-def msc_weights(labels: Tensor, alpha: float = 1.0) -> Tensor:
+def msc_weights(labels: Tensor, alpha: float = 1.0, anchors: int | None = None) -> Tensor:
     """Weights of the similarity-aware multi-label contrast with one prototype for each label.
 
     Audibert et al., "Multi-Label Contrastive Learning", arXiv:2404.08720. With u_ij = |y_i or y_j| and
@@ -85,15 +95,16 @@ def msc_weights(labels: Tensor, alpha: float = 1.0) -> Tensor:
     Args:
         labels: (N, C).
         alpha: weight of scenes against prototypes, >= 0.
+        anchors: A, rows wanted, the first of the scenes; all by default.
 
     Returns:
-        (N, N + C): scenes, then prototypes. Row i sums to |y_i|.
+        (A, N + C): scenes, then prototypes. Row i sums to |y_i|.
     """
-    size = labels.sum(1)
-    union = (size[:, None] + size[None, :] - labels @ labels.T).clamp_min(1)
+    size, rows = labels.sum(1), labels[:anchors]
+    union = (size[:anchors, None] + size[None, :] - rows @ labels.T).clamp_min(1)
     closeness = _without_diagonal(alpha / union)
     normaliser = 1 + closeness @ labels
-    own = labels / normaliser
+    own = rows / normaliser
     return torch.cat([closeness * (own @ labels.T), own], dim=1)
 
 
@@ -115,6 +126,7 @@ def pair_weights(
     class_counts: Tensor | None = None,
     total: float | None = None,
     threshold: float = 0.0,
+    anchors: int | None = None,
 ) -> Tensor:
     """Return the weights of a kernel by name.
 
@@ -124,9 +136,10 @@ def pair_weights(
         class_counts: for ``idf_jaccard``, how many labelled training scenes carry each label, (C,).
         total: for ``idf_jaccard``, how many labelled training scenes there are.
         threshold: weights below it become 0 (MultiSupCon: 0.3 with ``jaccard``).
+        anchors: A, rows wanted, the first of the scenes; all N by default.
 
     Returns:
-        (N, N) >= 0, zero diagonal.
+        (A, N) >= 0, zero diagonal.
 
     Raises:
         SettingsError: for an unknown kernel; the nearest name is suggested.
@@ -134,7 +147,8 @@ def pair_weights(
     check_kernel(kernel)
     labels = labels if labels.is_floating_point() else labels.float()
     weigh = KERNELS[kernel]
-    weights = weigh(labels, class_counts, total) if weigh is idf_jaccard else weigh(labels)
+    more = (class_counts, total) if weigh is idf_jaccard else ()
+    weights = weigh(labels, anchors, *more)
     return torch.where(weights >= threshold, weights, 0.0)
 
 

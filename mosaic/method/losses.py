@@ -24,7 +24,7 @@ from mosaic.method.methods import Method
 def weighted_contrastive_loss(
     embeddings: Tensor,
     weights: Tensor,
-    temperature: float,
+    temperature: float | Tensor,
     candidates: Tensor | None = None,
     exclude: Tensor | None = None,
 ) -> Tensor:
@@ -33,7 +33,7 @@ def weighted_contrastive_loss(
     Args:
         embeddings: anchors (N, D), L2-normalised, any floating type.
         weights: W (N, M) >= 0, how much of a positive candidate a is to anchor i.
-        temperature: tau > 0, unitless.
+        temperature: tau > 0, unitless; one for all pairs, or (N, M).
         candidates: (M, D), L2-normalised; the first N are the anchors themselves. By default only these.
         exclude: (N, M) bool, pairs that are neither positive nor negative. Each anchor is excluded from its
             own row in any case.
@@ -113,6 +113,7 @@ class ContrastiveTerms(nn.Module):
         total: number of scenes that ``class_counts`` counts.
         prototype_dim: D, for ``msc``.
         classes: C, for ``msc``.
+        msc_alpha: weight of scenes against prototypes, for ``msc``.
 
     Raises:
         SettingsError: for an unknown kernel or style.
@@ -132,6 +133,7 @@ class ContrastiveTerms(nn.Module):
         total: float | None = None,
         prototype_dim: int = 128,
         classes: int = 0,
+        msc_alpha: float = 1.0,
     ) -> None:
         super().__init__()
         self.method = method
@@ -141,6 +143,7 @@ class ContrastiveTerms(nn.Module):
         if inter_style not in ("simclr", "clip"):
             raise SettingsError(f"unknown inter_style {inter_style!r}; known: clip, simclr")
         self.kernel_threshold = kernel_threshold
+        self.msc_alpha = msc_alpha
         self.inter_style = inter_style
         self.unlabelled_negatives = unlabelled_negatives
         self.total = total
@@ -226,7 +229,7 @@ class ContrastiveTerms(nn.Module):
         known = (labels.float() * labelled[:, None]).repeat(views, 1)
         if self.prototypes is not None:
             candidates = torch.cat([z, functional.normalize(self.prototypes, dim=1).to(z.dtype)])
-            weights = msc_weights(known)
+            weights = msc_weights(known, self.msc_alpha)
         else:
             candidates = z
             weights = pair_weights(

@@ -9,7 +9,11 @@ from typing import Literal
 
 from mosaic.common.errors import SettingsError, suggest
 
-Family = Literal["random", "supervised", "self-supervised", "label-contrastive", "mosaic", "ablation"]
+Family = Literal[
+    "random", "supervised", "self-supervised", "label-contrastive", "mosaic", "ablation", "pretrained"
+]
+#: What computes the terms; see :mod:`mosaic.method.objectives`.
+ObjectiveName = Literal["contrastive", "vicreg", "barlow", "decur", "queue", "macl", "sadcl", "choquet"]
 Stream = Literal["s1", "s2", "early"]
 
 _BOTH: tuple[Stream, ...] = ("s1", "s2")
@@ -30,6 +34,13 @@ class Method:
         classify: weight of the binary cross-entropy of a linear classifier.
         kernel: label kernel of the label term; ``None`` takes the run's setting.
         temporal: the second view may come from another date of the same place.
+        objective: which loss computes the terms.
+        architecture: ``"vit"`` for a vision transformer, ``"sct"`` for one of fused class tokens, in place of
+            the run's encoder; otherwise empty.
+        labelled_only: unlabelled scenes take no part in training, though there is a label term.
+        rare_first: labelled scenes are drawn in proportion to the rarity of their labels.
+        weights: name of published weights that are taken as they are; see
+            :mod:`mosaic.training.published_weights`.
 
     Raises:
         SettingsError: for a contrast between sensors that the streams do not offer, or a negative weight.
@@ -45,6 +56,11 @@ class Method:
     classify: float = 0.0
     kernel: str | None = None
     temporal: bool = False
+    objective: ObjectiveName = "contrastive"
+    architecture: Literal["", "vit", "sct"] = ""
+    labelled_only: bool = False
+    rare_first: bool = False
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         if self.inter > 0 and self.streams != _BOTH:
@@ -72,8 +88,13 @@ class Method:
 
     @property
     def only_classifies(self) -> bool:
-        """Whether it is fully supervised: it learns from labelled scenes alone."""
+        """Whether it is fully supervised: a classifier is all it is trained for."""
         return self.classify > 0 and not (self.intra or self.inter or self.label)
+
+    @property
+    def sees_labelled_only(self) -> bool:
+        """Whether it learns from labelled scenes alone."""
+        return self.only_classifies or self.labelled_only
 
 
 METHODS: dict[str, Method] = {
@@ -84,16 +105,48 @@ METHODS: dict[str, Method] = {
         Method("supervised_s2", "Supervised S2", "supervised", ("s2",), classify=1),
         Method("supervised_early", "Supervised, early fusion", "supervised", ("early",), classify=1),
         Method("supervised_late", "Supervised, late fusion", "supervised", _BOTH, classify=1),
+        Method("mimrf", "MIMRF (Choquet fusion)", "supervised", _BOTH, classify=1, objective="choquet"),
+        Method("sct", "SCT Fusion", "supervised", ("early",), classify=1, architecture="sct"),
+        Method("supervised_vit", "Supervised late, ViT", "supervised", _BOTH, classify=1, architecture="vit"),
         Method("simclr_s1", "SimCLR S1", "self-supervised", ("s1",), intra=1),
         Method("simclr_s2", "SimCLR S2", "self-supervised", ("s2",), intra=1),
         Method("inter", "Dual-SimCLR (inter only)", "self-supervised", _BOTH, inter=1),
         Method("iai", "IaI-SimCLR", "self-supervised", _BOTH, intra=1, inter=1),
+        Method("vicreg", "VICReg", "self-supervised", _BOTH, intra=1, inter=1, objective="vicreg"),
+        Method("barlow", "Barlow Twins", "self-supervised", _BOTH, intra=1, inter=1, objective="barlow"),
+        # the mean of three losses, two of them within a sensor
+        Method("decur", "DeCUR", "self-supervised", _BOTH, intra=2 / 3, inter=1 / 3, objective="decur"),
         Method("supcon", "Multi-label SupCon", "label-contrastive", _BOTH, label=1),
+        Method("supcon_queue", "SupCon with queue", "label-contrastive", _BOTH, label=1, objective="queue"),
+        Method("msc", "MSC with classifier", "label-contrastive", _BOTH, label=1, classify=1, kernel="msc"),
+        Method(
+            "macl",
+            "MACL (our reading)",
+            "label-contrastive",
+            _BOTH,
+            label=1,
+            objective="macl",
+            rare_first=True,
+        ),
+        Method(
+            "sadcl",
+            "SADCL",
+            "label-contrastive",
+            _BOTH,
+            label=1,
+            classify=1,
+            objective="sadcl",
+            labelled_only=True,
+        ),
         Method("mosaic", "MoSAiC", "mosaic", _BOTH, intra=1, inter=1, label=1),
         Method("mosaic_no_intra", "MoSAiC less intra", "ablation", _BOTH, inter=1, label=1),
         Method("mosaic_no_inter", "MoSAiC less inter", "ablation", _BOTH, intra=1, label=1),
         Method("mosaic_temporal", "MoSAiC, temporal views", "ablation", _BOTH, 1.0, 1.0, 1.0, temporal=True),
         Method("mosaic_classify", "MoSAiC with classifier", "ablation", _BOTH, 1.0, 1.0, 1.0, 1.0),
+        Method("mosaic_vit", "MoSAiC, ViT", "ablation", _BOTH, 1.0, 1.0, 1.0, architecture="vit"),
+        Method("frozen_moco", "SSL4EO MoCo, frozen", "pretrained", _BOTH, weights="moco"),
+        Method("frozen_decur", "SSL4EO DeCUR, frozen", "pretrained", _BOTH, weights="decur"),
+        Method("frozen_softcon", "SSL4EO SoftCon, frozen", "pretrained", _BOTH, weights="softcon"),
     )
 }
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from mosaic.common.files import read_json
 from mosaic.common.progress import say
+from mosaic.method.encoders import encoder_for
 from mosaic.method.methods import get_method
 from mosaic.packed.budgets import label_budgets, save_budgets
 from mosaic.packed.store import PackedStore
@@ -18,7 +19,10 @@ from mosaic.study.run import Run, cache_path
 from mosaic.training.pretrain import PretrainConfig, pretrain
 
 #: Settings that say which cells exist or how they are run, not what one cell computes.
-_NOT_CONFIG = {"out", "label_weight", "methods", "seeds", "label_fractions", "label_protocols", "jobs"}
+_NOT_CONFIG = {
+    *("out", "label_weight", "methods", "seeds", "label_fractions", "label_protocols", "jobs", "encoder"),
+    *("vit_encoder",),
+}
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ def config_of(cell: Cell, settings: PretrainSettings) -> PretrainConfig:
     # alone, a term's weight is only a learning rate
     beside = method.label > 0 and (method.intra > 0 or method.inter > 0)
     weight = settings.label_weight * method.label if beside else None
-    return PretrainConfig(method=cell.method, seed=cell.seed, weight_label=weight, **shared)
+    encoder = encoder_for(method, settings.encoder, settings.vit_encoder)
+    return PretrainConfig(method=cell.method, seed=cell.seed, weight_label=weight, encoder=encoder, **shared)
 
 
 def pretrain_all(run: Run[PretrainSettings], store: PackedStore) -> pd.DataFrame:

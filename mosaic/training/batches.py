@@ -41,28 +41,40 @@ class ScenePicker:
         batch: scenes in a batch.
         share: least share of labelled scenes.
         seed: of the order.
+        chances: of each labelled row, for a method that draws rare labels first.
     """
 
     def __init__(
-        self, method: Method, train: Rows, labelled: Rows, batch: int, share: float, seed: int
+        self,
+        method: Method,
+        train: Rows,
+        labelled: Rows,
+        batch: int,
+        share: float,
+        seed: int,
+        chances: NDArray[np.float64] | None = None,
     ) -> None:
         self.seed = seed
         counts = {0: batch}
         self._pools = [train]
-        if method.only_classifies:
+        if method.sees_labelled_only:
             self._pools = [labelled]
-        elif method.uses_labels and len(labelled) < share * len(train):
+        elif method.uses_labels and (len(labelled) < share * len(train) or chances is not None):
             reserved = min(int(np.ceil(share * batch)), len(labelled))
             self._pools = [labelled, np.setdiff1d(train, labelled)]
             counts = {0: reserved, 1: batch - reserved}
         self._counts = counts
+        self._chances = chances
         self._order = lru_cache(maxsize=4)(self._shuffle)
 
     def _shuffle(self, pool: int, epoch: int) -> NDArray[np.int64]:
-        return random_of(self.seed, "order", pool, epoch).permutation(self._pools[pool])
+        random = random_of(self.seed, "order", pool, epoch)
+        if pool == 0 and self._chances is not None:
+            return random.choice(self._pools[0], len(self._pools[0]), replace=True, p=self._chances)
+        return random.permutation(self._pools[pool])
 
     def rows(self, step: int) -> Rows:
-        """Return the rows of a step (B,), without repeats unless the pool is smaller than the batch."""
+        """Return the rows of a step (B,); repeats only from a pool that is small or drawn by chances."""
         return np.concatenate([self._draw(pool, count, step) for pool, count in self._counts.items()])
 
     def _draw(self, pool: int, count: int, step: int) -> Rows:
@@ -114,12 +126,19 @@ class KnownLabels:
     """
 
     def __init__(self, store: PackedStore, rows: Rows) -> None:
+        self.rows = rows
         self.labelled = torch.zeros(len(store), dtype=torch.bool)
         self.labelled[torch.from_numpy(rows)] = True
         self.labels = torch.zeros(len(store), len(store.class_names))
         self.labels[torch.from_numpy(rows)] = torch.from_numpy(store.labels[rows]).float()
         self.class_counts = self.labels.sum(0)
         self.total = float(len(rows))
+
+    def rarity(self) -> NDArray[np.float64]:
+        """Return the chance of each labelled row (M,), in proportion to 1 / frequency of its rarest label."""
+        labels = self.labels[torch.from_numpy(self.rows)].numpy()
+        rarest = np.where(labels > 0, labels.mean(0), 1.0).min(1).astype(np.float64)
+        return np.asarray(1 / rarest / (1 / rarest).sum())
 
 
 class StepBatches:

@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from mosaic.common.errors import CheckpointError
 from mosaic.common.files import atomic_path, read_json, sha256_file, write_json
-from mosaic.method.encoders import ENCODERS, Encoder, timm_recipe
+from mosaic.method.encoders import ENCODERS, FUSIONS, Encoder, timm_recipe
+from mosaic.method.objectives.build import build_classifier, classifier_kind
 from mosaic.method.views import CLIP
 from mosaic.packed.layout import BandLayout
 
@@ -36,11 +37,11 @@ class LoadedEncoder(nn.Module):
     Attributes:
         card: content of ``card.json``: method, class names, bands, statistics, configuration, timing.
         encoder: the backbones.
-        classifier: the linear head of a supervised method, otherwise None.
+        classifier: the classifier of a supervised method, otherwise None.
         layout: bands in the order the encoder expects, and the statistics it was trained with.
     """
 
-    def __init__(self, encoder: Encoder, classifier: nn.Linear | None, card: Mapping[str, Any]) -> None:
+    def __init__(self, encoder: Encoder, classifier: nn.Module | None, card: Mapping[str, Any]) -> None:
         super().__init__()
         self.card = dict(card)
         self.encoder = encoder
@@ -84,7 +85,7 @@ class LoadedEncoder(nn.Module):
         """
         if self.classifier is None:
             raise CheckpointError(f"{self.card['method']!r} trains no classifier: use a probe, or fine-tune")
-        logits = self.classifier(torch.from_numpy(features).to(self.classifier.weight.device))
+        logits = self.classifier(torch.from_numpy(features).to(next(self.classifier.parameters()).device))
         return torch.sigmoid(logits).cpu().numpy()
 
     def _normalise(self, sensor: str, image: Tensor) -> Tensor:
@@ -102,7 +103,7 @@ class LoadedEncoder(nn.Module):
 
 
 def save_encoder(
-    folder: Path, encoder: Encoder, card: Mapping[str, Any], classifier: nn.Linear | None = None
+    folder: Path, encoder: Encoder, card: Mapping[str, Any], classifier: nn.Module | None = None
 ) -> None:
     """Write ``encoder.safetensors`` and then ``card.json``, atomically; the card marks the folder finished.
 
@@ -110,7 +111,7 @@ def save_encoder(
         folder: where to; made if need be.
         encoder: the backbones.
         card: JSON content; ``layout`` (from ``BandLayout.to_json``), ``method`` and ``class_names`` at least.
-        classifier: linear head on the joined features, saved with the encoder.
+        classifier: on the joined features, saved with the encoder.
     """
     tensors = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
     if classifier is not None:
@@ -120,11 +121,12 @@ def save_encoder(
     architecture = {
         "format": FORMAT,
         "encoder": encoder.name,
-        "timm": {s: timm_recipe(encoder.name, b, encoder.image_size) for s, b in encoder.in_channels.items()},
+        "timm": _timm_recipes(encoder),
         "in_channels": encoder.in_channels,
         "image_size": encoder.image_size,
         "feature_dims": encoder.feature_dims,
         "classifier": classifier is not None,
+        "classifier_kind": classifier_kind(classifier) if classifier is not None else None,
         "weights": {"file": WEIGHTS, "sha256": sha256_file(folder / WEIGHTS)},
     }
     write_json(folder / CARD, {**architecture, **card})
@@ -167,8 +169,8 @@ def load_encoder(path: Path | str) -> LoadedEncoder:
     """
     folder = Path(path)
     card = read_card(folder)
-    if card["encoder"] not in ENCODERS:
-        known = ", ".join(ENCODERS)
+    if card["encoder"] not in (*ENCODERS, *FUSIONS):
+        known = ", ".join((*ENCODERS, *FUSIONS))
         raise CheckpointError(f"{folder} holds the encoder {card['encoder']!r}, this code knows {known}")
     try:
         tensors = load_file(folder / WEIGHTS)
@@ -178,9 +180,17 @@ def load_encoder(path: Path | str) -> LoadedEncoder:
     _load(encoder, tensors, "encoder.", folder, card["encoder"])
     classifier = None
     if card["classifier"]:
-        classifier = nn.Linear(sum(encoder.feature_dims.values()), len(card["class_names"]))
+        kind = card.get("classifier_kind", "linear")
+        classifier = build_classifier(kind, encoder.feature_dims, len(card["class_names"]))
         _load(classifier, tensors, "classifier.", folder, card["encoder"])
     return LoadedEncoder(encoder, classifier, card).eval()
+
+
+def _timm_recipes(encoder: Encoder) -> dict[str, dict[str, Any]]:
+    """Return stream -> arguments of ``timm.create_model``; empty for an encoder that is none of timm's."""
+    if encoder.name in FUSIONS:
+        return {}
+    return {s: timm_recipe(encoder.name, b, encoder.image_size) for s, b in encoder.in_channels.items()}
 
 
 def _load(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, folder: Path, name: str) -> None:

@@ -11,9 +11,12 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mosaic.common.errors import CheckpointError, RunError
-from mosaic.method.encoders import Encoder, Heads, channels_of
-from mosaic.method.losses import ContrastiveTerms, Temperatures
+from mosaic.method.encoders import Encoder, channels_of
+from mosaic.method.losses import Temperatures
+from mosaic.method.objectives.base import ObjectiveSettings, Step
+from mosaic.method.objectives.build import build_objective
 from mosaic.method.views import Augmentation, Views
+from mosaic.packed.layout import BandLayout
 from mosaic.packed.store import PackedStore
 from mosaic.training.batches import Batch, KnownLabels, view_generator
 from mosaic.training.checkpoint import LoadedEncoder, layout_for, load_encoder
@@ -22,6 +25,17 @@ if TYPE_CHECKING:
     from mosaic.training.pretrain import PretrainConfig
 
 TERMS = ("intra", "inter", "label", "classify")
+#: Settings of single objectives, by their names in the configuration of a run.
+OPTIONS = (
+    "msc_alpha",
+    "off_diagonal",
+    "covariance",
+    "queue_size",
+    "key_momentum",
+    "temperature_spread",
+    "rarity_pull",
+    "contrast_weight",
+)
 
 
 class Pretraining(LightningModule):
@@ -45,18 +59,8 @@ class Pretraining(LightningModule):
             torch.manual_seed(config.seed)
             channels = channels_of(method, len(layout.s1_bands), len(layout.s2_bands))
             self.encoder = Encoder(config.encoder, channels, config.image_size)
-            self.heads = Heads(method, self.encoder.feature_dims, classes, config.projection_dim)
-            self.terms = ContrastiveTerms(
-                method,
-                Temperatures(config.temperature_intra, config.temperature_inter, config.temperature_label),
-                config.kernel,
-                config.kernel_threshold,
-                inter_style=config.inter_style,
-                unlabelled_negatives=config.unlabelled_negatives,
-                class_counts=known.class_counts,
-                total=known.total,
-                prototype_dim=config.projection_dim,
-                classes=classes,
+            self.objective = build_objective(
+                method, self.encoder, _objective_settings(config, known, classes)
             )
         self._keep_statistics = start is not None
         if start is not None:
@@ -76,8 +80,8 @@ class Pretraining(LightningModule):
             )
         for stream, backbone in self.encoder.backbones.items():
             backbone.load_state_dict(start.encoder.backbones[stream].state_dict())
-        if self.heads.classifier is not None and start.classifier is not None:
-            self.heads.classifier.load_state_dict(start.classifier.state_dict())
+        if self.objective.classifier is not None and start.classifier is not None:
+            self.objective.classifier.load_state_dict(start.classifier.state_dict())
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode. A trained encoder keeps its batch normalisation's statistics.
@@ -90,6 +94,11 @@ class Pretraining(LightningModule):
                 if isinstance(part, _BatchNorm):
                     part.eval()
         return self
+
+    def adopt(self, encoder: Encoder, layout: BandLayout) -> None:
+        """Take another encoder, and images normalised as it expects."""
+        self.encoder = encoder
+        self.views = Views(layout, self.config.image_size, self.config.shared_geometry)
 
     @torch.no_grad()
     def settle(self, batches: Iterable[Batch]) -> None:
@@ -112,11 +121,16 @@ class Pretraining(LightningModule):
         Raises:
             RunError: when the loss is not finite; names the step and its rows.
         """
-        encoded = self.encoder(self.two_views(batch))  # one forward for both views of a sensor
-        features = {stream: value.unflatten(0, (2, len(batch.rows))) for stream, value in encoded.items()}
-        intra, inter, label = (self.heads.project(term, features) for term in TERMS[:3])
-        logits = self.heads.classify(features)
-        terms = self.terms(intra, inter, label, batch.labels, batch.labelled, logits)
+        images = self.two_views(batch)  # one forward for both views of a sensor
+        if self.objective.uses_maps:
+            encoded, maps = self.encoder.with_maps(images)
+        else:
+            encoded, maps = self.encoder(images), {}
+
+        def by_view(values: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {s: value.view(2, len(batch.rows), *value.shape[1:]) for s, value in values.items()}
+
+        terms = self.objective(Step(images, by_view(encoded), by_view(maps), batch.labels, batch.labelled))
         values = torch.stack([value.detach() for value in terms.values()]).tolist()
         self.values = dict(zip(terms, values, strict=True))
         if not np.isfinite(values).all():
@@ -138,8 +152,9 @@ class Pretraining(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW; biases and normalisation do not decay."""
-        decayed = [p for p in self.parameters() if p.ndim > 1]
-        plain = [p for p in self.parameters() if p.ndim <= 1]
+        trained = [p for p in self.parameters() if p.requires_grad]
+        decayed = [p for p in trained if p.ndim > 1]
+        plain = [p for p in trained if p.ndim <= 1]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
         # the fused kernel takes half the time; Lightning cannot clip it under mixed precision
         fused = self.config.resolved_precision() == "32"
@@ -151,3 +166,22 @@ class Pretraining(LightningModule):
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch; Lightning knows only tensors and containers of them."""
         return batch.to(device)
+
+
+def _objective_settings(config: "PretrainConfig", known: KnownLabels, classes: int) -> ObjectiveSettings:
+    """Return what the objective needs of a run; an option of None keeps its published value."""
+    options = {name: getattr(config, name) for name in OPTIONS if getattr(config, name) is not None}
+    return ObjectiveSettings(
+        classes=classes,
+        projection_dim=config.projection_dim,
+        temperatures=Temperatures(
+            config.temperature_intra, config.temperature_inter, config.temperature_label
+        ),
+        kernel=config.kernel,
+        kernel_threshold=config.kernel_threshold,
+        inter_style=config.inter_style,
+        unlabelled_negatives=config.unlabelled_negatives,
+        class_counts=known.class_counts,
+        total=known.total,
+        **options,
+    )

@@ -19,6 +19,7 @@ import torch
 
 from mosaic.common.errors import BudgetError, RunError, SettingsError
 from mosaic.common.files import lock
+from mosaic.method.encoders import check_architecture
 from mosaic.method.methods import Method, get_method
 from mosaic.packed.fingerprint import digest
 from mosaic.packed.store import PackedStore, Rows
@@ -67,6 +68,15 @@ class PretrainConfig:
         seed: of initialisation, data order and views.
         monitor_every: steps between two looks at collapse and kNN score; 0 for never.
         initial: folder of a checkpoint to start from.
+        msc_alpha: this and the following are settings of single objectives, see
+            :class:`mosaic.method.objectives.base.ObjectiveSettings`; None keeps the published value.
+        off_diagonal: of Barlow Twins and DeCUR.
+        covariance: of VICReg.
+        queue_size: of the queue of keys.
+        key_momentum: of the queue's key encoder.
+        temperature_spread: of MACL.
+        rarity_pull: of MACL.
+        contrast_weight: of SADCL.
     """
 
     method: str
@@ -97,6 +107,14 @@ class PretrainConfig:
     seed: int = 0
     monitor_every: int = 50
     initial: str | None = None
+    msc_alpha: float | None = None
+    off_diagonal: float | None = None
+    covariance: float | None = None
+    queue_size: int | None = None
+    key_momentum: float | None = None
+    temperature_spread: float | None = None
+    rarity_pull: float | None = None
+    contrast_weight: float | None = None
 
     def weighted_method(self) -> Method:
         """Return the method with the weights of this run."""
@@ -161,9 +179,10 @@ def _check(store: PackedStore, config: PretrainConfig, train: Rows, labelled: Ro
         raise BudgetError(
             f"{stray.size} labelled rows are not training rows, e.g. {stray[0]}: draw the budget anew"
         )
+    check_architecture(method, config.encoder)
     if method.uses_labels and not labelled.size:
         raise BudgetError(f"method {config.method!r} learns from labels, but the label budget is empty")
-    if not method.only_classifies and config.batch_scenes > len(train):
+    if not method.sees_labelled_only and config.batch_scenes > len(train):
         raise SettingsError(
             f"a batch of {config.batch_scenes} scenes, but only {len(train)} training patches: "
             "use a smaller batch"
@@ -174,6 +193,7 @@ def _inputs(store: PackedStore, config: PretrainConfig, labelled: Rows) -> str:
     """Return the digest of all that decides the result."""
     initial = read_card(config.initial)["weights"]["sha256"] if config.initial else None
     settings = {**asdict(config), "initial": initial, "precision": config.resolved_precision()}
+    settings = {name: value for name, value in settings.items() if value is not None}
     return digest([store.fingerprint, settings, labelled.tolist()])
 
 
@@ -192,9 +212,14 @@ def _run(
 
     known = KnownLabels(store, labelled)
     module = Pretraining(config, store, known)
+    if module.method.weights:
+        from mosaic.training.published_weights import load_published
+
+        module.adopt(*load_published(module.method.weights, store.layout, config.image_size))
     logbook = Logbook(store, config, train, labelled, folder / LAST, inputs, checkpoint_seconds)
     share, seed = config.labelled_share, config.seed
-    picker = ScenePicker(module.method, train, labelled, config.batch_scenes, share, seed)
+    chances = known.rarity() if module.method.rare_first else None
+    picker = ScenePicker(module.method, train, labelled, config.batch_scenes, share, seed, chances)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if module.method.trained:
         first = _resumed_step(folder / LAST, inputs)
@@ -202,7 +227,8 @@ def _run(
         _fit(module, logbook, batches, config, folder / LAST if first else None)
     else:
         module.to(device)
-        module.settle(StepBatches(store, picker, known, module.method, 0, _SETTLING, device))
+        if not module.method.weights:
+            module.settle(StepBatches(store, picker, known, module.method, 0, _SETTLING, device))
         logbook.look(module, 0)
     logbook.write(folder / LOG)
     card = {
@@ -218,7 +244,7 @@ def _run(
         "timing": logbook.timing(),
         "versions": {name: version(name) for name in ("torch", "lightning", "timm")},
     }
-    save_encoder(folder, module.encoder.cpu(), card, module.heads.classifier)
+    save_encoder(folder, module.encoder.cpu(), card, module.objective.classifier)
     (folder / LAST).unlink(missing_ok=True)
 
 

@@ -108,7 +108,7 @@ def test_threshold_drops_weak_pairs_and_keeps_the_rest(labels):
 def test_idf_counts_of_the_training_set_replace_those_of_the_batch():
     labels = torch.tensor([[1.0, 1, 0], [1, 0, 1], [0, 1, 1]])  # in the batch all labels are equally frequent
     counts = torch.tensor([1000.0, 10.0, 10.0])
-    weights = idf_jaccard(labels, counts, total=1000)
+    weights = idf_jaccard(labels, class_counts=counts, total=1000)
     torch.testing.assert_close(idf_jaccard(labels)[0, 1], torch.tensor(1 / 3))
     assert weights[1, 2] > 1 / 3 > weights[0, 1]  # sharing a rare label counts more
 

@@ -16,6 +16,9 @@ def what_is_trained(method):
         method.classify,
         method.kernel,
         method.temporal,
+        method.objective,
+        method.architecture,
+        method.weights,
     )
 
 
@@ -30,16 +33,20 @@ def test_the_methods_of_the_study_are_there():
     assert set(METHODS) >= {
         *("random", "supervised_s1", "supervised_s2", "supervised_early", "supervised_late"),
         *("simclr_s1", "simclr_s2", "inter", "iai", "supcon", "mosaic", "mosaic_temporal"),
+        *("vicreg", "barlow", "decur", "supcon_queue", "sct", "macl", "sadcl", "mimrf", "msc"),
+        *("frozen_moco", "frozen_decur", "frozen_softcon"),
     }
 
 
-def test_only_random_features_are_untrained():
-    assert [name for name, method in METHODS.items() if not method.trained] == ["random"]
+def test_only_random_features_and_published_weights_are_untrained():
+    untrained = [method for method in METHODS.values() if not method.trained]
+    assert untrained[0].name == "random"
+    assert all(method.weights and method.family == "pretrained" for method in untrained[1:])
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_families_say_what_reaches_training(method):
-    if method.family in ("random", "self-supervised"):
+    if method.family in ("random", "self-supervised", "pretrained"):
         assert not method.uses_labels
     if method.family in ("supervised", "label-contrastive", "mosaic"):
         assert method.uses_labels

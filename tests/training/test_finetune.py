@@ -48,12 +48,12 @@ def test_tuning_starts_from_the_encoder_and_a_linear_probe_of_it(store, start, t
     assert all(np.array_equal(saved[k], v) for k, v in module.encoder.backbones["s2"].state_dict().items())
     features = extract_features(store, start, rows)["s2"]
     expected = fit_classifier(features, store.labels[rows])
-    assert np.array_equal(module.heads.classifier.weight.detach(), expected.weight.detach())
+    assert np.array_equal(module.objective.classifier.weight.detach(), expected.weight.detach())
     probe = linear_probe(
         features, store.labels[rows], features, store.labels[rows], {"same": features}, [1e-2]
     )
     with torch.no_grad():
-        scores = torch.sigmoid(module.heads.classifier(torch.from_numpy(features))).numpy()
+        scores = torch.sigmoid(module.objective.classifier(torch.from_numpy(features))).numpy()
     np.testing.assert_allclose(scores, probe.scores["same"], atol=1e-4)
 
 
