@@ -60,7 +60,9 @@ class ScenePicker:
         if method.sees_labelled_only:
             self._pools = [labelled]
         elif method.uses_labels and (len(labelled) < share * len(train) or chances is not None):
-            reserved = min(int(np.ceil(share * batch)), len(labelled))
+            # by chances the labelled ones are a pool of their own, as large a part as they are of the split
+            own = max(share, len(labelled) / len(train)) if chances is not None else share
+            reserved = min(int(np.ceil(own * batch)), len(labelled))
             self._pools = [labelled, np.setdiff1d(train, labelled)]
             counts = {0: reserved, 1: batch - reserved}
         self._counts = counts
@@ -79,8 +81,10 @@ class ScenePicker:
 
     def _draw(self, pool: int, count: int, step: int) -> Rows:
         size = len(self._pools[pool])
+        if count == 0:
+            return self._pools[pool][:0]
         if count <= size:  # epoch after epoch; the rest of an epoch that fills no batch is left out
-            epoch, place = divmod(step, size // count) if count else (0, 0)
+            epoch, place = divmod(step, size // count)
             return self._order(pool, epoch)[place * count : (place + 1) * count]
         rounds = -(-count // size)
         return np.concatenate([self._order(pool, step * rounds + i) for i in range(rounds)])[:count]

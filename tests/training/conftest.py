@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
+from mosaic.method.encoders import encoder_for
+from mosaic.method.methods import METHODS
 from mosaic.packed.pack import pack
 from mosaic.packed.store import PackedStore
 
@@ -87,7 +89,9 @@ def config():
     from mosaic.training.pretrain import PretrainConfig
 
     def make(method, **changes):
+        encoder = encoder_for(METHODS[method], "light", "vit_light") if method in METHODS else "light"
         small = {"image_size": 24, "steps": 6, "batch_scenes": 16, "projection_dim": 16, "monitor_every": 3}
+        small["encoder"] = encoder
         return PretrainConfig(method, **(small | changes))
 
     return make

@@ -107,3 +107,28 @@ def test_temporal_second_view_is_another_date_of_the_same_place(store):
     assert np.array_equal(batch.second["s1"], store.read(partners)["s1"])
     assert np.array_equal(batch.records["s1"], store.read(batch.rows)["s1"])
     assert np.isin(partners, store.split_rows("train")).all()
+
+
+def test_rare_labels_are_drawn_more_often(store):
+    train = store.split_rows("train")
+    known = KnownLabels(store, train)
+    chances = known.rarity()
+    labels = store.labels[train]
+    frequency = labels.mean(0)
+    by_hand = np.array([1 / min(frequency[row == 1]) if row.any() else 1.0 for row in labels])
+    np.testing.assert_allclose(chances, by_hand / by_hand.sum(), rtol=1e-6)
+    picker = ScenePicker(get_method("macl"), train, train, 16, 0.25, 0, chances)
+    drawn = np.concatenate([picker.rows(step) for step in range(300)])
+    rare = frequency.argmin()
+    expected = chances[labels[:, rare] == 1].sum()
+    assert store.labels[drawn][:, rare].mean() == pytest.approx(expected, abs=0.02)
+    assert expected > frequency[rare]
+
+
+def test_with_few_labels_the_rest_of_a_batch_is_unlabelled(store):
+    train = store.split_rows("train")
+    known = KnownLabels(store, train[::10])
+    picker = ScenePicker(get_method("macl"), train, train[::10], 16, 0.25, 0, known.rarity())
+    rows = picker.rows(0)
+    assert np.isin(rows, train[::10]).sum() == 4
+    assert len(rows) == 16
