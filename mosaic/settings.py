@@ -59,6 +59,8 @@ class PretrainSettings(Settings):
         description="rows of the table of methods (mosaic.method.methods)",
     )
     seeds: Count = Field(1, description="number of seeds: 0, 1, ...")
+    one_seed: list[MethodName] = Field([], description="methods that are trained with seed 0 only")
+    tuning_steps: int = Field(0, ge=0, description="steps of a trial of hyperparameters; 0: none are tried")
     label_fractions: list[Percent] = Field(
         [5.0, 20.0, 100.0], min_length=1, description="% of training labels"
     )

@@ -85,10 +85,17 @@ def test_profiles_are_valid_and_name_known_methods(profile):
 
 
 def test_the_profiles_are_those_of_the_readme():
-    assert PROFILES == ["demo", "full", "smoke", "study"]
+    assert PROFILES == ["demo", "field", "full", "smoke", "study"]
     assert load_profile("demo")[1] == {}
-    assert set(METHODS) - set(load_profile("study")[1]["methods"]) == {"mosaic_classify"}
-    assert set(METHODS) == set(load_profile("full")[1]["methods"])
+    ours = {name for name, method in METHODS.items() if method.family != "pretrained"}
+    field = load_profile("field")[1]
+    assert set(field["methods"]) == set(load_profile("full")[1]["methods"]) == ours
+    assert field["seeds"] == 3
+    # every row that may enter a claim has all seeds
+    claimed = {"supervised", "self-supervised", "mosaic", "random"}
+    assert not {
+        n for n in field["one_seed"] if METHODS[n].family in claimed and METHODS[n].architecture != "vit"
+    }
 
 
 def test_a_profile_may_be_a_file_of_ones_own(tmp_path):

@@ -39,6 +39,7 @@ class Method:
             the run's encoder; otherwise empty.
         labelled_only: unlabelled scenes take no part in training, though there is a label term.
         rare_first: labelled scenes are drawn in proportion to the rarity of their labels.
+        like: the method whose tuned hyperparameters it takes, so that it differs in one thing only.
         weights: name of published weights that are taken as they are; see
             :mod:`mosaic.training.published_weights`.
 
@@ -60,6 +61,7 @@ class Method:
     architecture: Literal["", "vit", "sct"] = ""
     labelled_only: bool = False
     rare_first: bool = False
+    like: str | None = None
     weights: str | None = None
 
     def __post_init__(self) -> None:
@@ -107,7 +109,15 @@ METHODS: dict[str, Method] = {
         Method("supervised_late", "Supervised, late fusion", "supervised", _BOTH, classify=1),
         Method("mimrf", "MIMRF (Choquet fusion)", "supervised", _BOTH, classify=1, objective="choquet"),
         Method("sct", "SCT Fusion", "supervised", ("early",), classify=1, architecture="sct"),
-        Method("supervised_vit", "Supervised late, ViT", "supervised", _BOTH, classify=1, architecture="vit"),
+        Method(
+            "supervised_vit",
+            "Supervised late, ViT",
+            "supervised",
+            _BOTH,
+            classify=1,
+            like="supervised_late",
+            architecture="vit",
+        ),
         Method("simclr_s1", "SimCLR S1", "self-supervised", ("s1",), intra=1),
         Method("simclr_s2", "SimCLR S2", "self-supervised", ("s2",), intra=1),
         Method("inter", "Dual-SimCLR (inter only)", "self-supervised", _BOTH, inter=1),
@@ -139,11 +149,37 @@ METHODS: dict[str, Method] = {
             labelled_only=True,
         ),
         Method("mosaic", "MoSAiC", "mosaic", _BOTH, intra=1, inter=1, label=1),
-        Method("mosaic_no_intra", "MoSAiC less intra", "ablation", _BOTH, inter=1, label=1),
-        Method("mosaic_no_inter", "MoSAiC less inter", "ablation", _BOTH, intra=1, label=1),
-        Method("mosaic_temporal", "MoSAiC, temporal views", "ablation", _BOTH, 1.0, 1.0, 1.0, temporal=True),
-        Method("mosaic_classify", "MoSAiC with classifier", "ablation", _BOTH, 1.0, 1.0, 1.0, 1.0),
-        Method("mosaic_vit", "MoSAiC, ViT", "ablation", _BOTH, 1.0, 1.0, 1.0, architecture="vit"),
+        Method("mosaic_no_intra", "MoSAiC less intra", "ablation", _BOTH, inter=1, label=1, like="mosaic"),
+        Method("mosaic_no_inter", "MoSAiC less inter", "ablation", _BOTH, intra=1, label=1, like="mosaic"),
+        Method(
+            "mosaic_temporal",
+            "MoSAiC, temporal views",
+            "ablation",
+            _BOTH,
+            1.0,
+            1.0,
+            1.0,
+            temporal=True,
+            like="mosaic",
+        ),
+        Method(
+            "mosaic_classify", "MoSAiC with classifier", "ablation", _BOTH, 1.0, 1.0, 1.0, 1.0, like="mosaic"
+        ),
+        Method(
+            "mosaic_vit", "MoSAiC, ViT", "ablation", _BOTH, 1.0, 1.0, 1.0, architecture="vit", like="mosaic"
+        ),
+        *(
+            Method(
+                f"supcon_{kernel}",
+                f"SupCon, kernel {kernel}",
+                "label-contrastive",
+                _BOTH,
+                label=1,
+                kernel=kernel,
+                like="supcon",
+            )
+            for kernel in ("any", "all", "idf_jaccard", "cosine", "mulsupcon", "msc")
+        ),
         Method("frozen_moco", "SSL4EO MoCo, frozen", "pretrained", _BOTH, weights="moco"),
         Method("frozen_decur", "SSL4EO DeCUR, frozen", "pretrained", _BOTH, weights="decur"),
         Method("frozen_softcon", "SSL4EO SoftCon, frozen", "pretrained", _BOTH, weights="softcon"),

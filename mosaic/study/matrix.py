@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,10 @@ from mosaic.training.pretrain import PretrainConfig, pretrain
 #: Settings that say which cells exist or how they are run, not what one cell computes.
 _NOT_CONFIG = {
     *("out", "label_weight", "methods", "seeds", "label_fractions", "label_protocols", "jobs", "encoder"),
-    *("vit_encoder",),
+    *("vit_encoder", "one_seed", "tuning_steps"),
 }
+#: Method -> changes to the run's settings that were chosen for it on validation.
+Choices = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ def plan(settings: PretrainSettings) -> list[Cell]:
         Cell(name, seed, budget)
         for seed in range(settings.seeds)
         for name in settings.methods
+        if seed == 0 or name not in settings.one_seed
         for budget in (sorted(budgets) if get_method(name).uses_labels else [0.0])
     ]
 
@@ -64,19 +68,36 @@ def draw_budgets(store: PackedStore, settings: PretrainSettings) -> dict[int, di
     return {seed: label_budgets(store.labels, rows, fractions, seed=seed) for seed in range(settings.seeds)}
 
 
-def config_of(cell: Cell, settings: PretrainSettings) -> PretrainConfig:
-    """Return what the trainer needs to know of one cell."""
+def config_of(cell: Cell, settings: PretrainSettings, choices: Choices | None = None) -> PretrainConfig:
+    """Return what the trainer needs to know of one cell.
+
+    Args:
+        cell: method, seed and budget.
+        settings: of the run.
+        choices: changes to them, by method; a variant takes those of the method it is like.
+    """
     shared = {name: value for name, value in settings.model_dump().items() if name not in _NOT_CONFIG}
     method = get_method(cell.method)
     # alone, a term's weight is only a learning rate
     beside = method.label > 0 and (method.intra > 0 or method.inter > 0)
     weight = settings.label_weight * method.label if beside else None
     encoder = encoder_for(method, settings.encoder, settings.vit_encoder)
-    return PretrainConfig(method=cell.method, seed=cell.seed, weight_label=weight, encoder=encoder, **shared)
+    own = {"method": cell.method, "seed": cell.seed, "weight_label": weight, "encoder": encoder}
+    changes = dict((choices or {}).get(method.like or method.name, {}))
+    if not beside:
+        changes.pop("weight_label", None)
+    return PretrainConfig(**{**shared, **own, **changes})
 
 
-def pretrain_all(run: Run[PretrainSettings], store: PackedStore) -> pd.DataFrame:
+def pretrain_all(
+    run: Run[PretrainSettings], store: PackedStore, choices: Choices | None = None
+) -> pd.DataFrame:
     """Train every cell that is not in the cache yet.
+
+    Args:
+        run: of ``02_pretrain``.
+        store: packed data.
+        choices: changes to the settings of each method, see :mod:`mosaic.study.tuning`.
 
     Returns:
         One row a cell: method, seed, budget (% of training labels), folder of the checkpoint, and whether
@@ -91,7 +112,7 @@ def pretrain_all(run: Run[PretrainSettings], store: PackedStore) -> pd.DataFrame
         save_budgets(path, below, ids, store.labels, store.class_names, seed)
     calls = []
     for cell in cells:
-        config = config_of(cell, run.settings)
+        config = config_of(cell, run.settings, choices)
         rows = budgets[cell.seed][cell.budget] if cell.budget else np.empty(0, dtype=np.int64)
         folder = checkpoint_folder(store, config, rows)
         calls.append((store.folder, config, rows, folder))

@@ -26,11 +26,14 @@ def test_full_label_pretraining_is_planned_even_where_no_budget_is_100():
 def test_every_method_gets_the_same_schedule_and_only_the_label_term_its_weight():
     chosen = settings(methods=list(METHODS), label_weight=4.0)
     configs = {name: config_of(Cell(name, 0, 100.0), chosen) for name in METHODS}
-    same = ("steps", "batch_scenes", "learning_rate", "encoder", "image_size", "crop_scale", "radiometry")
+    same = ("steps", "batch_scenes", "learning_rate", "image_size", "crop_scale", "radiometry")
     for field in same:
         assert len({getattr(config, field) for config in configs.values()}) == 1
+    others = {name: config.encoder for name, config in configs.items() if config.encoder != "light"}
+    assert others == {"supervised_vit": "vit_light", "mosaic_vit": "vit_light", "sct": "sct_light"}
     weighted = {name for name, config in configs.items() if config.weight_label is not None}
-    assert weighted == {"mosaic", "mosaic_no_intra", "mosaic_no_inter", "mosaic_temporal", "mosaic_classify"}
+    variants = ("no_intra", "no_inter", "temporal", "classify", "vit")
+    assert weighted == {"mosaic", *(f"mosaic_{variant}" for variant in variants)}
     assert configs["mosaic"].weighted_method().label == 4.0
     assert configs["supcon"].weighted_method().label == 1.0
     assert configs["iai"].weighted_method().label == 0.0
