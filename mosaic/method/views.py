@@ -2,11 +2,13 @@
 
 One affine map of the patch drives the sampling of the 10, 20 and 60 m bands at once, so up-sampling costs
 nothing of its own and is never stored. Sampling is bilinear without antialiasing: from 120 to 64 pixels the
-reduction stays below two.
+reduction stays below two. On a CPU it is done by :mod:`mosaic.method.cpu_sampling`, elsewhere by torch.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -17,9 +19,6 @@ from mosaic.packed.layout import BandGroup, BandLayout
 
 #: Normalised values are cut at this many standard deviations.
 CLIP = 8.0
-
-#: Scenes sampled at a time on a CPU: the widened records of so many stay in its cache.
-_CPU_CHUNK = 8
 
 _LOG_ASPECT = 0.28768207  # log(4/3): crops are between 3:4 and 4:3
 
@@ -120,7 +119,11 @@ class Views:
 
     @torch.no_grad()
     def __call__(
-        self, records: Mapping[str, Tensor], generator: torch.Generator | None = None
+        self,
+        records: Mapping[str, Tensor],
+        generator: torch.Generator | None = None,
+        part: tuple[int, int] = (0, 1),
+        out: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Return one random view of each record.
 
@@ -129,25 +132,28 @@ class Views:
                 left out.
             generator: source of randomness. Numbers are drawn on its device and moved to the records; without
                 one, on the device of the records.
+            part: (i, n): the records are part i of n equal parts of a batch. Numbers are drawn for the whole
+                batch, so that a scene's view does not depend on how many processes share the work.
+            out: images to write into, as :meth:`allocate` makes them.
 
         Returns:
-            ``"s1"`` (B, 2, H, W) and ``"s2"`` (B, bands, H, W): float32, channels-last, in standard
-            deviations from the training mean, within +-``CLIP``, bands in the layout's canonical order.
+            ``"s1"`` (B, 2, H, W) and ``"s2"`` (B, bands, H, W): float32, in standard deviations from the
+            training mean, within +-``CLIP``, bands in the layout's canonical order.
         """
         batch, device = _shape(records)
-        draw = _Draw(generator, device)
-        theta = self._random_theta(batch, draw)
+        draw = _Draw(generator, device, batch, part)
+        theta = self._random_theta(draw)
         images = {}
         for name in self._present(records):
             sensor = self._sensor(name, device)
             if name == "s2" and not self.shared_geometry:
-                theta = self._random_theta(batch, draw)
-            radiometry = self._radar if name == "s1" else self._optical
-            image = self._sample(records, sensor, theta, *radiometry(batch, sensor, draw))
+                theta = self._random_theta(draw)
+            scale, offset = self._radar(sensor, draw) if name == "s1" else self._optical(sensor, draw)
+            noise = None
             if name == "s1" and self.augmentation.s1_speckle > 0:
-                speckle = self.augmentation.s1_speckle * draw.normal(*image.shape)
-                image.addcmul_(speckle, sensor.per_db)
-            images[name] = image.clamp_(-CLIP, CLIP)
+                noise = draw.seeds(), self.augmentation.s1_speckle * sensor.per_db.flatten()
+            image = out[name] if out else self._empty(sensor, batch, device)
+            images[name] = self._sample(records, sensor, theta, scale, offset, noise, image)
         return images
 
     @torch.no_grad()
@@ -159,8 +165,21 @@ class Views:
         for name in self._present(records):
             sensor = self._sensor(name, device)
             plain = sensor.gain.expand(batch, -1, 1, 1), sensor.shift.expand(batch, -1, 1, 1)
-            images[name] = self._sample(records, sensor, theta, *plain).clamp_(-CLIP, CLIP)
+            image = self._empty(sensor, batch, device)
+            images[name] = self._sample(records, sensor, theta, *plain, None, image)
         return images
+
+    def allocate(self, records: Mapping[str, Tensor], views: int) -> dict[str, Tensor]:
+        """Return uninitialised images (views x B, bands, H, W) of the sensors that the records show."""
+        batch, device = _shape(records)
+        present = {name: self._sensor(name, device) for name in self._present(records)}
+        return {name: self._empty(sensor, views * batch, device) for name, sensor in present.items()}
+
+    def _empty(self, sensor: _Sensor, batch: int, device: torch.device) -> Tensor:
+        # the first convolution of a network in channels-last takes either; each sampler writes what it can
+        memory = torch.contiguous_format if device.type == "cpu" else torch.channels_last
+        shape = (batch, len(sensor.gain), self.image_size, self.image_size)
+        return torch.empty(shape, device=device, memory_format=memory)
 
     def _present(self, records: Mapping[str, Tensor]) -> list[str]:
         given = {group.sensor for group in self.layout.groups if group.name in records}
@@ -171,10 +190,10 @@ class Views:
             self._sensors[name, device] = _Sensor.of(self.layout, name, device)
         return self._sensors[name, device]
 
-    def _random_theta(self, batch: int, draw: "_Draw") -> Tensor:
+    def _random_theta(self, draw: "_Draw") -> Tensor:
         """Draw affine maps (B, 2, 3) from view to patch coordinates, both (x, y) in [-1, 1]."""
         strength = self.augmentation
-        uniform = draw.uniform(5, batch)
+        uniform = draw.uniform(5).T
         area = strength.scale + (1 - strength.scale) * uniform[0]
         aspect = torch.exp(_LOG_ASPECT * (2 * uniform[1] - 1))
         # a crop longer than the patch is cut to it; for the whole patch that is both sides
@@ -185,27 +204,34 @@ class Views:
         symmetry = (8 * uniform[4]).long() if strength.dihedral else torch.zeros_like(area, dtype=torch.long)
         return torch.cat([half * _SYMMETRIES.to(uniform.device)[symmetry], centre], dim=2)
 
-    def _radar(self, batch: int, sensor: _Sensor, draw: "_Draw") -> tuple[Tensor, Tensor]:
+    def _radar(self, sensor: _Sensor, draw: "_Draw") -> tuple[Tensor, Tensor]:
         """Draw a gain: a factor on the backscatter, so an offset in dB. Returns as ``_optical``."""
-        gain = self.augmentation.s1_gain * draw.normal(batch, 1, 1, 1)
-        return sensor.gain.expand(batch, -1, 1, 1), sensor.shift + gain * sensor.per_db
+        gain = self.augmentation.s1_gain * draw.normal(1, 1, 1)
+        return sensor.gain.expand(len(gain), -1, 1, 1), sensor.shift + gain * sensor.per_db
 
-    def _optical(self, batch: int, sensor: _Sensor, draw: "_Draw") -> tuple[Tensor, Tensor]:
+    def _optical(self, sensor: _Sensor, draw: "_Draw") -> tuple[Tensor, Tensor]:
         """Draw a factor on reflectance, an offset, and bands to be put to their mean.
 
         Returns:
             a and b, (B, bands, 1, 1) each: the view is stored * a + b.
         """
         strength = self.augmentation
-        factor = torch.exp(strength.s2_brightness * draw.normal(batch, 1, 1, 1))
-        offset = strength.s2_offset * draw.normal(batch, 1, 1, 1)
-        keep = (draw.uniform(batch, len(sensor.gain), 1, 1) >= strength.band_dropout).float()
+        factor = torch.exp(strength.s2_brightness * draw.normal(1, 1, 1))
+        offset = strength.s2_offset * draw.normal(1, 1, 1)
+        keep = (draw.uniform(len(sensor.gain), 1, 1) >= strength.band_dropout).float()
         return sensor.gain * factor * keep, (sensor.shift + offset) * keep
 
     def _sample(
-        self, records: Mapping[str, Tensor], sensor: _Sensor, theta: Tensor, scale: Tensor, offset: Tensor
+        self,
+        records: Mapping[str, Tensor],
+        sensor: _Sensor,
+        theta: Tensor,
+        scale: Tensor,
+        offset: Tensor,
+        noise: tuple[Tensor, Tensor] | None,
+        image: Tensor,
     ) -> Tensor:
-        """Sample the bands of one sensor where ``theta`` says, and return stored * scale + offset.
+        """Sample the bands of one sensor where ``theta`` says: stored * scale + offset + noise, cut.
 
         Args:
             records: group name -> stored int16 (B, bands, size, size).
@@ -213,37 +239,115 @@ class Views:
             theta: (B, 2, 3).
             scale: (B, bands, 1, 1).
             offset: (B, bands, 1, 1).
-
-        Returns:
-            (B, bands, H, W), channels-last.
+            noise: seeds (B,) of :func:`grain` and its strength (bands,), or None.
+            image: (B, bands, H, W) to write; returned.
         """
-        batch, side = len(theta), self.image_size
-        chunk = _CPU_CHUNK if theta.device.type == "cpu" else batch
-        shape = (batch, scale.shape[1], side, side)
-        image = torch.empty(shape, device=theta.device, memory_format=torch.channels_last)
-        for start in range(0, batch, chunk):
-            part = slice(start, start + chunk)
-            grid = _grid(theta[part], side)
-            for group, places in zip(sensor.groups, sensor.places, strict=True):
-                stored = records[group.name][part].float()
-                sampled = functional.grid_sample(stored, grid, padding_mode="border", align_corners=False)
-                image[part, places] = sampled.mul_(scale[part, places]).add_(offset[part, places])
+        for group, places in zip(sensor.groups, sensor.places, strict=True):
+            stored = records[group.name]
+            if image.device.type == "cpu" and _has_numba():
+                from mosaic.method.cpu_sampling import sample  # compiled when a CPU first samples
+
+                sample(stored, theta, scale, offset, places, image, CLIP, noise)
+            else:
+                sample_by_torch(stored, theta, scale, offset, places, image, CLIP, noise)
         return image
 
 
-class _Draw:
-    """Random numbers from one generator, delivered to one device."""
+def sample_by_torch(
+    stored: Tensor,
+    theta: Tensor,
+    scale: Tensor,
+    offset: Tensor,
+    places: Tensor,
+    image: Tensor,
+    clip: float,
+    noise: tuple[Tensor, Tensor] | None = None,
+) -> None:
+    """Do what :func:`mosaic.method.cpu_sampling.sample` does, by ``grid_sample`` on any device."""
+    grid = _grid(theta, image.shape[-1])
+    sampled = functional.grid_sample(stored.float(), grid, padding_mode="border", align_corners=False)
+    sampled.mul_(scale[:, places]).add_(offset[:, places])
+    if noise is not None:
+        seeds, strength = noise
+        rough = grain(seeds, image.shape[1], image.shape[-1])
+        sampled.addcmul_(rough[:, places], strength[places].view(-1, 1, 1))
+    image[:, places] = sampled.clamp_(-clip, clip)
 
-    def __init__(self, generator: torch.Generator | None, device: torch.device) -> None:
+
+def grain(seeds: Tensor, channels: int, side: int) -> Tensor:
+    """Return noise of mean 0 and deviation 1, almost normal: the sum of four random bytes.
+
+    A hash of seed and position instead of a generator: a pixel's noise is the same on every device, in any
+    order and however the batch is divided. The mixing is the 32-bit finaliser of MurmurHash3 (A. Appleby).
+
+    Args:
+        seeds: (B,) int32, one a scene.
+        channels: number of bands.
+        side: height and width, pixels.
+
+    Returns:
+        (B, channels, side, side), float32 within +-3.45.
+    """
+    place = torch.arange(channels * side * side, dtype=torch.int32, device=seeds.device)
+    x = seeds[:, None] + place * _signed(0x9E3779B9)
+    x = (x ^ _shifted(x, 16)) * _signed(0x85EBCA6B)
+    x = (x ^ _shifted(x, 13)) * _signed(0xC2B2AE35)
+    x = x ^ _shifted(x, 16)
+    total = (x & 255) + (_shifted(x, 8) & 255) + (_shifted(x, 16) & 255) + _shifted(x, 24)
+    return ((total.float() - 510) * GRAIN_UNIT).view(-1, channels, side, side)
+
+
+#: 1 / deviation of the sum of four bytes.
+GRAIN_UNIT = float((4 * (256**2 - 1) / 12) ** -0.5)
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 32) if word >> 31 else word
+
+
+def _shifted(x: Tensor, by: int) -> Tensor:
+    """Shift int32 to the right as if it had no sign."""
+    return (x >> by) & ((1 << (32 - by)) - 1)
+
+
+@cache
+def _has_numba() -> bool:
+    return find_spec("numba") is not None
+
+
+class _Draw:
+    """Random numbers for one part of a batch, drawn for all of it from one generator."""
+
+    def __init__(
+        self,
+        generator: torch.Generator | None,
+        device: torch.device,
+        batch: int,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
         self._generator = generator
         self._source = device if generator is None else generator.device
         self._device = device
+        number, parts = part
+        self._whole, self._own = batch * parts, slice(batch * number, batch * (number + 1))
+
+    def _keep(self, drawn: Tensor) -> Tensor:
+        return drawn[self._own].to(self._device)
 
     def uniform(self, *shape: int) -> Tensor:
-        return torch.rand(shape, generator=self._generator, device=self._source).to(self._device)
+        """Return (B, *shape) in [0, 1)."""
+        return self._keep(torch.rand((self._whole, *shape), generator=self._generator, device=self._source))
 
     def normal(self, *shape: int) -> Tensor:
-        return torch.randn(shape, generator=self._generator, device=self._source).to(self._device)
+        """Return (B, *shape) of the standard normal distribution."""
+        return self._keep(torch.randn((self._whole, *shape), generator=self._generator, device=self._source))
+
+    def seeds(self) -> Tensor:
+        """Return (B,) int32."""
+        low, high = -(2**31), 2**31
+        return self._keep(
+            torch.randint(low, high, (self._whole,), generator=self._generator, device=self._source)
+        ).int()
 
 
 def _shape(records: Mapping[str, Tensor]) -> tuple[int, torch.device]:

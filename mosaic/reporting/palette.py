@@ -75,10 +75,11 @@ _FAMILIES = {
     "label-contrastive": OKABE_ITO["reddish purple"],
     "mosaic": OKABE_ITO["vermillion"],
     "ablation": OKABE_ITO["vermillion"],
+    "pretrained": OKABE_ITO["orange"],
 }
 _SOLID, _DASHED, _DOTTED, _MIXED = "-", (0, (4, 1.6)), (0, (1.2, 1.4)), (0, (5, 1.4, 1.2, 1.4))
-_DASHES = (_SOLID, _DASHED, _DOTTED, _MIXED)
 _MARKERS = "osD^vP<>Xp*h"
+_LOOKS = [(marker, dashes) for dashes in (_DASHED, _SOLID, _DOTTED, _MIXED) for marker in _MARKERS]
 # name: share of white in the family's hue, marker, dashes; no two rows share both marker and dashes
 _STYLES: dict[str, tuple[float, str, Any]] = {
     "random": (0.0, "X", _DOTTED),
@@ -97,6 +98,9 @@ _STYLES: dict[str, tuple[float, str, Any]] = {
     "mosaic_temporal": (0.1, "o", _MIXED),
     "mosaic_classify": (0.1, "D", _SOLID),
 }
+# further rows take, in the order of the table, what is free
+_FREE = iter([look for look in _LOOKS if look not in {style[1:] for style in _STYLES.values()}])
+_STYLES |= {name: (0.2, *next(_FREE)) for name in METHODS if name not in _STYLES}
 
 
 @dataclass(frozen=True)
@@ -136,13 +140,12 @@ class MethodStyle:
 def method_style(name: str) -> MethodStyle:
     """Return the style of a method of the table.
 
-    A row that has no marker here gets one that follows from its name; a name that is no row is drawn black.
+    A name that is no row of the table is drawn black, with a marker that follows from the name.
     """
     row = METHODS.get(name)
     label, family = (row.title, row.family) if row else (name.replace("_", " "), "other")
     code = zlib.crc32(name.encode())
-    by_name = (0.2, _MARKERS[code % len(_MARKERS)], _DASHES[code // 16 % len(_DASHES)])
-    white, marker, dashes = _STYLES.get(name, by_name)
+    white, marker, dashes = _STYLES.get(name, (0.2, *_LOOKS[code % len(_LOOKS)]))
     color = tint(_FAMILIES.get(family, OKABE_ITO["black"]), white)
     return MethodStyle(label, family, color, marker, dashes, 2.4 if family == "mosaic" else 1.5)
 

@@ -18,7 +18,7 @@ from mosaic.packed.store import PackedStore
 S = TypeVar("S", bound=settings_module.Settings)
 
 #: Part of every cache key. Raise it when a change of code changes results, so that old work is not reused.
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 
 
 def root() -> Path:

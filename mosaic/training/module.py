@@ -112,8 +112,11 @@ class Pretraining(LightningModule):
     def two_views(self, batch: Batch) -> dict[str, Tensor]:
         """Return two random views of each scene: sensor -> (2B, bands, H, W), all first views first."""
         generator = view_generator(self.device, self.config.seed, "views", batch.step)
-        first, second = self.views(batch.records, generator), self.views(batch.second, generator)
-        return {sensor: torch.cat([first[sensor], second[sensor]]) for sensor in first}
+        images = self.views.allocate(batch.records, views=2)
+        for place, records in enumerate((batch.records, batch.second)):
+            own = slice(place * len(batch.rows), (place + 1) * len(batch.rows))
+            self.views(records, generator, out={sensor: image[own] for sensor, image in images.items()})
+        return images
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the weighted sum of the method's terms; their values are kept in ``values``.

@@ -88,7 +88,7 @@ class TestGeometry:
 
     def test_crops_are_inside_the_patch_and_of_the_stated_area(self, layout):
         theta = Views(layout, 32, augmentation=replace(PLAIN, scale=0.4))._random_theta(
-            5000, module._Draw(seeded(), torch.device("cpu"))
+            module._Draw(seeded(), torch.device("cpu"), 5000)
         )
         half, centre = theta[:, :, :2].diagonal(dim1=1, dim2=2), theta[:, :, 2]
         assert (centre.abs() + half <= 1 + 1e-6).all()
@@ -219,6 +219,31 @@ class TestRadiometry:
         torch.testing.assert_close(make(records, seeded())["s1"], make.evaluation(records)["s1"])
 
 
+class TestGrain:
+    def test_moments_are_those_of_the_standard_normal_and_nothing_is_correlated(self):
+        noise = module.grain(torch.tensor([1, 2, -5], dtype=torch.int32), 2, 256)
+        assert noise.mean().item() == pytest.approx(0, abs=0.01)
+        assert noise.std().item() == pytest.approx(1, abs=0.01)
+        assert (noise**4).mean().item() == pytest.approx(3 - 0.3, abs=0.05)  # of four uniforms: 3 - 1.2 / 4
+        assert noise.abs().max() < 3.46
+        flat = noise.flatten(0, 1).flatten(1)
+        neighbours = torch.cat([flat, flat.roll(1, 1), flat.roll(256, 1)])
+        assert (torch.corrcoef(neighbours) - torch.eye(18)).abs().max() < 0.02
+
+    def test_bits_are_those_of_the_finaliser_in_plain_integers(self):
+        def mixed(x):
+            x = (x ^ (x >> 16)) * 0x85EBCA6B % 2**32
+            x = (x ^ (x >> 13)) * 0xC2B2AE35 % 2**32
+            return x ^ (x >> 16)
+
+        for seed in (0, 77, -77):
+            bits = [mixed((seed + place * 0x9E3779B9) % 2**32) for place in range(12)]
+            total = [sum(bit >> shift & 255 for shift in (0, 8, 16, 24)) for bit in bits]
+            expected = (torch.tensor(total).float() - 510) * module.GRAIN_UNIT
+            found = module.grain(torch.tensor([seed], dtype=torch.int32), 3, 2)
+            torch.testing.assert_close(found.flatten(), expected, rtol=0, atol=0)
+
+
 class TestContract:
     def test_a_seed_gives_a_view_and_another_seed_another(self, layout):
         records, make = random_records(layout), Views(layout, 32)
@@ -233,11 +258,39 @@ class TestContract:
         Views(layout, 16)(random_records(layout), seeded())
         assert torch.equal(before, torch.get_rng_state())
 
-    def test_size_of_chunks_does_not_matter(self, layout, monkeypatch):
-        records, make = random_records(layout, batch=7), Views(layout, 16)
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_the_compiled_sampling_is_that_of_torch(self, layout, monkeypatch, threads):
+        records = random_records(layout, batch=65)
+        make = Views(layout, 48, shared_geometry=False, augmentation=Augmentation(scale=0.2))
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            compiled = make(records, seeded())
+        finally:
+            torch.set_num_threads(before)
+        monkeypatch.setattr(module, "_has_numba", lambda: False)
+        plain = make(records, seeded())
+        for sensor, image in compiled.items():
+            torch.testing.assert_close(image, plain[sensor], rtol=0, atol=5e-4)  # of 8000 DN between pixels
+
+    def test_a_scene_gets_the_same_view_however_the_batch_is_divided(self, layout):
+        records, make = random_records(layout, batch=8), Views(layout, 16, shared_geometry=False)
         whole = make(records, seeded())
-        monkeypatch.setattr(module, "_CPU_CHUNK", 3)
-        torch.testing.assert_close(make(records, seeded()), whole, rtol=0, atol=0)
+        for parts in (2, 4):
+            size = 8 // parts
+            for number in range(parts):
+                own = slice(number * size, (number + 1) * size)
+                share = {name: record[own] for name, record in records.items()}
+                for sensor, image in make(share, seeded(), (number, parts)).items():
+                    assert torch.equal(image, whole[sensor][own])
+
+    def test_views_are_written_where_they_are_wanted(self, layout):
+        records, make = random_records(layout, batch=3), Views(layout, 16)
+        images = make.allocate(records, views=2)
+        make(records, seeded(), out={name: image[3:] for name, image in images.items()})
+        for sensor, image in make(records, seeded()).items():
+            assert images[sensor].shape == (6, *image.shape[1:])
+            assert torch.equal(images[sensor][3:], image)
 
     def test_shapes_types_and_memory(self, layout):
         records = random_records(layout)
@@ -247,7 +300,7 @@ class TestContract:
                 "s2": (4, 12, 40, 40),
             }
             for image in view.values():
-                assert image.dtype == torch.float32 and image.is_contiguous(memory_format=torch.channels_last)
+                assert image.dtype == torch.float32 and image.is_contiguous()
 
     def test_extremes_are_cut_and_finite_even_where_a_band_never_varied(self, layout):
         layout = replace(layout, statistics={**layout.statistics, "B01": {"mean": 0.0, "std": 0.0}})
