@@ -1,0 +1,149 @@
+"""What the benchmarks share: rounds that alternate between the candidates, and one form of result.
+
+Speeds of one machine change from minute to minute, so candidates are measured in turns within one process and
+compared by the median of the rounds. A result says on what it was measured; what could not be measured stands
+there without a number.
+"""
+
+import argparse
+import datetime
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from mosaic.common.files import write_json
+from mosaic.reporting.provenance import commit
+
+RESULTS = Path(__file__).parent / "results"
+NOT_MEASURED = "not measured"
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """Return the parser that every benchmark has: how long to measure, and where the result goes."""
+    made = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    made.add_argument("--seconds", type=float, default=2.0, help="per candidate and round")
+    made.add_argument("--rounds", type=int, default=5)
+    made.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON results")
+    return made
+
+
+def rates(candidates: Mapping[str, Callable[[], int]], seconds: float, rounds: int) -> dict[str, list[float]]:
+    """Measure how many items a second each candidate delivers, in alternating rounds.
+
+    Args:
+        candidates: name -> function that does some work and returns how many items it did.
+        seconds: least duration of a candidate in a round.
+        rounds: number of rounds; a first call of each is not counted.
+
+    Returns:
+        Name -> one rate a round.
+    """
+    for work in candidates.values():
+        work()
+    found: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, work in candidates.items():
+            done, start = 0, time.perf_counter()
+            while (passed := time.perf_counter() - start) < seconds:
+                done += work()
+            found[name].append(done / passed)
+    return found
+
+
+def row(
+    group: str, name: str, values: Sequence[float] | float | None, unit: str, ours: bool = False, **more: Any
+) -> dict[str, Any]:
+    """Return one row of a result.
+
+    Args:
+        group: what it is compared within.
+        name: the candidate.
+        values: one a round, a single number, or None for what was not measured.
+        unit: of the values.
+        ours: whether the candidate is this project's.
+        **more: further facts, such as ``note``.
+    """
+    each = [values] if isinstance(values, int | float) else list(values or [])
+    spread = {"value": median(each), "low": min(each), "high": max(each)} if each else {}
+    empty = {"value": None, "low": None, "high": None, "note": NOT_MEASURED}
+    return {"group": group, "name": name, "unit": unit, "ours": ours, **(spread or empty), **more}
+
+
+def ratio(
+    what: str, value: float | None, target: float | None = None, at_most: bool = False
+) -> dict[str, Any]:
+    """Return one comparison with what was to be reached: at least ``target``, or at most."""
+    reached = None
+    if value is not None and target is not None:
+        reached = value <= target if at_most else value >= target
+    return {"what": what, "value": value, "target": target, "at_most": at_most, "reached": reached}
+
+
+def machine() -> dict[str, Any]:
+    """Return what the numbers were measured on."""
+    import torch
+
+    names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    memory = [int(line.split()[1]) / 1e6 for line in _lines("/proc/meminfo") if line.startswith("MemTotal")]
+    return {
+        "cpu": names[0] if names else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory[0], 1) if memory else None,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": platform.system(),
+    }
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []
+
+
+def save(
+    name: str,
+    title: str,
+    rows: Sequence[Mapping[str, Any]],
+    ratios: Sequence[Mapping[str, Any]],
+    folder: Path,
+    packages: Sequence[str] = (),
+    **more: Any,
+) -> Path:
+    """Write a result to ``<folder>/<name>.json`` and print it.
+
+    Args:
+        name: of the benchmark.
+        title: what it asks.
+        rows: of :func:`row`.
+        ratios: of :func:`ratio`.
+        folder: where to.
+        packages: whose versions matter, besides Python, NumPy and torch.
+        **more: settings and further facts.
+    """
+    content = {
+        "name": name,
+        "title": title,
+        "measured": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": machine(),
+        "versions": {"python": platform.python_version()}
+        | {package: metadata.version(package) for package in ("numpy", "torch", *packages)},
+        **more,
+        "rows": list(rows),
+        "ratios": list(ratios),
+    }
+    path = folder / f"{name}.json"
+    write_json(path, content)
+    for one in rows:
+        value = NOT_MEASURED if one["value"] is None else f"{one['value']:12,.4g} {one['unit']}"
+        print(f"{one['group']:28} {one['name']:48} {value}")
+    for one in ratios:
+        value = NOT_MEASURED if one["value"] is None else f"{one['value']:,.3g}"
+        sign = "<=" if one["at_most"] else ">="
+        wanted = "" if one["target"] is None else f" (to reach: {sign} {one['target']:g})"
+        print(f"{one['what']}: {value}{wanted}")
+    print(path)
+    return path
