@@ -24,6 +24,7 @@ def _known_method(name: str) -> str:
 
 
 MethodName = Annotated[str, AfterValidator(_known_method)]
+RunName = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 
 
 class Settings(BaseModel):
@@ -31,7 +32,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    out: str = Field("demo", pattern=r"^[\w.-]+$", description="name of the run: reports/<out>/")
+    out: RunName = Field("demo", description="name of the run: reports/<out>/")
 
 
 class ExploreSettings(Settings):
@@ -134,9 +135,40 @@ class EmbeddingSettings(Settings):
     jobs: int = Field(0, ge=0, description="processes; 0: one for each CPU core, one on a GPU")
 
 
-class ClaimSettings(Settings):
-    """05_claims: how sure the ledger is. Its rules are constants of ``mosaic.evaluation.claims``."""
+class TransferSettings(Settings):
+    """05_transfer: other archives, and places that training never saw."""
 
+    beside: list[RunName] = Field([], description="runs of other archives, made before this one")
+    transfer_methods: list[MethodName] = Field(
+        ["random", "supervised_late", "iai", "mosaic"], min_length=1, description="methods, if they ran"
+    )
+    held_out: int = Field(1, ge=0, description="countries or seasons held out, one at a time; 0 for none")
+    bootstrap_resamples: int = Field(300, ge=20, description="resamples of scenes for each interval")
+    jobs: int = Field(0, ge=0, description="processes; 0: one for each CPU core, one on a GPU")
+
+    @field_validator("transfer_methods")
+    @classmethod
+    def _take_both_sensors(cls, value: list[str]) -> list[str]:
+        narrow = [name for name in value if "fused" not in get_method(name).inputs]
+        if narrow:
+            raise ValueError(
+                f"{', '.join(narrow)} see one sensor: a transfer compares methods that take both"
+            )
+        return value
+
+
+class CompareSettings(Settings):
+    """06_compare_methods: all methods, beside those of other archives."""
+
+    beside: list[RunName] = Field([], description="runs of other archives, made before this one")
+    bootstrap_resamples: int = Field(300, ge=20, description="resamples of scenes for each interval")
+    jobs: int = Field(0, ge=0, description="processes; 0: one for each CPU core, one on a GPU")
+
+
+class ClaimSettings(Settings):
+    """07_claims: how sure the ledger is. Its rules are constants of ``mosaic.evaluation.claims``."""
+
+    beside: list[RunName] = Field([], description="runs of other archives, made before this one")
     claim_resamples: int = Field(2000, ge=100, description="resamples of scenes and seeds for each claim")
 
 
@@ -146,7 +178,9 @@ NOTEBOOKS: dict[str, type[Settings]] = {
     "02_pretrain": PretrainSettings,
     "03_finetune_low_label": FinetuneSettings,
     "04_embeddings_and_coherence": EmbeddingSettings,
-    "05_claims": ClaimSettings,
+    "05_transfer": TransferSettings,
+    "06_compare_methods": CompareSettings,
+    "07_claims": ClaimSettings,
 }
 
 

@@ -66,6 +66,7 @@ class BigEarthNetArchive(BigEarthNetV2):
     class_colors = facts.CLASS_COLORS
     level1 = facts.LEVEL1
     confusable = facts.CONFUSABLE
+    coarse = facts.COARSE
     s1_bands = facts.S1_BANDS
     root: Path
 

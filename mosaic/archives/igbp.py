@@ -48,6 +48,18 @@ CONFUSABLE: dict[str, tuple[str, ...]] = {
     "wet": ("Wetlands", "Water", "Grassland"),
 }
 
+#: Class that datasets share -> classes; see :data:`mosaic.archives.nomenclature.COARSE`. Snow is in no other.
+COARSE: dict[str, tuple[str, ...]] = {
+    "Forest": ("Forest",),
+    "Shrubs and scattered trees": ("Shrubland", "Savanna"),
+    "Grassland": ("Grassland",),
+    "Wetlands": ("Wetlands",),
+    "Croplands": ("Croplands",),
+    "Urban": ("Urban and built-up",),
+    "Barren": ("Barren",),
+    "Water": ("Water",),
+}
+
 S1_BANDS: tuple[str, ...] = ("VV", "VH")
 #: All thirteen bands, in the order of the files; above the atmosphere, and resampled to 10 m by the authors.
 S2_BANDS: tuple[str, ...] = (

@@ -69,6 +69,19 @@ CONFUSABLE: dict[str, tuple[str, ...]] = {
     "wetlands and waters": CLASSES[15:19],
 }
 
+#: Class that datasets share -> classes. CORINE tells how land is used, IGBP what grows on it, so the match is
+#: by meaning: scrub and scattered trees are one class, and mosaics of fields count as fields.
+COARSE: dict[str, tuple[str, ...]] = {
+    "Forest": CLASSES[8:11],
+    "Shrubs and scattered trees": (CLASSES[7], CLASSES[12], CLASSES[13]),
+    "Grassland": (CLASSES[4], CLASSES[11]),
+    "Wetlands": CLASSES[15:17],
+    "Croplands": (CLASSES[2], CLASSES[3], CLASSES[5], CLASSES[6]),
+    "Urban": CLASSES[0:2],
+    "Barren": (CLASSES[14],),
+    "Water": CLASSES[17:19],
+}
+
 S1_BANDS: tuple[str, ...] = ("VV", "VH")
 #: Sentinel-2 band -> side of its native image in pixels (a patch is 1200 m: 10, 20 or 60 m a pixel).
 S2_SIZE: dict[str, int] = {

@@ -68,6 +68,7 @@ class SEN12MSArchive(SEN12MS):
     class_colors = facts.CLASS_COLORS
     level1 = facts.GROUPS
     confusable = facts.CONFUSABLE
+    coarse = facts.COARSE
     s1_bands = facts.S1_BANDS
     root: Path
 

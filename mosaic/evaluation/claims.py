@@ -47,11 +47,17 @@ class Claim:
     measure: str
 
 
-#: What the abstract claims: accuracy, cluster coherence, few labels, high class overlap; each against both.
+#: Families that MoSAiC is compared with. The abstract names the first two; the third is the nearest kin.
+FAMILIES: dict[str, str] = {
+    "supervised": "fully supervised training",
+    "self-supervised": "self-supervision",
+    "label-contrastive": "label contrast alone",
+}
+#: What the abstract claims: accuracy, cluster coherence, few labels, high class overlap; each against all.
 CLAIMS: tuple[Claim, ...] = tuple(
     Claim(
         f"{short} vs {against}",
-        f"{text} than {'fully supervised training' if against == 'supervised' else 'self-supervision'}",
+        f"{text} than {FAMILIES[against]}",
         topic,
         against,
         fraction,
@@ -72,13 +78,13 @@ CLAIMS: tuple[Claim, ...] = tuple(
         ),
         ("coherence", "Neighbourhoods more coherent", "coherence", "all", "all", "knn_jaccard"),
     )
-    for against in ("supervised", "self-supervised")
+    for against in FAMILIES
 )
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A claim's numbers.
+    """A claim's numbers on one archive.
 
     Attributes:
         claim: which one.
@@ -90,6 +96,7 @@ class Comparison:
         p_value: two-sided, uncorrected.
         n_seeds: seeds paired.
         n_scenes: scenes resampled.
+        dataset: title of the archive.
     """
 
     claim: Claim
@@ -101,6 +108,7 @@ class Comparison:
     p_value: float
     n_seeds: int
     n_scenes: int
+    dataset: str = ""
 
 
 def missing(claim: Claim, why: str) -> Comparison:
@@ -117,17 +125,18 @@ def judge(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     *Undecided*: anything else, any claim with fewer than :data:`LEAST_SEEDS` seeds, and what was not tested.
 
     Args:
-        comparisons: one a claim.
+        comparisons: one a claim and archive; all are corrected for together.
 
     Returns:
-        One row a claim, in the order given: name, statement, topic, comparison (in words), measure, effect,
-        low, high, p_value, p_holm, n_seeds, n_scenes, verdict, reason.
+        One row a comparison, in the order given: name, statement, topic, comparison (in words), measure,
+        effect, low, high, p_value, n_seeds, n_scenes, dataset, p_holm, verdict, reason.
     """
-    tested = [c for c in comparisons if np.isfinite(c.p_value)]
-    corrected = dict(zip((c.claim.name for c in tested), holm([c.p_value for c in tested]), strict=True))
+    p_values = np.array([c.p_value for c in comparisons])
+    tested = np.isfinite(p_values)
+    corrected = np.full(len(p_values), np.nan)
+    corrected[tested] = holm(p_values[tested].tolist())
     rows: list[dict[str, Any]] = []
-    for one in comparisons:
-        p_holm = float(corrected.get(one.claim.name, float("nan")))
+    for one, p_holm in zip(comparisons, corrected.tolist(), strict=True):
         verdict, reason = _verdict(one, p_holm)
         numbers = {k: v for k, v in asdict(one).items() if k not in ("claim", "ours", "opponent")}
         rows.append(

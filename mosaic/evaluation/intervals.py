@@ -92,14 +92,17 @@ def resampled_ap(
     return np.nanmean(columns, axis=0) if columns else np.full(len(weights), np.nan)
 
 
-def _two_levels(
+def two_levels(
     labels: Labels,
     seeds: Sequence[NDArray[np.float32]],
     scenes: NDArray[np.str_],
     average: str,
     resamples: int,
 ) -> tuple[float, NDArray[np.float64]]:
-    """Return the mean over seeds as it is, and (S, R) per seed and resample of scenes."""
+    """Return average precision, mean over seeds, and as it is under each resample of scenes, (S, R).
+
+    Arguments are those of :func:`interval`. The same scenes are drawn for every method, which pairs them.
+    """
     plain = np.ones((1, len(labels)), np.float32)
     weights = np.concatenate([plain, scene_weights(scenes, resamples)])
     found = np.stack([resampled_ap(labels, one, weights, average) for one in seeds])
@@ -144,7 +147,7 @@ def interval(
         average: ``"macro"`` or ``"micro"``.
         resamples: number of resamples.
     """
-    value, per_seed = _two_levels(labels, predictions, scenes, average, resamples)
+    value, per_seed = two_levels(labels, predictions, scenes, average, resamples)
     low, high = percentile_interval(value, over_seeds(per_seed))
     return Interval(value, low, high, len(predictions), len(np.unique(scenes)))
 
@@ -172,8 +175,8 @@ def paired_difference(
     """
     if len(ours) != len(theirs):
         raise ValueError(f"{len(ours)} seeds against {len(theirs)}: a paired difference needs the same seeds")
-    a, first = _two_levels(labels, ours, scenes, average, resamples)
-    b, second = _two_levels(labels, theirs, scenes, average, resamples)
+    a, first = two_levels(labels, ours, scenes, average, resamples)
+    b, second = two_levels(labels, theirs, scenes, average, resamples)
     # the same draw of scenes and of seeds on both sides is what pairs them
     return difference_of(a - b, over_seeds(first - second), len(ours), scenes)
 

@@ -1,7 +1,7 @@
 """How one packed record is laid out: which band lies where, at which size and in which unit."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -99,6 +99,25 @@ class BandLayout:
             size = band_sizes[s1_bands[0]]
             groups.append(BandGroup("s1", "s1", tuple(s1_bands), size, offset, S1_SCALE))
         return cls(tuple(groups), tuple(s1_bands), tuple(s2_bands), {})
+
+    def select(self, bands: Collection[str]) -> Self:
+        """Return the layout of records that hold only some of the bands, in the same order.
+
+        Raises:
+            PackError: when a band is not packed.
+        """
+        for band in bands:
+            self.group_of(band)
+        groups: list[BandGroup] = []
+        offset = 0
+        for group in self.groups:
+            kept = tuple(band for band in group.bands if band in bands)
+            if kept:
+                groups.append(replace(group, bands=kept, offset=offset))
+                offset += groups[-1].elements
+        s1, s2 = (tuple(band for band in own if band in bands) for own in (self.s1_bands, self.s2_bands))
+        statistics = {band: values for band, values in self.statistics.items() if band in bands}
+        return type(self)(tuple(groups), s1, s2, statistics)
 
     @property
     def record_bytes(self) -> int:

@@ -7,7 +7,7 @@ from mosaic.common.errors import PackError
 from mosaic.packed.layout import BandLayout
 
 #: Raised by one whenever files of an older version could no longer be read.
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 INDEX = "index.parquet"
 
@@ -34,6 +34,7 @@ class Manifest:
         class_colors: hex colour of each class, for maps.
         level1: coarse group -> class names.
         confusable: group of easily confused classes -> class names.
+        coarse: class that datasets share -> class names; what transfer between datasets is judged by.
         layout: bands, their places, and the statistics of the training split.
         record_bytes: bytes of one record.
         shards: in order of rows.
@@ -50,6 +51,7 @@ class Manifest:
     class_colors: tuple[str, ...]
     level1: dict[str, tuple[str, ...]]
     confusable: dict[str, tuple[str, ...]]
+    coarse: dict[str, tuple[str, ...]]
     layout: BandLayout
     record_bytes: int
     shards: tuple[Shard, ...]
@@ -76,7 +78,8 @@ class Manifest:
         missing = {f.name for f in fields(cls)} - set(content)
         if missing:
             raise PackError(f"{MANIFEST} lacks {', '.join(sorted(missing))}: delete it and pack again")
-        groups = {key: {k: tuple(v) for k, v in content[key].items()} for key in ("level1", "confusable")}
+        kinds = ("level1", "confusable", "coarse")
+        groups = {key: {k: tuple(v) for k, v in content[key].items()} for key in kinds}
         known: dict[str, Any] = {
             **{f.name: content[f.name] for f in fields(cls)},
             **groups,

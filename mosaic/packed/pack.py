@@ -231,6 +231,7 @@ class _Job:
             class_colors=tuple(archive.class_colors),
             level1={group: tuple(names) for group, names in archive.level1.items()},
             confusable={group: tuple(names) for group, names in archive.confusable.items()},
+            coarse={group: tuple(names) for group, names in archive.coarse.items()},
             layout=replace(self.layout, statistics=self._statistics(notes)),
             record_bytes=self.layout.record_bytes,
             shards=tuple(

@@ -48,6 +48,10 @@ class Archive(Protocol):
         """Group of easily confused classes -> class names."""
 
     @property
+    def coarse(self) -> Mapping[str, Sequence[str]]:
+        """Class that datasets share -> class names."""
+
+    @property
     def s1_bands(self) -> Sequence[str]:
         """Sentinel-1 bands in canonical order."""
 

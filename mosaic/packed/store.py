@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -76,6 +76,10 @@ class PackedStore:
                 f"{path} has {len(index)} rows for {expected} records: delete it and {MANIFEST}, pack again"
             )
         return index
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as the folder's name: the index and the maps are opened anew there."""
+        return type(self), (self.folder,)
 
     def __len__(self) -> int:
         return len(self.index)

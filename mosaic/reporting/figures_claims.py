@@ -1,14 +1,16 @@
-"""Figure of 05_claims: the ledger as a forest plot."""
+"""Figures of 07_claims: the ledger at a glance, and as a forest plot."""
 
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from mosaic.reporting.marks import panels, require, whiskers
-from mosaic.reporting.palette import GREY, VERDICTS
+from mosaic.reporting.palette import GREY, VERDICTS, tint
 
 
 def claims_forest(ledger: pd.DataFrame) -> Figure:
@@ -46,6 +48,50 @@ def claims_forest(ledger: pd.DataFrame) -> Figure:
                 ax.text(x, -0.04 - place, lower, va="top", fontsize=8, color=GREY, **at)
         ax.set(xlabel=measure, ylim=(0.6 - len(part), 0.6), yticks=[])
         ax.grid(axis="x")
+    return fig
+
+
+def claims_grid(ledger: pd.DataFrame, families: Mapping[str, str]) -> Figure:
+    """Show all verdicts at a glance: a row a claim, a column an archive and family of opponents.
+
+    Args:
+        ledger: one row a claim and archive, columns ``dataset``, ``name`` (``"<claim> vs <family>"``),
+            ``effect``, ``low``, ``high`` (NaN when not computed) and ``verdict``.
+        families: family -> how its column is called.
+    """
+    require(ledger, "dataset", "name", "effect", "low", "high", "verdict")
+    rows = list(dict.fromkeys(name.rpartition(" vs ")[0] for name in ledger["name"])) if len(ledger) else []
+    datasets = list(dict.fromkeys(ledger["dataset"])) if len(ledger) else []
+    columns = [(dataset, family) for dataset in datasets for family in families]
+    fig, axes = panels(1 if rows else 0, 1, 0.62 * len(rows) + 1.1)
+    if not axes:
+        return fig
+    ax = axes[0]
+    for row in ledger.to_dict("records"):
+        short, _, family = row["name"].rpartition(" vs ")
+        if family not in families:
+            continue
+        x, y = columns.index((row["dataset"], family)), -rows.index(short)
+        color, _, sign = VERDICTS[row["verdict"]]
+        ax.add_patch(Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, color=tint(color, 0.82), linewidth=0))
+        ax.text(x, y + 0.12, f"{sign} {row['verdict']}", ha="center", va="bottom", fontsize=8, color="black")
+        words = "not computed"
+        if np.isfinite(row["effect"]):
+            words = f"{row['effect']:+.3f}\n[{row['low']:+.3f}, {row['high']:+.3f}]".replace("-", "−")
+        ax.text(x, y + 0.06, words, ha="center", va="top", fontsize=7.5)
+    ax.set_xticks(
+        range(len(columns)), [textwrap.fill(f"than {families[f]}", 16) for _, f in columns], fontsize=8
+    )
+    ax.set_yticks([-y for y in range(len(rows))], [textwrap.fill(name, 20) for name in rows])
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(0.5 - len(rows), 0.5))
+    ax.spines[:].set_visible(False)
+    for place, dataset in enumerate(datasets):
+        middle = (place + 0.5) * len(families) - 0.5
+        ax.text(middle, 0.42 - len(rows), dataset, ha="center", va="top", fontsize=9.5, fontweight="bold")
+        if place:
+            ax.axvline(place * len(families) - 0.5, color=GREY, linewidth=0.8)
     return fig
 
 

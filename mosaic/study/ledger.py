@@ -1,7 +1,7 @@
-"""From predictions and embeddings to the claims ledger. What ``05`` runs."""
+"""From predictions and embeddings to the claims ledger. What ``07`` runs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,10 @@ from mosaic.evaluation.intervals import Difference, paired_difference
 from mosaic.evaluation.scores import per_class_ap
 from mosaic.method.methods import ABLATIONS, METHODS
 from mosaic.packed.store import PackedStore
+from mosaic.settings import ClaimSettings
 from mosaic.study.assess import KEYS, load, main_input, prediction_keys
-from mosaic.study.embeddings import per_seed
+from mosaic.study.embeddings import chosen_rows, per_seed
+from mosaic.study.run import Run
 
 OURS = "mosaic"
 #: The stratum ``"overlap"``: patches of at least as many labels; the real mean is 2.95.
@@ -51,6 +53,7 @@ RULES = {
     "overlap_labels": OVERLAP_LABELS,
     "chosen_on": "validation",
     "resampled": "scenes, then seeds",
+    "opponents": "of those trained with all seeds of MoSAiC",
 }
 
 
@@ -71,6 +74,11 @@ class Entry:
     members: pd.DataFrame
 
     @property
+    def seeds(self) -> list[int]:
+        """Seeds it was trained with, ascending."""
+        return self.members["seed"].tolist()
+
+    @property
     def words(self) -> str:
         """Title and evaluation, for readers."""
         return f"{METHODS[self.method].title} ({EVALUATION_TITLES[self.evaluation]})"
@@ -80,6 +88,7 @@ class Ledger:
     """The claims of one run.
 
     Args:
+        title: of the archive.
         store: packed data.
         predictions: table of ``assess.predict_all``.
         embedded: table of ``embeddings.embed_all``.
@@ -89,13 +98,14 @@ class Ledger:
 
     def __init__(
         self,
+        title: str,
         store: PackedStore,
         predictions: pd.DataFrame,
         embedded: pd.DataFrame,
         embedded_test: NDArray[np.int64],
         resamples: int,
     ) -> None:
-        self.store = store
+        self.title, self.store = title, store
         main = predictions["input"] == predictions["method"].map(main_input)
         # full-label pretraining has seen labels that few-label comparisons must not use
         self.predictions = predictions[main & (predictions["label_protocol"] != "full")]
@@ -109,6 +119,7 @@ class Ledger:
     def key(self) -> dict[str, Any]:
         """Return everything the ledger depends on, for the cache; where files lie does not matter."""
         return {
+            "title": self.title,
             "data": self.store.fingerprint,
             "predictions": prediction_keys(self.predictions[["path", "key", *KEYS]]),
             "embedded": sorted(Path(path).name for path in self.embedded["path"]),
@@ -135,12 +146,11 @@ class Ledger:
         fractions = self.predictions["fraction"]
         return float(fractions.max() if name == "all" else fractions.min())
 
-    def judged(self) -> pd.DataFrame:
-        """Return the ledger: one row a claim, with its verdict (``claims.judge``)."""
-        return judge([self.compare(claim) for claim in progress(CLAIMS, "claims", total=len(CLAIMS))])
-
     def compare(self, claim: Claim) -> Comparison:
         """Return the numbers of one claim."""
+        return replace(self._compare(claim), dataset=self.title)
+
+    def _compare(self, claim: Claim) -> Comparison:
         fraction = self.fraction(claim.fraction)
         if claim.fraction == "least" and fraction == self.fraction("all"):
             return missing(claim, "the run has one label fraction only")
@@ -148,9 +158,12 @@ class Ledger:
         if claim.measure == "knn_jaccard":
             return self._compare_coherence(claim, family)
         ours = self.entry(OURS, fraction)
+        if ours is None:
+            return missing(claim, "no MoSAiC in this run")
         opponents = [entry for name in family if (entry := self.entry(name, fraction))]
-        if ours is None or not opponents:
-            return missing(claim, f"no {'MoSAiC' if ours is None else claim.against + ' method'} in this run")
+        opponents = [entry for entry in opponents if set(ours.seeds) <= set(entry.seeds)]
+        if not opponents:
+            return missing(claim, f"no {claim.against} method with all seeds in this run")
         opponent = max(opponents, key=lambda entry: entry.validation)
         found = self.difference(ours, opponent, claim.stratum)
         return _comparison(claim, ours.words, opponent.words, found)
@@ -160,20 +173,29 @@ class Ledger:
             each = per_seed(self.embedded, method, "coherence|validation")
             return float(np.mean([one.mean() for one in each]))
 
-        there = set(self.embedded["method"])
-        opponents = [name for name in family if name in there]
-        if OURS not in there or not opponents:
-            return missing(claim, f"no {claim.against if OURS in there else 'MoSAiC'} embedding in this run")
+        seeds = {str(name): set(own["seed"]) for name, own in self.embedded.groupby("method")}
+        if OURS not in seeds:
+            return missing(claim, "no MoSAiC embedding in this run")
+        opponents = [name for name in family if seeds[OURS] <= seeds.get(name, set())]
+        if not opponents:
+            return missing(claim, f"no {claim.against} embedding with all seeds in this run")
         opponent = max(opponents, key=score)
-        ours, theirs = (per_seed(self.embedded, name, "coherence|test") for name in (OURS, opponent))
+        paired = self.embedded[self.embedded["seed"].isin(seeds[OURS])]
+        ours, theirs = (per_seed(paired, name, "coherence|test") for name in (OURS, opponent))
         found = difference_of_means(ours, theirs, self.embedded_scenes, self.resamples)
         return _comparison(claim, METHODS[OURS].title, METHODS[opponent].title, found)
 
     def difference(self, ours: Entry, theirs: Entry, stratum: str = "all") -> Difference:
-        """Return the paired difference of macro average precision on the test split or a stratum of it."""
+        """Return the paired difference of macro average precision on the test split or a stratum of it.
+
+        Only seeds of both sides are compared.
+        """
         labels = self.labels["test"]
         chosen = slice(None) if stratum == "all" else labels.sum(1) >= OVERLAP_LABELS
-        first, second = ([load(m)[chosen] for _, m in e.members.iterrows()] for e in (ours, theirs))
+        both = set(ours.seeds) & set(theirs.seeds)
+        first, second = (
+            [load(m)[chosen] for _, m in e.members.iterrows() if m["seed"] in both] for e in (ours, theirs)
+        )
         scenes = self.scenes[chosen]
         return paired_difference(labels[chosen], first, second, scenes, resamples=self.resamples)
 
@@ -189,11 +211,44 @@ class Ledger:
         for term, other in ABLATIONS.items():
             for fraction in sorted({self.fraction("least"), self.fraction("all")}):
                 ours, theirs = self.entry(OURS, fraction), self.entry(other, fraction)
-                if ours is None or theirs is None:
+                if ours is None or theirs is None or not set(ours.seeds) & set(theirs.seeds):
                     continue
                 found = self.difference(ours, theirs)
                 rows.append((term, fraction, found.value, found.low, found.high, found.n_seeds))
         return pd.DataFrame(rows, columns=["term", "fraction", "effect", "low", "high", "n_seeds"])
+
+
+def books(run: Run[ClaimSettings]) -> list[Ledger]:
+    """Return the ledgers of this run and of those named in ``beside``.
+
+    Raises:
+        RunError: when a notebook of one of them was not run.
+    """
+    found = []
+    for one in [run, *(run.beside(name) for name in run.settings.beside)]:
+        embedding, store = one.earlier("04_embeddings_and_coherence"), one.store()
+        found.append(
+            Ledger(
+                one.earlier("01_explore_data")["title"],
+                store,
+                pd.DataFrame(one.earlier("03_finetune_low_label")["predictions"]),
+                pd.DataFrame(embedding["embedded"]),
+                chosen_rows(store, embedding["most_patches"])["test"],
+                run.settings.claim_resamples,
+            )
+        )
+    return found
+
+
+def key_of(books: Sequence[Ledger]) -> dict[str, Any]:
+    """Return all that the ledgers of a run depend on, for the cache."""
+    return {"books": [book.key() for book in books]}
+
+
+def judged(books: Sequence[Ledger]) -> pd.DataFrame:
+    """Return the ledger of all archives: one row a claim and archive, with its verdict (``claims.judge``)."""
+    pairs = [(book, claim) for book in books for claim in CLAIMS]
+    return judge([book.compare(claim) for book, claim in progress(pairs, "claims", total=len(pairs))])
 
 
 def _comparison(claim: Claim, ours: str, theirs: str, found: Difference) -> Comparison:
@@ -217,6 +272,7 @@ def shown(ledger: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
+                "archive": row["dataset"],
                 "claim": row["statement"],
                 "comparison": row["comparison"],
                 "effect": (row["effect"], row["low"], row["high"]),

@@ -26,6 +26,8 @@ _NOT_CONFIG = {
 }
 #: Method -> changes to the run's settings that were chosen for it on validation.
 Choices = Mapping[str, Mapping[str, Any]]
+#: What :func:`pretrain_cell` takes.
+TrainCall = tuple[PackedStore, PretrainConfig, np.ndarray, Path]
 
 
 @dataclass(frozen=True)
@@ -115,15 +117,30 @@ def pretrain_all(
         config = config_of(cell, run.settings, choices)
         rows = budgets[cell.seed][cell.budget] if cell.budget else np.empty(0, dtype=np.int64)
         folder = checkpoint_folder(store, config, rows)
-        calls.append((store.folder, config, rows, folder))
-    reused = [(call[3] / "card.json").exists() for call in calls]
-    todo = [call for call, done in zip(calls, reused, strict=True) if not done]
-    say(f"pretraining: {len(todo)} encoders to train, {len(calls) - len(todo)} reused")
-    run_jobs(pretrain_cell, todo, "pretraining", run.settings.jobs)
+        calls.append((store, config, rows, folder))
+    reused = train_missing(calls, "pretraining", run.settings.jobs)
     table = pd.DataFrame([asdict(cell) for cell in cells])
     table["folder"] = [str(call[3]) for call in calls]
     table["reused"] = reused
     return table
+
+
+def train_missing(calls: Sequence[TrainCall], what: str, jobs: int) -> list[bool]:
+    """Train the encoders that are not in the cache yet; returns which ones were there."""
+    reused = [(folder / "card.json").exists() for *_, folder in calls]
+    todo = [call for call, done in zip(calls, reused, strict=True) if not done]
+    say(f"{what}: {len(todo)} encoders to train, {len(calls) - len(todo)} reused")
+    run_jobs(pretrain_cell, todo, what, jobs)
+    return reused
+
+
+def full_label_call(
+    store: PackedStore, cell: Cell, settings: PretrainSettings, choices: Choices | None
+) -> TrainCall:
+    """Return what trains one encoder on every training label of a store, or on none if it needs none."""
+    config = config_of(cell, settings, choices)
+    rows = store.split_rows("train") if cell.budget else np.empty(0, dtype=np.int64)
+    return store, config, rows, checkpoint_folder(store, config, rows)
 
 
 def checkpoint_folder(store: PackedStore, config: PretrainConfig, labelled_rows: np.ndarray) -> Path:
@@ -138,10 +155,10 @@ def checkpoint_folder(store: PackedStore, config: PretrainConfig, labelled_rows:
 
 
 def pretrain_cell(
-    store_folder: Path, config: PretrainConfig, labelled_rows: np.ndarray, folder: Path
+    store: PackedStore, config: PretrainConfig, labelled_rows: np.ndarray, folder: Path
 ) -> Path:
     """Train one cell; runs in a process of its own."""
-    return pretrain(PackedStore(store_folder), config, labelled_rows, folder)
+    return pretrain(store, config, labelled_rows, folder)
 
 
 def training_logs(cells: pd.DataFrame) -> pd.DataFrame:

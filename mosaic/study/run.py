@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -73,7 +73,7 @@ class Run(Generic[S]):
         path = self.folder / f"{notebook}.json"
         if not path.exists():
             raise RunError(
-                f"{path} is missing: run {notebook}.ipynb with out={self.settings.out!r} first, "
+                f"{path} is missing: run {notebook}.ipynb with out={self.folder.name!r} first, "
                 "or the whole sequence with `make study`"
             )
         return read_json(path)
@@ -81,6 +81,10 @@ class Run(Generic[S]):
     def earlier_settings(self, notebook: str) -> Any:
         """Return the validated settings of an earlier notebook of this run."""
         return settings_module.make(notebook, self.earlier(notebook)["settings"])
+
+    def beside(self, out: str) -> "Run[S]":
+        """Return another run of this machine, to read what its notebooks handed over."""
+        return replace(self, folder=reports_folder(out))
 
     def store(self) -> PackedStore:
         """Open the packed data that ``01_explore_data`` prepared."""

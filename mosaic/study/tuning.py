@@ -17,7 +17,7 @@ from mosaic.method.methods import METHODS, Method, get_method
 from mosaic.packed.store import PackedStore
 from mosaic.settings import PretrainSettings
 from mosaic.study.jobs import run_jobs
-from mosaic.study.matrix import Cell, Choices, checkpoint_folder, config_of, pretrain_cell
+from mosaic.study.matrix import Cell, Choices, checkpoint_folder, config_of, train_missing
 from mosaic.study.run import Run
 from mosaic.training.features import extract_features, mean_features, representations
 from mosaic.training.probes import linear_probe
@@ -78,9 +78,8 @@ def tune_all(run: Run[PretrainSettings], store: PackedStore) -> pd.DataFrame:
             rows = train if method.uses_labels else np.empty(0, dtype=np.int64)
             folder = checkpoint_folder(store, config, rows)
             trials.append((name, changes, folder))
-            calls.append((store.folder, config, rows, folder))
-    todo = [call for call in calls if not (call[3] / "card.json").exists()]
-    run_jobs(pretrain_cell, todo, "choosing hyperparameters", settings.jobs)
+            calls.append((store, config, rows, folder))
+    train_missing(calls, "choosing hyperparameters", settings.jobs)
 
     def score() -> pd.DataFrame:
         probes = [(store.folder, folder, name) for name, _, folder in trials]

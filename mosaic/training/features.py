@@ -21,7 +21,11 @@ _BATCH = 256
 
 
 def extract_features(
-    store: PackedStore, checkpoint: Path, rows: Rows, folder: Path | None = None
+    store: PackedStore,
+    checkpoint: Path,
+    rows: Rows,
+    folder: Path | None = None,
+    own_statistics: bool = False,
 ) -> Features:
     """Encode whole patches without augmentation.
 
@@ -30,6 +34,8 @@ def extract_features(
         checkpoint: folder of a trained encoder.
         rows: patches, in any order (N,).
         folder: where to keep the features; the same encoder, data and rows are then computed once.
+        own_statistics: normalise by the statistics of these data, not by those the encoder was trained with:
+            for an encoder of another archive, whose sensors and seasons give other means.
 
     Returns:
         Stream -> float32 (N, F). For early fusion also ``"early_without_s1"`` and ``"early_without_s2"``.
@@ -38,21 +44,23 @@ def extract_features(
         CheckpointError: when the checkpoint is damaged or its bands are not the store's.
     """
     if folder is None:
-        return _extract(store, load_encoder(checkpoint), rows)
+        return _extract(store, load_encoder(checkpoint), rows, own_statistics)
     key = [store.fingerprint, read_card(checkpoint)["weights"]["sha256"], np.asarray(rows).tolist()]
+    key += [own_statistics] if own_statistics else []
     path = folder / f"features-{digest(key)}.npz"
     if path.is_file():
         with np.load(path) as kept:
             return dict(kept)
-    features = _extract(store, load_encoder(checkpoint), rows)
+    features = _extract(store, load_encoder(checkpoint), rows, own_statistics)
     with atomic_path(path) as partial:
         np.savez(partial, **features)  # type: ignore[arg-type]  # its stub knows no keyword arrays
     return features
 
 
-def _extract(store: PackedStore, encoder: LoadedEncoder, rows: Rows) -> Features:
+def _extract(store: PackedStore, encoder: LoadedEncoder, rows: Rows, own_statistics: bool) -> Features:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    views = Views(layout_for(encoder, store.layout), encoder.encoder.image_size)
+    layout = layout_for(encoder, store.layout)  # also refuses other bands
+    views = Views(store.layout if own_statistics else layout, encoder.encoder.image_size)
     encoder.to(device)
     return encode_rows(store, encoder.encoder, views, rows, device, without=("s1", "s2"))
 

@@ -240,6 +240,10 @@ def _run(
         "inputs": inputs,
         "data": store.fingerprint,
         "patches": {"train": len(train), "labelled": len(labelled)},
+        "parameters": {
+            "encoder": sum(p.numel() for p in module.encoder.parameters()),
+            "trained": sum(p.numel() for p in module.parameters() if p.requires_grad),
+        },
         "final": logbook.rows[-1],
         "timing": logbook.timing(),
         "versions": {name: version(name) for name in ("torch", "lightning", "timm")},

@@ -34,6 +34,7 @@ class FakeArchive:
     def __post_init__(self):
         self.level1 = {"wet": ("water",), "dry": ("forest", "town")}
         self.confusable = {"dry": ("forest", "town")}
+        self.coarse = {"wet": ("water",), "dry": ("forest", "town")}
         self.band_sizes = {"VV": 120, "VH": 120} | {band: S2_SIZES[band] for band in self.s2_bands}
         number = np.arange(self.patches)
         names = self.class_names

@@ -111,8 +111,8 @@ def test_damaged_index_and_manifest_are_named(store, folder):
         PackedStore(folder)
     (folder / "index.parquet").write_bytes(index)
     text = (folder / "manifest.json").read_text()
-    (folder / "manifest.json").write_text(text.replace('"version": 1', '"version": 99'))
-    with pytest.raises(PackError, match="format version 99, this code reads 1"):
+    (folder / "manifest.json").write_text(text.replace('"version": 2', '"version": 99'))
+    with pytest.raises(PackError, match="format version 99, this code reads 2"):
         PackedStore(folder)
     (folder / "manifest.json").write_text(text.replace('"shards"', '"shard"'))
     with pytest.raises(PackError, match="lacks shards"):

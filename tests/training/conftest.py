@@ -33,6 +33,7 @@ class FakeArchive:
 
     def __post_init__(self):
         self.level1, self.confusable = {"all": NAMES}, {"dry": NAMES[1:3]}
+        self.coarse = {"wet": NAMES[:1], "dry": NAMES[1:]}
         self.band_sizes = SIZES
         rng = np.random.default_rng(0)
         self._signature = {band: rng.normal(size=len(NAMES)) for band in SIZES}

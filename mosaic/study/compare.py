@@ -1,0 +1,291 @@
+"""All methods beside each other, on every archive that ran. What ``06`` shows first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mosaic.common.files import read_json
+from mosaic.evaluation.intervals import over_seeds, two_levels
+from mosaic.evaluation.ranking import Ranking, rank_methods
+from mosaic.method.methods import METHODS, get_method
+from mosaic.packed.store import PackedStore
+from mosaic.reporting.figures_scores import INPUTS
+from mosaic.settings import CompareSettings, PretrainSettings
+from mosaic.study.assess import load
+from mosaic.study.jobs import run_jobs
+from mosaic.study.ledger import Ledger, shown_ablation
+from mosaic.study.results import common_evaluation_title, common_evaluations, common_rows
+from mosaic.study.run import Run
+from mosaic.training.checkpoint import load_encoder
+
+_SENSORS = ("s1", "s2", "fused")
+_RESULTS = "results.parquet"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What the earlier notebooks of one run left.
+
+    Attributes:
+        title: of its archive.
+        store: its packed data.
+        settings: of its pretraining.
+        cells: its encoders, one row each.
+        results: tidy results, see :mod:`mosaic.study.results`.
+        predictions: table of ``assess.predict_all``.
+        published: what :meth:`mosaic.archives.reference.Reference.beside` returned.
+    """
+
+    title: str
+    store: PackedStore
+    settings: PretrainSettings
+    cells: pd.DataFrame
+    results: pd.DataFrame
+    predictions: pd.DataFrame
+    published: dict[str, Any]
+
+    @property
+    def fractions(self) -> list[float]:
+        """Label fractions that were judged, ascending."""
+        return sorted(float(f) for f in self.results["fraction"].unique())
+
+    @property
+    def judge(self) -> str:
+        """The evaluation by which methods are compared, in words."""
+        return common_evaluation_title(self.results)
+
+    def seeds(self, method: str) -> int:
+        """Return how many seeds a method was trained with."""
+        return int((self.cells.query("method == @method")["seed"]).nunique())
+
+
+def finished_runs(run: Run[CompareSettings]) -> list[Finished]:
+    """Return this run and those named in ``beside``.
+
+    Raises:
+        RunError: when a notebook of one of them was not run.
+    """
+    found = []
+    for one in [run, *(run.beside(name) for name in run.settings.beside)]:
+        data, judged = one.earlier("01_explore_data"), one.earlier("03_finetune_low_label")
+        found.append(
+            Finished(
+                data["title"],
+                one.store(),
+                one.earlier_settings("02_pretrain"),
+                pd.DataFrame(one.earlier("02_pretrain")["cells"]),
+                pd.read_parquet(one.folder / _RESULTS),
+                pd.DataFrame(judged["predictions"]),
+                data["published"],
+            )
+        )
+    return found
+
+
+# --------------------------------------------------------------------------------------- scores
+
+
+def compared_rows(one: Finished) -> pd.DataFrame:
+    """Return the rows that compare all methods: one evaluation, every input of both or single sensors.
+
+    Of methods that learn from labels those of the budgeted protocol; means over seeds, with intervals.
+    """
+    rows = one.results
+    chosen = rows["evaluation"].isin(common_evaluations(rows)) & rows["input"].isin(_SENSORS)
+    chosen &= (rows["label_protocol"] != "full") & (rows["stratum"] == "all") & (rows["seed"] == -1)
+    return rows[chosen & rows["metric"].isin(["ap_macro", "ap_micro"])].assign(archive=one.title)
+
+
+def score_table(one: Finished) -> pd.DataFrame:
+    """Return macro and micro average precision of every method, input and label fraction, with intervals.
+
+    Returns:
+        One row a method and input: method, input, seeds, then ``macro, f %`` and ``micro, f %`` as (value,
+        low, high) for each fraction f.
+    """
+    rows = compared_rows(one)
+    order = {name: place for place, name in enumerate(METHODS)}
+    found: dict[tuple[int, int], dict[str, Any]] = {}
+    for row in rows.sort_values(["metric", "fraction"]).to_dict("records"):
+        place = order[row["method"]], _SENSORS.index(row["input"])
+        own = found.setdefault(
+            place,
+            {
+                "method": get_method(row["method"]).title,
+                "input": INPUTS[row["input"]],
+                "seeds": int(row["n_seeds"]),
+            },
+        )
+        name = row["metric"].removeprefix("ap_")
+        own[f"{name}, {row['fraction']:g} %"] = (row["value"], row["low"], row["high"])
+    return pd.DataFrame([found[place] for place in sorted(found)])
+
+
+def published_table(one: Finished) -> pd.DataFrame:
+    """Return published scores on the same test split; empty where they do not compare."""
+    table = pd.DataFrame(one.published["rows"])
+    return table.rename(
+        columns={
+            "ap_macro": "macro AP",
+            "ap_micro": "micro AP",
+            "f1_macro": "macro F1",
+            "f1_micro": "micro F1",
+        }
+    )
+
+
+# --------------------------------------------------------------------------------------- ranking
+
+
+def ranked(run: Run[CompareSettings], runs: Sequence[Finished]) -> tuple[list[str], Ranking]:
+    """Rank the methods that every run trained with all its seeds, over archives and label fractions.
+
+    Returns:
+        The methods as they were ranked, and the ranking.
+    """
+    methods = [
+        name
+        for name in METHODS
+        if all(
+            one.seeds(name) == one.settings.seeds
+            and all((common_rows(one.predictions, f)["method"] == name).any() for f in one.fractions)
+            for one in runs
+        )
+    ]
+    calls = [
+        (
+            one.store,
+            common_rows(one.predictions, f).query("method == @name"),
+            run.settings.bootstrap_resamples,
+        )
+        for one in runs
+        for f in one.fractions
+        for name in methods
+    ]
+    found = run_jobs(resampled, calls, "ranking", run.settings.jobs)
+    problems = [found[start : start + len(methods)] for start in range(0, len(found), len(methods))]
+    values = [np.array([value for value, _ in problem]) for problem in problems]
+    return methods, rank_methods(values, [np.stack([drawn for _, drawn in p]) for p in problems])
+
+
+def resampled(store: PackedStore, members: pd.DataFrame, resamples: int) -> tuple[float, NDArray[np.float64]]:
+    """Return macro average precision of one method on the test split, and (R,) under resamples."""
+    test = store.split_rows("test")
+    arrays = [load(one) for _, one in members.sort_values("seed").iterrows()]
+    value, per_seed = two_levels(store.labels[test], arrays, store.scenes[test], "macro", resamples)
+    return value, over_seeds(per_seed)
+
+
+def rank_table(methods: Sequence[str], found: Ranking) -> pd.DataFrame:
+    """Return the ranking, one row a method: method (its key), rank, low, high."""
+    return pd.DataFrame(
+        {
+            "method": [methods[i] for i in found.order],
+            "rank": found.rank,
+            "low": found.low,
+            "high": found.high,
+        }
+    )
+
+
+# --------------------------------------------------------------------------------------- cost and ablations
+
+
+def costs(one: Finished) -> pd.DataFrame:
+    """Return what a method cost beside what it reached, at all labels.
+
+    Returns:
+        One row a method: method (key), parameters (of the encoder), trained (parameters that were trained),
+        steps, minutes and memory_mb (means over encoders of all labels, or none), value, low, high (macro
+        average precision) and device.
+    """
+    rows = compared_rows(one).query("metric == 'ap_macro'")
+    best = common_rows(rows, max(one.fractions)).to_dict("records")
+    scores: dict[str, dict[Any, Any]] = {row["method"]: row for row in best}
+    found = []
+    for method, cells in one.cells[one.cells["budget"].isin([0.0, 100.0])].groupby("method", sort=False):
+        if method not in scores:
+            continue
+        cards = [read_json(Path(folder) / "card.json") for folder in cells["folder"]]
+        trained = get_method(str(method)).trained
+        found.append(
+            {
+                "method": str(method),
+                "parameters": cards[0]["parameters"]["encoder"],
+                "trained": cards[0]["parameters"]["trained"] if trained else 0,
+                "steps": cards[0]["config"]["steps"] if trained else 0,
+                "minutes": float(np.mean([card["timing"]["seconds"] for card in cards])) / 60,
+                "memory_mb": float(np.mean([card["timing"]["peak_memory_mb"] for card in cards])),
+                "device": cards[0]["timing"]["device"],
+                **{part: scores[str(method)][part] for part in ("value", "low", "high")},
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def shown_costs(table: pd.DataFrame) -> pd.DataFrame:
+    """Return costs as readers see them."""
+    return pd.DataFrame(
+        {
+            "method": [get_method(name).title for name in table["method"]],
+            "macro AP": list(zip(table["value"], table["low"], table["high"], strict=True)),
+            "encoder, million": table["parameters"] / 1e6,
+            "trained, million": table["trained"] / 1e6,
+            "steps": table["steps"],
+            "minutes": table["minutes"],
+            "memory, MiB": table["memory_mb"],
+        }
+    )
+
+
+def kernel_table(one: Finished) -> pd.DataFrame:
+    """Return what each label kernel reaches alone: multi-label SupCon with it, a column a label fraction."""
+    rows = compared_rows(one).query("metric == 'ap_macro' and input == 'fused'")
+    kernels = {"supcon": one.settings.kernel} | {
+        name: method.kernel
+        for name, method in METHODS.items()
+        if name.startswith("supcon_") and method.kernel
+    }
+    found = []
+    for name, kernel in kernels.items():
+        own = rows[rows["method"] == name].sort_values("fraction")
+        if len(own):
+            cells = {
+                f"{r['fraction']:g} %": (r["value"], r["low"], r["high"]) for r in own.to_dict("records")
+            }
+            found.append({"kernel": kernel, "seeds": int(own["n_seeds"].iloc[0]), **cells})
+    return pd.DataFrame(found)
+
+
+def term_table(run: Run[CompareSettings], one: Finished) -> pd.DataFrame:
+    """Return what each term of MoSAiC adds, at the least and at all labels, as readers see it."""
+    nothing = pd.DataFrame(columns=["method", "seed", "path"])
+    resamples = run.settings.bootstrap_resamples
+    book = Ledger(one.title, one.store, one.predictions, nothing, np.empty(0, np.int64), resamples)
+    return shown_ablation(run.table("ablation", book.key(), book.ablation))
+
+
+def trust_table(one: Finished, method: str = "mimrf") -> pd.DataFrame:
+    """Return how far each class trusts each sensor, as MIMRF learned it with all labels.
+
+    Returns:
+        One row a class, sensor and seed: class, sensor, seed, trust in [0, 1]. Empty when it did not run.
+    """
+    rows = []
+    cells = one.cells.query("method == @method and budget == 100")
+    for cell in cells.to_dict("records"):
+        encoder = load_encoder(cell["folder"])
+        trust = getattr(encoder.classifier, "trust", None)
+        if trust is None:
+            continue
+        for sensor, values in zip(encoder.encoder.feature_dims, trust.detach().numpy(), strict=True):
+            rows += [
+                {"class": name, "sensor": sensor, "seed": cell["seed"], "trust": float(value)}
+                for name, value in zip(one.store.class_names, values, strict=True)
+            ]
+    return pd.DataFrame(rows, columns=["class", "sensor", "seed", "trust"])

@@ -1,0 +1,104 @@
+"""Where a method gains over supervised late fusion: rare classes, many labels, confusable groups."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mosaic.evaluation.intervals import paired_difference
+from mosaic.evaluation.overlap import Stratum, strata
+from mosaic.method.methods import METHODS
+from mosaic.packed.store import PackedStore
+from mosaic.settings import CompareSettings
+from mosaic.study.assess import load
+from mosaic.study.compare import Finished
+from mosaic.study.jobs import run_jobs
+from mosaic.study.results import common_rows
+from mosaic.study.run import Run
+
+REFERENCE = "supervised_late"
+#: A class is rare when fewer of the training patches carry it.
+RARE = 0.05
+
+
+def parts_of(store: PackedStore) -> dict[str, Stratum]:
+    """Return the parts of the test split where gains are looked for: name -> patches and classes.
+
+    Rare and common classes on all patches; all classes on patches of one label, and of five or more; and the
+    confusable groups of the archive.
+    """
+    train, test = (store.labels[store.split_rows(split)] for split in ("train", "test"))
+    everyone, share = np.arange(len(test)), train.mean(0)
+    present = test.any(0)
+    wanted = {
+        "all classes": present,
+        f"rare classes, below {100 * RARE:g} %": present & (share < RARE),
+        "common classes": present & (share >= RARE),
+    }
+    found = {
+        name: Stratum(name, everyone, np.flatnonzero(chosen))
+        for name, chosen in wanted.items()
+        if chosen.any()
+    }
+    names = {"labels: 1": "1 label", "labels: 5+": "5 labels or more"}
+    for one in strata(test, store.class_names, store.manifest.confusable):
+        if one.name in names or one.name.startswith("group: "):
+            title = names.get(one.name, one.name.removeprefix("group: "))
+            found[title] = Stratum(title, one.patches, one.classes)
+    return found
+
+
+def gains_all(run: Run[CompareSettings], one: Finished, fraction: float) -> pd.DataFrame:
+    """Return what every method gains over :data:`REFERENCE` in each part, paired by scene and common seeds.
+
+    Returns:
+        One row a method and part: method, part, value (macro average precision less the reference's), low,
+        high, n_seeds. Empty when the reference did not run.
+    """
+    rows = common_rows(one.predictions, fraction)
+    reference = rows[rows["method"] == REFERENCE]
+    columns = ["method", "part", "value", "low", "high", "n_seeds"]
+    if reference.empty:
+        return pd.DataFrame(columns=columns)
+    parts, others = parts_of(one.store), [name for name in METHODS if name in set(rows["method"])]
+    calls = [
+        (one.store, rows[rows["method"] == name], reference, parts, run.settings.bootstrap_resamples)
+        for name in others
+        if name != REFERENCE
+    ]
+    found = run_jobs(gains_of, calls, "gains", run.settings.jobs)
+    return pd.DataFrame([row for part in found for row in part], columns=columns)
+
+
+def gains_of(
+    store: PackedStore,
+    ours: pd.DataFrame,
+    reference: pd.DataFrame,
+    parts: Mapping[str, Stratum],
+    resamples: int,
+) -> list[dict[str, Any]]:
+    """Return the rows of one method; runs in its own process."""
+    test = store.split_rows("test")
+    labels, scenes = store.labels[test], store.scenes[test]
+    first, second = ({one["seed"]: load(one) for _, one in own.iterrows()} for own in (ours, reference))
+    seeds = sorted(set(first) & set(second))
+    rows = []
+    for name, part in parts.items():
+        here = np.ix_(part.patches, part.classes)
+
+        def there(scores: Mapping[int, NDArray[np.float32]], here: Any = here) -> list[NDArray[np.float32]]:
+            return [scores[seed][here] for seed in seeds]
+
+        span = paired_difference(
+            labels[here], there(first), there(second), scenes[part.patches], resamples=resamples
+        )
+        rows.append(
+            {
+                "method": str(ours["method"].iloc[0]),
+                "part": name,
+                **{key: getattr(span, key) for key in ("value", "low", "high", "n_seeds")},
+            }
+        )
+    return rows
