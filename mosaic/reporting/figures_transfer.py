@@ -32,7 +32,8 @@ def transfer_dots(table: pd.DataFrame) -> Figure:
     """
     require(table, "source", "target", "method", "fraction", "probe", "value")
     methods, sources = methods_of(table), distinct(table, "source")
-    places = list(table[["target", "probe", "fraction"]].drop_duplicates().itertuples(index=False))
+    wanted = ["target", "probe", "fraction"]
+    places = [] if table.empty else list(table[wanted].drop_duplicates().itertuples(index=False))
     columns = -(-len(places) // max(1, table["target"].nunique() if len(table) else 1)) or 1
     fig, axes = panels(len(places), columns, 0.36 * len(methods) + 1.0, sharey=True)
     y = -np.arange(len(methods), dtype=float)

@@ -111,7 +111,7 @@ def score_table(one: Finished) -> pd.DataFrame:
     rows = compared_rows(one)
     order = {name: place for place, name in enumerate(METHODS)}
     found: dict[tuple[int, int], dict[str, Any]] = {}
-    for row in rows.sort_values(["metric", "fraction"]).to_dict("records"):
+    for row in rows.to_dict("records"):
         place = order[row["method"]], _SENSORS.index(row["input"])
         own = found.setdefault(
             place,
@@ -123,7 +123,10 @@ def score_table(one: Finished) -> pd.DataFrame:
         )
         name = row["metric"].removeprefix("ap_")
         own[f"{name}, {row['fraction']:g} %"] = (row["value"], row["low"], row["high"])
-    return pd.DataFrame([found[place] for place in sorted(found)])
+    scores = [f"{average}, {f:g} %" for average in ("macro", "micro") for f in one.fractions]
+    return pd.DataFrame(
+        [found[place] for place in sorted(found)], columns=["method", "input", "seeds", *scores]
+    )
 
 
 def published_table(one: Finished) -> pd.DataFrame:

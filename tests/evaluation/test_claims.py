@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mosaic.evaluation.claims import CLAIMS, Comparison, judge, missing
+from mosaic.evaluation.claims import CLAIMS, FAMILIES, Comparison, judge, missing
 
 NAN = float("nan")
 
@@ -14,11 +14,11 @@ def verdicts(*comparisons):
     return judge(comparisons)["verdict"].tolist()
 
 
-def test_names_are_unique_and_cover_every_topic_against_both_families():
+def test_names_are_unique_and_cover_every_topic_against_all_families():
     assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
     for topic in ("accuracy", "few labels", "class overlap", "coherence"):
         against = {claim.against for claim in CLAIMS if claim.topic == topic}
-        assert against == {"supervised", "self-supervised"}
+        assert against == {"supervised", "self-supervised", "label-contrastive"} == set(FAMILIES)
 
 
 @pytest.mark.parametrize(

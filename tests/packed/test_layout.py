@@ -60,3 +60,18 @@ def test_no_bands_and_unequal_sar_are_refused():
         BandLayout.of((), (), {})
     with pytest.raises(PackError, match="different sizes"):
         BandLayout.of(("VV", "VH"), (), {"VV": 120, "VH": 60})
+
+
+def test_selected_bands_keep_their_order_and_lie_without_gaps():
+    layout = BandLayout.of(("VV", "VH"), ALL, SIZES)
+    part = layout.select({"VH", "B11", "B02", "B08"})
+    assert (part.s1_bands, part.s2_bands) == (("VH",), ("B02", "B08", "B11"))
+    assert [(group.name, group.bands) for group in part.groups] == [
+        ("s2_10m", ("B02", "B08")),
+        ("s2_20m", ("B11",)),
+        ("s1", ("VH",)),
+    ]
+    assert [group.offset for group in part.groups] == [0, 2 * 120**2, 2 * 120**2 + 60**2]
+    assert part.record_bytes == 2 * (2 * 120**2 + 60**2 + 120**2)
+    with pytest.raises(PackError, match="'B10' is not packed"):
+        layout.select({"B10"})

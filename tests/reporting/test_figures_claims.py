@@ -6,7 +6,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from mosaic.reporting import palette
-from mosaic.reporting.figures_claims import claims_forest
+from mosaic.reporting.figures_claims import claims_forest, claims_grid
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +73,30 @@ def test_statements_do_not_touch_each_other_or_the_axes() -> None:
 
 def test_an_empty_ledger_says_so() -> None:
     assert claims_forest(LEDGER.iloc[:0]).axes[0].texts[0].get_text() == "nothing to show"
+
+
+def test_grid_has_a_row_a_claim_and_a_column_an_archive_and_family() -> None:
+    rows = [
+        (archive, f"{claim} vs {family}", effect, verdict)
+        for archive in ("A", "B")
+        for claim in ("accuracy", "overlap, few labels")
+        for family, effect, verdict in (
+            ("supervised", -0.03, "not supported"),
+            ("self-supervised", 0.02, "supported" if archive == "A" else "undecided"),
+        )
+    ]
+    ledger = pd.DataFrame(rows, columns=["dataset", "name", "effect", "verdict"])
+    ledger["low"], ledger["high"] = ledger["effect"] - 0.01, ledger["effect"] + 0.01
+    ledger.loc[0, ["effect", "low", "high"]] = np.nan
+    families = {"supervised": "supervised training", "self-supervised": "self-supervision"}
+    (ax,) = claims_grid(ledger, families).axes
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["accuracy", "overlap, few labels"]
+    assert [t.get_text().replace("\n", " ") for t in ax.get_xticklabels()] == [
+        "than supervised training",
+        "than self-supervision",
+    ] * 2
+    texts = [text.get_text() for text in ax.texts]
+    assert texts[:4] == ["✗ not supported", "not computed", "✓ supported", "+0.020\n[+0.010, +0.030]"]
+    assert texts[-2:] == ["A", "B"]
+    assert len(ax.patches) == len(rows)
+    assert claims_grid(pd.DataFrame(), families).axes[0].texts[0].get_text() == "nothing to show"

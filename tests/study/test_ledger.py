@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mosaic.evaluation.claims import CLAIMS
-from mosaic.study.ledger import Ledger, as_json
+from mosaic.study.ledger import Ledger, as_json, judged
 
 RANDOM = np.random.default_rng(0)
 N, C = 120, 5
@@ -55,7 +55,7 @@ class Archive:
 
     def ledger(self):
         embedded = pd.DataFrame(self.embedded, columns=["method", "seed", "path"])
-        return Ledger(STORE, pd.DataFrame(self.rows), embedded, np.arange(N, 2 * N), resamples=1000)
+        return Ledger("Archive", STORE, pd.DataFrame(self.rows), embedded, np.arange(N, 2 * N), resamples=1000)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_overlap_counts_only_patches_of_several_labels(archive):
 
 def test_claims_without_their_methods_are_undecided_and_say_why(archive):
     archive.predict("iai", 100.0, "linear", 0.5, 0.5, protocol="none")
-    table = archive.ledger().judged()
+    table = judged([archive.ledger()])
     assert len(table) == len(CLAIMS)
     assert set(table["verdict"]) == {"undecided"}
     assert table.set_index("name").at["accuracy vs supervised", "reason"] == "no MoSAiC in this run"
@@ -115,11 +115,45 @@ def test_a_clear_and_steady_advantage_is_supported_and_its_reverse_is_not(archiv
     archive.embed("mosaic", 0.5, 0.5)
     archive.embed("iai", 0.3, 0.3)
     archive.embed("supervised_late", 0.7, 0.7)
-    verdicts = archive.ledger().judged().set_index("name")["verdict"]
+    verdicts = judged([archive.ledger()]).set_index("name")["verdict"]
     assert verdicts["accuracy vs self-supervised"] == "supported"
     assert verdicts["accuracy vs supervised"] == "not supported"
     assert verdicts["coherence vs self-supervised"] == "supported"
     assert verdicts["coherence vs supervised"] == "not supported"
+
+
+def test_an_opponent_with_fewer_seeds_enters_no_claim(archive):
+    archive.predict("mosaic", 100.0, "linear", 0.5, 0.5)
+    archive.predict("vicreg", 100.0, "linear", 0.1, 0.1, protocol="none", seeds=1)
+    why = archive.ledger().compare(claim("accuracy vs self-supervised")).opponent
+    assert why == "no self-supervised method with all seeds in this run"
+    archive.predict("iai", 100.0, "linear", 0.6, 0.6, protocol="none")
+    found = archive.ledger().compare(claim("accuracy vs self-supervised"))
+    assert found.opponent == "IaI-SimCLR (linear probe)"
+    archive.embed("mosaic", 0.5, 0.5)
+    archive.embed("vicreg", 0.9, 0.9, seeds=1)
+    assert "all seeds" in archive.ledger().compare(claim("coherence vs self-supervised")).opponent
+
+
+def test_a_difference_is_paired_by_the_seeds_of_both_sides(archive):
+    archive.predict("mosaic", 100.0, "linear", 0.5, 0.5)
+    archive.predict("iai", 100.0, "linear", 0.6, 0.6, protocol="none", seeds=2)
+    book = archive.ledger()
+    assert book.difference(book.entry("mosaic", 100.0), book.entry("iai", 100.0)).n_seeds == 2
+
+
+def test_archives_are_judged_together_and_corrected_for_all(archive, tmp_path):
+    for one in (archive, other := Archive(tmp_path / "other")):
+        one.folder.mkdir(exist_ok=True)
+        one.predict("mosaic", 100.0, "linear", 0.5, 0.5)
+        one.predict("iai", 100.0, "linear", 0.8, 0.9, protocol="none")
+    alone = judged([archive.ledger()])
+    both = judged([archive.ledger(), other.ledger()])
+    assert len(both) == 2 * len(alone)
+    assert both["dataset"].tolist() == ["Archive"] * 2 * len(CLAIMS)
+    name = "accuracy vs self-supervised"
+    first = alone.set_index("name").at[name, "p_holm"]
+    assert both[both["name"] == name]["p_holm"].iloc[0] > first
 
 
 def test_the_ablation_compares_with_the_method_less_a_term(archive):
@@ -132,6 +166,6 @@ def test_the_ablation_compares_with_the_method_less_a_term(archive):
 
 def test_json_has_no_nan(archive):
     archive.predict("iai", 100.0, "linear", 0.5, 0.5, protocol="none")
-    content = as_json(archive.ledger().judged(), {"level": 0.05})
+    content = as_json(judged([archive.ledger()]), {"level": 0.05})
     assert content["claims"][0]["effect"] is None
     assert content["claims"][0]["verdict"] == "undecided"

@@ -1,0 +1,158 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mosaic.common.files import write_json
+from mosaic.evaluation.intervals import interval
+from mosaic.settings import CompareSettings, PretrainSettings
+from mosaic.study import compare
+
+RANDOM = np.random.default_rng(0)
+N, C = 90, 4
+LABELS = (RANDOM.random((N, C)) < 0.4).astype(np.uint8)
+STORE = SimpleNamespace(
+    labels=LABELS,
+    scenes=np.array([f"s{i % 9}" for i in range(N)]),
+    split_rows=lambda split: np.arange(N),
+    class_names=("a", "b", "c", "d"),
+)
+
+
+def result(method, value=0.5, **more):
+    base = {
+        "method": method,
+        "label_protocol": "none",
+        "fraction": 100.0,
+        "evaluation": "linear",
+        "input": "fused",
+        "stratum": "all",
+        "metric": "ap_macro",
+        "seed": -1,
+        "value": value,
+        "low": value - 0.1,
+        "high": value + 0.1,
+        "n_seeds": 3,
+    }
+    return {**base, **more}
+
+
+def finished(results=(), cells=(), predictions=(), seeds=3, title="A", **settings):
+    return compare.Finished(
+        title,
+        STORE,
+        PretrainSettings(seeds=seeds, **settings),
+        pd.DataFrame(list(cells), columns=["method", "seed", "budget", "folder"]),
+        pd.DataFrame(list(results)),
+        pd.DataFrame(list(predictions)),
+        {"rows": [], "source": "", "why": "no"},
+    )
+
+
+def run(**settings):
+    return SimpleNamespace(settings=CompareSettings(jobs=1, bootstrap_resamples=50, **settings))
+
+
+def test_the_score_table_has_every_input_and_leaves_out_other_protocols_and_evaluations():
+    one = finished(
+        [
+            result("iai", 0.6),
+            result("iai", 0.4, input="s1"),
+            result("iai", 0.9, metric="ap_micro"),
+            result("iai", 0.3, fraction=5.0),
+            result("iai", 0.99, input="fused_without_s1"),
+            result("iai", 0.99, evaluation="knn"),
+            result("iai", 0.99, seed=0),
+            result("mosaic", 0.7, label_protocol="budgeted"),
+            result("mosaic", 0.99, label_protocol="full"),
+            result("random", 0.2),
+        ]
+    )
+    table = compare.score_table(one)
+    assert table["method"].tolist() == ["Random features", "IaI-SimCLR", "IaI-SimCLR", "MoSAiC"]
+    assert table["input"].tolist() == ["both", "S1", "both", "both"]
+    assert table.columns[3:].tolist() == ["macro, 5 %", "macro, 100 %", "micro, 5 %", "micro, 100 %"]
+    assert table["macro, 100 %"][3] == pytest.approx((0.7, 0.6, 0.8))
+    values = [cell[0] for name in table.columns[3:] for cell in table[name].dropna()]
+    assert 0.99 not in values
+
+
+def predictions(folder, method, noise, seeds, fraction=100.0):
+    rows = []
+    for seed in range(seeds):
+        path = folder / f"{method}-{seed}-{fraction:g}.npz"
+        random = np.random.default_rng(seed)
+        scores = ((1 - noise) * LABELS + noise * random.random((N, C))).astype(np.float32)
+        np.savez(path, **{f"linear|fused|{fraction:g}|test": scores})
+        rows.append(
+            {
+                "seed": seed,
+                "method": method,
+                "label_protocol": "none",
+                "fraction": fraction,
+                "evaluation": "linear",
+                "input": "fused",
+                "path": str(path),
+                "key": f"linear|fused|{fraction:g}",
+            }
+        )
+    return rows
+
+
+def test_only_methods_with_all_seeds_are_ranked_and_by_their_scores(tmp_path):
+    noise = {"random": 0.95, "iai": 0.5, "mosaic": 0.6, "inter": 0.1}
+    rows, cells = [], []
+    for method, own in noise.items():
+        seeds = 1 if method == "inter" else 2
+        rows += predictions(tmp_path, method, own, seeds)
+        cells += [(method, seed, 0.0, "") for seed in range(seeds)]
+    one = finished([result(name) for name in noise], cells, rows, seeds=2)
+    methods, ranking = compare.ranked(run(), [one])
+    assert methods == ["random", "iai", "mosaic"]
+    table = compare.rank_table(methods, ranking)
+    assert table["method"].tolist() == ["iai", "mosaic", "random"]
+    assert table["rank"].tolist() == [1, 2, 3]
+
+
+def test_resampled_scores_are_those_of_the_interval(tmp_path):
+    rows = pd.DataFrame(predictions(tmp_path, "iai", 0.5, 2))
+    value, drawn = compare.resampled(STORE, rows, 50)
+    arrays = [compare.load(one) for _, one in rows.iterrows()]
+    span = interval(LABELS, arrays, STORE.scenes, "macro", 50)
+    assert value == span.value
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    assert high - low == pytest.approx(span.high - span.low)
+
+
+def test_costs_are_those_of_the_cards_beside_the_score(tmp_path):
+    for seed, seconds in ((0, 60.0), (1, 120.0)):
+        card = {
+            "parameters": {"encoder": 1_000_000, "trained": 1_200_000},
+            "config": {"steps": 200},
+            "timing": {"seconds": seconds, "peak_memory_mb": 500, "device": "CPU, 1 thread"},
+        }
+        write_json(tmp_path / f"iai{seed}" / "card.json", card)
+        write_json(tmp_path / f"random{seed}" / "card.json", card)
+    cells = [(m, s, 0.0, str(tmp_path / f"{m}{s}")) for m in ("random", "iai") for s in (0, 1)]
+    table = compare.costs(finished([result("iai", 0.6), result("random", 0.2)], cells)).set_index("method")
+    assert table.loc["iai", ["minutes", "steps", "trained", "value"]].tolist() == [1.5, 200, 1_200_000, 0.6]
+    assert table.loc["random", ["steps", "trained"]].tolist() == [0, 0]
+    shown = compare.shown_costs(table.reset_index())
+    assert shown["encoder, million"].tolist() == [1.0, 1.0]
+
+
+def test_the_kernel_table_names_the_runs_own_kernel():
+    rows = [
+        result("supcon", 0.6, label_protocol="budgeted"),
+        result("supcon_any", 0.5, label_protocol="budgeted", n_seeds=1),
+        result("supcon_queue", 0.9, label_protocol="budgeted"),
+        result("mosaic", 0.9, label_protocol="budgeted"),
+    ]
+    table = compare.kernel_table(finished(rows, kernel="cosine"))
+    assert table["kernel"].tolist() == ["cosine", "any"]
+    assert table["100 %"].tolist() == [(0.6, 0.5, 0.7), (0.5, 0.4, 0.6)]
+
+
+def test_published_scores_are_shown_only_where_they_compare():
+    assert compare.published_table(finished()).empty
