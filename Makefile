@@ -27,8 +27,9 @@ lint: $(VENV)/.installed-dev  ## ruff (library, tests, notebooks) and mypy (libr
 lab: $(VENV)/.installed  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir notebooks
 
-bench: $(VENV)/.installed  ## measured ratios, side by side in one run
-	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script; done
+bench: $(VENV)/.installed  ## measure ratios, side by side in one run, into benchmarks/results and reports/benchmarks
+	@set -e; for script in benchmarks/bench_*.py; do $(BIN)/python $$script; done
+	@$(BIN)/python benchmarks/report.py
 
 clean:  ## remove caches and packed data, keep reports
 	rm -rf data/cache data/packed data/archives .pytest_cache .mypy_cache .ruff_cache

@@ -16,7 +16,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mosaic.common.files import write_json
+import numpy as np
+import pandas as pd
+
+from mosaic.common.files import read_json, write_json
 from mosaic.reporting.provenance import commit
 
 RESULTS = Path(__file__).parent / "results"
@@ -147,3 +150,77 @@ def save(
         print(f"{one['what']}: {value}{wanted}")
     print(path)
     return path
+
+
+# --------------------------------------------------------------------------------------- the report
+
+
+def load_all(folder: str | Path) -> dict[str, dict[str, Any]]:
+    """Return name -> result of every JSON file in a folder, by name; none where nothing was measured."""
+    paths = sorted(Path(folder).glob("*.json"))
+    return {content["name"]: content for content in map(read_json, paths)}
+
+
+def device_words(measured: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what the results were measured on, in words."""
+    machines = dict.fromkeys(_machine_words(one["machine"]) for one in measured.values())
+    return "; ".join(machines) or NOT_MEASURED
+
+
+def _machine_words(machine: Mapping[str, Any]) -> str:
+    gpu = f", {machine['gpu']}" if machine["gpu"] else ""
+    return f"{machine['cpu']}, {machine['cores']} cores{gpu}"
+
+
+def target_table(measured: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Return every comparison that has a target: benchmark, comparison, measured, to reach, reached."""
+    words = {True: "yes", False: "no", None: NOT_MEASURED}
+    rows = [
+        {
+            "benchmark": name,
+            "comparison": one["what"],
+            "measured": np.nan if one["value"] is None else one["value"],
+            "to reach": f"{'at most' if one['at_most'] else 'at least'} {one['target']:g}",
+            "reached": words[one["reached"]],
+        }
+        for name, result in measured.items()
+        for one in result["ratios"]
+        if one["target"] is not None
+    ]
+    return pd.DataFrame(rows, columns=["benchmark", "comparison", "measured", "to reach", "reached"])
+
+
+def show(measured: Mapping[str, Mapping[str, Any]], name: str, figures: Any) -> None:
+    """Show one result in a notebook: its figure, its ratios, and what it was measured with."""
+    from mosaic.reporting import display
+
+    if name not in measured:
+        display.table(pd.DataFrame(), f"Not measured: run `python benchmarks/bench_{name}.py`.")
+        return
+    result = measured[name]
+    sizes = [row for row in result["rows"] if "size" in row]
+    plain = [row for row in result["rows"] if "size" not in row]
+    about = f"{_machine_words(result['machine'])}; {result['measured'][:10]}."
+    if sizes:
+        display.figure(
+            figures.growth_curves(sizes, "size"),
+            f"{result['title']} {about}",
+            "Lines over size, one panel a group.",
+        )
+    if plain:
+        display.figure(
+            figures.rate_dots(plain),
+            f"{result['title']} Dots are medians of the rounds, lines span least and most. {about}",
+            "Dots on a logarithmic axis, one panel a group.",
+        )
+    ratios = pd.DataFrame([{"comparison": one["what"], "ratio": one["value"]} for one in result["ratios"]])
+    display.table(ratios.astype({"ratio": float}), "Comparisons within this run.", digits=2)
+    notes = pd.DataFrame(
+        [
+            {"row": f"{row['group']}: {row['name']}", "note": row["note"]}
+            for row in result["rows"]
+            if "note" in row
+        ]
+    )
+    if len(notes):
+        display.table(notes, "Notes.")

@@ -80,7 +80,9 @@ def claims_grid(ledger: pd.DataFrame, families: Mapping[str, str]) -> Figure:
             words = f"{row['effect']:+.3f}\n[{row['low']:+.3f}, {row['high']:+.3f}]".replace("-", "−")
         ax.text(x, y + 0.06, words, ha="center", va="top", fontsize=7.5)
     ax.set_xticks(
-        range(len(columns)), [textwrap.fill(f"than {families[f]}", 16, break_on_hyphens=False) for _, f in columns], fontsize=8
+        range(len(columns)),
+        [textwrap.fill(f"than {families[f]}", 16, break_on_hyphens=False) for _, f in columns],
+        fontsize=8,
     )
     ax.set_yticks([-y for y in range(len(rows))], [textwrap.fill(name, 20) for name in rows])
     ax.xaxis.tick_top()

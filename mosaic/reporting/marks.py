@@ -34,6 +34,11 @@ def distinct(frame: pd.DataFrame, column: str) -> list[Any]:
     return [] if frame.empty else list(frame[column].dropna().unique())
 
 
+def distinct_of(values: Iterable[Any]) -> list[Any]:
+    """Return distinct values in the order they appear."""
+    return list(dict.fromkeys(values))
+
+
 def methods_of(frame: pd.DataFrame) -> list[str]:
     """Return the methods of a frame in the order of the table of methods."""
     return method_order(distinct(frame, "method"))

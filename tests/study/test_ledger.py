@@ -55,7 +55,9 @@ class Archive:
 
     def ledger(self):
         embedded = pd.DataFrame(self.embedded, columns=["method", "seed", "path"])
-        return Ledger("Archive", STORE, pd.DataFrame(self.rows), embedded, np.arange(N, 2 * N), resamples=1000)
+        return Ledger(
+            "Archive", STORE, pd.DataFrame(self.rows), embedded, np.arange(N, 2 * N), resamples=1000
+        )
 
 
 @pytest.fixture

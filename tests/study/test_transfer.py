@@ -49,7 +49,7 @@ def test_a_coarse_label_is_there_where_any_of_its_classes_is():
 
 
 def test_probes_learn_from_the_rows_they_may_and_score_the_targets_test_split(tmp_path, monkeypatch):
-    """Features are the coarse labels at home and their negation abroad: only a probe of the target can know."""
+    """Features are the labels at home and their negation abroad: only a probe of the target can know."""
     coarse = {"Forest": ("wood",), "Water": ("sea",)}
     labels = (RANDOM.random((90, 2)) < 0.5).astype(np.uint8)
     home, abroad = (store(("wood", "sea"), coarse, part) for part in (labels, labels[::-1]))

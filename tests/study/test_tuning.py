@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import fields
 from types import SimpleNamespace
 
@@ -38,11 +39,12 @@ def test_grids_are_of_methods_of_the_table_that_choose_for_themselves():
 
 @pytest.fixture
 def tuned(tmp_path, monkeypatch):
-    """Tune two methods whose probes are known: the second candidate of one is best, the first of the other."""
+    """Tune two methods of known probes: best are the second candidate of one and the first of the other."""
     scores = {"iai": [0.3, 0.6, 0.5], "supcon": [0.7, 0.6, 0.5]}
     trained = []
+    numbers = itertools.count()
     monkeypatch.setattr(
-        tuning, "checkpoint_folder", lambda store, config, rows: tmp_path / str(len(trained_folders(trained)))
+        tuning, "checkpoint_folder", lambda store, config, rows: tmp_path / str(next(numbers))
     )
 
     def train(calls, what, jobs):
@@ -50,9 +52,6 @@ def tuned(tmp_path, monkeypatch):
             write_json(folder / "card.json", {"timing": {"seconds": 10.0}})
             trained.append((config, rows))
         return [False] * len(calls)
-
-    def trained_folders(done, counter=iter(range(10**6))):
-        return range(next(counter))
 
     def run_jobs(function, calls, what, jobs):
         assert function is tuning.validation_ap

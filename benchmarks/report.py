@@ -1,0 +1,13 @@
+"""Render the measured results as one HTML report, reports/benchmarks/index.html.
+
+Usage: python benchmarks/report.py
+"""
+
+from pathlib import Path
+
+from mosaic.reporting.runner import run
+from mosaic.study.run import reports_folder
+
+if __name__ == "__main__":
+    notebook = Path(__file__).with_name("benchmarks.ipynb")
+    run([notebook], {}, reports_folder("benchmarks"), profile="benchmarks", command="make bench")
