@@ -151,7 +151,8 @@ def shown_unseen(table: pd.DataFrame) -> pd.DataFrame:
         )
         row[titles[one["training"]]] = (one["value"], one["low"], one["high"])
         row |= {"patches": one["n"], "scenes": one["n_scenes"], "seeds": one["n_seeds"]}
-    return pd.DataFrame(list(rows.values()))
+    columns = ["domain", "method", *titles.values(), "patches", "scenes", "seeds"]
+    return pd.DataFrame(list(rows.values()), columns=columns if rows else None)
 
 
 def mean_loss(table: pd.DataFrame) -> pd.Series:
