@@ -69,12 +69,13 @@ class Submitit:
         with self._open:
             if not jobs:
                 return
-            if self.cluster == "slurm":  # in one call: the runner may not leave time for more
+            if self.cluster == "slurm":
                 arrays = {one.job.job_id.split("_")[0] for one in jobs}
-                subprocess.run(["scancel", *sorted(arrays)], check=False)
+                # one call, beyond the reach of what ends this notebook: it may leave no time
+                subprocess.run(["scancel", *sorted(arrays)], check=False, start_new_session=True)
             for one in jobs if self.cluster == "local" else ():
                 one.job.cancel()
-            say(f"{len(jobs)} jobs cancelled; what finished is kept")
+            say(f"{len(jobs)} job{'s' * (len(jobs) != 1)} cancelled; what finished is kept")
 
 
 @dataclass(frozen=True)

@@ -102,17 +102,17 @@ def _run(
         return [], {}, logs
     stage = _Stage(what, named)
     crew = _crew(launch, what, logs, workers(jobs, len(named)))
-    stage.show()
     try:
         while stage.waiting or stage.running:
             names = stage.next(crew.room)
             if names:
                 jobs_of = crew.submit([Attempt(function, named[name]) for name in names])
                 stage.running.update(zip(names, jobs_of, strict=True))
-            stage.take()
             stage.show()
+            stage.take()
             if stage.running:
                 crew.wait(list(stage.running.values()))
+        stage.show()
     finally:
         stage.board.clear()
         crew.close(list(stage.running.values()))

@@ -118,33 +118,33 @@ def set_up(threads: int, device: str | None) -> None:
 
 
 class Here:
-    """Runs attempts in this process, at once."""
+    """Runs attempts in this process, when their outcome is asked for."""
 
     room = 1
 
-    def submit(self, attempts: Sequence[Attempt]) -> list["_Ended"]:
-        """Run them."""
-        return [_Ended(attempt()) for attempt in attempts]
+    def submit(self, attempts: Sequence[Attempt]) -> list["_Here"]:
+        """Take attempts."""
+        return [_Here(attempt) for attempt in attempts]
 
-    def wait(self, jobs: Sequence["_Ended"]) -> None:
-        """Return: nothing is under way."""
+    def wait(self, jobs: Sequence["_Here"]) -> None:
+        """Return: there is nothing to wait for."""
 
-    def close(self, jobs: Sequence["_Ended"]) -> None:
+    def close(self, jobs: Sequence["_Here"]) -> None:
         """Return: nothing is open."""
 
 
 @dataclass(frozen=True)
-class _Ended:
-    result: Any
+class _Here:
+    attempt: Attempt
 
     def running(self) -> bool:
-        return False
+        return True
 
     def done(self) -> bool:
         return True
 
     def outcome(self) -> Any:
-        return self.result
+        return self.attempt()
 
 
 class Pool:

@@ -136,9 +136,10 @@ def test_lines_name_the_cells_and_their_states(cells, tmp_path, monkeypatch):
         run_jobs(cells.call, calls, "pretraining", jobs=1)
     lines = (tmp_path / "told").read_text().splitlines()
     assert lines == [
-        "pretraining: 2 waiting, 0 done",
-        "pretraining: 2 waiting, 0 done, 1 retried (iai seed 0: OSError: the disk was away; retry 1 of 2)",
-        "pretraining: 1 waiting, 0 done, 1 retried, 1 failed (iai seed 0: OSError: the disk was away; "
+        "pretraining: 1 waiting, 1 running, 0 done",
+        "pretraining: 1 waiting, 1 running, 0 done, 1 retried "
+        "(iai seed 0: OSError: the disk was away; retry 1 of 2)",
+        "pretraining: 1 running, 0 done, 1 retried, 1 failed (iai seed 0: OSError: the disk was away; "
         "retry 1 of 2; mosaic seed 2: no such thing: choose another)",
         "pretraining: 1 done, 1 failed (mosaic seed 2: no such thing: choose another), 0 s left",
     ]
