@@ -139,6 +139,7 @@ def pretrain(
     """Train one encoder, or return it at once when ``folder`` already holds it.
 
     A killed run resumes from its last checkpoint and, on a CPU, ends with the weights it would have had.
+    Where another process is training the same, this one waits and returns what it made.
 
     Args:
         store: packed data.
@@ -151,7 +152,7 @@ def pretrain(
         ``folder``.
 
     Raises:
-        RunError: when the folder holds another run or is in use, memory runs out, or the loss is not finite.
+        RunError: when the folder holds another run, memory runs out, or the loss is not finite.
         BudgetError: when a labelled row is not a training row, or a method that needs labels gets none.
         SettingsError: for a batch larger than the training split, or an impossible name.
         CheckpointError: when the weights to start from are damaged or of another architecture.
@@ -164,7 +165,7 @@ def pretrain(
         if read_card(folder)["inputs"] != inputs:
             raise RunError(f"{folder} holds an encoder of other settings or data: choose another folder")
         return folder
-    with lock(folder):
+    with lock(folder, wait=True):
         for left in folder.glob(".*.partial.*"):  # of a run that was killed while it saved
             left.unlink()
         if not (folder / CARD).exists():  # another process may have finished it meanwhile
@@ -301,7 +302,10 @@ def _fit(
             f"{config.resolved_precision()}: lower batch_scenes (fewer negatives) or image_size, or use "
             "precision 'bf16-mixed'"
         ) from error
-    except SystemExit as stop:  # Lightning turns Ctrl-C into an exit and leaves the signal ignored
+    except SystemExit as stop:
+        if stop.code != 1:  # a cluster stops or requeues this job
+            raise
+        # Lightning turns Ctrl-C into this exit and leaves the signal ignored
         signal.signal(signal.SIGINT, interrupt)
         raise KeyboardInterrupt from stop
 
