@@ -46,6 +46,13 @@ def _pack(args: argparse.Namespace) -> int:
     return 0
 
 
+def _train(args: argparse.Namespace) -> int:
+    from mosaic.study.single import train_one
+
+    print(train_one(args.packed, args.to, args.method, args.fraction, dict(args.parameter or [])))
+    return 0
+
+
 def _run(args: argparse.Namespace) -> int:
     from mosaic.study.launch import Launch, read_options
     from mosaic.study.sequence import run_sequence
@@ -98,6 +105,10 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(function=function)
         return command
 
+    parameter = "-p", "--parameter"
+    repeated: dict[str, Any] = {"action": "append", "type": _parameter, "metavar": "name=value"}
+    repeated["help"] = "override one parameter"
+
     simulate = add("simulate", _simulate, "write simulated scenes in an archive's official layout")
     simulate.add_argument(
         "--layout", default="bigearthnet", help="bigearthnet or sen12ms (default %(default)s)"
@@ -139,6 +150,15 @@ def parser() -> argparse.ArgumentParser:
     )
     pack.add_argument("--on-bad-patch", choices=["stop", "skip"], default="stop")
 
+    train = add("train", _train, "train one encoder; torchrun or srun may start it in several processes")
+    train.add_argument("packed", type=Path, help="packed data")
+    train.add_argument("--to", type=Path, required=True, help="where the encoder goes")
+    train.add_argument("--method", default="mosaic", help="row of the table of methods (default %(default)s)")
+    train.add_argument(
+        "--fraction", type=float, default=100.0, help="%% of the training labels to use (default 100)"
+    )
+    train.add_argument(*parameter, **repeated)
+
     run = add("run", _run, "execute the notebooks in order and write HTML reports")
     run.add_argument(
         "--profile", default="demo", help="smoke, demo, study, full, or a YAML file (default demo)"
@@ -146,14 +166,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--dataset", help="layout of the archive: bigearthnet or sen12ms")
     run.add_argument("--archive", help="'simulated', or a folder in the official layout")
     run.add_argument("--out", help="name of the run: reports/<out>/ (default: the profile's name)")
-    run.add_argument(
-        "-p",
-        "--parameter",
-        action="append",
-        type=_parameter,
-        metavar="name=value",
-        help="override one parameter",
-    )
+    run.add_argument(*parameter, **repeated)
     run.add_argument(
         "--cluster",
         default="pool",

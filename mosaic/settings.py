@@ -7,7 +7,7 @@ overrides.
 
 import ast
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -23,6 +23,7 @@ def _known_method(name: str) -> str:
     return get_method(name).name
 
 
+S = TypeVar("S", bound=BaseModel)
 MethodName = Annotated[str, AfterValidator(_known_method)]
 RunName = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 
@@ -190,10 +191,14 @@ def make(notebook: str, values: Mapping[str, Any]) -> Settings:
     Raises:
         SettingsError: for an unknown name (the nearest is suggested), a wrong type or a value out of range.
     """
-    kind = NOTEBOOKS[notebook]
+    return validated(NOTEBOOKS[notebook], notebook, values)
+
+
+def validated(kind: type[S], title: str, values: Mapping[str, Any]) -> S:
+    """Do as :func:`make` for any settings; errors call them by ``title``."""
     for name in values:
         if name not in kind.model_fields:
-            raise SettingsError(f"{notebook} has no parameter {name!r}{suggest(name, kind.model_fields)}")
+            raise SettingsError(f"{title} has no parameter {name!r}{suggest(name, kind.model_fields)}")
     try:
         return kind(**values)
     except ValidationError as error:
@@ -203,7 +208,7 @@ def make(notebook: str, values: Mapping[str, Any]) -> Settings:
         if isinstance(first["input"], str) and _is_number(first["input"]):
             hint = f" (YAML reads {first['input']!r} as text: write a number such as 1.0e-3)"
         raise SettingsError(
-            f"{notebook}: parameter {name!r} = {first['input']!r}: {first['msg']}{hint}"
+            f"{title}: parameter {name!r} = {first['input']!r}: {first['msg']}{hint}"
         ) from error
 
 

@@ -22,7 +22,7 @@ def test_help_lists_the_commands_without_loading_anything_heavy():
         "print(sorted({'torch', 'torchgeo', 'pandas', 'lightning', 'matplotlib'} & set(sys.modules)))"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    for command in ("simulate", "fetch", "verify", "pack", "run", "report"):
+    for command in ("simulate", "fetch", "verify", "pack", "train", "run", "report"):
         assert command in told
     assert told.endswith("[]\n")
 
@@ -35,6 +35,11 @@ def test_help_lists_the_commands_without_loading_anything_heavy():
         (["run", "--profile", "smoke", "-p", "steps=many"], "'steps' = 'many'"),
         (["run", "--profile", "smoke", "--cluster", "slrum"], "no cluster 'slrum'; did you mean 'slurm'"),
         (["run", "--profile", "smoke", "--cluster-options", "partition=gpu"], "add --cluster slurm"),
+        (["train", "nowhere", "--to", "few", "-p", "stpes=3"], "did you mean 'steps'"),
+        (["train", "nowhere", "--to", "few", "-p", "seed=one"], "'seed' = 'one'"),
+        (["train", "nowhere", "--to", "few", "-p", "steps=0"], "greater than or equal to 1"),
+        (["train", "nowhere", "--to", "few", "--method", "mosaik"], "did you mean 'mosaic'"),
+        (["train", "nowhere", "--to", "few"], "nowhere holds no packed data"),
         (["verify", "nowhere"], "nowhere"),
         (["report", "nowhere"], "nowhere"),
         (["simulate", "--patches", "3", "--folder", "few"], "3 patches are too few"),

@@ -52,7 +52,14 @@ def test_executed_notebooks_hold_no_error_and_no_progress(smoke_run):
 
 def test_results_are_tidy_and_their_scores_are_scikit_learns(smoke_run):
     results = pd.read_parquet(smoke_run / "results.parquet")
-    assert set(results["method"]) == {"random", "supervised_late", "simclr_s2", "iai", "mosaic"}
+    assert set(results["method"]) == {
+        "random",
+        "supervised_late",
+        "mimrf",
+        "simclr_s2",
+        "iai",
+        "mosaic",
+    }
     assert {"knn", "linear", "finetune", "end_to_end"} == set(results["evaluation"])
     keys = ["method", "label_protocol", "fraction", "evaluation", "input", "stratum", "metric", "seed"]
     assert not results.duplicated(keys).any()
@@ -89,7 +96,9 @@ def test_budgets_are_nested_and_labels_beyond_them_never_reached_an_encoder(smok
 def test_one_seed_decides_no_claim(smoke_run):
     ledger = read_json(smoke_run / "claims.json")
     assert {claim["verdict"] for claim in ledger["claims"]} == {"undecided"}
-    assert all("seed" in claim["reason"] for claim in ledger["claims"])
+    reasons = {claim["name"].rpartition(" vs ")[2]: claim["reason"] for claim in ledger["claims"]}
+    assert reasons["supervised"].startswith("1 seed") and reasons["self-supervised"].startswith("1 seed")
+    assert reasons["label-contrastive"].startswith("no label-contrastive")
     json.dumps(ledger, allow_nan=False)
 
 
@@ -103,9 +112,9 @@ def test_the_same_again_reuses_all_work_and_gives_the_same_numbers(smoke_run):
     before = pd.read_parquet(smoke_run / "results.parquet")
     claims = (smoke_run / "claims.json").read_text()
     told = rerun(smoke_run)
-    assert "pretraining: 0 encoders to train, 7 reused" in told
-    assert "evaluation: 0 encoders to judge, 7 reused" in told
-    assert "embeddings: 0 encoders to measure, 5 reused" in told
+    assert "pretraining: 0 encoders to train, 9 reused" in told
+    assert "evaluation: 0 encoders to judge, 9 reused" in told
+    assert "embeddings: 0 encoders to measure, 6 reused" in told
     assert "simulating" not in told
     assert told.rstrip().endswith("index.html")
     pd.testing.assert_frame_equal(pd.read_parquet(smoke_run / "results.parquet"), before)
@@ -137,6 +146,54 @@ def test_a_run_that_keeps_going_reports_what_finished(smoke_run, monkeypatch):
 def test_one_parameter_reruns_what_depends_on_it(smoke_run):
     """Another k of the kNN classifier: nothing is trained, every encoder is judged anew."""
     told = rerun(smoke_run, "--out", "other", "-p", "neighbours=7", "-p", 'evaluations=["knn"]')
-    assert "pretraining: 0 encoders to train, 7 reused" in told
-    assert "evaluation: 7 encoders to judge, 0 reused" in told
-    assert "embeddings: 0 encoders to measure, 5 reused" in told
+    assert "pretraining: 0 encoders to train, 9 reused" in told
+    assert "evaluation: 9 encoders to judge, 0 reused" in told
+    assert "embeddings: 0 encoders to measure, 6 reused" in told
+
+
+def test_a_place_that_was_held_out_reached_neither_encoder_nor_budget(smoke_run):
+    """Two methods were trained without the largest country: their cards count its patches out."""
+    handed = read_json(smoke_run / "05_transfer.json")
+    (country,) = {row["domain"] for row in handed["unseen"]}
+    store = PackedStore(Path(read_json(smoke_run / "01_explore_data.json")["packed"]))
+    train = store.index.iloc[store.split_rows("train")]
+    elsewhere = int((train["country"] != country).sum())
+    assert 0 < elsewhere < len(train)
+    pretrained = smoke_run.parents[1] / "data" / "cache" / "pretrain"
+    cards = [read_json(path) for path in pretrained.glob("*/*/card.json")]
+    without = [card for card in cards if card["patches"]["train"] == elsewhere]
+    assert sorted(card["method"] for card in without) == ["mosaic", "random"]
+    assert {card["patches"]["labelled"] for card in without} == {0, elsewhere}
+
+
+@pytest.fixture(scope="module")
+def second_run(smoke_run):
+    """A run on a simulated archive in the layout of SEN12MS, beside the first."""
+    small = ["patches=96", "methods=[random,mosaic]", "label_fractions=[50.0,100.0]", "evaluations=[linear]"]
+    words = [word for value in [*small, "beside=[smoke]", "held_out=0"] for word in ("-p", value)]
+    rerun(smoke_run, "--dataset", "sen12ms", "--out", "second", *words)
+    return smoke_run.parent / "second"
+
+
+def test_another_archive_runs_the_same_and_both_stand_in_its_ledger(second_run):
+    records = read_json(second_run / "run.json")["notebooks"]
+    assert [record["status"] for record in records] == ["finished"] * len(NOTEBOOKS)
+    results = pd.read_parquet(second_run / "results.parquet")
+    assert results["dataset"].unique().tolist() == ["sen12ms"]
+    claims = read_json(second_run / "claims.json")["claims"]
+    assert [claim["dataset"] for claim in claims] == ["SEN12MS"] * 15 + ["BigEarthNet v2"] * 15
+
+
+def test_encoders_carry_over_between_the_archives_on_their_shared_bands(second_run):
+    rows = pd.DataFrame(read_json(second_run / "05_transfer.json")["transfer"])
+    archives = {"SEN12MS", "BigEarthNet v2"}
+    assert set(zip(rows["source"], rows["target"], strict=True)) == {
+        (a, b) for a in archives for b in archives
+    }
+    assert set(rows["method"]) == {"random", "mosaic"}
+    assert rows.query("target == 'SEN12MS' and probe == 'target'")["fraction"].unique().tolist() == [50, 100]
+    assert rows["value"].between(0, 1).all()
+    pretrained = second_run.parents[1] / "data" / "cache" / "pretrain"
+    bands = {tuple(read_json(path)["layout"]["s2_bands"]) for path in pretrained.glob("*/*/card.json")}
+    assert {len(names) for names in bands} == {12, 13}  # SEN12MS whole, and both less the cirrus band
+    assert all("B10" not in names for names in bands if len(names) == 12)

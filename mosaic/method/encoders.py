@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from mosaic.common.errors import SettingsError, suggest
 from mosaic.method.class_token_fusion import ClassTokenFusion
+from mosaic.method.gather import gather
 from mosaic.method.methods import Method
 
 #: Encoder name -> timm architecture and its arguments. ``light`` is a ten-layer ResNet-T with narrow stages,
@@ -232,24 +233,30 @@ class Heads(nn.Module):
 
         Args:
             term: ``"intra"``, ``"inter"`` or ``"label"``.
-            features: stream -> (V, B, F), V views stacked.
+            features: stream -> (V, b, F), V views stacked, of this process's part of the batch.
 
         Returns:
-            Stream -> (V, B, D), L2-normalised, float32; empty when the method has no such term.
+            Stream -> (V, B, D) of the whole batch, L2-normalised, float32; empty when the method has no such
+            term.
         """
         projected = {}
         for stream, feature in features.items():
             name = _head_name(term, stream)
             if name in self.projections:
                 z = self.projections[name](feature.flatten(0, 1)).float()
-                projected[stream] = functional.normalize(z, dim=1).view(*feature.shape[:2], -1)
+                z = functional.normalize(z, dim=1).view(*feature.shape[:2], -1)
+                projected[stream] = gather(z, dim=1)
         return projected
 
     def classify(self, features: Mapping[str, Tensor]) -> Tensor | None:
-        """Return logits (..., C) from features (..., F) of all streams; ``None`` without a classifier."""
+        """Return the logits of the whole batch (V, B, C); ``None`` without a classifier.
+
+        Args:
+            features: stream -> (V, b, F), of this process's part of the batch.
+        """
         if self.classifier is None:
             return None
-        return self.classifier(torch.cat(list(features.values()), dim=-1))
+        return gather(self.classifier(torch.cat(list(features.values()), dim=-1)), dim=1)
 
 
 def _head_name(term: str, stream: str) -> str:

@@ -5,7 +5,7 @@ run draws what the uninterrupted one would have drawn.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -92,7 +92,7 @@ class ScenePicker:
 
 @dataclass
 class Batch:
-    """What a step needs.
+    """What a step needs, or the part of it that one of several processes needs.
 
     Attributes:
         step: counted from 0.
@@ -101,6 +101,7 @@ class Batch:
         second: the same for the second view; other dates of the same places when the method asks for them.
         labels: (B, C) float, zero for scenes whose labels may not be used.
         labelled: (B,) bool.
+        part: (i, n): these scenes are part i of n equal parts of the step's.
     """
 
     step: int
@@ -109,6 +110,7 @@ class Batch:
     second: dict[str, Tensor]
     labels: Tensor
     labelled: Tensor
+    part: tuple[int, int] = (0, 1)
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on ``device``."""
@@ -118,7 +120,8 @@ class Batch:
 
         records = move(self.records)
         second = records if self.second is self.records else move(self.second)
-        return Batch(self.step, self.rows, records, second, self.labels.to(device), self.labelled.to(device))
+        labels, labelled = self.labels.to(device), self.labelled.to(device)
+        return replace(self, records=records, second=second, labels=labels, labelled=labelled)
 
 
 class KnownLabels:
@@ -156,6 +159,7 @@ class StepBatches:
         first: step to start from.
         last: step before which to stop.
         device: where the batches will go.
+        part: (i, n): part i of n equal parts of each batch; nothing else is read.
     """
 
     def __init__(
@@ -167,7 +171,9 @@ class StepBatches:
         first: int,
         last: int,
         device: str,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
+        self._part = part
         self._store, self._picker, self._known, self._method = store, picker, known, method
         self._first, self._last, self._device = first, last, device
         sensors = {"s1", "s2"} if "early" in method.streams else set(method.streams)
@@ -182,12 +188,16 @@ class StepBatches:
                 second = {name: record[half:] for name, record in records.items()}
                 records = {name: record[:half] for name, record in records.items()}
             index = torch.from_numpy(rows)
-            yield Batch(step, rows, records, second, self._known.labels[index], self._known.labelled[index])
+            labels, labelled = self._known.labels[index], self._known.labelled[index]
+            yield Batch(step, rows, records, second, labels, labelled, self._part)
 
     def _rows(self) -> Iterator[Rows]:
         for step in range(self._first, self._last):
             rows = self._picker.rows(step)
-            if self._method.temporal:
+            number, parts = self._part
+            own = slice(number * len(rows) // parts, (number + 1) * len(rows) // parts)
+            if self._method.temporal:  # drawn for the whole batch, so that the parts do not matter
                 partners = self._store.partners.draw(rows, random_of(self._picker.seed, "partners", step))
-                rows = np.concatenate([rows, partners])
-            yield rows
+                yield np.concatenate([rows[own], partners[own]])
+            else:
+                yield rows[own]

@@ -76,21 +76,31 @@ class Logbook(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Look at the untrained encoder, for comparison."""
-        if not self.rows:
+        if trainer.is_global_zero and not self.rows:
             self.look(pl_module, 0)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note the step; look and save when it is time."""
-        step, every = trainer.global_step, self._config.monitor_every
-        self.rows.append({"step": step, **pl_module.values, "lr": pl_module.learning_rate(step - 1)})
-        if every and (step % every == 0 or step == self._config.steps):
-            self.look(pl_module, step)
-        self.rows[-1]["seconds"] = self.seconds
-        if step < self._config.steps and time.monotonic() - self._saved >= self._interval:
+        """Note the step; look and save when it is time.
+
+        The first of several processes does so. The others join in saving, where Lightning waits for them; as
+        they cannot know when it is time, they are told after every step.
+        """
+        step, due = trainer.global_step, False
+        if trainer.is_global_zero:
+            self._note(step, pl_module)
+            due = step < self._config.steps and time.monotonic() - self._saved >= self._interval
+        if trainer.strategy.reduce_boolean_decision(due, all=False):
             trainer.save_checkpoint(self._last)
             self._saved = time.monotonic()
+
+    def _note(self, step: int, module: Pretraining) -> None:
+        every = self._config.monitor_every
+        self.rows.append({"step": step, **module.values, "lr": module.learning_rate(step - 1)})
+        if every and (step % every == 0 or step == self._config.steps):
+            self.look(module, step)
+        self.rows[-1]["seconds"] = self.seconds
 
     def look(self, module: Pretraining, step: int) -> None:
         """Add the health of the embedding space to the row of ``step``."""
@@ -129,19 +139,22 @@ class Logbook(Callback):
         features = [module.encoder(module.views(records, generator)) for _ in range(2)]
         return tuple(functional.normalize(torch.cat(list(f.values()), 1).float(), dim=1) for f in features)
 
-    def timing(self) -> dict[str, Any]:
+    def timing(self, processes: int = 1) -> dict[str, Any]:
         """Return what the run cost: seconds, steps per second without looking, peak memory in MB, device.
 
-        On a CPU the memory is that of the whole process, since it began.
+        Memory is that of this process; on a CPU all it had since it began. Each of several processes has
+        a device of its own.
         """
         steps, seconds = self.rows[-1]["step"], self.seconds
         cuda, threads = torch.cuda.is_available(), torch.get_num_threads()
         resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        device = torch.cuda.get_device_name() if cuda else f"CPU, {threads} thread{'s' * (threads > 1)}"
         return {
             "seconds": round(seconds, 2),
             "steps_per_second": round(steps / max(seconds - self._looking, 1e-9), 3),
             "peak_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20 if cuda else resident),
-            "device": torch.cuda.get_device_name() if cuda else f"CPU, {threads} thread{'s' * (threads > 1)}",
+            "device": f"{processes} × {device}" if processes > 1 else device,
+            "processes": processes,
         }
 
     def write(self, path: Path) -> None:

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mosaic.common.errors import CheckpointError, RunError
 from mosaic.method.encoders import Encoder, channels_of
+from mosaic.method.gather import gather
 from mosaic.method.losses import Temperatures
 from mosaic.method.objectives.base import ObjectiveSettings, Step
 from mosaic.method.objectives.build import build_objective
@@ -115,7 +116,8 @@ class Pretraining(LightningModule):
         images = self.views.allocate(batch.records, views=2)
         for place, records in enumerate((batch.records, batch.second)):
             own = slice(place * len(batch.rows), (place + 1) * len(batch.rows))
-            self.views(records, generator, out={sensor: image[own] for sensor, image in images.items()})
+            out = {sensor: image[own] for sensor, image in images.items()}
+            self.views(records, generator, batch.part, out)
         return images
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -133,7 +135,8 @@ class Pretraining(LightningModule):
         def by_view(values: dict[str, Tensor]) -> dict[str, Tensor]:
             return {s: value.view(2, len(batch.rows), *value.shape[1:]) for s, value in values.items()}
 
-        terms = self.objective(Step(images, by_view(encoded), by_view(maps), batch.labels, batch.labelled))
+        labels, labelled = gather(batch.labels), gather(batch.labelled)
+        terms = self.objective(Step(images, by_view(encoded), by_view(maps), labels, labelled))
         values = torch.stack([value.detach() for value in terms.values()]).tolist()
         self.values = dict(zip(terms, values, strict=True))
         if not np.isfinite(values).all():

@@ -5,30 +5,24 @@ nobody gets to choose a better moment by looking at validation labels.
 """
 
 import contextlib
-import logging
-import signal
-import warnings
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 
 from mosaic.common.errors import BudgetError, RunError, SettingsError
 from mosaic.common.files import lock
+from mosaic.method.batch_norm import synchronise
 from mosaic.method.encoders import check_architecture
 from mosaic.method.methods import Method, get_method
 from mosaic.packed.fingerprint import digest
 from mosaic.packed.store import PackedStore, Rows
 from mosaic.training.batches import KnownLabels, ScenePicker, StepBatches
 from mosaic.training.checkpoint import CARD, read_card, save_encoder
-
-if TYPE_CHECKING:
-    from mosaic.training.logbook import Logbook
-    from mosaic.training.module import Pretraining
+from mosaic.training.processes import Processes, join
 
 LAST = "last.ckpt"
 LOG = "log.csv"
@@ -141,6 +135,9 @@ def pretrain(
     A killed run resumes from its last checkpoint and, on a CPU, ends with the weights it would have had.
     Where another process is training the same, this one waits and returns what it made.
 
+    Called in every process that ``torchrun`` or ``srun`` started, each takes its part of every batch, and the
+    result is that of one process up to rounding. The number of processes may change when a run resumes.
+
     Args:
         store: packed data.
         config: the run.
@@ -154,26 +151,37 @@ def pretrain(
     Raises:
         RunError: when the folder holds another run, memory runs out, or the loss is not finite.
         BudgetError: when a labelled row is not a training row, or a method that needs labels gets none.
-        SettingsError: for a batch larger than the training split, or an impossible name.
+        SettingsError: for a batch larger than the training split or that the processes cannot share equally,
+            or an impossible name.
         CheckpointError: when the weights to start from are damaged or of another architecture.
     """
     labelled = np.unique(np.asarray(labelled_rows, dtype=np.int64))
     train = store.split_rows("train")
-    _check(store, config, train, labelled)
+    processes = join()
+    _check(store, config, train, labelled, processes.world)
     inputs = _inputs(store, config, labelled)
-    if (folder / CARD).exists():
-        if read_card(folder)["inputs"] != inputs:
-            raise RunError(f"{folder} holds an encoder of other settings or data: choose another folder")
-        return folder
-    with lock(folder, wait=True):
-        for left in folder.glob(".*.partial.*"):  # of a run that was killed while it saved
-            left.unlink()
-        if not (folder / CARD).exists():  # another process may have finished it meanwhile
-            _run(store, config, train, labelled, folder, inputs, checkpoint_seconds)
+    with contextlib.ExitStack() as held:
+        first = processes.agree(lambda: _begin(folder, inputs, held))
+        if first is not None and (processes.first or config.weighted_method().trained):
+            _run(store, config, train, labelled, folder, inputs, checkpoint_seconds, processes, first)
+        processes.wait()
     return folder
 
 
-def _check(store: PackedStore, config: PretrainConfig, train: Rows, labelled: Rows) -> None:
+def _begin(folder: Path, inputs: str, held: contextlib.ExitStack) -> int | None:
+    """Lock the folder and return the step to start from; None when it holds the finished encoder."""
+    if (folder / CARD).exists():
+        if read_card(folder)["inputs"] != inputs:
+            raise RunError(f"{folder} holds an encoder of other settings or data: choose another folder")
+        return None
+    held.enter_context(lock(folder, wait=True))
+    for left in folder.glob(".*.partial.*"):  # of a run that was killed while it saved
+        left.unlink()
+    # another process may have finished it meanwhile
+    return None if (folder / CARD).exists() else _resumed_step(folder / LAST, inputs)
+
+
+def _check(store: PackedStore, config: PretrainConfig, train: Rows, labelled: Rows, processes: int) -> None:
     method = config.weighted_method()
     stray = np.setdiff1d(labelled, train)
     if stray.size:
@@ -187,6 +195,11 @@ def _check(store: PackedStore, config: PretrainConfig, train: Rows, labelled: Ro
         raise SettingsError(
             f"a batch of {config.batch_scenes} scenes, but only {len(train)} training patches: "
             "use a smaller batch"
+        )
+    if method.trained and config.batch_scenes % processes:
+        raise SettingsError(
+            f"a batch of {config.batch_scenes} scenes cannot be shared equally by {processes} processes: "
+            f"choose a multiple of {processes}, or another number of processes"
         )
 
 
@@ -206,8 +219,11 @@ def _run(
     folder: Path,
     inputs: str,
     checkpoint_seconds: float,
+    processes: Processes,
+    first: int,
 ) -> None:
     # Lightning takes seconds to import, and most who read a configuration do not train
+    from mosaic.training.fit import fit
     from mosaic.training.logbook import Logbook
     from mosaic.training.module import Pretraining
 
@@ -223,9 +239,13 @@ def _run(
     picker = ScenePicker(module.method, train, labelled, config.batch_scenes, share, seed, chances)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if module.method.trained:
-        first = _resumed_step(folder / LAST, inputs)
-        batches = StepBatches(store, picker, known, module.method, first, config.steps, device)
-        _fit(module, logbook, batches, config, folder / LAST if first else None)
+        part = processes.rank, processes.world
+        batches = StepBatches(store, picker, known, module.method, first, config.steps, device, part)
+        if processes.world > 1:
+            synchronise(module, device)
+        fit(module, logbook, batches, config, folder / LAST if first else None, processes)
+        if not processes.first:
+            return
     else:
         module.to(device)
         if not module.method.weights:
@@ -246,7 +266,7 @@ def _run(
             "trained": sum(p.numel() for p in module.parameters() if p.requires_grad),
         },
         "final": logbook.rows[-1],
-        "timing": logbook.timing(),
+        "timing": logbook.timing(processes.world if module.method.trained else 1),
         "versions": {name: version(name) for name in ("torch", "lightning", "timm")},
     }
     save_encoder(folder, module.encoder.cpu(), card, module.objective.classifier)
@@ -264,63 +284,3 @@ def _resumed_step(path: Path, inputs: str) -> int:
             "choose another folder, or delete it"
         )
     return int(content["global_step"])
-
-
-def _fit(
-    module: "Pretraining",
-    logbook: "Logbook",
-    batches: StepBatches,
-    config: PretrainConfig,
-    resume: Path | None,
-) -> None:
-    from lightning.pytorch import Trainer
-
-    from mosaic.training.logbook import AtomicCheckpoints
-
-    interrupt = signal.getsignal(signal.SIGINT)
-    try:
-        with _quiet():
-            trainer = Trainer(
-                accelerator="cuda" if torch.cuda.is_available() else "cpu",
-                devices=1,
-                precision=config.resolved_precision(),  # type: ignore[arg-type]  # a Literal of Lightning's
-                max_steps=config.steps,
-                max_epochs=-1,
-                gradient_clip_val=1.0,
-                callbacks=[logbook],
-                plugins=[AtomicCheckpoints()],
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                use_distributed_sampler=False,
-            )
-            trainer.fit(module, train_dataloaders=batches, ckpt_path=resume)
-    except torch.OutOfMemoryError as error:
-        raise RunError(
-            f"out of GPU memory with {config.batch_scenes} scenes of {config.image_size} px in "
-            f"{config.resolved_precision()}: lower batch_scenes (fewer negatives) or image_size, or use "
-            "precision 'bf16-mixed'"
-        ) from error
-    except SystemExit as stop:
-        if stop.code != 1:  # a cluster stops or requeues this job
-            raise
-        # Lightning turns Ctrl-C into this exit and leaves the signal ignored
-        signal.signal(signal.SIGINT, interrupt)
-        raise KeyboardInterrupt from stop
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Lightning's banners and hints about data loaders and loggers; errors still pass."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\.")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

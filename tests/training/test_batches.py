@@ -78,10 +78,11 @@ def test_labels_of_other_rows_are_not_even_held(store):
     assert np.array_equal(known.labels[rows].numpy(), store.labels[rows])
 
 
-def batches(store, name, first, last):
+def batches(store, name, first, last, part=(0, 1)):
     train = store.split_rows("train")
     one = ScenePicker(get_method(name), train, train, 8, 0.25, 0)
-    return list(StepBatches(store, one, KnownLabels(store, train), get_method(name), first, last, "cpu"))
+    known = KnownLabels(store, train)
+    return list(StepBatches(store, one, known, get_method(name), first, last, "cpu", part))
 
 
 def test_batches_begin_at_any_step_and_carry_what_the_store_holds(store):
@@ -107,6 +108,29 @@ def test_temporal_second_view_is_another_date_of_the_same_place(store):
     assert np.array_equal(batch.second["s1"], store.read(partners)["s1"])
     assert np.array_equal(batch.records["s1"], store.read(batch.rows)["s1"])
     assert np.isin(partners, store.split_rows("train")).all()
+
+
+@pytest.mark.parametrize("name", ["mosaic", "mosaic_temporal"])
+def test_parts_make_up_the_batch_and_read_nothing_else(store, monkeypatch, name):
+    (whole,) = batches(store, name, 3, 4)
+    read, original = [], type(store).read
+
+    def reading(self, rows, out=None):
+        read.append(rows)
+        return original(self, rows, out)
+
+    monkeypatch.setattr(type(store), "read", reading)
+    parts = [batches(store, name, 3, 4, (number, 4))[0] for number in range(4)]
+    temporal = get_method(name).temporal
+    assert [len(rows) for rows in read] == [4 if temporal else 2] * 4
+    for number, part in enumerate(parts):
+        assert part.part == (number, 4)
+        own = slice(2 * number, 2 * number + 2)
+        assert np.array_equal(part.rows, whole.rows[own])
+        assert torch.equal(part.labels, whole.labels[own]) and torch.equal(part.labelled, whole.labelled[own])
+        for name in whole.records:
+            assert torch.equal(part.records[name], whole.records[name][own])
+            assert torch.equal(part.second[name], whole.second[name][own])
 
 
 def test_rare_labels_are_drawn_more_often(store):

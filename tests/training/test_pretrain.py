@@ -75,7 +75,8 @@ def test_card_says_what_was_trained_on_what(store, config, tmp_path):
     assert card["feature_dims"].keys() == {"s1", "s2"}
     assert card["layout"]["statistics"] == store.layout.statistics
     assert PretrainConfig(**card["config"]) == config("supervised_late")
-    assert card["timing"].keys() == {"seconds", "steps_per_second", "peak_memory_mb", "device"}
+    assert card["timing"].keys() == {"seconds", "steps_per_second", "peak_memory_mb", "device", "processes"}
+    assert card["timing"]["processes"] == 1
     assert not list(tmp_path.glob("*.ckpt"))
 
 

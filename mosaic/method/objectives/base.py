@@ -55,12 +55,15 @@ class ObjectiveSettings:
 
 @dataclass(frozen=True)
 class Step:
-    """What an objective is given: two views of a batch.
+    """What an objective is given: two views of this process's part of a batch, and the labels of all of it.
+
+    The batch has B scenes and the part b, the same number where one process works alone. An objective gathers
+    what it makes of the images, so its terms are those of the whole batch.
 
     Attributes:
-        images: sensor -> (2 B, bands, H, W), the first view of all scenes, then the second.
-        features: stream -> (2, B, F) from the encoder.
-        maps: stream -> (2, B, F, h, w) before pooling; empty unless the objective uses them.
+        images: sensor -> (2 b, bands, H, W), the first view of all scenes, then the second.
+        features: stream -> (2, b, F) from the encoder.
+        maps: stream -> (2, b, F, h, w) before pooling; empty unless the objective uses them.
         labels: (B, C), 0 or 1; zero for scenes whose labels may not be used.
         labelled: (B,) bool.
     """

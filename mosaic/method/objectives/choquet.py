@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from mosaic.method.gather import gather
 from mosaic.method.losses import classification_term
 from mosaic.method.methods import Method
 from mosaic.method.objectives.base import Objective, ObjectiveSettings, Step
@@ -65,6 +66,7 @@ class Choquet(Objective):
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """Return ``classify`` and ``total``."""
-        logits = self.classifier(torch.cat(list(step.features.values()), dim=-1).float())
-        classify = classification_term(logits, step.labels, step.labelled)
+        features = torch.cat(list(step.features.values()), dim=-1)
+        logits = self.classifier(features.to(torch.promote_types(features.dtype, torch.float32)))
+        classify = classification_term(gather(logits, dim=1), step.labels, step.labelled)
         return {"classify": classify, "total": self.method.classify * classify}

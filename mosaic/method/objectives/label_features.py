@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mosaic.method.gather import gather
 from mosaic.method.losses import classification_term, weighted_contrastive_loss
 from mosaic.method.methods import Method
 from mosaic.method.objectives.base import Objective, ObjectiveSettings, Step
@@ -55,8 +56,9 @@ class LabelFeatures(Objective):
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """Return ``label`` (both contrasts as weighted), ``classify`` and ``total``."""
-        z = self.label_features({stream: values.flatten(0, 1) for stream, values in step.maps.items()})
-        views = len(z) // len(step.labels)
+        own = self.label_features({stream: values.flatten(0, 1) for stream, values in step.maps.items()})
+        views = 2
+        z = gather(own.view(views, -1, *own.shape[1:]), dim=1).flatten(0, 1)
         labels = (step.labels * step.labelled[:, None]).repeat(views, 1)
         logits = (z * self.weight).sum(-1) + self.bias
         classify = classification_term(logits, labels, step.labelled.repeat(views))

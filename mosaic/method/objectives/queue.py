@@ -23,7 +23,7 @@ class Queue(Objective):
 
     Queries are the projections of all views of both sensors; candidates are the keys of the same images, in
     the same order, and the queue. An image's own key is neither positive nor negative; those of other views
-    of its scene weigh 1, others what the kernel says.
+    of its scene weigh 1, others what the kernel says. Every one of several processes holds the same queue.
 
     Args:
         method: a row with a label term.
@@ -83,7 +83,7 @@ class Queue(Objective):
             self._follow(self.key_encoder, self._online[0])
             self._follow(self.key_heads, self.heads)
         features = self.key_encoder(step.images)
-        split = {stream: value.unflatten(0, (2, len(step.labels))) for stream, value in features.items()}
+        split = {stream: value.unflatten(0, (2, -1)) for stream, value in features.items()}
         return _stacked(self.key_heads.project("label", split))
 
     def _follow(self, key: nn.Module, online: nn.Module) -> None:

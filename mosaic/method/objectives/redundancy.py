@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mosaic.common.errors import RunError
+from mosaic.method.gather import gather
 from mosaic.method.methods import Method
 from mosaic.method.objectives.base import Objective, ObjectiveSettings, Step
 
@@ -44,7 +45,7 @@ class RedundancyReduction(Objective):
         """Return ``intra`` and ``inter`` as far as the method weighs them, and their total."""
         # batch norm sees one view of one sensor at a time, as with the two forwards of the published code
         z = {
-            stream: [self.expanders[stream](view).float() for view in feature]
+            stream: [gather(self.expanders[stream](view).float()) for view in feature]
             for stream, feature in step.features.items()
         }
         terms: dict[str, Tensor] = {}
