@@ -54,10 +54,13 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from mosaic.study.launch import Launch, read_options
     from mosaic.study.sequence import run_sequence
 
     overrides = dict(args.parameter or []) | ({"dataset": args.dataset} if args.dataset else {})
-    run_sequence(args.profile, archive=args.archive, out=args.out, overrides=overrides)
+    options = read_options(args.cluster_options) if args.cluster_options else {}
+    launch = Launch(args.cluster, options, args.keep_going)
+    run_sequence(args.profile, archive=args.archive, out=args.out, overrides=overrides, launch=launch)
     return 0
 
 
@@ -164,6 +167,19 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--archive", help="'simulated', or a folder in the official layout")
     run.add_argument("--out", help="name of the run: reports/<out>/ (default: the profile's name)")
     run.add_argument(*parameter, **repeated)
+    run.add_argument(
+        "--cluster",
+        default="pool",
+        help="what runs the cells: pool (processes, the default), local or slurm (through submitit)",
+    )
+    run.add_argument(
+        "--cluster-options",
+        metavar="name=value,...",
+        help="of submitit, e.g. partition=gpu,gpus_per_node=1,timeout_min=240, or a YAML file of them",
+    )
+    run.add_argument(
+        "--keep-going", action="store_true", help="report without the cells that failed, and list them"
+    )
 
     report = add("report", _report, "render the reports of a run again from its executed notebooks")
     report.add_argument("run", help="name of the run, or its folder")

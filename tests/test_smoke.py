@@ -15,7 +15,8 @@ from sklearn.metrics import average_precision_score
 from mosaic.common.files import read_json
 from mosaic.method.methods import METHODS
 from mosaic.packed.store import PackedStore
-from mosaic.settings import NOTEBOOKS
+from mosaic.settings import NOTEBOOKS, make
+from mosaic.study.matrix import Cell, checkpoint_folder, config_of
 from mosaic.training.checkpoint import load_encoder
 
 pytestmark = pytest.mark.slow
@@ -118,6 +119,28 @@ def test_the_same_again_reuses_all_work_and_gives_the_same_numbers(smoke_run):
     assert told.rstrip().endswith("index.html")
     pd.testing.assert_frame_equal(pd.read_parquet(smoke_run / "results.parquet"), before)
     assert (smoke_run / "claims.json").read_text() == claims
+
+
+def test_a_run_that_keeps_going_reports_what_finished(smoke_run, monkeypatch):
+    """A file lies where one encoder should go: its cell fails, the others are reused."""
+    monkeypatch.setenv("MOSAIC_ROOT", str(smoke_run.parents[1]))
+    settings = make("02_pretrain", read_json(smoke_run / "02_pretrain.json")["settings"])
+    store = PackedStore(Path(read_json(smoke_run / "01_explore_data.json")["packed"]))
+    place = checkpoint_folder(store, config_of(Cell("inter", 0, 0.0), settings), np.empty(0, np.int64))
+    place.parent.mkdir()
+    place.write_text("in the way")
+    methods = f"methods={json.dumps([*settings.methods, 'inter'])}"
+    told = rerun(smoke_run, "--out", "partial", "--keep-going", "-p", methods)
+    assert "pretraining: 1 encoders to train, 7 reused" in told
+    partial = smoke_run.parent / "partial"
+    handed = read_json(partial / "02_pretrain.json")
+    assert {cell["method"] for cell in handed["cells"]} == set(settings.methods)
+    (reason,) = handed["failed"]["pretraining"].values()
+    assert str(place) in reason
+    assert "inter seed 0" in (partial / "02_pretrain.html").read_text()
+    before = pd.read_parquet(smoke_run / "results.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(partial / "results.parquet"), before)
+    assert (partial / "claims.json").read_text() == (smoke_run / "claims.json").read_text()
 
 
 def test_one_parameter_reruns_what_depends_on_it(smoke_run):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mosaic.common.errors import RunError
+from mosaic.common.progress import say
 
 
 @contextlib.contextmanager
@@ -104,11 +105,15 @@ def require_free_space(folder: Path, needed: int) -> None:
 
 
 @contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path, wait: bool = False) -> Iterator[None]:
     """Hold ``folder`` for one process. The lock dies with the process, so a killed run never blocks the next.
 
+    Args:
+        folder: made if it is not there.
+        wait: until another process that holds it lets it go or ends, which is told as progress.
+
     Raises:
-        RunError: when another process holds it; names its pid.
+        RunError: when another process holds it and ``wait`` is not asked for; names its pid.
     """
     require_writable(folder)
     with open(folder / ".lock", "a+", encoding="utf-8") as file:
@@ -117,9 +122,12 @@ def lock(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             file.seek(0)
             holder = file.read().strip() or "unknown"
-            raise RunError(
-                f"{folder} is in use by process {holder}: wait for it, or give this run another name"
-            ) from error
+            if not wait:
+                raise RunError(
+                    f"{folder} is in use by process {holder}: wait for it, or give this run another name"
+                ) from error
+            say(f"{folder} is in use by process {holder}: waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         file.truncate()
         file.write(str(os.getpid()))

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.common.files import atomic_path
-from mosaic.common.progress import say
+from mosaic.common.files import atomic_path, lock
 from mosaic.method.methods import get_method
 from mosaic.packed.store import PackedStore
 from mosaic.settings import FinetuneSettings
-from mosaic.study.jobs import run_jobs
+from mosaic.study.jobs import run_cells
 from mosaic.study.matrix import Cell, draw_budgets
 from mosaic.study.run import Run, cache_path
 from mosaic.training.features import extract_features, mean_features, representations
@@ -47,6 +46,8 @@ def assess_cell(
 ) -> Path:
     """Predict the validation and test splits with every evaluation of one encoder; runs in its own process.
 
+    Where another process is at the same, this one waits for it.
+
     Args:
         store_folder: packed data.
         checkpoint: folder of the encoder.
@@ -55,7 +56,22 @@ def assess_cell(
         settings: the parameters of ``03_finetune_low_label``.
         path: the ``.npz`` to write: ``evaluation|input|fraction|split`` -> float32 (N, C).
     """
-    store = PackedStore(store_folder)
+    with lock(path.with_suffix(""), wait=True):  # fine-tuning keeps its files there
+        if not path.exists():
+            found = _assessed(PackedStore(store_folder), checkpoint, cell, budgets, settings, path)
+            with atomic_path(path) as partial:
+                np.savez_compressed(partial, **found)  # type: ignore[arg-type]  # its stub knows no keyword arrays
+    return path
+
+
+def _assessed(
+    store: PackedStore,
+    checkpoint: Path,
+    cell: Cell,
+    budgets: Budgets,
+    settings: Mapping[str, Any],
+    path: Path,
+) -> dict[str, NDArray[np.float32]]:
     rows = {split: store.split_rows(split) for split in ("train", "validation", "test")}
     features = {split: extract_features(store, checkpoint, r) for split, r in rows.items()}
     fill = mean_features(features["train"])
@@ -90,9 +106,7 @@ def assess_cell(
                 found.update({f"linear|{key}": value for key, value in probe.scores.items()})
         trained = _trained(store, checkpoint, cell, labelled, rows, fraction, settings, path)
         found.update(trained)
-    with atomic_path(path) as partial:
-        np.savez_compressed(partial, **found)  # type: ignore[arg-type]  # its stub knows no keyword arrays
-    return path
+    return found
 
 
 def _trained(
@@ -136,27 +150,26 @@ def predict_all(run: Run[FinetuneSettings], store: PackedStore, cells: pd.DataFr
     """Predict with every encoder that is not in the cache yet.
 
     Returns:
-        One row a set of predictions: seed, the columns of :data:`KEYS`, and where it lies (path, key).
+        One row a set of predictions, of the encoders that could be judged: seed, the columns of :data:`KEYS`,
+        and where it lies (path, key).
     """
     pretraining = run.earlier_settings("02_pretrain")
     budgets = draw_budgets(store, pretraining)
     settings = {
         k: v for k, v in run.settings.model_dump().items() if k not in ("out", "jobs", "bootstrap_resamples")
     }
-    calls, wanted = [], []
+    calls, wanted = {}, {}
     for row in cells.to_dict("records"):
         cell, folder = Cell(row["method"], row["seed"], row["budget"]), Path(row["folder"])
         pairs = evaluated_fractions(cell.budget, pretraining.label_fractions)
         chosen = {f: budgets[cell.seed][f] for f in sorted({f for _, f in pairs})}
         key = {"encoder": folder.name, "settings": settings, "fractions": list(chosen)}
         path = cache_path("predictions", key, ".npz")
-        calls.append((store.folder, folder, cell, chosen, settings, path))
-        wanted.append((cell, pairs, path))
-    todo = [call for call in calls if not call[-1].exists()]
-    say(f"evaluation: {len(todo)} encoders to judge, {len(calls) - len(todo)} reused")
-    run_jobs(assess_cell, todo, "evaluation", run.settings.jobs)
+        calls[str(cell)] = (store.folder, folder, cell, chosen, settings, path)
+        wanted[str(cell)] = (cell, pairs, path)
     rows = []
-    for cell, pairs, path in wanted:
+    for name in run_cells(run, assess_cell, calls, "evaluation", "judge"):
+        cell, pairs, path = wanted[name]
         with np.load(path) as file:
             keys = [key.split("|") for key in file.files if key.endswith("|test")]
         for evaluation, source, fraction, _ in keys:

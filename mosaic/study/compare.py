@@ -170,7 +170,7 @@ def ranked(run: Run[CompareSettings], runs: Sequence[Finished]) -> tuple[list[st
         for f in one.fractions
         for name in methods
     ]
-    found = run_jobs(resampled, calls, "ranking", run.settings.jobs)
+    found = run_jobs(resampled, calls, "ranking", run.settings.jobs, submit=False)
     problems = [found[start : start + len(methods)] for start in range(0, len(found), len(methods))]
     values = [np.array([value for value, _ in problem]) for problem in problems]
     return methods, rank_methods(values, [np.stack([drawn for _, drawn in p]) for p in problems])

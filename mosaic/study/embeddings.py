@@ -9,12 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mosaic.common.files import atomic_path
-from mosaic.common.progress import say
 from mosaic.evaluation import coherence
 from mosaic.packed.store import PackedStore
 from mosaic.settings import EmbeddingSettings
 from mosaic.study.assess import main_input
-from mosaic.study.jobs import run_jobs
+from mosaic.study.jobs import run_cells
+from mosaic.study.matrix import Cell
 from mosaic.study.run import Run, cache_path
 from mosaic.training.features import extract_features, mean_features, representations
 
@@ -41,7 +41,8 @@ def embed_all(run: Run[EmbeddingSettings], store: PackedStore, cells: pd.DataFra
         cells: the encoders, as ``matrix.pretrain_all`` returns them.
 
     Returns:
-        ``cells`` of those encoders, with ``path`` of the ``.npz`` that :func:`embed_cell` wrote.
+        ``cells`` of those encoders that could be measured, with ``path`` of the ``.npz`` that
+        :func:`embed_cell` wrote.
     """
     cells = cells[cells["budget"].isin([0.0, 100.0])].reset_index(drop=True)
     rows = chosen_rows(store, run.settings.most_patches)
@@ -50,18 +51,18 @@ def embed_all(run: Run[EmbeddingSettings], store: PackedStore, cells: pd.DataFra
         "umap_neighbours": run.settings.umap_neighbours,
         "umap_min_dist": run.settings.umap_min_dist,
     }
-    calls = []
+    calls = {}
     for cell in cells.to_dict("records"):
         folder = Path(cell["folder"])
         drawn = cell["seed"] == 0 and cell["method"] in run.settings.umap_methods
         own = {**settings, "umap_seeds": run.settings.umap_seeds if drawn else 0}
         key = {"encoder": folder.name, "settings": own, "rows": {s: len(r) for s, r in rows.items()}}
         path = cache_path("embeddings", key, ".npz")
-        calls.append((store.folder, folder, cell["method"], rows, own, path))
-    todo = [call for call in calls if not call[-1].exists()]
-    say(f"embeddings: {len(todo)} encoders to measure, {len(calls) - len(todo)} reused")
-    run_jobs(embed_cell, todo, "embeddings", run.settings.jobs)
-    return cells.assign(path=[str(call[-1]) for call in calls])
+        name = str(Cell(cell["method"], cell["seed"], cell["budget"]))
+        calls[name] = (store.folder, folder, cell["method"], rows, own, path)
+    there = run_cells(run, embed_cell, calls, "embeddings", "measure")
+    embedded = cells.assign(path=[str(call[-1]) for call in calls.values()])
+    return embedded[[name in there for name in calls]].reset_index(drop=True)
 
 
 def embed_cell(

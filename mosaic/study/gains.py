@@ -68,7 +68,7 @@ def gains_all(run: Run[CompareSettings], one: Finished, fraction: float) -> pd.D
         for name in others
         if name != REFERENCE
     ]
-    found = run_jobs(gains_of, calls, "gains", run.settings.jobs)
+    found = run_jobs(gains_of, calls, "gains", run.settings.jobs, submit=False)
     return pd.DataFrame([row for part in found for row in part], columns=columns)
 
 
@@ -85,7 +85,7 @@ def gains_of(
     first, second = ({one["seed"]: load(one) for _, one in own.iterrows()} for own in (ours, reference))
     seeds = sorted(set(first) & set(second))
     rows = []
-    for name, part in parts.items():
+    for name, part in parts.items() if seeds else ():
         here = np.ix_(part.patches, part.classes)
 
         def there(scores: Mapping[int, NDArray[np.float32]], here: Any = here) -> list[NDArray[np.float32]]:

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from mosaic.common.files import read_json
-from mosaic.common.progress import say
 from mosaic.method.encoders import encoder_for
 from mosaic.method.methods import get_method
 from mosaic.packed.budgets import label_budgets, save_budgets
 from mosaic.packed.store import PackedStore
 from mosaic.settings import PretrainSettings
-from mosaic.study.jobs import run_jobs
+from mosaic.study.jobs import run_cells
 from mosaic.study.run import Run, cache_path
+from mosaic.training.checkpoint import CARD
 from mosaic.training.pretrain import PretrainConfig, pretrain
 
 #: Settings that say which cells exist or how they are run, not what one cell computes.
@@ -43,6 +43,9 @@ class Cell:
     method: str
     seed: int
     budget: float
+
+    def __str__(self) -> str:
+        return f"{self.method} seed {self.seed}" + (f", {self.budget:g} % of labels" if self.budget else "")
 
 
 def plan(settings: PretrainSettings) -> list[Cell]:
@@ -102,8 +105,9 @@ def pretrain_all(
         choices: changes to the settings of each method, see :mod:`mosaic.study.tuning`.
 
     Returns:
-        One row a cell: method, seed, budget (% of training labels), folder of the checkpoint, and whether
-        it was reused. The budgets are saved as patch ids in ``label_budgets-seed<n>.json`` of the run folder.
+        One row a cell that is there: method, seed, budget (% of training labels), folder of the checkpoint,
+        and whether it was reused. The budgets are saved as patch ids in ``label_budgets-seed<n>.json`` of the
+        run folder.
     """
     cells = plan(run.settings)
     budgets = draw_budgets(store, run.settings)
@@ -112,26 +116,23 @@ def pretrain_all(
         below = {fraction: rows for fraction, rows in chosen.items() if fraction < 100}
         path = run.folder / f"label_budgets-seed{seed}.json"
         save_budgets(path, below, ids, store.labels, store.class_names, seed)
-    calls = []
+    calls = {}
     for cell in cells:
         config = config_of(cell, run.settings, choices)
         rows = budgets[cell.seed][cell.budget] if cell.budget else np.empty(0, dtype=np.int64)
         folder = checkpoint_folder(store, config, rows)
-        calls.append((store, config, rows, folder))
-    reused = train_missing(calls, "pretraining", run.settings.jobs)
+        calls[str(cell)] = (store, config, rows, folder)
+    reused = [(call[3] / CARD).exists() for call in calls.values()]
+    there = train_missing(run, calls, "pretraining")
     table = pd.DataFrame([asdict(cell) for cell in cells])
-    table["folder"] = [str(call[3]) for call in calls]
+    table["folder"] = [str(call[3]) for call in calls.values()]
     table["reused"] = reused
-    return table
+    return table[[name in there for name in calls]].reset_index(drop=True)
 
 
-def train_missing(calls: Sequence[TrainCall], what: str, jobs: int) -> list[bool]:
-    """Train the encoders that are not in the cache yet; returns which ones were there."""
-    reused = [(folder / "card.json").exists() for *_, folder in calls]
-    todo = [call for call, done in zip(calls, reused, strict=True) if not done]
-    say(f"{what}: {len(todo)} encoders to train, {len(calls) - len(todo)} reused")
-    run_jobs(pretrain_cell, todo, what, jobs)
-    return reused
+def train_missing(run: Run[Any], calls: Mapping[str, TrainCall], what: str) -> list[str]:
+    """Train the encoders that are not in the cache yet; returns the names of those that now are."""
+    return run_cells(run, pretrain_cell, calls, what, "train", CARD)
 
 
 def full_label_call(
@@ -174,7 +175,7 @@ def training_logs(cells: pd.DataFrame) -> pd.DataFrame:
 
 def training_costs(cells: pd.DataFrame) -> pd.DataFrame:
     """Return what each cell cost: the timing entries of its card (seconds, steps/s, peak memory, device)."""
-    cards = [read_json(Path(folder) / "card.json") for folder in cells["folder"]]
+    cards = [read_json(Path(folder) / CARD) for folder in cells["folder"]]
     timing: list[Mapping[str, object]] = [card.get("timing", {}) for card in cards]
     return pd.concat([cells[["method", "seed", "budget"]], pd.DataFrame(timing)], axis=1)
 

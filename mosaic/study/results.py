@@ -55,7 +55,7 @@ def score_all(run: Run[FinetuneSettings], store: PackedStore, predictions: pd.Da
             (store.folder, members, groups, resamples, members["evaluation"].iloc[0] in common)
             for _, members in predictions.groupby(KEYS, sort=False)
         ]
-        parts = run_jobs(score_group, calls, "scoring", run.settings.jobs)
+        parts = run_jobs(score_group, calls, "scoring", run.settings.jobs, submit=False)
         return pd.DataFrame([row for part in parts for row in part])
 
     return run.table("results", key, compute)

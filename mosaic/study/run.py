@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -54,15 +54,18 @@ class Run(Generic[S]):
         notebook: its name, e.g. ``"02_pretrain"``.
         settings: its validated parameters.
         folder: ``reports/<out>/``, where reports, results and hand-overs go.
+        failed: stage -> cells that failed -> why, in a run that keeps going without them.
     """
 
     notebook: str
     settings: S
     folder: Path
+    failed: dict[str, dict[str, str]] = field(default_factory=dict, compare=False)
 
     def finish(self, **content: Any) -> None:
         """Hand over to later notebooks: write settings and ``content`` to ``<folder>/<notebook>.json``."""
-        write_json(self.folder / f"{self.notebook}.json", {"settings": self.settings.model_dump(), **content})
+        content = {"settings": self.settings.model_dump(), "failed": self.failed, **content}
+        write_json(self.folder / f"{self.notebook}.json", content)
 
     def earlier(self, notebook: str) -> dict[str, Any]:
         """Return what an earlier notebook of this run handed over.
@@ -106,6 +109,11 @@ class Run(Generic[S]):
         with atomic_path(path) as partial:
             table.to_parquet(partial, index=False)
         return table
+
+    def missing(self) -> pd.DataFrame:
+        """Return the cells that this notebook goes on without: columns stage, cell and reason."""
+        rows = [(stage, *pair) for stage, reasons in self.failed.items() for pair in reasons.items()]
+        return pd.DataFrame(rows, columns=["stage", "cell", "reason"])
 
 
 def cache_path(stage: str, key: Mapping[str, Any], suffix: str = "") -> Path:

@@ -11,6 +11,7 @@ import yaml
 from mosaic.common.errors import SettingsError, suggest
 from mosaic.reporting.runner import run as run_notebooks
 from mosaic.settings import NOTEBOOKS, make
+from mosaic.study.launch import Launch
 from mosaic.study.run import reports_folder
 
 
@@ -65,6 +66,7 @@ def run_sequence(
     archive: str | None = None,
     out: str | None = None,
     overrides: Mapping[str, Any] | None = None,
+    launch: Launch | None = None,
 ) -> Path:
     """Execute every notebook of the study in order.
 
@@ -73,13 +75,15 @@ def run_sequence(
         archive: ``"simulated"`` or a folder in the official layout; the profile's by default.
         out: name of the run; the profile's name by default.
         overrides: further parameters that replace the profile's.
+        launch: how the cells are launched; by a pool of processes when left out.
 
     Returns:
         The path of the run's ``index.html``.
 
     Raises:
-        SettingsError: before anything runs, when a parameter is unknown or impossible.
-        RunError: when a notebook fails; its report shows where.
+        SettingsError: before anything runs, when a parameter or an option of the cluster is impossible.
+        RunError: when a notebook fails; its report shows where. Or, before anything runs, without submitit
+            or SLURM where they are asked for.
     """
     name, values = load_profile(profile)
     values.update(overrides or {})
@@ -87,14 +91,17 @@ def run_sequence(
     if archive is not None:
         values["archive"] = archive if archive == "simulated" else str(Path(archive).expanduser().resolve())
     chosen = split_parameters(values)
+    launch = launch or Launch()
+    launch.check()
     words = ["python", "-m", "mosaic", "run", "--profile", profile, "--out", values["out"]]
     words += ["--archive", archive] if archive else []
     for key, value in (overrides or {}).items():
         words += ["-p", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
-    return run_notebooks(
-        [notebooks_folder() / f"{notebook}.ipynb" for notebook in NOTEBOOKS],
-        chosen,
-        reports_folder(values["out"]),
-        profile=name,
-        command=shlex.join(words),
-    )
+    with launch.handed_on():
+        return run_notebooks(
+            [notebooks_folder() / f"{notebook}.ipynb" for notebook in NOTEBOOKS],
+            chosen,
+            reports_folder(values["out"]),
+            profile=name,
+            command=shlex.join(words),
+        )

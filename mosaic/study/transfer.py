@@ -21,7 +21,7 @@ from mosaic.packed.part import PartOfStore
 from mosaic.packed.store import PackedStore
 from mosaic.settings import PretrainSettings, TransferSettings
 from mosaic.study.assess import main_input
-from mosaic.study.jobs import run_jobs
+from mosaic.study.jobs import run_cells
 from mosaic.study.matrix import Cell, Choices, draw_budgets, full_label_call, train_missing
 from mosaic.study.run import Run, cache_path
 from mosaic.training.features import Features, extract_features, mean_features, representations
@@ -115,15 +115,18 @@ def transfer_all(run: Run[TransferSettings], found: Sequence[Side]) -> pd.DataFr
         average precision over coarse classes on the target's test split), low, high, n_seeds and n_scenes.
     """
     names = coarse_classes([side.store for side in found])
-    calls: list[tuple[Any, ...]] = []
-    kept: list[dict[str, Any]] = []
+    calls: dict[str, tuple[Any, ...]] = {}
+    kept: dict[str, dict[str, Any]] = {}
     for source in found:
         cells = full_label_cells(source.settings, run.settings.transfer_methods)
-        trained = [full_label_call(source.store, cell, source.settings, source.choices) for cell in cells]
-        train_missing(trained, f"pretraining on {source.title}", run.settings.jobs)
+        trained = {
+            str(cell): full_label_call(source.store, cell, source.settings, source.choices) for cell in cells
+        }
+        there = train_missing(run, trained, f"pretraining on {source.title}")
         for target in found:
             budgets = draw_budgets(target.store, target.settings)
-            for cell, (*_, folder) in zip(cells, trained, strict=True):
+            for cell in [cell for cell in cells if str(cell) in there]:
+                folder = trained[str(cell)][-1]
                 chosen = budgets.get(cell.seed, budgets[0])
                 key = {
                     "encoder": folder.name,
@@ -133,12 +136,11 @@ def transfer_all(run: Run[TransferSettings], found: Sequence[Side]) -> pd.DataFr
                     "fractions": list(chosen),
                 }
                 path = cache_path("transfer", key, ".npz")
-                calls.append((folder, cell.method, source.store, target.store, names, chosen, path))
+                name = f"{cell}, {source.title} to {target.title}"
+                calls[name] = (folder, cell.method, source.store, target.store, names, chosen, path)
                 about = {"source": source.title, "target": target.title, "method": cell.method}
-                kept.append({**about, "seed": cell.seed, "path": path})
-    todo = [call for call in calls if not call[-1].exists()]
-    run_jobs(carry_over, todo, "transfer", run.settings.jobs)
-    table = pd.DataFrame(kept)
+                kept[name] = {**about, "seed": cell.seed, "path": path}
+    table = pd.DataFrame([kept[name] for name in run_cells(run, carry_over, calls, "transfer", "probe")])
     stores = {side.title: side.store for side in found}
     rows = []
     for group, members in table.groupby(["source", "target", "method"], sort=False):

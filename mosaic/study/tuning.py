@@ -19,6 +19,7 @@ from mosaic.settings import PretrainSettings
 from mosaic.study.jobs import run_jobs
 from mosaic.study.matrix import Cell, Choices, checkpoint_folder, config_of, train_missing
 from mosaic.study.run import Run
+from mosaic.training.checkpoint import CARD
 from mosaic.training.features import extract_features, mean_features, representations
 from mosaic.training.probes import linear_probe
 
@@ -70,27 +71,29 @@ def tune_all(run: Run[PretrainSettings], store: PackedStore) -> pd.DataFrame:
     short = settings.model_copy(update={"steps": settings.tuning_steps})
     train = store.split_rows("train")
     sources = {get_method(name).like or name for name in settings.methods}
-    trials, calls = [], []
+    trials, calls = {}, {}
     for name in (name for name in METHODS if name in sources):
         method = get_method(name)
         for changes in grid_of(method):
             config = config_of(Cell(name, SEED, 100.0), short, {name: changes})
             rows = train if method.uses_labels else np.empty(0, dtype=np.int64)
             folder = checkpoint_folder(store, config, rows)
-            trials.append((name, changes, folder))
-            calls.append((store, config, rows, folder))
-    train_missing(calls, "choosing hyperparameters", settings.jobs)
+            words = f"{name}, {in_words(changes)}"
+            trials[words] = (name, changes, folder)
+            calls[words] = (store, config, rows, folder)
+    there = train_missing(run, calls, "choosing hyperparameters")
+    trials = {words: trials[words] for words in there}
 
     def score() -> pd.DataFrame:
-        probes = [(store.folder, folder, name) for name, _, folder in trials]
+        probes = {words: (store.folder, folder, name) for words, (name, _, folder) in trials.items()}
         return pd.DataFrame({"validation_ap": run_jobs(validation_ap, probes, "probing", settings.jobs)})
 
-    key = {"data": store.fingerprint, "trials": [folder.name for _, _, folder in trials]}
-    table = pd.DataFrame({"method": [name for name, _, _ in trials]})
-    table["candidate"] = [in_words(changes) for _, changes, _ in trials]
-    table["settings"] = pd.Series([dict(changes) for _, changes, _ in trials], dtype=object)
+    key = {"data": store.fingerprint, "trials": [folder.name for _, _, folder in trials.values()]}
+    table = pd.DataFrame({"method": [name for name, _, _ in trials.values()]})
+    table["candidate"] = [in_words(changes) for _, changes, _ in trials.values()]
+    table["settings"] = pd.Series([dict(changes) for _, changes, _ in trials.values()], dtype=object)
     table["validation_ap"] = run.table("tuning", key, score)["validation_ap"].to_numpy()
-    table["seconds"] = [read_json(folder / "card.json")["timing"]["seconds"] for _, _, folder in trials]
+    table["seconds"] = [read_json(folder / CARD)["timing"]["seconds"] for _, _, folder in trials.values()]
     best = table.groupby("method")["validation_ap"].idxmax()
     return table.assign(chosen=table.index.isin(best))
 
@@ -126,14 +129,14 @@ def shown(tuned: pd.DataFrame) -> pd.DataFrame:
     """Return the grid as readers see it: a row a method, what was chosen, what it gained, and the cost."""
     rows = []
     for name, part in tuned.groupby("method", sort=False):
-        best, plain = part[part["chosen"]].iloc[0], part.iloc[0]
+        best, plain = part[part["chosen"]].iloc[0], part[part["candidate"] == in_words({})]
         rows.append(
             {
                 "method": get_method(str(name)).title,
                 "candidates": "; ".join(part["candidate"]),
                 "chosen": best["candidate"],
                 "macro AP, validation": best["validation_ap"],
-                "gain over the run's setting": best["validation_ap"] - plain["validation_ap"],
+                "gain over the run's setting": best["validation_ap"] - plain["validation_ap"].mean(),
                 "seconds": part["seconds"].sum(),
             }
         )

@@ -13,7 +13,7 @@ from mosaic.method.methods import get_method
 from mosaic.packed.part import PartOfStore
 from mosaic.packed.store import PackedStore
 from mosaic.settings import TransferSettings
-from mosaic.study.jobs import run_jobs
+from mosaic.study.jobs import run_cells
 from mosaic.study.matrix import full_label_call, train_missing
 from mosaic.study.run import Run, cache_path
 from mosaic.study.transfer import Side, encoded, full_label_cells, splits_of
@@ -56,34 +56,37 @@ def unseen_all(run: Run[TransferSettings], side: Side) -> pd.DataFrame:
     """
     column, chosen = domains(side.store, run.settings.held_out)
     cells = full_label_cells(side.settings, run.settings.transfer_methods)
-    whole = [full_label_call(side.store, cell, side.settings, side.choices) for cell in cells]
+    whole = {str(cell): full_label_call(side.store, cell, side.settings, side.choices) for cell in cells}
     parts = {name: PartOfStore(side.store.folder, side.store.bands, (column, name)) for name in chosen}
     held = {
-        name: [full_label_call(part, cell, side.settings, side.choices) for cell in cells]
+        name: {
+            f"{cell}, without {name}": full_label_call(part, cell, side.settings, side.choices)
+            for cell in cells
+        }
         for name, part in parts.items()
     }
+    there: set[str] = set()
     if chosen:
-        train_missing(whole, "pretraining", run.settings.jobs)
-    train_missing(
-        [call for calls in held.values() for call in calls],
-        f"pretraining without a {column}",
-        run.settings.jobs,
-    )
-    calls, kept = [], []
+        there = {*train_missing(run, whole, "pretraining")}
+        every = {name: call for calls in held.values() for name, call in calls.items()}
+        there |= {*train_missing(run, every, f"pretraining without a {column}")}
+    calls: dict[str, tuple[Any, ...]] = {}
+    kept: dict[str, dict[str, Any]] = {}
     for name, part in parts.items():
         test = side.store.split_rows("test")
         rows = test[side.store.index[column].to_numpy()[test] == name]
         for kind, store, trained in (("seen", side.store, whole), ("unseen", part, held[name])):
-            for cell, (*_, folder) in zip(cells, trained, strict=True):
+            for cell, (trial, (*_, folder)) in zip(cells, trained.items(), strict=True):
+                if trial not in there:
+                    continue
                 key = {"encoder": folder.name, "data": store.fingerprint, "domain": [column, name]}
                 path = cache_path("unseen", key, ".npz")
-                calls.append((folder, cell.method, store, rows, path))
-                kept.append(
-                    {"domain": name, "method": cell.method, "training": kind, "seed": cell.seed, "path": path}
-                )
-    todo = [call for call in calls if not call[-1].exists()]
-    run_jobs(judge_there, todo, "places never seen", run.settings.jobs)
-    return _unseen_table(pd.DataFrame(kept), side.store, column, run.settings.bootstrap_resamples)
+                about = f"{cell}, {kind} {name}"
+                calls[about] = (folder, cell.method, store, rows, path)
+                kept[about] = {"domain": name, "method": cell.method, "training": kind}
+                kept[about] |= {"seed": cell.seed, "path": path}
+    judged = [kept[name] for name in run_cells(run, judge_there, calls, "places never seen", "judge")]
+    return _unseen_table(pd.DataFrame(judged), side.store, column, run.settings.bootstrap_resamples)
 
 
 def _unseen_table(kept: pd.DataFrame, store: PackedStore, column: str, resamples: int) -> pd.DataFrame:
@@ -92,6 +95,10 @@ def _unseen_table(kept: pd.DataFrame, store: PackedStore, column: str, resamples
         test = store.split_rows("test")
         there = test[store.index[column].to_numpy()[test] == name]
         labels, scenes = store.labels[there], store.scenes[there]
+        trained = members.groupby("seed")["training"].nunique()
+        members = members[members["seed"].isin(trained[trained == 2].index)]  # of both: others failed
+        if members.empty:
+            continue
         arrays = {
             kind: [np.load(path)["scores"] for path in own.sort_values("seed")["path"]]
             for kind, own in members.groupby("training")

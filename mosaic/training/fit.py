@@ -73,7 +73,10 @@ def fit(
             f"{config.resolved_precision()}: lower batch_scenes (fewer negatives) or image_size, or use "
             "precision 'bf16-mixed'"
         ) from error
-    except SystemExit as stop:  # Lightning turns Ctrl-C into an exit and leaves the signal ignored
+    except SystemExit as stop:
+        if stop.code != 1:  # a cluster stops or requeues this job
+            raise
+        # Lightning turns Ctrl-C into this exit and leaves the signal ignored
         signal.signal(signal.SIGINT, interrupt)
         raise KeyboardInterrupt from stop
 

@@ -133,6 +133,7 @@ def pretrain(
     """Train one encoder, or return it at once when ``folder`` already holds it.
 
     A killed run resumes from its last checkpoint and, on a CPU, ends with the weights it would have had.
+    Where another process is training the same, this one waits and returns what it made.
 
     Called in every process that ``torchrun`` or ``srun`` started, each takes its part of every batch, and the
     result is that of one process up to rounding. The number of processes may change when a run resumes.
@@ -148,7 +149,7 @@ def pretrain(
         ``folder``.
 
     Raises:
-        RunError: when the folder holds another run or is in use, memory runs out, or the loss is not finite.
+        RunError: when the folder holds another run, memory runs out, or the loss is not finite.
         BudgetError: when a labelled row is not a training row, or a method that needs labels gets none.
         SettingsError: for a batch larger than the training split or that the processes cannot share equally,
             or an impossible name.
@@ -173,7 +174,7 @@ def _begin(folder: Path, inputs: str, held: contextlib.ExitStack) -> int | None:
         if read_card(folder)["inputs"] != inputs:
             raise RunError(f"{folder} holds an encoder of other settings or data: choose another folder")
         return None
-    held.enter_context(lock(folder))
+    held.enter_context(lock(folder, wait=True))
     for left in folder.glob(".*.partial.*"):  # of a run that was killed while it saved
         left.unlink()
     # another process may have finished it meanwhile

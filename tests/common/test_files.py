@@ -2,11 +2,13 @@ import errno
 import hashlib
 import multiprocessing
 import os
+import threading
 
 import pytest
 
 from mosaic.common import files
 from mosaic.common.errors import RunError, suggest
+from mosaic.common.progress import PROGRESS_FILE
 
 
 def test_atomic_path_gives_the_whole_file_or_none(tmp_path):
@@ -80,6 +82,21 @@ def test_a_second_holder_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path):
     other.join()
     with files.lock(tmp_path):
         pass
+
+
+def test_a_lock_can_be_waited_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv(PROGRESS_FILE, raising=False)
+    context = multiprocessing.get_context("fork")
+    ready, done = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(tmp_path, ready, done))
+    other.start()
+    assert ready.wait(20)
+    threading.Timer(0.2, done.set).start()
+    with files.lock(tmp_path, wait=True):
+        assert done.is_set()
+        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+    other.join()
+    assert f"{tmp_path} is in use by process {other.pid}: waiting for it" in capsys.readouterr().err
 
 
 def test_suggest_names_the_nearest_or_all():

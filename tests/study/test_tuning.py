@@ -47,16 +47,16 @@ def tuned(tmp_path, monkeypatch):
         tuning, "checkpoint_folder", lambda store, config, rows: tmp_path / str(next(numbers))
     )
 
-    def train(calls, what, jobs):
-        for _, config, rows, folder in calls:
+    def train(run, calls, what):
+        for _, config, rows, folder in calls.values():
             write_json(folder / "card.json", {"timing": {"seconds": 10.0}})
             trained.append((config, rows))
-        return [False] * len(calls)
+        return list(calls)
 
     def run_jobs(function, calls, what, jobs):
         assert function is tuning.validation_ap
         places = {name: iter(values) for name, values in scores.items()}
-        return [next(places[method]) for _, _, method in calls]
+        return [next(places[method]) for _, _, method in calls.values()]
 
     monkeypatch.setattr(tuning, "train_missing", train)
     monkeypatch.setattr(tuning, "run_jobs", run_jobs)

@@ -142,6 +142,12 @@ def test_ctrl_c_is_an_interrupt_that_leaves_the_signal_alone(store, config, tmp_
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+def test_the_exit_of_a_job_that_is_queued_again_is_no_interrupt(store, config, tmp_path, monkeypatch):
+    interrupt_at(monkeypatch, 2, SystemExit(144))
+    with pytest.raises(SystemExit, match="144"):
+        pretrain(store, config("simclr_s1"), [], tmp_path)
+
+
 @pytest.mark.parametrize("name", ["mosaic", "supervised_s1"])
 def test_no_other_label_reaches_the_model(store, config, tmp_path, name):
     labelled = rows_for(store, name, 20)
