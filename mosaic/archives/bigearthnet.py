@@ -9,6 +9,7 @@ and accept empty folders; trust ``s1_name`` to name the same place.
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ from mosaic.archives.reference import Reference
 from mosaic.archives.sentinel2 import TEN_METRE, chosen_bands
 from mosaic.archives.tiles import tile_centre, tile_corner
 from mosaic.common.errors import ArchiveError
+from mosaic.common.files import file_state
 
 #: Largest magnitudes that 16-bit records hold: hundredths of a dB, and DN.
 _MOST_DB, _MOST_DN = 327, 32767
@@ -36,6 +38,17 @@ _MOST_DAYS = 6  # between the two satellites, in the official archive
 _PROBED = 5  # patches that tell which bands an archive has
 #: TorchGeo's key of each folder -> column that names a patch there, and how many parts of it name its parent.
 _NAMES = {"s1": ("s1_name", 3), "s2": ("patch_id", 2), "maps": ("patch_id", 2)}
+#: Band, or ``"map"`` -> TorchGeo's key of its folder, and how its file's name ends.
+_FILES = {
+    **{band: ("s1", band) for band in facts.S1_BANDS},
+    **{band: ("s2", band) for band in facts.S2_BANDS},
+    "map": ("maps", "reference_map"),
+}
+_EXPECTED = {
+    **dict.fromkeys(facts.S1_BANDS, Expected(120, "float32", -_MOST_DB, _MOST_DB, "dB")),
+    **{band: Expected(size, "uint16", 0, _MOST_DN, "DN") for band, size in facts.S2_SIZE.items()},
+    "map": Expected(120, "uint16", 0, _MOST_CODE),
+}
 
 
 class BigEarthNetArchive(BigEarthNetV2):
@@ -97,6 +110,7 @@ class BigEarthNetArchive(BigEarthNetV2):
             problems += found
         self.index = self.metadata_df = index.reset_index(drop=True)
         self._names = {key: self.index[column].tolist() for key, (column, _) in _NAMES.items()}
+        self._labels = [set(names) for names in self.index["labels"]]
         self._places = list(
             self.index[["patch_id", "tile", "column", "row"]].itertuples(index=False, name=None)
         )
@@ -164,10 +178,9 @@ class BigEarthNetArchive(BigEarthNetV2):
         return Path(self._file(i, band))
 
     def _file(self, i: int, band: str) -> str:
-        key = "s1" if band in facts.S1_BANDS else "maps" if band == "map" else "s2"
+        key, suffix = _FILES[band]
         name = self._names[key][i]
         parent = name.rsplit("_", _NAMES[key][1])[0]
-        suffix = "reference_map" if band == "map" else band
         return f"{self.root}/{self.dir_file_names[key]}/{parent}/{name}/{name}_{suffix}.tif"
 
     def read(self, i: int) -> dict[str, NDArray[Any]]:
@@ -190,13 +203,7 @@ class BigEarthNetArchive(BigEarthNetV2):
         patch_id, tile, column, row = self._places[i]
         epsg, easting, northing = tile_corner(tile)
         corner = (epsg, easting + facts.PATCH_METRES * column, northing - facts.PATCH_METRES * row)
-        if band in facts.S1_BANDS:
-            expected = Expected(120, "float32", corner, -_MOST_DB, _MOST_DB, "dB")
-        elif band == "map":
-            expected = Expected(120, "uint16", corner, 0, _MOST_CODE)
-        else:
-            expected = Expected(self.band_sizes[band], "uint16", corner, 0, _MOST_DN, "DN")
-        return read_band(self.path(i, band), patch_id, expected)
+        return read_band(self._file(i, band), patch_id, corner, _EXPECTED[band])
 
     def _without_content(self, i: int, arrays: dict[str, NDArray[Any]]) -> Iterable[PatchError]:
         """Tell sensors whose bands all have one value everywhere."""
@@ -213,11 +220,11 @@ class BigEarthNetArchive(BigEarthNetV2):
 
     def _mislabelled(self, i: int) -> Iterable[PatchError]:
         """Tell labels that are not exactly the classes in the reference map."""
-        classes = self.read_map(i)
-        if classes is None:
+        if not self.has_maps:
             return
-        shown = {facts.CLASSES[c] for c in np.unique(classes) if c != facts.IGNORE}
-        labels = set(self.index["labels"].iloc[i])
+        codes = np.flatnonzero(np.bincount(self._band(i, "map").ravel()))
+        shown = {facts.CLASSES[c] for c in self._lut[codes] if c != facts.IGNORE}
+        labels = self._labels[i]
         if shown != labels:
             yield PatchError(
                 self._places[i][0],
@@ -235,7 +242,11 @@ class BigEarthNetArchive(BigEarthNetV2):
         Raises:
             PatchError: when the file is missing or damaged.
         """
-        return facts.corine_lut()[self._band(i, "map")] if self.has_maps else None
+        return self._lut[self._band(i, "map")] if self.has_maps else None
+
+    @cached_property
+    def _lut(self) -> NDArray[np.uint8]:
+        return facts.corine_lut()
 
     def check(self, i: int) -> list[Problem]:
         """Return all that is wrong with the files of pair ``i``, and notes on what is odd."""
@@ -300,12 +311,7 @@ class BigEarthNetArchive(BigEarthNetV2):
         content.update(self.index[columns].to_csv(index=False).encode())
         read = (*self.band_sizes, "map") if self.has_maps else tuple(self.band_sizes)
         for i in range(len(self)):
-            for band in read:
-                try:
-                    stat = os.stat(self._file(i, band))
-                    content.update(f"{stat.st_size} {stat.st_mtime_ns}\n".encode())
-                except FileNotFoundError:
-                    content.update(b"absent\n")
+            content.update("".join([file_state(self._file(i, band)) for band in read]).encode())
         return content.hexdigest()[:16]
 
     # TorchGeo's __getitem__ composes its sample from these three.
