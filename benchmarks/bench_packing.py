@@ -72,7 +72,7 @@ def bytes_apart(record: np.ndarray) -> bytes:
 
 
 def bytes_together(data: bytes) -> np.ndarray:
-    return np.ascontiguousarray(np.frombuffer(data, np.uint8).reshape(2, -1).T).view(np.int16)
+    return np.ascontiguousarray(np.frombuffer(data, np.uint8).reshape(2, -1).T).view(np.int16).ravel()
 
 
 def bits_apart(record: np.ndarray) -> bytes:

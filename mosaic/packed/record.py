@@ -53,7 +53,8 @@ def to_record(sample: Mapping[str, NDArray[Any]], layout: BandLayout, out: memor
             optical += stored.size
         else:
             wide = _store_radar(arrays, group, stored)
-        sums, squares = wide.sum(1), np.vecdot(wide, wide)  # integers below 2**53: exact
+        # integers below 2**53, so exact; not by BLAS, whose threads would be in each other's way
+        sums, squares = wide.sum(1), np.einsum("bp,bp->b", wide, wide)
         for band, total, square in zip(group.bands, sums.tolist(), squares.tolist(), strict=True):
             moments[band] = [stored.shape[1], int(total), int(square)]
         same = stored.min(1) == stored.max(1)
