@@ -152,13 +152,14 @@ def read_band(
         _check_place(header, corner, PATCH_METRES / expected.size, fault)
 
     values = read_raster(path, fault, check)[0][0]
-    low, high = values.min(), values.max()
+    low, high = values.min() if expected.low else 0, values.max()  # without a sign none is below 0
     if not (isfinite(low) and isfinite(high)):
         bad = np.count_nonzero(~np.isfinite(values))
         raise fault("not finite", f"{bad} of {values.size} values are NaN or infinite")
     if low < expected.low or high > expected.high:
         unit = f" {expected.unit}" if expected.unit else ""
-        found_range, allowed = f"{low:g} to {high:g}{unit}", f"{expected.low:g} to {expected.high:g}{unit}"
+        found_range = f"{values.min():g} to {high:g}{unit}"
+        allowed = f"{expected.low:g} to {expected.high:g}{unit}"
         raise fault("range", f"values are {found_range}, expected {allowed}")
     return values
 

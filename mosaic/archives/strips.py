@@ -126,8 +126,8 @@ def _parse(data: bytes) -> Strips | None:
     scale, tie = outside.get(_SCALE, ()), outside.get(_TIE, ())
     if layout is None or len(scale) != 3 or min(scale[:2]) <= 0 or len(tie) != 6 or tie[:2] != (0, 0):
         return None
-    places = outside | directory.inline
-    pixels = _pixels(data, layout, places.get(_OFFSETS, ()), places.get(_COUNTS, ()))
+    offsets, counts = (outside.get(tag) or directory.inline.get(tag, ()) for tag in (_OFFSETS, _COUNTS))
+    pixels = _pixels(data, layout, offsets, counts)
     if pixels is None:
         return None
     bands, height, width = layout.shape

@@ -47,18 +47,19 @@ def to_record(sample: Mapping[str, NDArray[Any]], layout: BandLayout, out: memor
     for group in layout.groups:
         arrays = [_checked(sample, band, group) for band in group.bands]
         stored = np.frombuffer(out, "<i2", group.elements, 2 * group.offset).reshape(len(arrays), -1)
+        store = _store_optical if group.sensor == "s2" else _store_radar
+        wide = store(arrays, group, stored)
+        low, high = stored.min(1), stored.max(1)
         if group.sensor == "s2":
-            wide = _store_optical(arrays, group, stored)
+            for place in np.flatnonzero(low < 0):  # 16 bits without a sign turn negative above the range
+                raise _out_of_range(arrays[place], group.bands[place], group)
             zeros += stored.size - int(np.count_nonzero(stored))
             optical += stored.size
-        else:
-            wide = _store_radar(arrays, group, stored)
         # integers below 2**53, so exact; not by BLAS, whose threads would be in each other's way
         sums, squares = wide.sum(1), np.einsum("bp,bp->b", wide, wide)
         for band, total, square in zip(group.bands, sums.tolist(), squares.tolist(), strict=True):
             moments[band] = [stored.shape[1], int(total), int(square)]
-        same = stored.min(1) == stored.max(1)
-        constant += [group.bands[place] for place in np.flatnonzero(same)]
+        constant += [group.bands[place] for place in np.flatnonzero(low == high)]
     for sensor, bands in (("Sentinel-1", layout.s1_bands), ("Sentinel-2", layout.s2_bands)):
         if bands and not any(moments[band][2] for band in bands):
             raise ValueError(f"all {sensor} values are zero")
@@ -102,14 +103,11 @@ def _checked(sample: Mapping[str, NDArray[Any]], band: str, group: BandGroup) ->
 def _store_optical(
     arrays: list[NDArray[Any]], group: BandGroup, stored: NDArray[np.int16]
 ) -> NDArray[np.float64]:
-    """Write DN into ``stored`` (bands, pixels) and return them wide, after all checks."""
+    """Write DN into ``stored`` (bands, pixels) and return them wide."""
     for values, band, target in zip(arrays, group.bands, stored, strict=True):
-        if values.dtype.itemsize > 2:
-            _require_range(values.min(), values.max(), values, band, group)
-        target[:] = values.ravel()  # 16 bits without a sign turn negative above the range
-    for place in np.flatnonzero(stored.min(1) < 0):
-        values = arrays[place]
-        _require_range(values.min(), values.max(), values, group.bands[place], group)
+        if values.dtype.itemsize > 2 and (values.min() < 0 or values.max() > _MOST):
+            raise _out_of_range(values, band, group)
+        target[:] = values.ravel()
     return stored.astype(np.float64)
 
 
@@ -124,15 +122,15 @@ def _store_radar(
         if not (isfinite(low) and isfinite(high)):
             bad = np.count_nonzero(~np.isfinite(values))
             raise ValueError(f"{band} has {bad} values that are NaN or infinite")
-        _require_range(low, high, values, band, group)
+        if low < -_MOST or high > _MOST:
+            raise _out_of_range(values, band, group)
     stored[:] = wide
     return wide
 
 
-def _require_range(low: float, high: float, values: NDArray[Any], band: str, group: BandGroup) -> None:
+def _out_of_range(values: NDArray[Any], band: str, group: BandGroup) -> ValueError:
     least, unit = (0, "DN") if group.sensor == "s2" else (-_MOST, "dB")
-    if low < least or high > _MOST:
-        raise ValueError(
-            f"{band} spans {values.min():g} to {values.max():g} {unit}, "
-            f"expected {least * group.scale:g} to {_MOST * group.scale:g}"
-        )
+    return ValueError(
+        f"{band} spans {values.min():g} to {values.max():g} {unit}, "
+        f"expected {least * group.scale:g} to {_MOST * group.scale:g}"
+    )

@@ -10,9 +10,11 @@ import rasterio
 import torch
 from torchgeo.datasets import BigEarthNetV2
 
+from mosaic.archives import geotiff
 from mosaic.archives.bigearthnet import BigEarthNetArchive
 from mosaic.archives.patches import PatchError
 from mosaic.common.errors import ArchiveError
+from mosaic.packed.pack import pack
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -272,6 +274,16 @@ def test_missing_map_is_a_fault_where_the_archive_has_maps(archive):
     archive.path(0, "map").unlink()
     with pytest.raises(PatchError, match="_reference_map"):
         archive.read(0)
+
+
+def test_packed_data_do_not_depend_on_which_reader_read_the_files(shared_archive, tmp_path, monkeypatch):
+    archive = BigEarthNetArchive(shared_archive)
+    by_strips = pack(archive, tmp_path / "strips", workers=1)
+    taken = []
+    monkeypatch.setattr(geotiff, "read_strips", taken.append)
+    by_rasterio = pack(archive, tmp_path / "rasterio", workers=1)
+    assert len(taken) == 15 * len(archive)
+    assert by_rasterio.manifest == by_strips.manifest
 
 
 # --- checking ---

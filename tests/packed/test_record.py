@@ -63,6 +63,15 @@ def test_what_a_cast_would_hide_is_refused(sample, band, value, message):
         record_of(sample)
 
 
+@pytest.mark.parametrize(("dtype", "value"), [("int16", -1), ("int32", 65536 + 5), ("uint64", 2**40)])
+def test_integers_of_any_width_are_refused_outside_the_range(sample, dtype, value):
+    sample["B02"] = sample["B02"].astype(dtype)
+    assert np.array_equal(stored(sample)["s2_10m"][0], sample["B02"])
+    sample["B02"][3, 4] = value
+    with pytest.raises(ValueError, match=r"B02 spans .* DN, expected 0 to 32767"):
+        record_of(sample)
+
+
 def test_largest_dn_is_kept(sample):
     sample["B02"][3, 4] = 32767
     assert stored(sample)["s2_10m"][0, 3, 4] == 32767
