@@ -30,12 +30,14 @@ from mosaic.archives.sentinel2 import TEN_METRE, chosen_bands
 from mosaic.archives.tiles import tile_centre, tile_corner
 from mosaic.common.errors import ArchiveError
 from mosaic.common.files import file_state
+from mosaic.common.forked import forked_map
 
 #: Largest magnitudes that 16-bit records hold: hundredths of a dB, and DN.
 _MOST_DB, _MOST_DN = 327, 32767
 _MOST_CODE = 999  # of CORINE
 _MOST_DAYS = 6  # between the two satellites, in the official archive
 _PROBED = 5  # patches that tell which bands an archive has
+_FORKED_FROM = 4096  # pairs
 #: TorchGeo's key of each folder -> column that names a patch there, and how many parts of it name its parent.
 _NAMES = {"s1": ("s1_name", 3), "s2": ("patch_id", 2), "maps": ("patch_id", 2)}
 #: Band, or ``"map"`` -> TorchGeo's key of its folder, and how its file's name ends.
@@ -309,10 +311,14 @@ class BigEarthNetArchive(BigEarthNetV2):
         content = hashlib.sha256()
         columns = ["patch_id", "s1_name", "split", "labels"]
         content.update(self.index[columns].to_csv(index=False).encode())
-        read = (*self.band_sizes, "map") if self.has_maps else tuple(self.band_sizes)
-        for i in range(len(self)):
-            content.update("".join([file_state(self._file(i, band)) for band in read]).encode())
+        # a fork costs as much as asking for the files of some hundred pairs
+        for state in forked_map(self._state, len(self), None if len(self) >= _FORKED_FROM else 1):
+            content.update(state.encode())
         return content.hexdigest()[:16]
+
+    def _state(self, i: int) -> str:
+        read = (*self.band_sizes, "map") if self.has_maps else tuple(self.band_sizes)
+        return "".join([file_state(self._file(i, band)) for band in read])
 
     # TorchGeo's __getitem__ composes its sample from these three.
 

@@ -10,7 +10,7 @@ import rasterio
 import torch
 from torchgeo.datasets import BigEarthNetV2
 
-from mosaic.archives import geotiff
+from mosaic.archives import bigearthnet, geotiff
 from mosaic.archives.bigearthnet import BigEarthNetArchive
 from mosaic.archives.patches import PatchError
 from mosaic.common.errors import ArchiveError
@@ -414,6 +414,12 @@ def test_problems_can_be_collected_instead(root, archive):
     rest = BigEarthNetArchive(root, problems=problems)
     assert [problem.patch_id for problem in problems] == [archive.index.patch_id[0]]
     assert list(rest.index.patch_id) == list(archive.index.patch_id[1:])
+
+
+def test_fingerprint_is_the_same_from_several_processes(shared_archive, monkeypatch):
+    alone = BigEarthNetArchive(shared_archive).fingerprint()
+    monkeypatch.setattr(bigearthnet, "_FORKED_FROM", 1)
+    assert BigEarthNetArchive(shared_archive).fingerprint() == alone
 
 
 def test_fingerprint_notices_what_changes(root, archive):
