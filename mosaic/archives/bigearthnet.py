@@ -9,6 +9,7 @@ and accept empty folders; trust ``s1_name`` to name the same place.
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,14 +29,28 @@ from mosaic.archives.reference import Reference
 from mosaic.archives.sentinel2 import TEN_METRE, chosen_bands
 from mosaic.archives.tiles import tile_centre, tile_corner
 from mosaic.common.errors import ArchiveError
+from mosaic.common.files import file_state
+from mosaic.common.forked import forked_map
 
 #: Largest magnitudes that 16-bit records hold: hundredths of a dB, and DN.
 _MOST_DB, _MOST_DN = 327, 32767
 _MOST_CODE = 999  # of CORINE
 _MOST_DAYS = 6  # between the two satellites, in the official archive
 _PROBED = 5  # patches that tell which bands an archive has
+_FORKED_FROM = 4096  # pairs
 #: TorchGeo's key of each folder -> column that names a patch there, and how many parts of it name its parent.
 _NAMES = {"s1": ("s1_name", 3), "s2": ("patch_id", 2), "maps": ("patch_id", 2)}
+#: Band, or ``"map"`` -> TorchGeo's key of its folder, and how its file's name ends.
+_FILES = {
+    **{band: ("s1", band) for band in facts.S1_BANDS},
+    **{band: ("s2", band) for band in facts.S2_BANDS},
+    "map": ("maps", "reference_map"),
+}
+_EXPECTED = {
+    **dict.fromkeys(facts.S1_BANDS, Expected(120, "float32", -_MOST_DB, _MOST_DB, "dB")),
+    **{band: Expected(size, "uint16", 0, _MOST_DN, "DN") for band, size in facts.S2_SIZE.items()},
+    "map": Expected(120, "uint16", 0, _MOST_CODE),
+}
 
 
 class BigEarthNetArchive(BigEarthNetV2):
@@ -98,6 +113,7 @@ class BigEarthNetArchive(BigEarthNetV2):
             problems += found
         self.index = self.metadata_df = index.reset_index(drop=True)
         self._names = {key: self.index[column].tolist() for key, (column, _) in _NAMES.items()}
+        self._labels = [set(names) for names in self.index["labels"]]
         self._places = list(
             self.index[["patch_id", "tile", "column", "row"]].itertuples(index=False, name=None)
         )
@@ -165,10 +181,9 @@ class BigEarthNetArchive(BigEarthNetV2):
         return Path(self._file(i, band))
 
     def _file(self, i: int, band: str) -> str:
-        key = "s1" if band in facts.S1_BANDS else "maps" if band == "map" else "s2"
+        key, suffix = _FILES[band]
         name = self._names[key][i]
         parent = name.rsplit("_", _NAMES[key][1])[0]
-        suffix = "reference_map" if band == "map" else band
         return f"{self.root}/{self.dir_file_names[key]}/{parent}/{name}/{name}_{suffix}.tif"
 
     def read(self, i: int) -> dict[str, NDArray[Any]]:
@@ -191,13 +206,7 @@ class BigEarthNetArchive(BigEarthNetV2):
         patch_id, tile, column, row = self._places[i]
         epsg, easting, northing = tile_corner(tile)
         corner = (epsg, easting + facts.PATCH_METRES * column, northing - facts.PATCH_METRES * row)
-        if band in facts.S1_BANDS:
-            expected = Expected(120, "float32", corner, -_MOST_DB, _MOST_DB, "dB")
-        elif band == "map":
-            expected = Expected(120, "uint16", corner, 0, _MOST_CODE)
-        else:
-            expected = Expected(self.band_sizes[band], "uint16", corner, 0, _MOST_DN, "DN")
-        return read_band(self.path(i, band), patch_id, expected)
+        return read_band(self._file(i, band), patch_id, corner, _EXPECTED[band])
 
     def _without_content(self, i: int, arrays: dict[str, NDArray[Any]]) -> Iterable[PatchError]:
         """Tell sensors whose bands all have one value everywhere."""
@@ -214,11 +223,11 @@ class BigEarthNetArchive(BigEarthNetV2):
 
     def _mislabelled(self, i: int) -> Iterable[PatchError]:
         """Tell labels that are not exactly the classes in the reference map."""
-        classes = self.read_map(i)
-        if classes is None:
+        if not self.has_maps:
             return
-        shown = {facts.CLASSES[c] for c in np.unique(classes) if c != facts.IGNORE}
-        labels = set(self.index["labels"].iloc[i])
+        codes = np.flatnonzero(np.bincount(self._band(i, "map").ravel()))
+        shown = {facts.CLASSES[c] for c in self._lut[codes] if c != facts.IGNORE}
+        labels = self._labels[i]
         if shown != labels:
             yield PatchError(
                 self._places[i][0],
@@ -236,7 +245,11 @@ class BigEarthNetArchive(BigEarthNetV2):
         Raises:
             PatchError: when the file is missing or damaged.
         """
-        return facts.corine_lut()[self._band(i, "map")] if self.has_maps else None
+        return self._lut[self._band(i, "map")] if self.has_maps else None
+
+    @cached_property
+    def _lut(self) -> NDArray[np.uint8]:
+        return facts.corine_lut()
 
     def check(self, i: int) -> list[Problem]:
         """Return all that is wrong with the files of pair ``i``, and notes on what is odd."""
@@ -299,15 +312,14 @@ class BigEarthNetArchive(BigEarthNetV2):
         content = hashlib.sha256()
         columns = ["patch_id", "s1_name", "split", "labels"]
         content.update(self.index[columns].to_csv(index=False).encode())
-        read = (*self.band_sizes, "map") if self.has_maps else tuple(self.band_sizes)
-        for i in range(len(self)):
-            for band in read:
-                try:
-                    stat = os.stat(self._file(i, band))
-                    content.update(f"{stat.st_size} {stat.st_mtime_ns}\n".encode())
-                except FileNotFoundError:
-                    content.update(b"absent\n")
+        # a fork costs as much as asking for the files of some hundred pairs
+        for state in forked_map(self._state, len(self), None if len(self) >= _FORKED_FROM else 1):
+            content.update(state.encode())
         return content.hexdigest()[:16]
+
+    def _state(self, i: int) -> str:
+        read = (*self.band_sizes, "map") if self.has_maps else tuple(self.band_sizes)
+        return "".join([file_state(self._file(i, band)) for band in read])
 
     # TorchGeo's __getitem__ composes its sample from these three.
 

@@ -14,18 +14,18 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import rasterio
 import torch
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from torch import Tensor
 from torchgeo.datasets import SEN12MS
 
 from mosaic.archives import igbp as facts
+from mosaic.archives.geotiff import Header, fault_of, read_raster
 from mosaic.archives.patches import PatchError, Problem, listing, refuse
 from mosaic.archives.reference import Reference
 from mosaic.archives.sentinel2 import chosen_bands
 from mosaic.common.errors import ArchiveError
+from mosaic.common.files import file_state
 from mosaic.common.forked import forked_map
 from mosaic.common.progress import progress
 
@@ -185,35 +185,27 @@ class SEN12MSArchive(SEN12MS):
         return folder / f"{roi}_{season}_{source}_{number}_{patch}.tif"
 
     def _file(self, i: int, source: str, bands: Sequence[int]) -> tuple[NDArray[Any], tuple[Any, ...]]:
-        """Read bands (counted from 1) of one file as they are stored, and its place on the ground.
+        """Read bands (counted from 0) of one file as they are stored, and its place on the ground.
 
         Raises:
             PatchError: when the file is missing, damaged, or of another shape or type.
         """
         path = self.path(i, source)
+        fault = fault_of(self._ids[i], path)
+        wanted = (_COUNTS[source], facts.SIDE, facts.SIDE)
 
-        def fault(kind: str, reason: str) -> PatchError:
-            return PatchError(self._ids[i], path, f"{reason}: restore the file from the archive", kind)
+        def check(header: Header) -> None:
+            if header.shape != wanted:
+                raise fault("shape", f"shape is {header.shape}, expected {wanted}")
+            if header.dtype not in _DTYPES[source]:
+                raise fault("dtype", f"values are {header.dtype}, expected {' or '.join(_DTYPES[source])}")
 
-        if not path.is_file():
-            raise fault("missing file", "the file is missing")
-        try:
-            with rasterio.open(path) as file:
-                shape, wanted = (file.count, *file.shape), (_COUNTS[source], facts.SIDE, facts.SIDE)
-                if shape != wanted:
-                    raise fault("shape", f"shape is {shape}, expected {wanted}")
-                if file.dtypes[0] not in _DTYPES[source]:
-                    raise fault(
-                        "dtype", f"values are {file.dtypes[0]}, expected {' or '.join(_DTYPES[source])}"
-                    )
-                place = (file.crs.to_epsg() if file.crs else None, *tuple(file.transform)[:6])
-                return file.read(list(bands)), place
-        except RasterioError as error:
-            raise fault("unreadable", f"the file is truncated or no TIFF ({error})") from error
+        values, header = read_raster(path, fault, check, bands)
+        return values, (header.epsg or header.crs, *header.transform)
 
     def _radar(self, i: int) -> tuple[NDArray[np.float32], tuple[Any, ...]]:
         """Read VV and VH, dB, cut to the published range once they are known to be finite."""
-        values, place = self._file(i, "s1", (1, 2))
+        values, place = self._file(i, "s1", (0, 1))
         finite = np.isfinite(values)
         if not finite.all():
             raise PatchError(
@@ -228,7 +220,7 @@ class SEN12MSArchive(SEN12MS):
 
     def _optical(self, i: int) -> tuple[NDArray[np.uint16], tuple[Any, ...]]:
         """Read the chosen bands, DN."""
-        values, place = self._file(i, "s2", [facts.S2_BANDS.index(band) + 1 for band in self.s2_bands])
+        values, place = self._file(i, "s2", [facts.S2_BANDS.index(band) for band in self.s2_bands])
         if (values == values.flat[0]).all():
             raise self._empty(i, "s2", "Sentinel-2")
         return np.minimum(values, _MOST_DN), place
@@ -249,7 +241,7 @@ class SEN12MSArchive(SEN12MS):
                 sensor without content, files that show different places, or land cover without a label.
         """
         (radar, s1_place), (optical, s2_place) = self._radar(i), self._optical(i)
-        _, lc_place = self._file(i, "lc", (1,))
+        _, lc_place = self._file(i, "lc", (0,))
         for error in (*self._misplaced(i, s1_place, s2_place, lc_place), *self._unlabelled(i)):
             raise error
         return {
@@ -292,7 +284,7 @@ class SEN12MSArchive(SEN12MS):
         Raises:
             PatchError: when the file is missing or damaged.
         """
-        return self._lut[self._file(i, "lc", (1,))[0][0]]
+        return self._lut[self._file(i, "lc", (0,))[0][0]]
 
     @cached_property
     def _lut(self) -> NDArray[np.uint8]:
@@ -305,7 +297,7 @@ class SEN12MSArchive(SEN12MS):
         readers: tuple[Callable[[], tuple[Any, tuple[Any, ...]]], ...] = (
             lambda: self._radar(i),
             lambda: self._optical(i),
-            lambda: self._file(i, "lc", (1,)),
+            lambda: self._file(i, "lc", (0,)),
         )
         for read in readers:
             try:
@@ -347,7 +339,7 @@ class SEN12MSArchive(SEN12MS):
         from rasterio.warp import transform
 
         first = int(np.flatnonzero(self.index["scene"].to_numpy() == tile)[0])
-        epsg, step, _, left, _, _, top = self._file(first, "lc", (1,))[1]
+        epsg, step, _, left, _, _, top = self._file(first, "lc", (0,))[1]
         half = step * facts.SIDE / 2
         (lon,), (lat,) = transform(f"EPSG:{epsg}", "EPSG:4326", [left + half], [top - half])[:2]
         return float(lon), float(lat)
@@ -361,12 +353,7 @@ class SEN12MSArchive(SEN12MS):
         content = hashlib.sha256()
         content.update(self.index[["patch_id", "split", "labels"]].to_csv(index=False).encode())
         for i in range(len(self)):
-            for source in _COUNTS:
-                try:
-                    stat = os.stat(self.path(i, source))
-                    content.update(f"{stat.st_size} {stat.st_mtime_ns}\n".encode())
-                except FileNotFoundError:
-                    content.update(b"absent\n")
+            content.update("".join([file_state(self.path(i, source)) for source in _COUNTS]).encode())
         return content.hexdigest()[:16]
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
 """Where a Sentinel-2 tile lies: what a file's geotransform is checked against."""
 
+from functools import lru_cache
+
 from mosaic.common.errors import ArchiveError
 
 # Letters of the military grid, without I and O. Columns of 100 km repeat every three zones, rows every
@@ -14,6 +16,7 @@ _TILE_METRES = 109_800  # side of a tile
 _GRID = 60  # tiles are widened until their corner lies on the grid of the 60 m bands
 
 
+@lru_cache(maxsize=1024)
 def tile_corner(tile: str) -> tuple[int, int, int]:
     """Return (EPSG code, easting, northing) of a tile's upper-left corner, in metres of its UTM zone.
 

@@ -67,6 +67,15 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_state(path: str | Path) -> str:
+    """Return a line that is another one when the file changes: its size and when it was written."""
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:
+        return "absent\n"
+    return f"{stat.st_size} {stat.st_mtime_ns}\n"
+
+
 def require_writable(folder: Path) -> None:
     """Make ``folder`` and prove that a file can be written there.
 

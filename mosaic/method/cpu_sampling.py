@@ -1,7 +1,7 @@
 """Sampling of views on a CPU: crop, flip, turn, up-sampling, radiometry and normalisation in one pass.
 
-A view is turned by quarters only, so it samples the patch along its sides: between rows and then between
-columns, or the other way round where that is less work, from the stored integers to the finished value.
+A view is turned by quarters only, so it samples the patch along its sides: between columns and then between
+rows, from the stored integers to the finished value.
 Compiled by Numba; equal to ``grid_sample`` with ``padding_mode="border"`` up to rounding.
 """
 
@@ -87,13 +87,39 @@ def _lines(
 
 
 @_compiled
-def _four_bytes(seed: int, first: int) -> Any:
-    """Return the random bits of one pixel; see ``views.grain``."""
-    # Numba widens products of 32 bits to 64
-    x = np.uint32(np.uint32(seed) + np.uint32(first) * np.uint32(0x9E3779B9))
-    x = np.uint32((x ^ (x >> np.uint32(16))) * np.uint32(0x85EBCA6B))
-    x = np.uint32((x ^ (x >> np.uint32(13))) * np.uint32(0xC2B2AE35))
-    return np.uint32(x ^ (x >> np.uint32(16)))
+def _grain(seed: int, first: int, strength: float, out: NDArray[Any]) -> None:
+    """Fill a line with ``views.grain`` from its pixel ``first`` on, times ``strength`` / ``GRAIN_UNIT``."""
+    # Numba widens whatever is done with 32 bits to 64; narrowed at each step it stays in the wide registers
+    u = np.uint32
+    start = u(u(seed) + u(u(first) * u(0x9E3779B9)))
+    for k in range(len(out)):
+        x = u(start + u(u(k) * u(0x9E3779B9)))
+        x = u(u(x ^ u(x >> u(16))) * u(0x85EBCA6B))
+        x = u(u(x ^ u(x >> u(13))) * u(0xC2B2AE35))
+        x = u(x ^ u(x >> u(16)))
+        pairs = u(u(x & u(0x00FF00FF)) + u(u(x >> u(8)) & u(0x00FF00FF)))
+        total = np.int32(u(u(pairs & u(0xFFFF)) + u(pairs >> u(16))))
+        out[k] = strength * (np.float32(total) - np.float32(510))
+
+
+@_compiled
+def _between_columns(
+    rows: NDArray[Any], count: int, low: NDArray[Any], high: NDArray[Any], w: NDArray[Any], out: NDArray[Any]
+) -> None:
+    """Fill each of ``count`` rows of ``out`` (..., len(w)) from the columns that its values lie between."""
+    for first in range(0, count - 3, 4):  # four rows at a time share the look-up of places
+        r0, r1, r2, r3 = rows[first], rows[first + 1], rows[first + 2], rows[first + 3]
+        o0, o1, o2, o3 = out[first], out[first + 1], out[first + 2], out[first + 3]
+        for k in range(len(w)):
+            a, b, share = low[k], high[k], w[k]
+            o0[k] = r0[a] + share * (r0[b] - r0[a])
+            o1[k] = r1[a] + share * (r1[b] - r1[a])
+            o2[k] = r2[a] + share * (r2[b] - r2[a])
+            o3[k] = r3[a] + share * (r3[b] - r3[a])
+    for r in range(count - count % 4, count):
+        for k in range(len(w)):
+            left = rows[r, low[k]]
+            out[r, k] = left + w[k] * (rows[r, high[k]] - left)
 
 
 @_compiled
@@ -109,54 +135,47 @@ def _sample(
     clip: float,
 ) -> None:
     size, side = stored.shape[2], image.shape[2]
+    # between which pixels the columns and the rows of the view lie, and how near to the second
     x0, x1 = np.empty(side, np.uint32), np.empty(side, np.uint32)
     y0, y1 = np.empty(side, np.uint32), np.empty(side, np.uint32)
     wx, wy = np.empty(side, np.float32), np.empty(side, np.float32)
-    row, line = np.empty(size, np.float32), np.empty(side, np.float32)
-    columns = np.empty((size, side), np.float32)
+    whole, tall = np.empty((size, size), np.float32), np.empty((side, size), np.float32)
+    narrow, rough = np.empty((size, side), np.float32), np.zeros(side, np.float32)
     most = np.float32(clip)
     for b in range(stored.shape[0]):
         t = theta[b]
         turned = t[0, 0] == 0 and t[1, 1] == 0
-        # x and y are the patch's; in a turned view x runs along its columns
-        _lines(t[0, 1] if turned else t[0, 0], t[0, 2], size, x0, x1, wx)
-        _lines(t[1, 0] if turned else t[1, 1], t[1, 2], size, y0, y1, wy)
-        first, last = min(y0[0], y0[side - 1]), max(y1[0], y1[side - 1])
-        few = last - first < side  # fewer rows of the patch than of the view
+        across, down = (1, 0) if turned else (0, 1)  # sides of the patch
+        _lines(t[across, 0], t[across, 2], size, x0, x1, wx)
+        _lines(t[down, 1], t[down, 2], size, y0, y1, wy)
+        first = min(y0[0], y0[side - 1])
+        count = max(y1[0], y1[side - 1]) + 1 - first
+        for j in range(side):
+            y0[j] -= first
+            y1[j] -= first
         for band in range(places.shape[0]):
             c, pixels = places[band], stored[b, band]
+            # narrow: the pixels along the rows of the view, already between those across
+            if turned:
+                for k in range(side):
+                    upper, lower, share, line = pixels[x0[k]], pixels[x1[k]], wx[k], tall[k]
+                    for i in range(count):
+                        above = np.float32(upper[first + i])
+                        line[i] = above + share * (np.float32(lower[first + i]) - above)
+                for i in range(count):
+                    for k in range(side):
+                        narrow[i, k] = tall[k, i]
+            else:
+                for i in range(count):
+                    for k in range(size):
+                        whole[i, k] = np.float32(pixels[first + i, k])
+                _between_columns(whole, count, x0, x1, wx, narrow)
             a, o, s = scale[b, c], offset[b, c], strength[c]
-            if few:
-                for r in range(first, last + 1):
-                    whole, narrow = pixels[r], columns[r]
-                    for k in range(size):
-                        row[k] = np.float32(whole[k])
-                    for k in range(side):
-                        left = row[x0[k]]
-                        narrow[k] = left + wx[k] * (row[x1[k]] - left)
             for j in range(side):
-                w = wy[j]
-                if few:
-                    above, below = columns[y0[j]], columns[y1[j]]
-                    for k in range(side):
-                        line[k] = above[k] + w * (below[k] - above[k])
-                else:
-                    upper, lower = pixels[y0[j]], pixels[y1[j]]
-                    for k in range(size):
-                        top = np.float32(upper[k])
-                        row[k] = top + w * (np.float32(lower[k]) - top)
-                    for k in range(side):
-                        left = row[x0[k]]
-                        line[k] = left + wx[k] * (row[x1[k]] - left)
-                for k in range(side):
-                    line[k] = line[k] * a + o
+                above_, below_, share, target = narrow[y0[j]], narrow[y1[j]], wy[j], image[b, c, j]
                 if s > 0:
-                    start, step = (j, side) if turned else (j * side, 1)
-                    for k in range(side):
-                        x = _four_bytes(seeds[b], c * side * side + start + k * step)
-                        total = (x & np.uint32(255)) + (x >> np.uint32(8) & np.uint32(255))
-                        total += (x >> np.uint32(16) & np.uint32(255)) + (x >> np.uint32(24))
-                        line[k] += s * (np.float32(total) - np.float32(510))
-                target = image[b, c, :, j] if turned else image[b, c, j]
+                    _grain(seeds[b], (c * side + j) * side, s, rough)
                 for k in range(side):
-                    target[k] = min(max(line[k], -most), most)
+                    value = (above_[k] + share * (below_[k] - above_[k])) * a + o + rough[k]
+                    target[k] = min(max(value, -most), most)
+            rough[:] = 0

@@ -18,7 +18,7 @@ from mosaic.common.progress import progress, say
 from mosaic.packed.fingerprint import digest
 from mosaic.packed.layout import BandLayout, reduction
 from mosaic.packed.manifest import INDEX, MANIFEST, VERSION, Manifest, Shard
-from mosaic.packed.reading import Archive, read_records
+from mosaic.packed.reading import Archive, Result, read_records
 from mosaic.packed.record import Record
 from mosaic.packed.store import PackedStore, label_matrix
 
@@ -168,7 +168,7 @@ class _Job:
             write_json(self.folder / BAD_PATCHES, skipped)
             raise PackError(_listing(skipped, len(self.index), self.folder))
 
-    def _write_shard(self, number: int, results: Iterable[Record | PatchError]) -> None:
+    def _write_shard(self, number: int, results: Iterable[Result]) -> None:
         """Write the good patches of one shard, then its note."""
         part, path = self.parts[number], self._path(number, "bin")
         kept: list[int] = []
@@ -179,16 +179,16 @@ class _Job:
             os.posix_fallocate(
                 file.fileno(), 0, len(part) * self.layout.record_bytes
             )  # a full disk shows now
-            for i, result in zip(part, results, strict=True):
+            for i, (data, result) in zip(part, results, strict=True):
                 if isinstance(result, PatchError):
                     skipped.append(
                         {"patch_id": result.patch_id, "path": str(result.path), "reason": result.reason}
                     )
                     continue
-                file.write(result.data)
-                sha256.update(result.data)
+                file.write(data)
+                sha256.update(data)
                 kept.append(i)
-                records.append(replace(result, data=b""))
+                records.append(result)
             file.truncate(len(kept) * self.layout.record_bytes)
         train = [record.moments for i, record in zip(kept, records, strict=True) if self.train[i]]
         note = {

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -14,52 +15,55 @@ _MOST = int(np.iinfo(np.int16).max)
 
 @dataclass(frozen=True)
 class Record:
-    """One packed patch.
+    """What is to be known of one packed patch.
 
     Attributes:
-        data: the groups in order, little-endian int16.
         constant_bands: names of the bands that hold one value only, joined by blanks; usually empty.
         nodata_share: share of Sentinel-2 values that are DN 0, in [0, 1].
         moments: per band the number, sum and sum of squares of the stored integers: exact, so that statistics
             do not depend on the order of summation.
     """
 
-    data: bytes
     constant_bands: str
     nodata_share: float
     moments: dict[str, list[int]]
 
 
-def to_record(sample: Mapping[str, NDArray[Any]], layout: BandLayout) -> Record:
-    """Check one patch and turn it into a record.
+def to_record(sample: Mapping[str, NDArray[Any]], layout: BandLayout, out: memoryview) -> Record:
+    """Check one patch and write it as a record: the groups in order, little-endian int16.
 
     Args:
         sample: band -> native array (size, size): Sentinel-2 integer DN, Sentinel-1 float dB.
         layout: where each band goes.
+        out: ``layout.record_bytes`` bytes to write; without meaning after an error.
 
     Raises:
         ValueError: when a band is missing, of another shape or type, not finite or out of range, or when all
             values of a sensor are zero.
     """
-    record = np.empty((), layout.dtype)
     constant: list[str] = []
     moments: dict[str, list[int]] = {}
+    zeros = optical = 0
     for group in layout.groups:
-        for place, band in enumerate(group.bands):
-            if band not in sample:
-                raise ValueError(f"band {band} is missing")
-            stored = _stored(sample[band], band, group)
-            record[group.name][place] = stored
-            if stored.min() == stored.max():
-                constant.append(band)
-            moments[band] = [stored.size, int(stored.sum()), int((stored * stored).sum())]
+        arrays = [_checked(sample, band, group) for band in group.bands]
+        stored = np.frombuffer(out, "<i2", group.elements, 2 * group.offset).reshape(len(arrays), -1)
+        store = _store_optical if group.sensor == "s2" else _store_radar
+        wide = store(arrays, group, stored)
+        low, high = stored.min(1), stored.max(1)
+        if group.sensor == "s2":
+            for place in np.flatnonzero(low < 0):  # 16 bits without a sign turn negative above the range
+                raise _out_of_range(arrays[place], group.bands[place], group)
+            zeros += stored.size - int(np.count_nonzero(stored))
+            optical += stored.size
+        # integers below 2**53, so exact; not by BLAS, whose threads would be in each other's way
+        sums, squares = wide.sum(1), np.einsum("bp,bp->b", wide, wide)
+        for band, total, square in zip(group.bands, sums.tolist(), squares.tolist(), strict=True):
+            moments[band] = [stored.shape[1], int(total), int(square)]
+        constant += [group.bands[place] for place in np.flatnonzero(low == high)]
     for sensor, bands in (("Sentinel-1", layout.s1_bands), ("Sentinel-2", layout.s2_bands)):
         if bands and not any(moments[band][2] for band in bands):
             raise ValueError(f"all {sensor} values are zero")
-    optical = [record[group.name] for group in layout.groups if group.sensor == "s2"]
-    zeros = sum(int(np.count_nonzero(values == 0)) for values in optical)
-    share = zeros / max(1, sum(values.size for values in optical))
-    return Record(record.tobytes(), " ".join(constant), share, moments)
+    return Record(" ".join(constant), zeros / max(1, optical), moments)
 
 
 def averaged(
@@ -85,21 +89,48 @@ def averaged(
     return small
 
 
-def _stored(values: NDArray[Any], band: str, group: BandGroup) -> NDArray[np.int64]:
-    """Return the integers to store, still wide, after all checks."""
+def _checked(sample: Mapping[str, NDArray[Any]], band: str, group: BandGroup) -> NDArray[Any]:
+    if band not in sample:
+        raise ValueError(f"band {band} is missing")
+    values = sample[band]
     if values.shape != group.shape[1:]:
         raise ValueError(f"{band} has shape {values.shape}, expected {group.shape[1:]}")
     if group.sensor == "s2" and values.dtype.kind not in "ui":
         raise ValueError(f"{band} has type {values.dtype}, expected integer DN (reflectance x 1e4)")
-    finite = np.isfinite(values)
-    if not finite.all():
-        raise ValueError(f"{band} has {np.count_nonzero(~finite)} values that are NaN or infinite")
-    stored = np.rint(values / np.float64(group.scale))
-    least = 0 if group.sensor == "s2" else -_MOST
-    if stored.min() < least or stored.max() > _MOST:
-        unit = "DN" if group.sensor == "s2" else "dB"
-        raise ValueError(
-            f"{band} spans {values.min():g} to {values.max():g} {unit}, "
-            f"expected {least * group.scale:g} to {_MOST * group.scale:g}"
-        )
-    return stored.astype(np.int64)
+    return values
+
+
+def _store_optical(
+    arrays: list[NDArray[Any]], group: BandGroup, stored: NDArray[np.int16]
+) -> NDArray[np.float64]:
+    """Write DN into ``stored`` (bands, pixels) and return them wide."""
+    for values, band, target in zip(arrays, group.bands, stored, strict=True):
+        if values.dtype.itemsize > 2 and (values.min() < 0 or values.max() > _MOST):
+            raise _out_of_range(values, band, group)
+        target[:] = values.ravel()
+    return stored.astype(np.float64)
+
+
+def _store_radar(
+    arrays: list[NDArray[Any]], group: BandGroup, stored: NDArray[np.int16]
+) -> NDArray[np.float64]:
+    """Write rounded decibels into ``stored`` (bands, pixels) and return them wide, after all checks."""
+    wide = np.stack(arrays, dtype=np.float64).reshape(stored.shape)
+    wide /= group.scale
+    np.rint(wide, out=wide)
+    for values, band, low, high in zip(arrays, group.bands, wide.min(1), wide.max(1), strict=True):
+        if not (isfinite(low) and isfinite(high)):
+            bad = np.count_nonzero(~np.isfinite(values))
+            raise ValueError(f"{band} has {bad} values that are NaN or infinite")
+        if low < -_MOST or high > _MOST:
+            raise _out_of_range(values, band, group)
+    stored[:] = wide
+    return wide
+
+
+def _out_of_range(values: NDArray[Any], band: str, group: BandGroup) -> ValueError:
+    least, unit = (0, "DN") if group.sensor == "s2" else (-_MOST, "dB")
+    return ValueError(
+        f"{band} spans {values.min():g} to {values.max():g} {unit}, "
+        f"expected {least * group.scale:g} to {_MOST * group.scale:g}"
+    )

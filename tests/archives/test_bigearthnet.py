@@ -10,9 +10,11 @@ import rasterio
 import torch
 from torchgeo.datasets import BigEarthNetV2
 
+from mosaic.archives import bigearthnet, geotiff
 from mosaic.archives.bigearthnet import BigEarthNetArchive
 from mosaic.archives.patches import PatchError
 from mosaic.common.errors import ArchiveError
+from mosaic.packed.pack import pack
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -274,6 +276,16 @@ def test_missing_map_is_a_fault_where_the_archive_has_maps(archive):
         archive.read(0)
 
 
+def test_packed_data_do_not_depend_on_which_reader_read_the_files(shared_archive, tmp_path, monkeypatch):
+    archive = BigEarthNetArchive(shared_archive)
+    by_strips = pack(archive, tmp_path / "strips", workers=1)
+    taken = []
+    monkeypatch.setattr(geotiff, "read_strips", taken.append)
+    by_rasterio = pack(archive, tmp_path / "rasterio", workers=1)
+    assert len(taken) == 15 * len(archive)
+    assert by_rasterio.manifest == by_strips.manifest
+
+
 # --- checking ---
 
 
@@ -402,6 +414,12 @@ def test_problems_can_be_collected_instead(root, archive):
     rest = BigEarthNetArchive(root, problems=problems)
     assert [problem.patch_id for problem in problems] == [archive.index.patch_id[0]]
     assert list(rest.index.patch_id) == list(archive.index.patch_id[1:])
+
+
+def test_fingerprint_is_the_same_from_several_processes(shared_archive, monkeypatch):
+    alone = BigEarthNetArchive(shared_archive).fingerprint()
+    monkeypatch.setattr(bigearthnet, "_FORKED_FROM", 1)
+    assert BigEarthNetArchive(shared_archive).fingerprint() == alone
 
 
 def test_fingerprint_notices_what_changes(root, archive):

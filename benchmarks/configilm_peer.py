@@ -1,0 +1,162 @@
+"""ConfigILM's reader of BigEarthNet v2, the official fast path: an LMDB of safetensors.
+
+It wants NumPy below 2 and Python below 3.12, so it lives in a virtual environment of its own and answers over
+pipes: ``python configilm_peer.py write|serve ...`` runs there, :class:`ConfigILM` starts it from here.
+"""
+
+import json
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+REQUIREMENTS = (
+    "configilm==0.7.1",
+    "torch==2.13.0",
+    "numpy<2",
+    "lmdb<2",
+    "pyarrow<17",  # the last ones built for NumPy below 2
+    "pandas",
+    "safetensors",
+)
+_PYTHONS = ("python3.11", "python3.10")
+
+
+class PeerError(Exception):
+    """ConfigILM cannot be measured here; the message is the last that was heard."""
+
+
+class ConfigILM:
+    """ConfigILM's data set over an archive, in a process of its own.
+
+    Args:
+        archive: opened archive in the official layout.
+        folder: where the environment and the LMDB are kept; both are made once.
+        batch: patches a batch.
+
+    Raises:
+        PeerError: when the environment cannot be made or its process fails.
+    """
+
+    def __init__(self, archive: Any, folder: Path, batch: int) -> None:
+        python = environment(folder / "configilm-venv")
+        lmdb = folder / f"configilm-{len(archive)}.lmdb"
+        if not lmdb.exists():
+            _write(python, archive, lmdb)
+        command = [python, __file__, "serve", lmdb, archive.root / "metadata.parquet", batch]
+        self._process = subprocess.Popen(
+            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.versions = self._ask("versions")
+
+    def read(self, workers: int, patches: int) -> int:
+        """Have at least this many random patches delivered in batches; returns how many were."""
+        return int(self._ask(f"read {workers} {patches}"))
+
+    def _ask(self, question: str) -> Any:
+        assert self._process.stdin and self._process.stdout
+        try:
+            self._process.stdin.write(question + "\n")
+            self._process.stdin.flush()
+            for line in self._process.stdout:
+                if line.startswith("answer "):  # it also prints messages of its own
+                    return json.loads(line.removeprefix("answer "))
+        except OSError as error:
+            raise PeerError(f"ConfigILM's process ended: {error}") from error
+        raise PeerError(f"ConfigILM's process ended with {self._process.wait()}")
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+def environment(folder: Path) -> Path:
+    """Return the Python of ConfigILM's environment, made when it is first asked for."""
+    python, note = folder / "bin" / "python", folder / "requirements.txt"
+    wanted = "\n".join(REQUIREMENTS)
+    if note.exists() and note.read_text() == wanted:
+        return python
+    fits = (3, 9) <= sys.version_info < (3, 12)
+    base = sys.executable if fits else next(filter(None, map(shutil.which, _PYTHONS)), None)
+    if base is None:
+        raise PeerError(f"ConfigILM wants Python below 3.12, and there is no {' or '.join(_PYTHONS)}")
+    print("making ConfigILM's environment (once, some minutes)", file=sys.stderr)
+    shutil.rmtree(folder, ignore_errors=True)
+    for command in ([base, "-m", "venv", folder], [python, "-m", "pip", "install", "-q", *REQUIREMENTS]):
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+            raise PeerError(f"ConfigILM's environment cannot be made: {(lines or [done.stderr])[-1][:200]}")
+    note.write_text(wanted)
+    return python
+
+
+def _write(python: Path, archive: Any, lmdb: Path) -> None:
+    """Write an archive as ConfigILM expects it: S2 and S1 name -> safetensors of the native bands."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    partial = lmdb.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    command = [str(python), __file__, "write", str(partial)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.stdin
+        for i in range(len(archive)):
+            bands = archive.read(i)
+            row = archive.index.iloc[i]
+            for name, wanted in ((row["patch_id"], archive.s2_bands), (row["s1_name"], archive.s1_bands)):
+                blob = save({band: np.ascontiguousarray(bands[band]) for band in wanted})
+                key = name.encode()
+                process.stdin.write(struct.pack("<II", len(key), len(blob)) + key + blob)
+    if process.returncode:
+        raise PeerError(f"ConfigILM's LMDB cannot be written: its process ended with {process.returncode}")
+    partial.rename(lmdb)
+
+
+# --- what runs in the other environment ---
+
+
+def write_lmdb(folder: str) -> None:
+    import lmdb
+
+    environment = lmdb.open(folder, map_size=1 << 40)
+    with environment.begin(write=True) as transaction:
+        while header := sys.stdin.buffer.read(8):
+            key, blob = struct.unpack("<II", header)
+            transaction.put(sys.stdin.buffer.read(key), sys.stdin.buffer.read(blob))
+    environment.close()
+
+
+def serve(lmdb: str, metadata: str, batch: str) -> None:
+    from importlib.metadata import version
+
+    import torch
+    from configilm.extra.DataSets.BENv2_DataSet import BENv2DataSet
+    from torch.utils.data import DataLoader, RandomSampler
+
+    torch.set_num_threads(1)
+    files = {"images_lmdb": lmdb, "metadata_parquet": metadata, "metadata_snow_cloud_parquet": None}
+    patches = BENv2DataSet(files, img_size=(14, 120, 120))
+    loaders: dict[tuple[str, ...], DataLoader] = {}
+    for line in sys.stdin:
+        if line.strip() == "versions":
+            answer: Any = {name: version(name) for name in ("configilm", "torch", "numpy", "lmdb")}
+        else:
+            _, workers, number = key = tuple(line.split())
+            if key not in loaders:
+                sampler = RandomSampler(patches, num_samples=int(number))
+                loaders[key] = DataLoader(
+                    patches,
+                    int(batch),
+                    sampler=sampler,
+                    num_workers=int(workers),
+                    persistent_workers=workers != "0",
+                )
+            answer = sum(len(images) for images, _ in loaders[key])
+        print("answer", json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    {"write": write_lmdb, "serve": serve}[sys.argv[1]](*sys.argv[2:])
