@@ -1,6 +1,6 @@
 """From predictions and embeddings to the claims ledger. What ``07`` runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from mosaic.evaluation.intervals import Difference, paired_difference
 from mosaic.evaluation.scores import per_class_ap
 from mosaic.method.methods import ABLATIONS, METHODS
 from mosaic.packed.store import PackedStore
-from mosaic.settings import ClaimSettings
+from mosaic.settings import NOTEBOOKS, ClaimSettings
 from mosaic.study.assess import KEYS, load, main_input, prediction_keys
 from mosaic.study.embeddings import chosen_rows, per_seed
 from mosaic.study.run import Run
@@ -94,6 +94,7 @@ class Ledger:
         embedded: table of ``embeddings.embed_all``.
         embedded_test: test rows that were embedded.
         resamples: of scenes and seeds, for each claim.
+        lost: methods of which cells failed in a run that kept going: one of them may be the best opponent.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Ledger:
         embedded: pd.DataFrame,
         embedded_test: NDArray[np.int64],
         resamples: int,
+        lost: Collection[str] = (),
     ) -> None:
         self.title, self.store = title, store
         main = predictions["input"] == predictions["method"].map(main_input)
@@ -111,7 +113,7 @@ class Ledger:
         self.predictions = predictions[main & (predictions["label_protocol"] != "full")]
         self.embedded = embedded
         self.embedded_scenes = store.scenes[embedded_test]
-        self.resamples = resamples
+        self.resamples, self.lost = resamples, sorted(lost)
         self.labels = {s: store.labels[store.split_rows(s)] for s in ("validation", "test")}
         self.scenes = store.scenes[store.split_rows("test")]
         self._kept: dict[tuple[str, float], Entry | None] = {}
@@ -125,6 +127,7 @@ class Ledger:
             "embedded": sorted(Path(path).name for path in self.embedded["path"]),
             "rules": RULES,
             "resamples": self.resamples,
+            "lost": self.lost,
         }
 
     def entry(self, method: str, fraction: float) -> Entry | None:
@@ -155,6 +158,8 @@ class Ledger:
         if claim.fraction == "least" and fraction == self.fraction("all"):
             return missing(claim, "the run has one label fraction only")
         family = [name for name, method in METHODS.items() if method.family == claim.against]
+        if gone := [METHODS[name].title for name in family if name in self.lost]:
+            return missing(claim, f"cells of {', '.join(gone)} failed, perhaps of the best opponent")
         if claim.measure == "knn_jaccard":
             return self._compare_coherence(claim, family)
         ours = self.entry(OURS, fraction)
@@ -235,9 +240,16 @@ def books(run: Run[ClaimSettings]) -> list[Ledger]:
                 pd.DataFrame(embedding["embedded"]),
                 chosen_rows(store, embedding["most_patches"])["test"],
                 run.settings.claim_resamples,
+                _lost(one),
             )
         )
     return found
+
+
+def _lost(run: Run[ClaimSettings]) -> set[str]:
+    """Return the methods of which a run that kept going lacks cells; cells are named by method and seed."""
+    stages = [run.earlier(name).get("failed", {}) for name in list(NOTEBOOKS)[1:4]]
+    return {cell.partition(" seed ")[0] for failed in stages for cells in failed.values() for cell in cells}
 
 
 def key_of(books: Sequence[Ledger]) -> dict[str, Any]:

@@ -53,11 +53,9 @@ class Archive:
             np.savez(path, **arrays)
             self.embedded.append({"method": method, "seed": seed, "path": str(path)})
 
-    def ledger(self):
+    def ledger(self, **more):
         embedded = pd.DataFrame(self.embedded, columns=["method", "seed", "path"])
-        return Ledger(
-            "Archive", STORE, pd.DataFrame(self.rows), embedded, np.arange(N, 2 * N), resamples=1000
-        )
+        return Ledger("Archive", STORE, pd.DataFrame(self.rows), embedded, np.arange(N, 2 * N), 1000, **more)
 
 
 @pytest.fixture
@@ -135,6 +133,15 @@ def test_an_opponent_with_fewer_seeds_enters_no_claim(archive):
     archive.embed("mosaic", 0.5, 0.5)
     archive.embed("vicreg", 0.9, 0.9, seeds=1)
     assert "all seeds" in archive.ledger().compare(claim("coherence vs self-supervised")).opponent
+
+
+def test_where_cells_of_an_opponent_failed_nothing_is_decided_against_its_family(archive):
+    archive.predict("mosaic", 100.0, "linear", 0.5, 0.5)
+    archive.predict("iai", 100.0, "linear", 0.8, 0.9, protocol="none")
+    archive.predict("supervised_late", 100.0, "linear", 0.8, 0.9)
+    book = archive.ledger(lost=["vicreg"])
+    assert "VICReg failed" in book.compare(claim("accuracy vs self-supervised")).opponent
+    assert np.isfinite(book.compare(claim("accuracy vs supervised")).effect)
 
 
 def test_a_difference_is_paired_by_the_seeds_of_both_sides(archive):

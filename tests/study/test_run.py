@@ -11,7 +11,7 @@ def own_root(tmp_path, monkeypatch):
 
 
 def start(**values):
-    return run.start("05_claims", {"out": "x", "claim_resamples": 100, "In": [], **values})
+    return run.start("07_claims", {"out": "x", "claim_resamples": 100, "In": [], **values})
 
 
 def test_parameters_are_taken_from_the_notebook(tmp_path):
@@ -37,8 +37,8 @@ def test_hand_over_and_what_is_missing():
     with pytest.raises(RunError, match=r"run 01_explore_data\.ipynb with out='x' first"):
         here.earlier("01_explore_data")
     here.finish(claims="claims.json")
-    assert here.earlier("05_claims")["claims"] == "claims.json"
-    assert here.earlier_settings("05_claims") == here.settings
+    assert here.earlier("07_claims")["claims"] == "claims.json"
+    assert here.earlier_settings("07_claims") == here.settings
 
 
 def test_a_table_is_computed_once_for_the_same_key():
