@@ -152,7 +152,9 @@ def main() -> None:
                 else {}
             ),
         )
-        for group, cores, name in sorted([*candidates, *unmeasured])
+        for group, cores, name in sorted(
+            [*candidates, *unmeasured], key=lambda key: (key[0] == READY, key[1])
+        )
     ]
     records, copy = (READ, ONE, "mosaic, packed records"), (READ, ONE, "memory copy of a batch")
     ratios = [

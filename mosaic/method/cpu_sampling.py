@@ -172,10 +172,10 @@ def _sample(
                 _between_columns(whole, count, x0, x1, wx, narrow)
             a, o, s = scale[b, c], offset[b, c], strength[c]
             for j in range(side):
-                above_, below_, share, target = narrow[y0[j]], narrow[y1[j]], wy[j], image[b, c, j]
+                one, other, share, target = narrow[y0[j]], narrow[y1[j]], wy[j], image[b, c, j]
                 if s > 0:
                     _grain(seeds[b], (c * side + j) * side, s, rough)
                 for k in range(side):
-                    value = (above_[k] + share * (below_[k] - above_[k])) * a + o + rough[k]
+                    value = (one[k] + share * (other[k] - one[k])) * a + o + rough[k]
                     target[k] = min(max(value, -most), most)
             rough[:] = 0
