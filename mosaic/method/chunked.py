@@ -20,8 +20,8 @@ Temperature = float | Callable[[slice], Tensor]
 class ChunkedDivergence(Function):
     """Sum of divergences over the anchors, and the number of anchors.
 
-    Arguments are those of :func:`mosaic.method.losses.contrast`, embeddings in the type of the sum, and the
-    number of pairs in a block. There is no second derivative.
+    Arguments are those of :func:`mosaic.method.contrast.summed_contrast`, with embeddings in the type of the
+    sum. There is no second derivative.
     """
 
     @staticmethod

@@ -108,13 +108,8 @@ def summed_contrast(
 ) -> tuple[Tensor, Tensor]:
     """Return the sum over A and the number |A| whose quotient is :func:`contrast`.
 
-    Args:
-        embeddings: as there, and so all up to ``first``.
-        pairs: see there.
-        temperature: see there.
-        candidates: see there.
-        first: see there.
-        block: most pairs in memory at once, where a row has fewer. Up to so many the plain form serves.
+    Arguments are those there, and ``block``, the most pairs in memory at once (but never less than one row).
+    Up to so many pairs the plain form serves, beyond them :class:`ChunkedDivergence`.
     """
     others = embeddings if candidates is None else candidates
     block = block or (CPU_BLOCK if embeddings.device.type == "cpu" else GPU_BLOCK)
