@@ -24,7 +24,7 @@ import torch
 from common import NOT_MEASURED, parser, rates, ratio, row, save
 from lightly.loss import NTXentLoss
 from torch import Tensor
-from torch.nn.functional import normalize, one_hot
+from torch.nn.functional import normalize
 
 from mosaic.archives.simulated.label_sets import draw_label_sets
 from mosaic.method.contrast import CPU_BLOCK, summed_contrast
@@ -80,7 +80,7 @@ def step(contrast: str, name: str, number: int, device: str, block: int | None =
     pairs = {
         LABEL: label_pairs(labels),
         INSTANCE: pairs_within(scene),
-        SINGLE: label_pairs(one_hot(single, CLASSES).float(), "any"),
+        SINGLE: pairs_within(single),
     }[contrast]
     block = number**2 if name == PLAIN else block
 
@@ -224,7 +224,7 @@ def main() -> None:
     made.add_argument("--device", nargs="+", choices=["cpu", "cuda"], default=["cpu", "cuda"])
     made.add_argument("--most", type=int, default=LARGE, help="views")
     made.add_argument("--memory", type=float, default=8.0, help="GiB a candidate may take")
-    made.add_argument("--limit", type=float, default=600.0, help="seconds a forward and backward may take")
+    made.add_argument("--limit", type=float, default=1800.0, help="seconds a forward and backward may take")
     made.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     args = made.parse_args()
     if args.one:
