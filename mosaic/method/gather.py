@@ -3,7 +3,7 @@
 A contrastive loss needs all scenes of a batch, so projections, logits and labels are gathered and every
 process computes the same loss of the whole batch. The work is repeated as often as there are processes: it
 is small beside that of the encoder unless batches are very large. To share it out, let each process compute
-the anchors of its own part in ``weighted_contrastive_loss`` and add up sums and counts there; candidates are
+the anchors of its own part with ``summed_contrast`` and add up sums and counts; candidates are
 already whole, and nothing else would change.
 
 The factor comes out right. With W processes the backward pass of :func:`gather` adds the gradients of W equal

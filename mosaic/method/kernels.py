@@ -1,7 +1,7 @@
 """Label kernels: how much of a positive two scenes are to each other, given their label sets.
 
 All take label vectors (N, C) of 0 and 1 and return weights (N, N) >= 0 with a zero diagonal, as matrix
-expressions; with ``anchors`` only the first rows of it. A scene without labels is nobody's positive.
+expressions; with ``rows`` only that block of it. A scene without labels is nobody's positive.
 """
 
 from collections.abc import Callable
@@ -11,33 +11,37 @@ from torch import Tensor
 
 from mosaic.common.errors import SettingsError, suggest
 
-
-def _without_diagonal(weights: Tensor) -> Tensor:
-    return weights * (1 - torch.eye(*weights.shape, dtype=weights.dtype, device=weights.device))
+ALL = slice(None)
 
 
-def any_label(labels: Tensor, anchors: int | None = None) -> Tensor:
+def without_self(weights: Tensor, rows: slice = ALL) -> Tensor:
+    """Zero, in place, what scenes weigh to themselves: row i of a block (R, N) is scene rows.start + i."""
+    weights.diagonal(rows.start or 0).zero_()
+    return weights
+
+
+def any_label(labels: Tensor, rows: slice = ALL) -> Tensor:
     """1 where two scenes share at least one label."""
-    return _without_diagonal((labels[:anchors] @ labels.T > 0).to(labels.dtype))
+    return without_self((labels[rows] @ labels.T > 0).to(labels.dtype), rows)
 
 
-def all_labels(labels: Tensor, anchors: int | None = None) -> Tensor:
+def all_labels(labels: Tensor, rows: slice = ALL) -> Tensor:
     """1 where two label sets are identical and not empty."""
-    shared, size = labels[:anchors] @ labels.T, labels.sum(1)
-    same = (shared == size[:anchors, None]) & (shared == size[None, :]) & (shared > 0)
-    return _without_diagonal(same.to(labels.dtype))
+    shared, size = labels[rows] @ labels.T, labels.sum(1)
+    same = (shared == size[rows, None]) & (shared == size[None, :]) & (shared > 0)
+    return without_self(same.to(labels.dtype), rows)
 
 
-def _weighted_jaccard(labels: Tensor, omega: Tensor, anchors: int | None) -> Tensor:
-    shared = (labels * omega)[:anchors] @ labels.T
+def _weighted_jaccard(labels: Tensor, omega: Tensor, rows: slice) -> Tensor:
+    shared = (labels * omega)[rows] @ labels.T
     size = labels @ omega
-    union = size[:anchors, None] + size[None, :] - shared
-    return _without_diagonal(shared / union.clamp_min(torch.finfo(labels.dtype).tiny))
+    union = (size[rows, None] + size[None, :]).sub_(shared).clamp_min_(torch.finfo(labels.dtype).tiny)
+    return without_self(shared / union, rows)
 
 
-def jaccard(labels: Tensor, anchors: int | None = None) -> Tensor:
+def jaccard(labels: Tensor, rows: slice = ALL) -> Tensor:
     """|A and B| / |A or B| (with a threshold: MultiSupCon)."""
-    return _weighted_jaccard(labels, torch.ones_like(labels[0]), anchors)
+    return _weighted_jaccard(labels, torch.ones_like(labels[0]), rows)
 
 
 def idf_weights(labels: Tensor, class_counts: Tensor | None = None, total: float | None = None) -> Tensor:
@@ -55,36 +59,36 @@ def idf_weights(labels: Tensor, class_counts: Tensor | None = None, total: float
 
 def idf_jaccard(
     labels: Tensor,
-    anchors: int | None = None,
+    rows: slice = ALL,
     class_counts: Tensor | None = None,
     total: float | None = None,
 ) -> Tensor:
     """Jaccard with labels weighted by :func:`idf_weights`: rare labels count more."""
-    return _weighted_jaccard(labels, idf_weights(labels, class_counts, total), anchors)
+    return _weighted_jaccard(labels, idf_weights(labels, class_counts, total), rows)
 
 
-def cosine(labels: Tensor, anchors: int | None = None) -> Tensor:
+def cosine(labels: Tensor, rows: slice = ALL) -> Tensor:
     """|A and B| / sqrt(|A| |B|)."""
     norm = labels.sum(1).sqrt().clamp_min(torch.finfo(labels.dtype).tiny)
-    return _without_diagonal((labels[:anchors] @ labels.T) / norm[:anchors, None] / norm[None, :])
+    return without_self((labels[rows] @ labels.T) / norm[rows, None] / norm[None, :], rows)
 
 
-def mulsupcon(labels: Tensor, anchors: int | None = None) -> Tensor:
+def mulsupcon(labels: Tensor, rows: slice = ALL) -> Tensor:
     """w_ip = sum over shared labels l of 1 / |P_il|, P_il the other scenes with label l.
 
     Zhang and Wu, "Multi-label Supervised Contrastive Learning", AAAI 2024: one SupCon loss for each label
     of the anchor, summed.
     """
     others = (labels.sum(0) - 1).clamp_min(1)  # |P_il| is the same for every anchor that carries l
-    return _without_diagonal((labels / others)[:anchors] @ labels.T)
+    return without_self((labels / others)[rows] @ labels.T, rows)
 
 
-def msc(labels: Tensor, anchors: int | None = None) -> Tensor:
+def msc(labels: Tensor, rows: slice = ALL) -> Tensor:
     """The scene columns of :func:`msc_weights` with alpha = 1, for use without prototypes."""
-    return msc_weights(labels, anchors=anchors)[:, : len(labels)]
+    return msc_weights(labels, rows=rows)[:, : len(labels)]
 
 
-def msc_weights(labels: Tensor, alpha: float = 1.0, anchors: int | None = None) -> Tensor:
+def msc_weights(labels: Tensor, alpha: float = 1.0, rows: slice = ALL) -> Tensor:
     """Weights of the similarity-aware multi-label contrast with one prototype for each label.
 
     Audibert et al., "Multi-Label Contrastive Learning", arXiv:2404.08720. With u_ij = |y_i or y_j| and
@@ -95,16 +99,16 @@ def msc_weights(labels: Tensor, alpha: float = 1.0, anchors: int | None = None) 
     Args:
         labels: (N, C).
         alpha: weight of scenes against prototypes, >= 0.
-        anchors: A, rows wanted, the first of the scenes; all by default.
+        rows: which scenes' rows are wanted, R of them; all by default.
 
     Returns:
-        (A, N + C): scenes, then prototypes. Row i sums to |y_i|.
+        (R, N + C): scenes, then prototypes. Row i sums to |y_i|.
     """
-    size, rows = labels.sum(1), labels[:anchors]
-    union = (size[:anchors, None] + size[None, :] - rows @ labels.T).clamp_min(1)
-    closeness = _without_diagonal(alpha / union)
+    size, ours = labels.sum(1), labels[rows]
+    union = (size[rows, None] + size[None, :] - ours @ labels.T).clamp_min(1)
+    closeness = without_self(alpha / union, rows)
     normaliser = 1 + closeness @ labels
-    own = rows / normaliser
+    own = ours / normaliser
     return torch.cat([closeness * (own @ labels.T), own], dim=1)
 
 
@@ -126,7 +130,7 @@ def pair_weights(
     class_counts: Tensor | None = None,
     total: float | None = None,
     threshold: float = 0.0,
-    anchors: int | None = None,
+    rows: slice = ALL,
 ) -> Tensor:
     """Return the weights of a kernel by name.
 
@@ -136,10 +140,10 @@ def pair_weights(
         class_counts: for ``idf_jaccard``, how many labelled training scenes carry each label, (C,).
         total: for ``idf_jaccard``, how many labelled training scenes there are.
         threshold: weights below it become 0 (MultiSupCon: 0.3 with ``jaccard``).
-        anchors: A, rows wanted, the first of the scenes; all N by default.
+        rows: which scenes' rows are wanted, R of them; all by default.
 
     Returns:
-        (A, N) >= 0, zero diagonal.
+        (R, N) >= 0, 0 for a scene with itself.
 
     Raises:
         SettingsError: for an unknown kernel; the nearest name is suggested.
@@ -148,8 +152,8 @@ def pair_weights(
     labels = labels if labels.is_floating_point() else labels.float()
     weigh = KERNELS[kernel]
     more = (class_counts, total) if weigh is idf_jaccard else ()
-    weights = weigh(labels, anchors, *more)
-    return torch.where(weights >= threshold, weights, 0.0)
+    weights = weigh(labels, rows, *more)
+    return torch.where(weights >= threshold, weights, 0.0) if threshold > 0 else weights
 
 
 def check_kernel(kernel: str) -> None:

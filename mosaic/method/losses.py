@@ -1,12 +1,4 @@
-"""One weighted contrastive loss, and the terms of every method made of it.
-
-Each contrastive method of the study is the same function with another weight matrix W:
-
-    L(Z, W, tau) = 1/|A| sum_{i in A} sum_a q_ia (log q_ia - log p_ia),
-    q_ia = W_ia / sum_b W_ib,    p_ia = softmax_a(z_i . z_a / tau),    A = {i : sum_b W_ib > 0}.
-
-The KL form has a zero floor, so values compare across kernels; its gradient is that of the cross-entropy.
-"""
+"""The terms of every method: weighted contrasts between views, sensors and labels, and classification."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,63 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mosaic.common.errors import SettingsError
+from mosaic.method.contrast import contrast
 from mosaic.method.kernels import check_kernel, msc_weights, pair_weights
 from mosaic.method.methods import Method
-
-
-def weighted_contrastive_loss(
-    embeddings: Tensor,
-    weights: Tensor,
-    temperature: float | Tensor,
-    candidates: Tensor | None = None,
-    exclude: Tensor | None = None,
-) -> Tensor:
-    """Return the weighted contrastive loss.
-
-    Args:
-        embeddings: anchors (N, D), L2-normalised, any floating type.
-        weights: W (N, M) >= 0, how much of a positive candidate a is to anchor i.
-        temperature: tau > 0, unitless; one for all pairs, or (N, M).
-        candidates: (M, D), L2-normalised; the first N are the anchors themselves. By default only these.
-        exclude: (N, M) bool, pairs that are neither positive nor negative. Each anchor is excluded from its
-            own row in any case.
-
-    Returns:
-        Scalar >= 0, float32 (float64 for float64 embeddings) whatever autocast says. Exactly 0, with zero
-        gradient, when no anchor has a positive.
-    """
-    wide = torch.promote_types(embeddings.dtype, torch.float32)
-    # half precision would lose the differences between logits that the softmax lives on
-    with torch.autocast(embeddings.device.type, enabled=False):
-        z = embeddings.to(wide)
-        logits = z @ (z if candidates is None else candidates.to(wide)).T / temperature
-        itself = torch.eye(*logits.shape, dtype=torch.bool, device=z.device)
-        excluded = itself if exclude is None else itself | exclude
-        weights = weights.to(wide).masked_fill(excluded, 0.0)
-        total = weights.sum(1, keepdim=True)
-        anchors = total > 0
-        q = weights / torch.where(anchors, total, 1.0)
-        # log_softmax subtracts the row's maximum over what is not excluded; a row excluded as a whole is NaN
-        # there, but it is no anchor, and masks keep it out of the value and of the gradient
-        logits = logits.masked_fill(excluded, -torch.inf)
-        log_p = functional.log_softmax(logits, dim=1).masked_fill(q == 0, 0.0)
-        divergence = (torch.special.xlogy(q, q) - q * log_p).sum()
-        return divergence / anchors.sum().clamp_min(1)
-
-
-def same_scene(scenes: int, views: int, device: torch.device | None = None) -> Tensor:
-    """Return the weights of instance contrast, 1 between different views of one scene.
-
-    Args:
-        scenes: number of scenes B.
-        views: number of views V.
-        device: where to put them.
-
-    Returns:
-        (V * B, V * B), zero diagonal. Views are stacked view after view: rows 0..B-1 are the first view.
-    """
-    same = torch.eye(scenes, device=device).repeat(views, views)
-    return same.fill_diagonal_(0.0)
+from mosaic.method.pairs import pairs_within, with_other_views
 
 
 @dataclass(frozen=True)
@@ -193,25 +132,20 @@ class ContrastiveTerms(nn.Module):
 
     def intra_term(self, embeddings: Mapping[str, Tensor]) -> Tensor:
         """NT-Xent between the two views of each sensor, summed over sensors as in IaI-SimCLR."""
-        losses = [
-            weighted_contrastive_loss(
-                z.flatten(0, 1), same_scene(z.shape[1], len(z), z.device), self.temperatures.intra
-            )
-            for z in embeddings.values()
-        ]
+        losses = []
+        for z in embeddings.values():
+            scene = torch.arange(z.shape[1], device=z.device).repeat(len(z))
+            losses.append(contrast(z.flatten(0, 1), pairs_within(scene), self.temperatures.intra))
         return torch.stack(losses).sum()
 
     def inter_term(self, embeddings: Mapping[str, Tensor]) -> Tensor:
         """NT-Xent between the two sensors of a view, averaged over the views."""
         first, second = embeddings.values()
-        scenes = first.shape[1]
-        weights = same_scene(scenes, 2, first.device)
-        exclude = None
-        if self.inter_style == "clip":
-            sensor = torch.arange(2, device=first.device).repeat_interleave(scenes)
-            exclude = sensor[:, None] == sensor[None, :]
+        scene = torch.arange(first.shape[1], device=first.device).repeat(2)
+        sensor = torch.arange(2, device=first.device).repeat_interleave(first.shape[1])
+        pairs = pairs_within(scene, sensor if self.inter_style == "clip" else None)
         losses = [
-            weighted_contrastive_loss(torch.cat(pair), weights, self.temperatures.inter, exclude=exclude)
+            contrast(torch.cat(pair), pairs, self.temperatures.inter)
             for pair in zip(first, second, strict=True)
         ]
         return torch.stack(losses).mean()
@@ -225,27 +159,31 @@ class ContrastiveTerms(nn.Module):
         """
         z = torch.cat([views.flatten(0, 1) for views in embeddings.values()])
         views = len(z) // len(labels)
-        anchor = labelled.repeat(views)
+        scene, anchor = torch.arange(len(labels), device=z.device).repeat(views), labelled.repeat(views)
         known = (labels.float() * labelled[:, None]).repeat(views, 1)
+        candidates = z
         if self.prototypes is not None:
             candidates = torch.cat([z, functional.normalize(self.prototypes, dim=1).to(z.dtype)])
-            weights = msc_weights(known, self.msc_alpha)
-        else:
-            candidates = z
+        exclude = None
+        if not self.unlabelled_negatives:
+            exclude = functional.pad(~anchor, (0, len(candidates) - len(z)))
+
+        def pairs(rows: slice) -> tuple[Tensor, Tensor | None]:
+            if self.prototypes is not None:
+                return msc_weights(known, self.msc_alpha, rows), exclude
             weights = pair_weights(
                 known,
                 self.kernel,
                 class_counts=self.class_counts,
                 total=self.total,
                 threshold=self.kernel_threshold,
+                rows=rows,
             )
             if self.kernel != "mulsupcon":
-                own = same_scene(len(labels), views, z.device)
-                weights = torch.where(own > 0, own, weights) * anchor[:, None]
-        exclude = None
-        if not self.unlabelled_negatives:
-            exclude = functional.pad(~anchor, (0, len(candidates) - len(z))).expand(len(z), -1)
-        return weighted_contrastive_loss(z, weights, self.temperatures.label, candidates, exclude)
+                weights = with_other_views(weights, scene, anchor, rows)
+            return weights, exclude
+
+        return contrast(z, pairs, self.temperatures.label, candidates)
 
 
 def classification_term(logits: Tensor, labels: Tensor, labelled: Tensor) -> Tensor:

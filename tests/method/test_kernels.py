@@ -92,6 +92,14 @@ def test_order_of_scenes_and_type_of_labels_do_not_matter(kernel, labels):
     torch.testing.assert_close(pair_weights(labels.to(torch.uint8), kernel), weights)
 
 
+@pytest.mark.parametrize("rows", [slice(0, 4), slice(3, 4), slice(5, 10)])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_rows_of_a_kernel_are_those_of_the_whole(kernel, rows, labels):
+    counts = {"class_counts": torch.arange(6), "total": 20, "threshold": 0.2}
+    found = pair_weights(labels, kernel, rows=rows, **counts)
+    torch.testing.assert_close(found, pair_weights(labels, kernel, **counts)[rows])
+
+
 def test_kernels_of_one_label_each_only_say_whether_it_is_shared():
     labels = torch.eye(3)[[0, 0, 1, 2, 1]]
     same = pair_weights(labels, "any")
@@ -128,6 +136,10 @@ def test_msc_prototype_weights_are_the_published_ones(labels):
             others = [len(own | sets[k]) for k in range(len(sets)) if k != i and label in sets[k]]
             expected = 1 / (1 + 2.0 * sum(1 / u for u in others)) if label in own else 0.0
             assert prototypes[i, label].item() == pytest.approx(expected)
+
+
+def test_rows_of_msc_with_prototypes_are_those_of_the_whole(labels):
+    torch.testing.assert_close(msc_weights(labels, 2.0, slice(3, 8)), msc_weights(labels, 2.0)[3:8])
 
 
 def test_unknown_kernel_gets_a_suggestion(labels):

@@ -14,11 +14,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mosaic.method.contrast import contrast
 from mosaic.method.encoders import Heads
-from mosaic.method.kernels import idf_jaccard, idf_weights, jaccard
-from mosaic.method.losses import same_scene, weighted_contrastive_loss
+from mosaic.method.kernels import ALL, idf_jaccard, idf_weights, jaccard
 from mosaic.method.methods import Method
 from mosaic.method.objectives.base import Objective, ObjectiveSettings, Step
+from mosaic.method.pairs import with_other_views
 
 
 class AdaptiveTemperature(Objective):
@@ -42,17 +43,19 @@ class AdaptiveTemperature(Objective):
         views = len(z) // len(step.labels)
         known = (step.labels.float() * step.labelled[:, None]).repeat(views, 1)
         counts, total = self.settings.class_counts, self.settings.total
-        weights = idf_jaccard(known, class_counts=counts, total=total)
-        own = same_scene(len(step.labels), views, z.device)
-        weights = torch.where(own > 0, own, weights) * step.labelled.repeat(views)[:, None]
-        tau = pair_temperatures(
-            known,
-            rarity(idf_weights(known, counts, total)),
-            self.settings.temperatures.label,
-            self.settings.temperature_spread,
-            self.settings.rarity_pull,
-        )
-        label = weighted_contrastive_loss(z, weights, tau)
+        rare = rarity(idf_weights(known, counts, total))
+        scene = torch.arange(len(step.labels), device=z.device).repeat(views)
+        anchor = step.labelled.repeat(views)
+
+        def pairs(rows: slice) -> tuple[Tensor, Tensor | None]:
+            return with_other_views(idf_jaccard(known, rows, counts, total), scene, anchor, rows), None
+
+        def temperature(rows: slice) -> Tensor:
+            given = self.settings
+            spread, pull = given.temperature_spread, given.rarity_pull
+            return pair_temperatures(known, rare, given.temperatures.label, spread, pull, rows)
+
+        label = contrast(z, pairs, temperature)
         return {"label": label, "total": self.method.label * label}
 
 
@@ -63,9 +66,9 @@ def rarity(omega: Tensor) -> Tensor:
 
 
 def pair_temperatures(
-    labels: Tensor, rarities: Tensor, temperature: float, spread: float, pull: float
+    labels: Tensor, rarities: Tensor, temperature: float, spread: float, pull: float, rows: slice = ALL
 ) -> Tensor:
-    """Return tau_ij (N, N) of the module's formula.
+    """Return tau_ij (R, N) of the module's formula.
 
     Args:
         labels: (N, C), 0 or 1.
@@ -73,7 +76,8 @@ def pair_temperatures(
         temperature: tau_0 > 0.
         spread: a >= 0.
         pull: b in [0, 1).
+        rows: which anchors i are wanted, R of them; all by default.
     """
     rho = (labels @ rarities) / labels.sum(1).clamp_min(1)
-    distance = 1 - jaccard(labels)
-    return temperature * (1 + spread * distance) * (1 - pull * rho)[:, None]
+    distance = 1 - jaccard(labels, rows)
+    return temperature * (1 + spread * distance) * (1 - pull * rho)[rows, None]

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mosaic.method.contrast import contrast
 from mosaic.method.gather import gather
-from mosaic.method.losses import classification_term, weighted_contrastive_loss
+from mosaic.method.losses import classification_term
 from mosaic.method.methods import Method
 from mosaic.method.objectives.base import Objective, ObjectiveSettings, Step
+from mosaic.method.pairs import pairs_within
 
 TAU_SAMPLES = 0.2
 TAU_PROTOTYPES = 0.07
@@ -77,8 +79,7 @@ def dual_contrast(z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """
     image, label = labels.nonzero(as_tuple=True)
     active = z[image, label]
-    same = (label[:, None] == label[None, :]).float()
-    samples = weighted_contrastive_loss(active, same, TAU_SAMPLES)
+    samples = contrast(active, pairs_within(label), TAU_SAMPLES)
     present = labels.any(0) if labels.dtype == torch.bool else labels.sum(0) > 0
     count = labels.sum(0).clamp_min(1)[:, None]
     centres = functional.normalize((z * labels[..., None]).sum(0) / count, dim=-1)

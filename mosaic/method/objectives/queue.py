@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mosaic.method.contrast import contrast
 from mosaic.method.encoders import Encoder, Heads
 from mosaic.method.kernels import pair_weights
-from mosaic.method.losses import same_scene, weighted_contrastive_loss
 from mosaic.method.methods import Method
 from mosaic.method.objectives.base import Objective, ObjectiveSettings, Step
+from mosaic.method.pairs import with_other_views
 
 
 class Queue(Objective):
@@ -59,19 +60,23 @@ class Queue(Objective):
         filled = min(int(self.place), len(self.queue))
         known = (step.labels.float() * step.labelled[:, None]).repeat(views, 1)
         everyone = torch.cat([known, self.queue_labels[:filled]])
-        weights = pair_weights(
-            everyone,
-            self.method.kernel or self.settings.kernel,
-            class_counts=self.settings.class_counts,
-            total=self.settings.total,
-            threshold=self.settings.kernel_threshold,
-            anchors=len(query),
-        )
-        own = functional.pad(same_scene(size, views, query.device), (0, filled))
-        weights = torch.where(own > 0, own, weights) * step.labelled.repeat(views)[:, None]
+        # a scene may come back: its keys in the queue count as another scene's
+        scene = functional.pad(torch.arange(size, device=query.device).repeat(views), (0, filled), value=-1)
+        anchor = step.labelled.repeat(views)
+
+        def pairs(rows: slice) -> tuple[Tensor, Tensor | None]:
+            weights = pair_weights(
+                everyone,
+                self.method.kernel or self.settings.kernel,
+                class_counts=self.settings.class_counts,
+                total=self.settings.total,
+                threshold=self.settings.kernel_threshold,
+                rows=rows,
+            )
+            return with_other_views(weights, scene, anchor, rows), None
+
         candidates = torch.cat([keys, self.queue[:filled]])
-        tau = self.settings.temperatures.label
-        label = weighted_contrastive_loss(query, weights, tau, candidates)
+        label = contrast(query, pairs, self.settings.temperatures.label, candidates)
         if self.training:
             self._enqueue(keys, known)
         return {"label": label, "total": self.method.label * label}

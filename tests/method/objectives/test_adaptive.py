@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from mosaic.method.contrast import weighted_contrastive_loss
 from mosaic.method.kernels import idf_jaccard, idf_weights
-from mosaic.method.losses import Temperatures, weighted_contrastive_loss
+from mosaic.method.losses import Temperatures
 from mosaic.method.methods import get_method
 from mosaic.method.objectives.adaptive import AdaptiveTemperature, pair_temperatures, rarity
 from mosaic.method.objectives.base import ObjectiveSettings
@@ -54,3 +55,11 @@ def test_a_temperature_for_each_pair_is_that_pairs():
         log_p = torch.log_softmax(torch.stack([z[i] @ z[j] / tau[i, j] for j in others]), 0)
         total += (q * (q.log() - log_p)).sum().item() / 4
     assert weighted_contrastive_loss(z, weights, tau).item() == pytest.approx(total, rel=1e-5)
+
+
+def test_a_large_batch_is_the_same_in_blocks(batch, monkeypatch):
+    objective = AdaptiveTemperature(get_method("macl"), batch.dims, ObjectiveSettings(classes=5))
+    plain = objective(batch.step)["label"]
+    monkeypatch.setattr("mosaic.method.contrast.CPU_BLOCK", 100)
+    monkeypatch.setattr("mosaic.method.contrast.summed_divergence", None)  # the plain form is out of reach
+    torch.testing.assert_close(objective(batch.step)["label"], plain)

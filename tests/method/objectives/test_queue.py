@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from mosaic.method.contrast import weighted_contrastive_loss
 from mosaic.method.encoders import Encoder
-from mosaic.method.kernels import KERNELS, pair_weights
-from mosaic.method.losses import Temperatures, weighted_contrastive_loss
+from mosaic.method.kernels import pair_weights
+from mosaic.method.losses import Temperatures
 from mosaic.method.methods import get_method
 from mosaic.method.objectives.base import ObjectiveSettings, Step
 from mosaic.method.objectives.queue import Queue
@@ -33,13 +34,6 @@ def step_of(encoder, seed, labelled=None):
 def make(encoder, **settings):
     options = {"classes": CLASSES, "projection_dim": 8, "queue_size": 40, **settings}
     return Queue(get_method("supcon_queue"), encoder, encoder.feature_dims, ObjectiveSettings(**options))
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_rows_of_a_kernel_are_those_of_the_whole(kernel):
-    labels = (torch.rand(20, CLASSES) < 0.4).float()
-    whole = pair_weights(labels, kernel)
-    torch.testing.assert_close(pair_weights(labels, kernel, anchors=7), whole[:7])
 
 
 def test_second_step_is_the_explicit_loss_over_keys_and_queue(encoder):
@@ -115,3 +109,13 @@ def test_nothing_moves_in_evaluation(encoder):
     objective(step_of(encoder, 0))
     assert objective.place == 0
     assert functional.normalize(objective.queue, dim=1).abs().sum() == 0
+
+
+def test_a_large_batch_is_the_same_in_blocks(encoder, monkeypatch):
+    objective = make(encoder, kernel="idf_jaccard")
+    objective(step_of(encoder, 0))
+    objective.eval()
+    plain = objective(step_of(encoder, 1))["label"]
+    monkeypatch.setattr("mosaic.method.contrast.CPU_BLOCK", 100)
+    monkeypatch.setattr("mosaic.method.contrast.summed_divergence", None)  # the plain form is out of reach
+    torch.testing.assert_close(objective(step_of(encoder, 1))["label"], plain)
