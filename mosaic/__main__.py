@@ -161,7 +161,7 @@ def parser() -> argparse.ArgumentParser:
 
     run = add("run", _run, "execute the notebooks in order and write HTML reports")
     run.add_argument(
-        "--profile", default="demo", help="smoke, demo, study, full, or a YAML file (default demo)"
+        "--profile", default="demo", help="smoke, demo, study, field, full, or a YAML file (default demo)"
     )
     run.add_argument("--dataset", help="layout of the archive: bigearthnet or sen12ms")
     run.add_argument("--archive", help="'simulated', or a folder in the official layout")

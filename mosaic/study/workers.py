@@ -109,9 +109,17 @@ class Shares:
 
 
 def set_up(threads: int, device: str | None) -> None:
-    """Give this process its share of the machine."""
-    import torch  # seconds, which a job whose share is not ours need not spend
+    """Give this process its share of the machine.
 
+    BLAS is kept to as many threads as torch: with one a core in each of several processes they wait for each
+    other, and a linear probe takes five times as long.
+    """
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)  # libraries that are loaded from now on read these
+    import torch  # seconds, which a job whose share is not ours need not spend
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(threads)  # those that were loaded before
     torch.set_num_threads(threads)
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -197,7 +198,8 @@ def fit_logistic(
             return loss.item(), gradient.flatten().cpu().numpy()
 
         start = (torch.cat([u, bias[None]]) / step).flatten().cpu().numpy()
-        found = minimize(objective, start, jac=True, method="L-BFGS-B", options=_OPTIONS)
+        with threadpool_limits(1, "blas"):  # SciPy's vectors are too short to share; torch is not concerned
+            found = minimize(objective, start, jac=True, method="L-BFGS-B", options=_OPTIONS)
         point = torch.from_numpy(found.x).to(z.device).view(rank + 1, classes) * step
         u, bias = point[:-1], point[-1]
         yield strength, axes @ u, bias
