@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mosaic.method.chunked import ChunkedDivergence, Temperature
+from mosaic.method.gather import add_up, own_part
 from mosaic.method.pairs import Pairs
 
 # Pairs in memory at once. On a CPU larger blocks leave the cache, smaller ones read the candidates too often
@@ -84,6 +85,8 @@ def contrast(
 ) -> Tensor:
     """Return the weighted contrastive loss of any number of views, in memory linear in it.
 
+    Several processes that hold the same arguments share the anchors among them, and all have the result.
+
     Args:
         embeddings: anchors (N, D), L2-normalised, any floating type.
         pairs: gives W and what is excluded, for any of the rows ``first`` to ``first + N - 1``.
@@ -94,7 +97,12 @@ def contrast(
     Returns:
         What :func:`weighted_contrastive_loss` does.
     """
-    divergence, anchors = summed_contrast(embeddings, pairs, temperature, candidates, first)
+    candidates = embeddings if candidates is None else candidates
+    part = own_part(len(embeddings))
+    divergence, anchors = summed_contrast(
+        embeddings[part], pairs, temperature, candidates, first + part.start
+    )
+    divergence, anchors = add_up(torch.stack([divergence, anchors.to(divergence)]))
     return divergence / anchors.clamp_min(1)
 
 
