@@ -29,6 +29,7 @@ lab: $(VENV)/.installed  ## open the notebooks in JupyterLab
 
 bench: $(VENV)/.installed  ## measure ratios, side by side in one run, into benchmarks/results and reports/benchmarks
 	@set -e; for script in benchmarks/bench_*.py; do $(BIN)/python $$script; done
+	@$(BIN)/python benchmarks/scaling.py
 	@$(BIN)/python benchmarks/report.py
 
 clean:  ## remove caches and packed data, keep reports
