@@ -16,7 +16,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mosaic.common.files import read_json, write_json
@@ -179,7 +178,7 @@ def target_table(measured: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
         {
             "benchmark": name,
             "comparison": one["what"],
-            "measured": np.nan if one["value"] is None else one["value"],
+            "measured": _short(one["value"]),
             "to reach": f"{'at most' if one['at_most'] else 'at least'} {one['target']:g}",
             "reached": words[one["reached"]],
         }
@@ -188,6 +187,10 @@ def target_table(measured: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
         if one["target"] is not None
     ]
     return pd.DataFrame(rows, columns=["benchmark", "comparison", "measured", "to reach", "reached"])
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.3g}"
 
 
 def show(measured: Mapping[str, Mapping[str, Any]], name: str, figures: Any) -> None:
@@ -203,7 +206,7 @@ def show(measured: Mapping[str, Mapping[str, Any]], name: str, figures: Any) -> 
     about = f"{_machine_words(result['machine'])}; {result['measured'][:10]}."
     if sizes:
         display.figure(
-            figures.growth_curves(sizes, "size"),
+            figures.growth_curves(sizes, "size", "views"),
             f"{result['title']} {about}",
             "Lines over size, one panel a group.",
         )
@@ -213,8 +216,8 @@ def show(measured: Mapping[str, Mapping[str, Any]], name: str, figures: Any) -> 
             f"{result['title']} Dots are medians of the rounds, lines span least and most. {about}",
             "Dots on a logarithmic axis, one panel a group.",
         )
-    ratios = pd.DataFrame([{"comparison": one["what"], "ratio": one["value"]} for one in result["ratios"]])
-    display.table(ratios.astype({"ratio": float}), "Comparisons within this run.", digits=2)
+    ratios = [{"comparison": one["what"], "ratio": _short(one["value"])} for one in result["ratios"]]
+    display.table(pd.DataFrame(ratios), f"Comparisons of the {name} benchmark, within its one run.")
     notes = pd.DataFrame(
         [
             {"row": f"{row['group']}: {row['name']}", "note": row["note"]}
@@ -223,4 +226,4 @@ def show(measured: Mapping[str, Mapping[str, Any]], name: str, figures: Any) -> 
         ]
     )
     if len(notes):
-        display.table(notes, "Notes.")
+        display.table(notes, f"Notes on the {name} benchmark.")

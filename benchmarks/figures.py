@@ -71,12 +71,13 @@ def rate_dots(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return fig
 
 
-def growth_curves(rows: Sequence[Mapping[str, Any]], size: str) -> Figure:
+def growth_curves(rows: Sequence[Mapping[str, Any]], size: str, label: str) -> Figure:
     """Show how rows grow with a size, one panel a group, both axes logarithmic.
 
     Args:
         rows: of :func:`common.row`, each with the number ``size``; those without a value are left out.
-        size: key of the size, also the label of the axis.
+        size: key of the size.
+        label: of its axis.
     """
     groups, names = (distinct_of(row[key] for row in rows) for key in ("group", "name"))
     fig, axes = panels(len(groups), 2, 3.4, sharex=True)
@@ -91,7 +92,7 @@ def growth_curves(rows: Sequence[Mapping[str, Any]], size: str) -> Figure:
                 [r[size] for r in own], [r["value"] for r in own], marker=marker, color=color, markersize=5
             )
         unit = next(row["unit"] for row in rows if row["group"] == group)
-        ax.set(xscale="log", yscale="log", xlabel=size, ylabel=unit, title=group)
+        ax.set(xscale="log", yscale="log", xlabel=label, ylabel=unit, title=group)
         ax.grid()
     handles = [Line2D([], [], color=c, marker=m, label=name) for name, (c, m) in looks.items()]
     legend(fig, handles)
