@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 from common import NOT_MEASURED, parser, rates, ratio, row, save
-from lightly.loss import NTXentLoss
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -38,6 +37,7 @@ BESIDE, LARGE = 4096, 65536  # views at which forms are timed side by side, and 
 LABEL, INSTANCE, SINGLE = "jaccard over 19 labels", "views of a scene", "one label a scene"
 OURS, PLAIN = "ours, in blocks", "ours, all pairs at once"
 LIGHTLY, METRIC = "lightly NTXentLoss", "pytorch-metric-learning SupConLoss"
+PACKAGES = {LIGHTLY: "lightly", METRIC: "pytorch-metric-learning"}
 CONTRASTS = {LABEL: (OURS, PLAIN), INSTANCE: (OURS, PLAIN, LIGHTLY), SINGLE: (OURS, PLAIN, METRIC)}
 
 
@@ -70,6 +70,8 @@ def step(contrast: str, name: str, number: int, device: str, block: int | None =
     labels = drawn_labels(number, device)
     single = labels.argmax(1)
     if name == LIGHTLY:
+        from lightly.loss import NTXentLoss
+
         nt_xent = NTXentLoss(temperature=0.1)
         return _backward(z, lambda: nt_xent(*z.chunk(2)))
     if name == METRIC:
@@ -146,8 +148,9 @@ def _seconds(work: Callable[[], int]) -> float:
 def growth(contrast: str, name: str, device: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield rows of time and memory from small to large, up to what would pass a limit."""
     ours, stop = name in (OURS, PLAIN), None
-    if name == METRIC and not find_spec("pytorch_metric_learning"):
-        stop = f"{NOT_MEASURED}: pip install pytorch-metric-learning"
+    package = PACKAGES.get(name)
+    if package and not find_spec(package.replace("-", "_")):
+        stop = f"{NOT_MEASURED}: pip install {package}"
     for number in [size for size in SIZES if size <= args.most]:
         if stop is None:
             options = ["--seconds", str(args.seconds), "--rounds", str(args.rounds)]
@@ -251,7 +254,8 @@ def main() -> None:
     ratios.append(ratio(exact, exactness(), 1e-12, at_most=True))
     limits = {"limits": {"gib": args.memory, "seconds": args.limit}, "threads": torch.get_num_threads()}
     title = "Time and memory of the contrastive loss, forward and backward, over the number of views."
-    save("loss", title, rows, ratios, args.results, packages=("lightly",), **limits)
+    packages = [package for package in PACKAGES.values() if find_spec(package.replace("-", "_"))]
+    save("loss", title, rows, ratios, args.results, packages, **limits)
 
 
 if __name__ == "__main__":
