@@ -112,7 +112,7 @@ def set_up(threads: int, device: str | None) -> None:
     """Give this process its share of the machine.
 
     BLAS is kept to as many threads as torch: with one a core in each of several processes they wait for each
-    other, and a linear probe takes five times as long.
+    other, and the short vectors of a linear probe's optimiser wait most.
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)  # libraries that are loaded from now on read these
