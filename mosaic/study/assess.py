@@ -14,13 +14,12 @@ from mosaic.packed.store import PackedStore
 from mosaic.settings import FinetuneSettings
 from mosaic.study.jobs import run_cells
 from mosaic.study.matrix import Cell, draw_budgets
+from mosaic.study.predictions import KEYS
 from mosaic.study.run import Run, cache_path
 from mosaic.training.features import extract_features, mean_features, representations
 from mosaic.training.finetune import FinetuneConfig, classifier_scores, finetune
 from mosaic.training.probes import knn_scores, linear_probe
 
-#: Columns that name one set of predictions; seeds are averaged over.
-KEYS = ["method", "label_protocol", "fraction", "evaluation", "input"]
 Budgets = Mapping[float, NDArray[np.int64]]
 
 
@@ -179,21 +178,3 @@ def predict_all(run: Run[FinetuneSettings], store: PackedStore, cells: pd.DataFr
                     entry = dict(zip(KEYS, (cell.method, protocol, f, evaluation, source), strict=True))
                     rows.append({"seed": cell.seed, **entry, "path": str(path), "key": place})
     return pd.DataFrame(rows)
-
-
-def load(predictions: pd.Series, split: str = "test") -> NDArray[np.float32]:
-    """Load one set of predictions (N, C), rows as in the store's split."""
-    with np.load(predictions["path"]) as file:
-        return file[f"{predictions['key']}|{split}"]
-
-
-def main_input(method: str) -> str:
-    """Return the input a method is compared on: both sensors where it takes both."""
-    inputs = get_method(method).inputs
-    return "fused" if "fused" in inputs else inputs[0]
-
-
-def prediction_keys(predictions: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return what a cache key needs of a table of predictions: file names, not where the files lie."""
-    names = [Path(path).name for path in predictions["path"]]
-    return predictions.assign(path=names).to_dict("records")  # type: ignore[return-value]  # str columns

@@ -7,20 +7,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from mosaic.common.files import read_json
-from mosaic.evaluation.intervals import over_seeds, two_levels
 from mosaic.evaluation.ranking import Ranking, rank_methods
 from mosaic.method.methods import METHODS, get_method
 from mosaic.packed.store import PackedStore
 from mosaic.reporting.figures_scores import INPUTS
 from mosaic.settings import CompareSettings, PretrainSettings
-from mosaic.study.assess import load
 from mosaic.study.jobs import run_jobs
 from mosaic.study.ledger import Ledger, shown_ablation
+from mosaic.study.predictions import prediction_keys
 from mosaic.study.results import common_evaluation_title, common_evaluations, common_rows
 from mosaic.study.run import Run
+from mosaic.study.scoring import resampled
 from mosaic.training.checkpoint import load_encoder
 
 _SENSORS = ("s1", "s2", "fused")
@@ -170,18 +169,20 @@ def ranked(run: Run[CompareSettings], runs: Sequence[Finished]) -> tuple[list[st
         for f in one.fractions
         for name in methods
     ]
-    found = run_jobs(resampled, calls, "ranking", run.settings.jobs, submit=False)
-    problems = [found[start : start + len(methods)] for start in range(0, len(found), len(methods))]
-    values = [np.array([value for value, _ in problem]) for problem in problems]
-    return methods, rank_methods(values, [np.stack([drawn for _, drawn in p]) for p in problems])
+    key = {
+        "data": [one.store.fingerprint for one in runs],
+        "predictions": [prediction_keys(members) for _, members, _ in calls],
+        "resamples": run.settings.bootstrap_resamples,
+    }
 
+    def compute() -> pd.DataFrame:
+        found = run_jobs(resampled, calls, "ranking", run.settings.jobs, submit=False)
+        return pd.DataFrame(found, columns=["value", "drawn"])
 
-def resampled(store: PackedStore, members: pd.DataFrame, resamples: int) -> tuple[float, NDArray[np.float64]]:
-    """Return macro average precision of one method on the test split, and (R,) under resamples."""
-    test = store.split_rows("test")
-    arrays = [load(one) for _, one in members.sort_values("seed").iterrows()]
-    value, per_seed = two_levels(store.labels[test], arrays, store.scenes[test], "macro", resamples)
-    return value, over_seeds(per_seed)
+    table = run.table("ranking", key, compute)
+    problems = [table[start : start + len(methods)] for start in range(0, len(table), len(methods))]
+    drawn = [np.stack(problem["drawn"].to_list()) for problem in problems]
+    return methods, rank_methods([problem["value"].to_numpy() for problem in problems], drawn)
 
 
 def rank_table(methods: Sequence[str], found: Ranking) -> pd.DataFrame:

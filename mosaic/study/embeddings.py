@@ -12,9 +12,9 @@ from mosaic.common.files import atomic_path
 from mosaic.evaluation import coherence
 from mosaic.packed.store import PackedStore
 from mosaic.settings import EmbeddingSettings
-from mosaic.study.assess import main_input
 from mosaic.study.jobs import run_cells
 from mosaic.study.matrix import Cell
+from mosaic.study.predictions import main_input
 from mosaic.study.run import Run, cache_path
 from mosaic.training.features import extract_features, mean_features, representations
 

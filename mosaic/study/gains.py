@@ -1,22 +1,18 @@
 """Where a method gains over supervised late fusion: rare classes, many labels, confusable groups."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from mosaic.evaluation.intervals import paired_difference
 from mosaic.evaluation.overlap import Stratum, strata
 from mosaic.method.methods import METHODS
 from mosaic.packed.store import PackedStore
 from mosaic.settings import CompareSettings
-from mosaic.study.assess import load
 from mosaic.study.compare import Finished
 from mosaic.study.jobs import run_jobs
+from mosaic.study.predictions import KEYS, prediction_keys
 from mosaic.study.results import common_rows
 from mosaic.study.run import Run
+from mosaic.study.scoring import gains_of
 
 REFERENCE = "supervised_late"
 #: A class is rare when fewer of the training patches carry it.
@@ -68,37 +64,16 @@ def gains_all(run: Run[CompareSettings], one: Finished, fraction: float) -> pd.D
         for name in others
         if name != REFERENCE
     ]
-    found = run_jobs(gains_of, calls, "gains", run.settings.jobs, submit=False)
-    return pd.DataFrame([row for part in found for row in part], columns=columns)
+    key = {
+        "data": one.store.fingerprint,
+        "predictions": prediction_keys(rows[["seed", *KEYS, "path", "key"]]),
+        "reference": REFERENCE,
+        "parts": {name: [part.patches.tolist(), part.classes.tolist()] for name, part in parts.items()},
+        "resamples": run.settings.bootstrap_resamples,
+    }
 
+    def compute() -> pd.DataFrame:
+        found = run_jobs(gains_of, calls, "gains", run.settings.jobs, submit=False)
+        return pd.DataFrame([row for part in found for row in part], columns=columns)
 
-def gains_of(
-    store: PackedStore,
-    ours: pd.DataFrame,
-    reference: pd.DataFrame,
-    parts: Mapping[str, Stratum],
-    resamples: int,
-) -> list[dict[str, Any]]:
-    """Return the rows of one method; runs in its own process."""
-    test = store.split_rows("test")
-    labels, scenes = store.labels[test], store.scenes[test]
-    first, second = ({one["seed"]: load(one) for _, one in own.iterrows()} for own in (ours, reference))
-    seeds = sorted(set(first) & set(second))
-    rows = []
-    for name, part in parts.items() if seeds else ():
-        here = np.ix_(part.patches, part.classes)
-
-        def there(scores: Mapping[int, NDArray[np.float32]], here: Any = here) -> list[NDArray[np.float32]]:
-            return [scores[seed][here] for seed in seeds]
-
-        span = paired_difference(
-            labels[here], there(first), there(second), scenes[part.patches], resamples=resamples
-        )
-        rows.append(
-            {
-                "method": str(ours["method"].iloc[0]),
-                "part": name,
-                **{key: getattr(span, key) for key in ("value", "low", "high", "n_seeds")},
-            }
-        )
-    return rows
+    return run.table("gains", key, compute)

@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from mosaic.common.errors import RunError
 from mosaic.common.files import write_text
 from mosaic.common.progress import Board, say
@@ -29,6 +27,8 @@ _SHOWN = 5  # cells that failed, on the board
 def workers(jobs: int, cells: int) -> int:
     """Return how many processes to use: ``jobs``, or by default one a core on a CPU and one a GPU."""
     if jobs == 0:
+        import torch  # seconds, which a process that only scores does without
+
         jobs = torch.cuda.device_count() or os.cpu_count() or 1
     return max(1, min(jobs, cells))
 

@@ -26,8 +26,8 @@ from mosaic.evaluation.scores import per_class_ap
 from mosaic.method.methods import ABLATIONS, METHODS
 from mosaic.packed.store import PackedStore
 from mosaic.settings import NOTEBOOKS, ClaimSettings
-from mosaic.study.assess import KEYS, load, main_input, prediction_keys
 from mosaic.study.embeddings import chosen_rows, per_seed
+from mosaic.study.predictions import KEYS, load, main_input, prediction_keys
 from mosaic.study.run import Run
 
 OURS = "mosaic"

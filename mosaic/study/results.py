@@ -1,31 +1,26 @@
 """Scores of all predictions, and the tables that ``03`` shows of them."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.evaluation.intervals import Interval, interval
 from mosaic.evaluation.overlap import (
-    Groups,
-    Stratum,
     conditional_ap,
     pointwise_mutual_information,
     similar_groups,
-    strata,
 )
-from mosaic.evaluation.scores import METRICS, absent_classes, choose_thresholds, per_class_ap, scores
+from mosaic.evaluation.scores import METRICS, absent_classes
 from mosaic.method.methods import METHODS, get_method
 from mosaic.packed.store import PackedStore
 from mosaic.reporting.figures_scores import EVALUATIONS
 from mosaic.reporting.figures_scores import METRICS as METRIC_TITLES
 from mosaic.settings import FinetuneSettings
-from mosaic.study.assess import KEYS, load, main_input, prediction_keys
 from mosaic.study.jobs import run_jobs
+from mosaic.study.predictions import KEYS, load, main_input, prediction_keys
 from mosaic.study.run import Run
+from mosaic.study.scoring import score_group
 
 _ROWS_FOR_GROUPS = 5000  # training patches that the derived groups of classes come from
 _CHUNK = 256  # patches read at a time
@@ -59,60 +54,6 @@ def score_all(run: Run[FinetuneSettings], store: PackedStore, predictions: pd.Da
         return pd.DataFrame([row for part in parts for row in part])
 
     return run.table("results", key, compute)
-
-
-def score_group(
-    store_folder: Path, members: pd.DataFrame, groups: Groups, resamples: int, stratified: bool
-) -> list[dict[str, Any]]:
-    """Score one set of predictions, of all its seeds; returns rows of the tidy results."""
-    store = PackedStore(store_folder)
-    labels = {split: store.labels[store.split_rows(split)] for split in ("validation", "test")}
-    scenes = store.scenes[store.split_rows("test")]
-    shared = {"dataset": store.manifest.dataset, **{key: members[key].iloc[0] for key in KEYS}}
-    everything = {"stratum": "all", "n": len(scenes), "n_scenes": len(np.unique(scenes))}
-    arrays = [load(one) for _, one in members.iterrows()]
-    rows: list[dict[str, Any]] = []
-    for (_, one), test in zip(members.iterrows(), arrays, strict=True):
-        found = scores(labels["test"], test, choose_thresholds(labels["validation"], load(one, "validation")))
-        rows += [{**everything, "seed": one["seed"], "metric": m, "value": v} for m, v in found.items()]
-    for average in ("macro", "micro"):
-        span = interval(labels["test"], arrays, scenes, average, resamples)
-        rows.append({**everything, "metric": f"ap_{average}", **_pooled(span)})
-    if shared["input"] == main_input(shared["method"]):
-        by_class = np.mean([per_class_ap(labels["test"], test) for test in arrays], axis=0)
-        rows += [
-            {"stratum": f"class: {name}", "n": int(positives), "seed": -1, "metric": "ap", "value": value}
-            | {"n_seeds": len(arrays)}
-            for name, positives, value in zip(store.class_names, labels["test"].sum(0), by_class, strict=True)
-        ]
-        if stratified:
-            parts = strata(labels["test"], store.class_names, groups)
-            rows += [_stratum_row(part, labels["test"], arrays, scenes, resamples) for part in parts]
-    return [{**shared, **row} for row in rows]
-
-
-def _stratum_row(
-    stratum: Stratum,
-    labels: NDArray[np.uint8],
-    arrays: Sequence[NDArray[np.float32]],
-    scenes: NDArray[np.str_],
-    resamples: int,
-) -> dict[str, Any]:
-    here = np.ix_(stratum.patches, stratum.classes)
-    own = scenes[stratum.patches]
-    span = interval(labels[here], [array[here] for array in arrays], own, "macro", resamples)
-    about = {"stratum": stratum.name, "n": len(own), "n_scenes": span.n_scenes, "metric": "ap_macro"}
-    return {**about, **_pooled(span)}
-
-
-def _pooled(span: Interval) -> dict[str, Any]:
-    return {
-        "seed": -1,
-        "value": span.value,
-        "low": span.low,
-        "high": span.high,
-        "n_seeds": span.n_seeds,
-    }
 
 
 def hard_groups(store: PackedStore) -> dict[str, tuple[str, ...]]:

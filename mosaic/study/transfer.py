@@ -20,9 +20,9 @@ from mosaic.method.methods import get_method
 from mosaic.packed.part import PartOfStore
 from mosaic.packed.store import PackedStore
 from mosaic.settings import PretrainSettings, TransferSettings
-from mosaic.study.assess import main_input
 from mosaic.study.jobs import run_cells
 from mosaic.study.matrix import Cell, Choices, draw_budgets, full_label_call, train_missing
+from mosaic.study.predictions import main_input
 from mosaic.study.run import Run, cache_path
 from mosaic.training.features import Features, extract_features, mean_features, representations
 from mosaic.training.probes import linear_probe

@@ -1,6 +1,7 @@
 """Who runs the cells of a study on this machine: this process, or a pool of processes."""
 
 import os
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
@@ -115,12 +116,12 @@ def set_up(threads: int, device: str | None) -> None:
     other, and the short vectors of a linear probe's optimiser wait most.
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(threads)  # libraries that are loaded from now on read these
-    import torch  # seconds, which a job whose share is not ours need not spend
+        os.environ[name] = str(threads)  # libraries that are loaded from now on read these, torch among them
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(threads)  # those that were loaded before
-    torch.set_num_threads(threads)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
 

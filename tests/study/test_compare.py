@@ -7,12 +7,13 @@ import pytest
 from mosaic.common.files import write_json
 from mosaic.evaluation.intervals import interval
 from mosaic.settings import CompareSettings, PretrainSettings
-from mosaic.study import compare
+from mosaic.study import compare, scoring
 
 RANDOM = np.random.default_rng(0)
 N, C = 90, 4
 LABELS = (RANDOM.random((N, C)) < 0.4).astype(np.uint8)
 STORE = SimpleNamespace(
+    fingerprint="f",
     labels=LABELS,
     scenes=np.array([f"s{i % 9}" for i in range(N)]),
     split_rows=lambda split: np.arange(N),
@@ -51,7 +52,10 @@ def finished(results=(), cells=(), predictions=(), seeds=3, title="A", **setting
 
 
 def run(**settings):
-    return SimpleNamespace(settings=CompareSettings(jobs=1, bootstrap_resamples=50, **settings))
+    return SimpleNamespace(
+        settings=CompareSettings(jobs=1, bootstrap_resamples=50, **settings),
+        table=lambda name, key, compute: compute(),
+    )
 
 
 def test_the_score_table_has_every_input_and_leaves_out_other_protocols_and_evaluations():
@@ -117,8 +121,8 @@ def test_only_methods_with_all_seeds_are_ranked_and_by_their_scores(tmp_path):
 
 def test_resampled_scores_are_those_of_the_interval(tmp_path):
     rows = pd.DataFrame(predictions(tmp_path, "iai", 0.5, 2))
-    value, drawn = compare.resampled(STORE, rows, 50)
-    arrays = [compare.load(one) for _, one in rows.iterrows()]
+    value, drawn = scoring.resampled(STORE, rows, 50)
+    arrays = [scoring.load(one) for _, one in rows.iterrows()]
     span = interval(LABELS, arrays, STORE.scenes, "macro", 50)
     assert value == span.value
     low, high = np.quantile(drawn, [0.025, 0.975])

@@ -14,6 +14,7 @@ NAMES = ("common", "other", "rare", "never")
 TRAIN = (RANDOM.random((200, 4)) < [0.6, 0.4, 0.03, 0.02]).astype(np.uint8)
 TEST = (RANDOM.random((N, 4)) < [0.6, 0.4, 0.2, 0.0]).astype(np.uint8)
 STORE = SimpleNamespace(
+    fingerprint="f",
     labels=np.concatenate([TRAIN, TEST]),
     scenes=np.array([f"s{i % 10}" for i in range(200 + N)]),
     split_rows=lambda split: np.arange(200) if split == "train" else np.arange(200, 200 + N),
@@ -47,7 +48,9 @@ def test_parts_are_rare_and_common_classes_label_counts_and_groups():
 def test_gains_are_paired_by_the_seeds_of_both_sides(tmp_path):
     rows = predicted(tmp_path, "supervised_late", 0.6, (0, 1, 2)) + predicted(tmp_path, "iai", 0.5, (0, 2))
     one = SimpleNamespace(store=STORE, predictions=pd.DataFrame(rows))
-    run = SimpleNamespace(settings=CompareSettings(jobs=1, bootstrap_resamples=50))
+    run = SimpleNamespace(
+        settings=CompareSettings(jobs=1, bootstrap_resamples=50), table=lambda name, key, compute: compute()
+    )
     table = gains.gains_all(run, one, 100.0).set_index("part")
     assert table["method"].unique().tolist() == ["iai"]
     assert table["n_seeds"].unique().tolist() == [2]

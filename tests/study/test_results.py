@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mosaic.evaluation.intervals import interval
-from mosaic.study import results
+from mosaic.study import results, scoring
 
 RANDOM = np.random.default_rng(0)
 CLASSES = ("Arable land", "Pastures", "Mixed forest", "Marine waters")
@@ -114,8 +114,8 @@ def test_pooled_row_of_a_stratum_is_the_interval_of_that_part_alone():
     predictions = RANDOM.random((80, 4)).astype(np.float32)
     scenes = np.array([f"s{i % 8}" for i in range(80)])
     patches, classes = np.arange(30), np.array([1, 3])
-    found = results._stratum_row(
-        results.Stratum("group: x", patches, classes), labels, [predictions], scenes, 50
+    found = scoring._stratum_row(
+        scoring.Stratum("group: x", patches, classes), labels, [predictions], scenes, 50
     )
     expected = interval(labels[:30][:, classes], [predictions[:30][:, classes]], scenes[:30], "macro", 50)
     assert (found["value"], found["low"], found["high"]) == (expected.value, expected.low, expected.high)

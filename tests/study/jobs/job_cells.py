@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import time
 
 from mosaic.common.errors import SettingsError
@@ -23,7 +22,7 @@ def square(folder, number):
 
 
 def share(folder, number):
-    return number, os.environ.get("CUDA_VISIBLE_DEVICES"), sys.modules["torch"].threads
+    return number, os.environ.get("CUDA_VISIBLE_DEVICES"), int(os.environ["OMP_NUM_THREADS"])
 
 
 def fails_once(folder):
