@@ -19,7 +19,7 @@ study: $(VENV)/.installed  ## run the notebooks into reports/<run>/index.html  (
 	@$(BIN)/python -m mosaic run $(RUN_ARGS)
 
 test: $(VENV)/.installed-dev  ## pass all tests, the whole sequence at the smoke profile among them
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev  ## ruff (library, tests, notebooks) and mypy (library)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -8,7 +8,6 @@ map, and the fused token takes the place of each sensor's own.
 from collections.abc import Sequence
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +22,8 @@ class ClassTokenFusion(nn.Module):
 
     def __init__(self, recipe: dict[str, Any], bands: Sequence[int]) -> None:
         super().__init__()
+        import timm  # seconds, which whoever builds none does without
+
         self.bands = list(bands)
         vits: list[Any] = [timm.create_model(pretrained=False, in_chans=count, **recipe) for count in bands]
         self.sensors = nn.ModuleList(vits)

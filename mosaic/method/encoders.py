@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -83,6 +82,8 @@ def build_backbone(name: str, in_channels: int, image_size: int) -> nn.Module:
 
     Arguments and errors are those of :func:`timm_recipe`; ``name`` may also be a key of :data:`FUSIONS`.
     """
+    import timm  # seconds, which a notebook that only reads results does without
+
     if name in FUSIONS:
         recipe = timm_recipe(FUSIONS[name], in_channels, image_size)
         del recipe["in_chans"]
