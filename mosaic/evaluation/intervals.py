@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Labels = NDArray[np.uint8]
+_AT_ONCE = 2**24  # weights of predictions that are summed at a time: some 300 MB
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,10 @@ def scene_weights(scenes: NDArray[np.str_], resamples: int, seed: int = 0) -> ND
 
 
 def weighted_ap(
-    labels: NDArray[np.uint8], predictions: NDArray[np.float32], weights: NDArray[np.float32]
+    labels: NDArray[np.uint8],
+    predictions: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    patches: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float64]:
     """Return average precision under many weightings at once.
 
@@ -61,21 +65,30 @@ def weighted_ap(
     Args:
         labels: (N,) 0 or 1.
         predictions: (N,).
-        weights: (R, N) >= 0.
+        weights: (R, N) >= 0; fastest in Fortran's order, as patches are sorted by prediction.
+        patches: column of ``weights`` for each prediction (N,), where several are of one patch.
 
     Returns:
         (R,), NaN where no positive has weight.
     """
     order = np.argsort(-predictions, kind="stable")
-    ranked, positive = weights[:, order].astype(np.float64), labels[order].astype(np.float64)
-    last = np.flatnonzero(np.append(np.diff(predictions[order]) != 0, True))  # end of each run of ties
-    hits = np.cumsum(ranked * positive, axis=1)[:, last]
-    seen = np.cumsum(ranked, axis=1)[:, last]
-    total = hits[:, -1:]
-    gained = np.diff(hits, axis=1, prepend=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.where(seen > 0, hits / seen, 0.0)
-        return (gained * precision).sum(1) / np.where(total[:, 0] > 0, total[:, 0], np.nan)
+    ranked = predictions[order]
+    hit = np.flatnonzero(labels[order])  # places of the positives: nowhere else does precision count
+    last = np.searchsorted(-ranked, -ranked[hit], side="right") - 1  # of those tied with each
+    last_hit = np.searchsorted(hit, last, side="right") - 1
+    places = order if patches is None else patches[order]
+    found = np.full(len(weights), np.nan)
+    step = max(1, _AT_ONCE // max(1, len(order)))
+    for start in range(0, len(weights) if len(hit) else 0, step):
+        counts = weights[start : start + step].T[places].astype(np.float64)
+        gained = counts[hit]
+        seen = np.cumsum(counts, axis=0, out=counts)[last]
+        hits = np.cumsum(gained, axis=0)
+        total = hits[-1]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            precision = np.where(seen > 0, hits[last_hit] / seen, 0.0)
+            found[start : start + step] = (gained * precision).sum(0) / np.where(total > 0, total, np.nan)
+    return found
 
 
 def resampled_ap(
@@ -86,8 +99,8 @@ def resampled_ap(
     A class without a positive in a resample is left out of that resample's macro average.
     """
     if average == "micro":
-        classes = labels.shape[1]
-        return weighted_ap(labels.ravel(), predictions.ravel(), np.repeat(weights, classes, axis=1))
+        patches = np.repeat(np.arange(len(labels)), labels.shape[1])
+        return weighted_ap(labels.ravel(), predictions.ravel(), weights, patches)
     columns = [weighted_ap(labels[:, c], predictions[:, c], weights) for c in np.flatnonzero(labels.any(0))]
     return np.nanmean(columns, axis=0) if columns else np.full(len(weights), np.nan)
 
@@ -104,7 +117,7 @@ def two_levels(
     Arguments are those of :func:`interval`. The same scenes are drawn for every method, which pairs them.
     """
     plain = np.ones((1, len(labels)), np.float32)
-    weights = np.concatenate([plain, scene_weights(scenes, resamples)])
+    weights = np.asfortranarray(np.concatenate([plain, scene_weights(scenes, resamples)]))
     found = np.stack([resampled_ap(labels, one, weights, average) for one in seeds])
     return float(found[:, 0].mean()), found[:, 1:]
 

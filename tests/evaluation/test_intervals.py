@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from mosaic.evaluation import intervals
 from mosaic.evaluation.intervals import (
     holm,
     interval,
@@ -39,6 +40,14 @@ def test_weighting_is_repeating():
             if average == "micro":
                 expected = average_precision_score(drawn.ravel(), predictions[rows].ravel())
             assert found == pytest.approx(expected)
+
+
+def test_weightings_in_several_blocks_are_the_same(monkeypatch):
+    labels, predictions, scenes = make(np.random.default_rng(2))
+    whole = [resampled_ap(labels, predictions, scene_weights(scenes, 7), a) for a in ("macro", "micro")]
+    monkeypatch.setattr(intervals, "_AT_ONCE", 3 * len(labels))  # three weightings a block, then one
+    blocks = [resampled_ap(labels, predictions, scene_weights(scenes, 7), a) for a in ("macro", "micro")]
+    np.testing.assert_allclose(blocks, whole, rtol=1e-12)
 
 
 def test_whole_scenes_are_drawn():
