@@ -69,7 +69,10 @@ def test_early_fusion_sees_the_mean_of_a_missing_sensor(missing, images):
 def test_recipe_builds_the_same_architecture_with_plain_timm():
     for name in ("light", "vit_small"):
         ours = build_backbone(name, 3, 32)
-        timm.create_model(**timm_recipe(name, 3, 32)).load_state_dict(ours.state_dict())
+        theirs = timm.create_model(**timm_recipe(name, 3, 32))
+        theirs.load_state_dict(ours.state_dict())
+        images = torch.randn(2, 3, 32, 32)
+        torch.testing.assert_close(theirs.eval()(images), ours.eval()(images))
 
 
 def test_unknown_encoder_gets_a_suggestion():

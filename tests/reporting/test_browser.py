@@ -141,6 +141,7 @@ def test_wide_tables_scroll_by_keyboard_in_their_own_box(browser: Any, small_run
     box.focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_function("box => box.scrollLeft > 0", arg=box.element_handle())
+    assert box.evaluate("box => box.clientWidth") <= 390  # the page itself did not widen
     page.close()
 
 

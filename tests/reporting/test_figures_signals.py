@@ -57,7 +57,10 @@ def test_backscatter_is_ordered_by_the_first_band() -> None:
 
 def test_backscatter_of_a_class_that_lacks_a_band() -> None:
     frame = quantiles("band", {"VV": -10.0, "VH": -17.0}).iloc[:3]
-    figures.backscatter(frame, GROUPS).draw_without_rendering()
+    fig = figures.backscatter(frame, GROUPS)
+    fig.draw_without_rendering()
+    drawn = [np.ma.filled(ax.collections[1].get_offsets(), np.nan) for ax in fig.axes]
+    assert [np.isfinite(points).all(1).tolist() for points in drawn] == [[True, True], [True, False]]
 
 
 def test_realism_compares_classes_found_on_both_sides() -> None:
