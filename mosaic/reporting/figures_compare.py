@@ -28,13 +28,13 @@ _SENSOR_LOOKS = {"s1": (OKABE_ITO["blue"], "o", "Sentinel-1"), "s2": (OKABE_ITO[
 def score_matrix(table: pd.DataFrame) -> Figure:
     """Show every score at once: a row a method, a column an archive, input and label fraction.
 
-    Colour runs from the worst to the best of a column, so that hard and easy columns read alike; the best is
-    starred.
+    Colour runs from the worst to the best of a column, so that hard and easy columns read alike; the best of
+    the methods with all seeds is starred, and the others tell how many they have.
 
     Args:
-        table: one row a method, archive, input and fraction (%), with ``value`` in [0, 1].
+        table: one row a method, archive, input and fraction (%), with ``value`` in [0, 1] and ``n_seeds``.
     """
-    require(table, "method", "archive", "input", "fraction", "value")
+    require(table, "method", "archive", "input", "fraction", "value", "n_seeds")
     methods = methods_of(table)
     fig, axes = panels(1 if methods else 0, 1, 0.27 * len(methods) + 1.7)
     if not axes:
@@ -50,7 +50,13 @@ def score_matrix(table: pd.DataFrame) -> Figure:
     low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
     shade = (values - low) / np.where(high > low, high - low, 1)
     words = np.array([[f"{v:.3f}" if np.isfinite(v) else "" for v in row] for row in values], dtype=object)
-    words[values == high] += "★"
+    seeds = table.groupby("method")["n_seeds"].max().reindex(methods).to_numpy()
+    whole = np.where(np.isfinite(values) & (seeds == seeds.max())[:, None], values, -np.inf)
+    words[np.isfinite(whole) & (whole == whole.max(0))] += "★"
+    labels = [
+        method_style(name).label + (f" ({count} of {seeds.max()} seeds)" if count < seeds.max() else "")
+        for name, count in zip(methods, seeds, strict=True)
+    ]
     sns.heatmap(
         shade,
         annot=words,
@@ -61,7 +67,7 @@ def score_matrix(table: pd.DataFrame) -> Figure:
         cbar=False,
         ax=ax,
         annot_kws={"fontsize": 7.5},
-        yticklabels=[method_style(name).label for name in methods],
+        yticklabels=labels,
         xticklabels=[f"{INPUTS[c[1]]}, {c[2]:g} %" for c in order],
     )
     ax.set_facecolor("#EEEEEE")

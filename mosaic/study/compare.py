@@ -1,6 +1,6 @@
 """All methods beside each other, on every archive that ran. What ``06`` shows first."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mosaic.common.files import read_json
+from mosaic.evaluation.intervals import percentile_interval
 from mosaic.evaluation.ranking import Ranking, rank_methods
 from mosaic.method.methods import METHODS, get_method
 from mosaic.packed.store import PackedStore
@@ -22,6 +23,8 @@ from mosaic.study.run import Run
 from mosaic.study.scoring import resampled
 from mosaic.training.checkpoint import load_encoder
 
+#: Methods that those of fewer seeds stand beside.
+REFERENCES = ("random", "supervised_late", "iai", "supcon", "mosaic")
 _SENSORS = ("s1", "s2", "fused")
 _RESULTS = "results.parquet"
 
@@ -101,7 +104,7 @@ def compared_rows(one: Finished) -> pd.DataFrame:
 
 
 def score_table(one: Finished) -> pd.DataFrame:
-    """Return macro and micro average precision of every method, input and label fraction, with intervals.
+    """Return macro and micro average precision of the methods with all seeds, with intervals.
 
     Returns:
         One row a method and input: method, input, seeds, then ``macro, f %`` and ``micro, f %`` as (value,
@@ -110,7 +113,7 @@ def score_table(one: Finished) -> pd.DataFrame:
     rows = compared_rows(one)
     order = {name: place for place, name in enumerate(METHODS)}
     found: dict[tuple[int, int], dict[str, Any]] = {}
-    for row in rows.to_dict("records"):
+    for row in rows[rows["n_seeds"] == rows["n_seeds"].max()].to_dict("records"):
         place = order[row["method"]], _SENSORS.index(row["input"])
         own = found.setdefault(
             place,
@@ -126,6 +129,50 @@ def score_table(one: Finished) -> pd.DataFrame:
     return pd.DataFrame(
         [found[place] for place in sorted(found)], columns=["method", "input", "seeds", *scores]
     )
+
+
+def few_seeds_table(run: Run[CompareSettings], one: Finished) -> pd.DataFrame:
+    """Return the methods with fewer seeds than the run beside :data:`REFERENCES`, on the same seeds.
+
+    Returns:
+        As :func:`on_common_seeds`; empty where every method has all seeds.
+    """
+    few = [name for name in METHODS if 0 < one.seeds(name) < one.settings.seeds]
+    return on_common_seeds(run, one, [*REFERENCES, *few] if few else [])
+
+
+def on_common_seeds(run: Run[CompareSettings], one: Finished, methods: Collection[str]) -> pd.DataFrame:
+    """Return macro average precision of methods on the seeds that all of them have.
+
+    A seed draws the labels of a budget as well as the weights, so a mean over three seeds and a value of one
+    do not compare.
+
+    Returns:
+        One row a method that ran: method (its key), seeds, and ``f %`` as (value, low, high) for each label
+        fraction f.
+    """
+    rows = pd.concat([common_rows(one.predictions, f) for f in one.fractions])
+    rows = rows[rows["method"].isin(list(methods))]
+    seeds = set(rows["seed"]).intersection(*(own["seed"] for _, own in rows.groupby("method")))
+    rows = rows[rows["seed"].isin(seeds)]
+    names = [name for name in METHODS if name in set(rows["method"])]
+    members = [rows.query("method == @name and fraction == @f") for name in names for f in one.fractions]
+    key = {
+        "data": one.store.fingerprint,
+        "predictions": prediction_keys(rows),
+        "resamples": run.settings.bootstrap_resamples,
+    }
+
+    def compute() -> pd.DataFrame:
+        calls = [(one.store, own, run.settings.bootstrap_resamples) for own in members]
+        found = run_jobs(resampled, calls, "common seeds", run.settings.jobs, submit=False)
+        spans = [(value, *percentile_interval(value, drawn)) for value, drawn in found]
+        return pd.DataFrame(spans, columns=["value", "low", "high"])
+
+    spans = iter(run.table("common_seeds", key, compute).itertuples(index=False, name=None))
+    columns = [f"{f:g} %" for f in one.fractions]
+    found = [{"method": name, "seeds": len(seeds), **{c: next(spans) for c in columns}} for name in names]
+    return pd.DataFrame(found, columns=["method", "seeds", *columns])
 
 
 def published_table(one: Finished) -> pd.DataFrame:
@@ -247,23 +294,15 @@ def shown_costs(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def kernel_table(one: Finished) -> pd.DataFrame:
+def kernel_table(run: Run[CompareSettings], one: Finished) -> pd.DataFrame:
     """Return what each label kernel reaches alone: multi-label SupCon with it, a column a label fraction."""
-    rows = compared_rows(one).query("metric == 'ap_macro' and input == 'fused'")
     kernels = {"supcon": one.settings.kernel} | {
         name: method.kernel
         for name, method in METHODS.items()
         if name.startswith("supcon_") and method.kernel
     }
-    found = []
-    for name, kernel in kernels.items():
-        own = rows[rows["method"] == name].sort_values("fraction")
-        if len(own):
-            cells = {
-                f"{r['fraction']:g} %": (r["value"], r["low"], r["high"]) for r in own.to_dict("records")
-            }
-            found.append({"kernel": kernel, "seeds": int(own["n_seeds"].iloc[0]), **cells})
-    return pd.DataFrame(found)
+    table = on_common_seeds(run, one, kernels)
+    return table.assign(method=table["method"].map(kernels)).rename(columns={"method": "kernel"})
 
 
 def term_table(run: Run[CompareSettings], one: Finished) -> pd.DataFrame:

@@ -16,7 +16,8 @@ def clean_figures():
 
 
 def score(method, value, archive="A", source="fused", fraction=100.0):
-    return {"method": method, "archive": archive, "input": source, "fraction": fraction, "value": value}
+    about = {"method": method, "archive": archive, "input": source, "fraction": fraction, "n_seeds": 3}
+    return {**about, "value": value}
 
 
 def test_score_matrix_stars_the_best_of_each_column_and_orders_archives_fractions_inputs():
@@ -43,6 +44,14 @@ def test_score_matrix_stars_the_best_of_each_column_and_orders_archives_fraction
     ]
     assert words == ["0.100★", "0.200", "0.400★", "0.050★", "0.600★", "0.300"]
     assert [text.get_text() for text in ax.texts[-2:]] == ["A", "B"]
+
+
+def test_score_matrix_stars_no_method_of_fewer_seeds_and_says_how_many_it_has():
+    table = pd.DataFrame([score("random", 0.2), score("sct", 0.9) | {"n_seeds": 1}, score("mosaic", 0.6)])
+    (ax,) = figures_compare.score_matrix(table).axes
+    labels, words = ([t.get_text() for t in texts] for texts in (ax.get_yticklabels(), ax.texts[:3]))
+    assert labels == ["Random features", "SCT Fusion (1 of 3 seeds)", "MoSAiC"]
+    assert words == ["0.200", "0.900", "0.600★"]
 
 
 def test_ranks_have_intervals_and_a_bar_joins_a_group():

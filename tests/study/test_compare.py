@@ -146,16 +146,37 @@ def test_costs_are_those_of_the_cards_beside_the_score(tmp_path):
     assert shown["encoder, million"].tolist() == [1.0, 1.0]
 
 
-def test_the_kernel_table_names_the_runs_own_kernel():
+def test_kernels_are_compared_on_the_seeds_that_all_have(tmp_path):
     rows = [
-        result("supcon", 0.6, label_protocol="budgeted"),
-        result("supcon_any", 0.5, label_protocol="budgeted", n_seeds=1),
-        result("supcon_queue", 0.9, label_protocol="budgeted"),
-        result("mosaic", 0.9, label_protocol="budgeted"),
+        *predictions(tmp_path, "supcon", 0.6, 3),
+        *predictions(tmp_path, "supcon_any", 0.5, 1),
+        *predictions(tmp_path, "supcon_queue", 0.1, 1),
+        *predictions(tmp_path, "mosaic", 0.1, 3),
     ]
-    table = compare.kernel_table(finished(rows, kernel="cosine"))
+    table = compare.kernel_table(run(), finished([result("supcon")], (), rows, kernel="cosine"))
     assert table["kernel"].tolist() == ["cosine", "any"]
-    assert table["100 %"].tolist() == [(0.6, 0.5, 0.7), (0.5, 0.4, 0.6)]
+    assert table["seeds"].tolist() == [1, 1]
+    for found, place in zip(table["100 %"], (0, 3), strict=True):
+        first = scoring.load(pd.Series(rows[place]))
+        span = interval(LABELS, [first], STORE.scenes, "macro", 50)
+        assert found == pytest.approx((span.value, span.low, span.high))
+
+
+def test_methods_of_fewer_seeds_stand_beside_others_on_the_same_seeds(tmp_path):
+    noise = {"random": (0.9, 2), "mosaic": (0.4, 2), "sct": (0.5, 1), "inter": (0.5, 2)}
+    rows = [row for name, (own, seeds) in noise.items() for row in predictions(tmp_path, name, own, seeds)]
+    cells = [(name, seed, 0.0, "") for name, (_, seeds) in noise.items() for seed in range(seeds)]
+    one = finished([result(name) for name in noise], cells, rows, seeds=2)
+    table = compare.few_seeds_table(run(), one)
+    assert table["method"].tolist() == ["random", "sct", "mosaic"]
+    assert table["seeds"].tolist() == [1, 1, 1]
+    whole = finished([result("mosaic")], [c for c in cells if c[0] != "sct"], rows, seeds=2)
+    assert compare.few_seeds_table(run(), whole).empty
+
+
+def test_the_score_table_leaves_rows_of_fewer_seeds_to_that_table():
+    one = finished([result("iai", 0.6), result("supcon", 0.9, n_seeds=1, label_protocol="budgeted")])
+    assert compare.score_table(one)["method"].tolist() == ["IaI-SimCLR"]
 
 
 def test_published_scores_are_shown_only_where_they_compare():
