@@ -19,7 +19,11 @@ study: $(VENV)/.installed  ## run the notebooks into reports/<run>/index.html  (
 	@$(BIN)/python -m mosaic run $(RUN_ARGS)
 
 test: $(VENV)/.installed-dev  ## pass all tests, the whole sequence at the smoke profile among them
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@log=$$(mktemp); trap 'trap - INT TERM; rm -f "$$log"; kill 0' INT TERM; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" >"$$log" 2>&1 & \
+	echo "the whole sequence, and all other tests beside it:"; \
+	$(BIN)/python -m pytest -m slow; whole=$$?; \
+	wait $$!; others=$$?; cat "$$log"; rm -f "$$log"; exit $$((whole || others))
 
 lint: $(VENV)/.installed-dev  ## ruff (library, tests, notebooks) and mypy (library)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -16,10 +16,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # before any test loads PyTorch: processes share the cores
-    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
-
 _SIZES = {"B01": 20, "B02": 120, "B03": 120, "B04": 120, "B05": 60, "B06": 60}
 _SIZES |= {"B07": 60, "B08": 120, "B8A": 60, "B09": 20, "B11": 60, "B12": 60}
 #: CORINE code -> class: one code each of six classes, with a reflectance (DN) and a backscatter (dB).
@@ -40,15 +36,6 @@ TILES = {
     "test": ("35VPK", 32635, 600000, 7000020),
 }
 DATES = ("20170613", "20180204")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the whole sequence, in one process; another takes the other files meanwhile."""
-    whole = {item: "smoke_run" in getattr(item, "fixturenames", ()) for item in items}
-    items.sort(key=lambda item: not whole[item])
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("sequence" if whole[item] else str(item.path)))
 
 
 def write_tif(path: Path, array: np.ndarray, corner: tuple[float, float], epsg: int) -> None:
