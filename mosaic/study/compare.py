@@ -37,6 +37,7 @@ class Finished:
         title: of its archive.
         store: its packed data.
         settings: of its pretraining.
+        choices: changes to them that were tuned, by method.
         cells: its encoders, one row each.
         results: tidy results, see :mod:`mosaic.study.results`.
         predictions: table of ``assess.predict_all``.
@@ -46,6 +47,7 @@ class Finished:
     title: str
     store: PackedStore
     settings: PretrainSettings
+    choices: dict[str, dict[str, Any]]
     cells: pd.DataFrame
     results: pd.DataFrame
     predictions: pd.DataFrame
@@ -80,6 +82,7 @@ def finished_runs(run: Run[CompareSettings]) -> list[Finished]:
                 data["title"],
                 one.store(),
                 one.earlier_settings("02_pretrain"),
+                one.earlier("02_pretrain")["choices"],
                 pd.DataFrame(one.earlier("02_pretrain")["cells"]),
                 pd.read_parquet(one.folder / _RESULTS),
                 pd.DataFrame(judged["predictions"]),
@@ -295,11 +298,15 @@ def shown_costs(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def kernel_table(run: Run[CompareSettings], one: Finished) -> pd.DataFrame:
-    """Return what each label kernel reaches alone: multi-label SupCon with it, a column a label fraction."""
-    kernels = {"supcon": one.settings.kernel} | {
+    """Return what each label kernel reaches alone: multi-label SupCon with it, a column a label fraction.
+
+    SupCon itself is a row as well, with the kernel it was tuned to; a second row with that one is left out.
+    """
+    own = one.choices.get("supcon", {}).get("kernel", one.settings.kernel)
+    kernels = {"supcon": own} | {
         name: method.kernel
         for name, method in METHODS.items()
-        if name.startswith("supcon_") and method.kernel
+        if name.startswith("supcon_") and method.kernel and method.kernel != own
     }
     table = on_common_seeds(run, one, kernels)
     return table.assign(method=table["method"].map(kernels)).rename(columns={"method": "kernel"})

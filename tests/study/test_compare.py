@@ -39,11 +39,12 @@ def result(method, value=0.5, **more):
     return {**base, **more}
 
 
-def finished(results=(), cells=(), predictions=(), seeds=3, title="A", **settings):
+def finished(results=(), cells=(), predictions=(), seeds=3, title="A", choices=None, **settings):
     return compare.Finished(
         title,
         STORE,
         PretrainSettings(seeds=seeds, **settings),
+        choices or {},
         pd.DataFrame(list(cells), columns=["method", "seed", "budget", "folder"]),
         pd.DataFrame(list(results)),
         pd.DataFrame(list(predictions)),
@@ -160,6 +161,13 @@ def test_kernels_are_compared_on_the_seeds_that_all_have(tmp_path):
         first = scoring.load(pd.Series(rows[place]))
         span = interval(LABELS, [first], STORE.scenes, "macro", 50)
         assert found == pytest.approx((span.value, span.low, span.high))
+
+
+def test_the_kernel_of_supcon_is_the_one_it_was_tuned_to(tmp_path):
+    names = ("supcon", "supcon_any", "supcon_idf_jaccard")
+    rows = [row for name in names for row in predictions(tmp_path, name, 0.5, 1)]
+    one = finished([result("supcon")], (), rows, choices={"supcon": {"kernel": "idf_jaccard"}})
+    assert compare.kernel_table(run(), one)["kernel"].tolist() == ["idf_jaccard", "any"]
 
 
 def test_methods_of_fewer_seeds_stand_beside_others_on_the_same_seeds(tmp_path):
