@@ -6,6 +6,7 @@ libraries drop them silently or count them as zero.
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 from sklearn import metrics
 
 Labels = NDArray[np.uint8]
@@ -65,6 +66,22 @@ def calibration_error(labels: Labels, predictions: Predictions) -> float:
     return float(np.abs(score - positive).sum() / count.sum())
 
 
+def ranking_precision(labels: Labels, predictions: Predictions) -> float:
+    """Return label ranking average precision, in [0, 1]: over patches, the mean precision at its labels.
+
+    The same as scikit-learn's ``label_ranking_average_precision_score`` (Tsoumakas et al. 2010, "Mining
+    multi-label data"), but of all patches at once: that one goes patch by patch, a millisecond each.
+    """
+    carried = labels.astype(bool)
+    worse = -predictions.astype(np.float64)
+    rank = rankdata(worse, "max", axis=1)
+    among = rankdata(np.where(carried, worse, np.inf), "max", axis=1)  # of the labels that the patch carries
+    count = carried.sum(1)
+    precision = np.where(carried, among / rank, 0.0).sum(1) / np.maximum(count, 1)
+    # where no label is carried, or all are, any ranking is right
+    return float(np.where((count == 0) | (count == labels.shape[1]), 1.0, precision).mean())
+
+
 def scores(
     labels: Labels, predictions: Predictions, thresholds: NDArray[np.float64] | None = None
 ) -> dict[str, float]:
@@ -91,7 +108,7 @@ def scores(
             metrics.f1_score(labels[:, present], decided[:, present], average="macro", zero_division=0)
         ),
         "f1_micro": float(metrics.f1_score(labels, decided, average="micro", zero_division=0)),
-        "lrap": float(metrics.label_ranking_average_precision_score(labels, predictions)),
+        "lrap": ranking_precision(labels, predictions),
         "coverage_error": float(metrics.coverage_error(labels, predictions)),
         "hamming": float(metrics.hamming_loss(labels, decided)),
         "jaccard": float(metrics.jaccard_score(labels, decided, average="samples", zero_division=0)),

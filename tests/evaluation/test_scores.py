@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 from torchmetrics.functional.classification import (
     multilabel_average_precision,
     multilabel_coverage_error,
@@ -15,6 +15,7 @@ from mosaic.evaluation.scores import (
     calibration_error,
     choose_thresholds,
     per_class_ap,
+    ranking_precision,
     scores,
 )
 
@@ -85,3 +86,12 @@ def test_wrong_input(split):
         scores(labels[:3], predictions)
     with pytest.raises(ValueError, match="did training diverge"):
         scores(labels, np.full_like(predictions, np.nan))
+
+
+def test_ranking_precision_is_scikit_learns_with_ties_and_with_no_label_or_all():
+    random = np.random.default_rng(5)
+    labels = (random.random((60, 6)) < 0.4).astype(np.uint8)
+    labels[0], labels[1] = 0, 1
+    predictions = np.round(random.random((60, 6)), 1).astype(np.float32)
+    expected = label_ranking_average_precision_score(labels, predictions)
+    assert ranking_precision(labels, predictions) == pytest.approx(expected, abs=1e-12)
