@@ -70,7 +70,7 @@ def ranking_precision(labels: Labels, predictions: Predictions) -> float:
     """Return label ranking average precision, in [0, 1]: over patches, the mean precision at its labels.
 
     The same as scikit-learn's ``label_ranking_average_precision_score`` (Tsoumakas et al. 2010, "Mining
-    multi-label data"), but of all patches at once: that one goes patch by patch, a millisecond each.
+    multi-label data"), but of all patches at once: that one takes patch after patch.
     """
     carried = labels.astype(bool)
     worse = -predictions.astype(np.float64)
