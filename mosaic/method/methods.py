@@ -178,7 +178,7 @@ METHODS: dict[str, Method] = {
                 kernel=kernel,
                 like="supcon",
             )
-            for kernel in ("any", "all", "idf_jaccard", "cosine", "mulsupcon", "msc")
+            for kernel in ("any", "all", "jaccard", "idf_jaccard", "cosine", "mulsupcon", "msc")
         ),
         Method("frozen_moco", "SSL4EO MoCo, frozen", "pretrained", _BOTH, weights="moco"),
         Method("frozen_decur", "SSL4EO DeCUR, frozen", "pretrained", _BOTH, weights="decur"),

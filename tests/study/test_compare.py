@@ -164,10 +164,12 @@ def test_kernels_are_compared_on_the_seeds_that_all_have(tmp_path):
 
 
 def test_the_kernel_of_supcon_is_the_one_it_was_tuned_to(tmp_path):
-    names = ("supcon", "supcon_any", "supcon_idf_jaccard")
+    names = ("supcon", "supcon_any", "supcon_jaccard", "supcon_idf_jaccard")
     rows = [row for name in names for row in predictions(tmp_path, name, 0.5, 1)]
-    one = finished([result("supcon")], (), rows, choices={"supcon": {"kernel": "idf_jaccard"}})
-    assert compare.kernel_table(run(), one)["kernel"].tolist() == ["idf_jaccard", "any"]
+    tuned = finished([result("supcon")], (), rows, choices={"supcon": {"kernel": "idf_jaccard"}})
+    assert compare.kernel_table(run(), tuned)["kernel"].tolist() == ["idf_jaccard", "any", "jaccard"]
+    kept = finished([result("supcon")], (), rows, choices={"supcon": {"temperature_label": 0.2}})
+    assert compare.kernel_table(run(), kept)["kernel"].tolist() == ["jaccard", "any", "idf_jaccard"]
 
 
 def test_methods_of_fewer_seeds_stand_beside_others_on_the_same_seeds(tmp_path):
