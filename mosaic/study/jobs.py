@@ -101,7 +101,7 @@ def _run(
     if not named:
         return [], {}, logs
     stage = _Stage(what, named)
-    crew = _crew(launch, what, logs, workers(jobs, len(named)))
+    crew = _crew(launch, what, logs, workers(jobs, len(named)), function.__module__)
     try:
         while stage.waiting or stage.running:
             names = stage.next(crew.room)
@@ -123,12 +123,12 @@ def _run(
     return [stage.results[name] for name in named if name in stage.results], stage.failures, logs
 
 
-def _crew(launch: Launch, what: str, folder: Path, room: int) -> Workers:
+def _crew(launch: Launch, what: str, folder: Path, room: int, module: str) -> Workers:
     if launch.cluster != "pool":
         from mosaic.study.cluster import Submitit
 
         return Submitit(launch, what, folder, room)
-    return Pool(room) if room > 1 else Here()
+    return Pool(room, module) if room > 1 else Here()
 
 
 def _failed(what: str, failures: Mapping[str, Failure], total: int, logs: Path) -> RunError:

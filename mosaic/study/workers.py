@@ -4,11 +4,12 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
+from multiprocessing.context import BaseContext
 from typing import Any, Protocol
 
 from mosaic.common.errors import MosaicError, RunError
@@ -160,11 +161,16 @@ class Pool:
     """Runs attempts in processes that stay.
 
     Each is a pool of its own: when one is killed its cell alone is lost, and it is known which.
+
+    Args:
+        room: number of processes.
+        module: the module whose functions they are going to call.
     """
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, room: int, module: str) -> None:
         self.room = room
         self.shares = Shares(room)
+        self.context = _context(module)
         self.processes: dict[int, ProcessPoolExecutor] = {}
 
     def submit(self, attempts: Sequence[Attempt]) -> list["_Pooled"]:
@@ -174,9 +180,8 @@ class Pool:
     def _start(self, attempt: Attempt) -> "_Pooled":
         slot, device = share = self.shares.take()
         if slot not in self.processes:
-            # "spawn": a forked child would inherit torch's thread pools in an undefined state
-            context, settings = get_context("spawn"), (self.shares.threads, device)
-            self.processes[slot] = ProcessPoolExecutor(1, context, _begin, settings)
+            settings = (self.shares.threads, device, dict(os.environ))
+            self.processes[slot] = ProcessPoolExecutor(1, self.context, _begin, settings)
         return _Pooled(self, share, self.processes[slot].submit(attempt))
 
     def wait(self, jobs: Sequence["_Pooled"]) -> None:
@@ -213,7 +218,23 @@ class _Pooled:
             self.pool.shares.give_back(self.share)
 
 
-def _begin(threads: int, device: str | None) -> None:
+def _context(module: str) -> BaseContext:
+    """Return how processes are started.
+
+    Forked from this process they would inherit torch's pools of threads in an undefined state, and started
+    afresh each would load torch, for seconds. So they are forked from a server that has loaded ``module``, or
+    that of the first stage which needed processes, and has done nothing else.
+    """
+    if sys.platform != "linux":  # the only system where forking is safe
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([module])
+    return context
+
+
+def _begin(threads: int, device: str | None, environment: Mapping[str, str]) -> None:
+    os.environ.clear()  # the server's may be older
+    os.environ.update(environment)
     set_up(threads, device)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -76,6 +76,13 @@ def test_results_come_in_order_from_processes_with_a_gpu_each(cells, tmp_path, m
     assert not list((tmp_path / "root").rglob("*.pkl"))  # nothing is left of jobs that were fine
 
 
+def test_processes_have_the_environment_of_when_they_were_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
+    for value in ("earlier", "later"):
+        monkeypatch.setenv("OF_NOW", value)
+        assert run_jobs(os.getenv, [("OF_NOW",), ("OF_NOW",)], "asking", 2) == [value, value]
+
+
 @pytest.mark.parametrize("cluster", ["pool", "debug"])
 def test_results_come_in_order_from_this_process(cells, tmp_path, cluster):
     with Launch(cluster).handed_on():
@@ -160,7 +167,7 @@ def test_a_killed_study_leaves_no_process_and_the_next_resumes(cells, tmp_path, 
     start = (run, cells.counts, calls, "counting", "count")
     step = tmp_path / "long.last"
     with Launch(cluster).handed_on():
-        study = multiprocessing.get_context("fork").Process(target=run_cells, args=start)
+        study = multiprocessing.get_context("spawn").Process(target=run_cells, args=start)
         study.start()
         wait_until(lambda: (tmp_path / "last.done").exists() and step.exists() and int(step.read_text()) > 2)
         study.kill()
