@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -23,6 +22,7 @@ from mosaic.archives import igbp as facts
 from mosaic.archives.geotiff import Header, fault_of, read_raster
 from mosaic.archives.patches import PatchError, Problem, listing, refuse
 from mosaic.archives.reference import Reference
+from mosaic.archives.sen12ms_lists import SOURCES, read_lists, with_validation
 from mosaic.archives.sentinel2 import chosen_bands
 from mosaic.common.errors import ArchiveError
 from mosaic.common.files import file_state
@@ -32,8 +32,7 @@ from mosaic.common.progress import progress
 #: Backscatter is cut to this range, in dB, as in the published protocol.
 S1_RANGE = (-25.0, 0.0)
 _MOST_DN = 32767  # of 16-bit records; clouds and snow may exceed it above the atmosphere
-_VALIDATION_SHARE = 0.2  # of the training scenes
-_COUNTS = {"s1": 2, "s2": 13, "lc": 4}
+_COUNTS = dict(zip(SOURCES, (2, 13, 4), strict=True))
 _DTYPES = {"s1": ("float32",), "s2": ("uint16",), "lc": ("uint8", "uint16")}
 
 
@@ -44,8 +43,8 @@ class SEN12MSArchive(SEN12MS):
     (bands, 256, 256) float32 DN above the atmosphere; ``mask`` (1, 256, 256) class index, 255 where no class
     applies; ``label`` (10,) 0 or 1. Labels follow the published protocol: see :func:`igbp.labels_of`.
 
-    The official lists name training and test patches. A fifth of the training *scenes* are validation: the
-    first by a hash of their names, so that the choice is the same everywhere.
+    The official lists name training and test patches. A fifth of the training *scenes* are validation; see
+    :mod:`mosaic.archives.sen12ms_lists`.
 
     Args:
         root: folder with ``ROIs*`` folders of at least one season, ``train_list.txt`` and ``test_list.txt``.
@@ -81,16 +80,16 @@ class SEN12MSArchive(SEN12MS):
         self.s2_bands = chosen_bands(bands, facts.S2_BANDS, facts.S1_BANDS)
         self.band_sizes = dict.fromkeys((*facts.S1_BANDS, *self.s2_bands), facts.SIDE)
         self.root = Path(root)
-        listed = self._listed()
+        listed = read_lists(self.root)
         super().__init__(self.root)
         there = {scene: self._sources(scene) for scene in listed["scene"].unique()}
         known = listed["scene"].map({scene: bool(sources) for scene, sources in there.items()})
         self.absent = int((~known).sum())
-        index = listed[known].reset_index(drop=True)
+        index = with_validation(listed[known]).reset_index(drop=True)
         found = [
             Problem(scene, "missing folder", f"of {scene} there is no {key}_ folder beside the others")
             for scene, sources in there.items()
-            for key in _COUNTS
+            for key in SOURCES
             if sources and key not in sources
         ]
         index = index[~index["scene"].isin({problem.patch_id for problem in found})]
@@ -114,56 +113,6 @@ class SEN12MSArchive(SEN12MS):
         """Tell TorchGeo that the folder was checked; it would demand all four seasons."""
         return True
 
-    def _listed(self) -> pd.DataFrame:
-        """Return the patches of both lists, with their splits.
-
-        Raises:
-            ArchiveError: when a list is missing or malformed, or both name the same patch or scene.
-        """
-        if not self.root.is_dir():
-            raise ArchiveError(
-                f"there is no folder {self.root}: name an archive's folder, or get one with "
-                "`python -m mosaic simulate --layout sen12ms`"
-            )
-        missing = [name for name in facts.LISTS.values() if not (self.root / name).is_file()]
-        if missing:
-            packed = sorted(path.name for path in self.root.iterdir() if ".tar" in path.name)
-            remedy = f"; also extract {', '.join(packed)}" if packed else ""
-            raise ArchiveError(
-                f"{self.root} is not an archive of SEN12MS, {', '.join(missing)} missing: get the lists from "
-                f"github.com/schmitt-muc/SEN12MS, folder splits{remedy}"
-            )
-        parts = []
-        for split, name in facts.LISTS.items():
-            lines = (self.root / name).read_text(encoding="utf-8").split()
-            ids = [line.removesuffix(".tif") for line in lines]
-            wrong = [line for line in ids if len(line.split("_")) != 5 or line.split("_")[2] not in _COUNTS]
-            if wrong:
-                raise ArchiveError(
-                    f"{self.root / name} holds lines that name no patch: {listing(wrong, 3)}; expected e.g. "
-                    "ROIs1158_spring_s2_1_p30.tif: use the official list"
-                )
-            table = pd.DataFrame([line.split("_") for line in ids], columns=["roi", "season", "_", "n", "p"])
-            table["split"] = split
-            parts.append(table)
-        table = pd.concat(parts, ignore_index=True)
-        scene = table["roi"] + "_" + table["season"] + "_" + table["n"]
-        index = pd.DataFrame(
-            {"patch_id": scene + "_" + table["p"], "season": table["season"], "scene": scene}
-        )
-        index["split"] = table["split"]
-        both = index.groupby("scene")["split"].nunique()
-        if (both > 1).any() or index["patch_id"].duplicated().any():
-            wrong = [*both[both > 1].index, *index["patch_id"][index["patch_id"].duplicated()]]
-            raise ArchiveError(
-                f"{self.root}: listed twice, or in both lists: {listing(wrong, 5)}; patches of a scene "
-                "overlap, so a scene has one split: use the official lists"
-            )
-        there = index["scene"].map({name: bool(self._sources(name)) for name in index["scene"].unique()})
-        validation = validation_scenes(index.loc[(index["split"] == "train") & there, "scene"].unique())
-        index.loc[index["scene"].isin(validation), "split"] = "validation"
-        return index.sort_values("patch_id", kind="stable", ignore_index=True)
-
     @staticmethod
     def _split_id(patch_id: str) -> tuple[str, str, str, str]:
         roi, season, number, patch = patch_id.split("_")
@@ -172,7 +121,7 @@ class SEN12MSArchive(SEN12MS):
     def _sources(self, scene: str) -> set[str]:
         """Return which of s1, s2 and lc a scene has a folder of."""
         roi, season, number = scene.split("_")
-        return {key for key in _COUNTS if (self.root / f"{roi}_{season}" / f"{key}_{number}").is_dir()}
+        return {key for key in SOURCES if (self.root / f"{roi}_{season}" / f"{key}_{number}").is_dir()}
 
     def __len__(self) -> int:
         """Return the number of triplets, over all splits."""
@@ -346,14 +295,14 @@ class SEN12MSArchive(SEN12MS):
 
     def reference(self) -> Reference:
         """Return what is known of the real archive: the band statistics of the official code."""
-        return Reference(title="SEN12MS", moments=_OFFICIAL_MOMENTS)
+        return Reference(title="SEN12MS", moments=facts.OFFICIAL_MOMENTS)
 
     def fingerprint(self) -> str:
         """Return a short name of the content, another one when a label, split or file changes."""
         content = hashlib.sha256()
         content.update(self.index[["patch_id", "split", "labels"]].to_csv(index=False).encode())
         for i in range(len(self)):
-            content.update("".join([file_state(self.path(i, source)) for source in _COUNTS]).encode())
+            content.update("".join([file_state(self.path(i, source)) for source in SOURCES]).encode())
         return content.hexdigest()[:16]
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
@@ -365,22 +314,3 @@ class SEN12MSArchive(SEN12MS):
             "mask": torch.from_numpy(self.read_map(index))[None].long(),
             "label": torch.from_numpy(labels).long(),
         }
-
-
-def validation_scenes(scenes: Iterable[str]) -> list[str]:
-    """Return the training scenes that are held out for validation: a fifth, and one of two at least.
-
-    They are the first by SHA-256 of their names: no generator, no order of files, no seed.
-    """
-    ordered = sorted(scenes, key=lambda name: hashlib.sha256(str(name).encode()).hexdigest())
-    count = max(1, round(_VALIDATION_SHARE * len(ordered))) if len(ordered) > 1 else 0
-    return ordered[:count]
-
-
-#: Band -> mean and standard deviation of the training split, from the code of Schmitt and Wu 2021 (DN; dB cut
-#: to -25..0). It gives none for B01, B09 and B10.
-_OFFICIAL_MOMENTS: dict[str, tuple[float, float]] = {
-    "B02": (1226.42, 741.63), "B03": (1137.38, 740.88), "B04": (1139.68, 960.10), "B05": (1351.00, 946.76),
-    "B06": (1932.91, 985.53), "B07": (2211.16, 1082.43), "B08": (2154.98, 1057.76), "B8A": (2409.11, 1136.19),
-    "B11": (2001.86, 1132.79), "B12": (1356.08, 991.48), "VV": (-11.77, 4.53), "VH": (-18.29, 4.36),
-}  # fmt: skip

@@ -16,7 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mosaic.method.views import GRAIN_UNIT
+from mosaic.method.torch_sampling import GRAIN_UNIT
 
 
 def sample(
@@ -40,8 +40,8 @@ def sample(
         places: (bands,), channels of the image that the bands go to.
         image: (B, channels, side, side), contiguous.
         clip: values are cut at plus and minus this.
-        noise: seeds (B,) int32 and strength (channels,): :func:`mosaic.method.views.grain` times the strength
-            is added before the cut.
+        noise: seeds (B,) int32 and strength (channels,): :func:`mosaic.method.torch_sampling.grain` times the
+            strength is added before the cut.
     """
     seeds, strength = noise or (torch.zeros(len(stored), dtype=torch.int32), torch.zeros(image.shape[1]))
     strength = strength * GRAIN_UNIT
@@ -88,7 +88,7 @@ def _lines(
 
 @_compiled
 def _grain(seed: int, first: int, strength: float, out: NDArray[Any]) -> None:
-    """Fill a line with ``views.grain`` from its pixel ``first`` on, times ``strength`` / ``GRAIN_UNIT``."""
+    """Fill a line with the ``grain`` from its pixel ``first`` on, times ``strength`` / ``GRAIN_UNIT``."""
     # Numba widens whatever is done with 32 bits to 64; narrowed at each step it stays in the wide registers
     u = np.uint32
     start = u(u(seed) + u(u(first) * u(0x9E3779B9)))

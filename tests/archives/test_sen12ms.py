@@ -10,7 +10,8 @@ from torchgeo.datasets import SEN12MS
 
 from mosaic.archives import igbp
 from mosaic.archives.patches import PatchError
-from mosaic.archives.sen12ms import SEN12MSArchive, validation_scenes
+from mosaic.archives.sen12ms import SEN12MSArchive
+from mosaic.archives.sen12ms_lists import validation_scenes
 from mosaic.archives.verify import verify
 from mosaic.common.errors import ArchiveError
 from mosaic.packed.pack import pack

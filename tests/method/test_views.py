@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional
 
 from mosaic.common.errors import SettingsError
+from mosaic.method import torch_sampling
 from mosaic.method import views as module
 from mosaic.method.views import CLIP, Augmentation, Views
 
@@ -122,7 +123,7 @@ class TestGeometry:
     def test_sampling_grid_is_that_of_affine_grid(self):
         theta = torch.randn(3, 2, 3, generator=seeded())
         expected = functional.affine_grid(theta, [3, 1, 17, 17], align_corners=False)
-        torch.testing.assert_close(module._grid(theta, 17), expected)
+        torch.testing.assert_close(torch_sampling._grid(theta, 17), expected)
 
 
 class TestEvaluation:
@@ -221,7 +222,7 @@ class TestRadiometry:
 
 class TestGrain:
     def test_moments_are_those_of_the_standard_normal_and_nothing_is_correlated(self):
-        noise = module.grain(torch.tensor([1, 2, -5], dtype=torch.int32), 2, 256)
+        noise = torch_sampling.grain(torch.tensor([1, 2, -5], dtype=torch.int32), 2, 256)
         assert noise.mean().item() == pytest.approx(0, abs=0.01)
         assert noise.std().item() == pytest.approx(1, abs=0.01)
         assert (noise**4).mean().item() == pytest.approx(3 - 0.3, abs=0.05)  # of four uniforms: 3 - 1.2 / 4
@@ -239,8 +240,8 @@ class TestGrain:
         for seed in (0, 77, -77):
             bits = [mixed((seed + place * 0x9E3779B9) % 2**32) for place in range(12)]
             total = [sum(bit >> shift & 255 for shift in (0, 8, 16, 24)) for bit in bits]
-            expected = (torch.tensor(total).float() - 510) * module.GRAIN_UNIT
-            found = module.grain(torch.tensor([seed], dtype=torch.int32), 3, 2)
+            expected = (torch.tensor(total).float() - 510) * torch_sampling.GRAIN_UNIT
+            found = torch_sampling.grain(torch.tensor([seed], dtype=torch.int32), 3, 2)
             torch.testing.assert_close(found.flatten(), expected, rtol=0, atol=0)
 
 
