@@ -75,8 +75,8 @@ class PretrainConfig:
 
     method: str
     encoder: str = "light"
-    image_size: int = 64
-    steps: int = 200
+    image_size: int = 48
+    steps: int = 150
     batch_scenes: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
