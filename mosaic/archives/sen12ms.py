@@ -1,8 +1,8 @@
 """SEN12MS in its official layout, read through TorchGeo and mended where a study needs it exact.
 
-What ``torchgeo.datasets.SEN12MS`` (0.8) does and this class does not: demand all four seasons; open
-Sentinel-2 and land cover when Sentinel-1 alone is asked for; offer IGBP maps but no multi-label target, and
-no validation split; hand on NaN and land-cover codes that are no class; fail on a blank line of a list.
+What ``torchgeo.datasets.SEN12MS`` (0.8) does and this class does not: demand all four seasons; offer IGBP
+maps but no multi-label target, and no validation split; hand on NaN and land-cover codes that are no class;
+fail on a blank line of a list. Both sensors and land cover are always read: a pair needs all three.
 """
 
 import hashlib
@@ -53,8 +53,8 @@ class SEN12MSArchive(SEN12MS):
 
     Attributes:
         index: one row a triplet, sorted by ``patch_id`` (``ROIs1158_spring_1_p30``), with labels (names),
-            split, season, date (the season again: SEN12MS tells no days), tile and scene (season and number)
-            and location (the patch: none is seen twice).
+            split, season, date (the season again: SEN12MS tells no days), tile, scene and location (all three
+            season and number: patches of a scene overlap by half, so they are one place).
         absent: how many listed patches belong to scenes that are not in the folder.
 
     Raises:
@@ -106,7 +106,7 @@ class SEN12MSArchive(SEN12MS):
         self._parts = [self._split_id(name) for name in self._ids]
         classes = progress(forked_map(self._labels, len(index)), "reading land cover", len(index))
         index["labels"] = list(classes)
-        self.index = index.assign(date=index["season"], tile=index["scene"], location=index["patch_id"])
+        self.index = index.assign(date=index["season"], tile=index["scene"], location=index["scene"])
         self.ids = self._ids
 
     def _check_integrity_light(self) -> bool:
@@ -300,7 +300,7 @@ class SEN12MSArchive(SEN12MS):
     def fingerprint(self) -> str:
         """Return a short name of the content, another one when a label, split or file changes."""
         content = hashlib.sha256()
-        content.update(self.index[["patch_id", "split", "labels"]].to_csv(index=False).encode())
+        content.update(self.index[["patch_id", "split", "labels", "location"]].to_csv(index=False).encode())
         for i in range(len(self)):
             content.update("".join([file_state(self.path(i, source)) for source in SOURCES]).encode())
         return content.hexdigest()[:16]

@@ -102,13 +102,17 @@ def cluster_measures(embeddings: Embeddings, kinds: NDArray[np.int64], seed: int
 def nearest(embeddings: Embeddings, k: int, places: NDArray[np.str_]) -> NDArray[np.int64]:
     """Return the k nearest rows of each row by cosine, nearest first, (N, k).
 
-    Rows of the same place are no neighbours: other dates of it carry the same labels by construction.
+    Rows of the same place are no neighbours: other dates of it, or patches that overlap, are alike by
+    construction.
 
     Args:
         embeddings: (N, F), unit length.
-        k: neighbours, less than the number of rows of other places.
+        k: neighbours; fewer are returned where a row has fewer that lie elsewhere.
         places: place of each row (N,).
     """
+    k = min(k, len(places) - int(np.unique(places, return_counts=True)[1].max()))
+    if k < 1:
+        return np.empty((len(places), 0), np.int64)
     similarity = embeddings @ embeddings.T
     similarity[places[:, None] == places[None, :]] = -np.inf
     found = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
@@ -120,7 +124,7 @@ def knn_jaccard(
     embeddings: Embeddings, labels: Labels, places: NDArray[np.str_], k: int = 10
 ) -> NDArray[np.float64]:
     """Return, for each patch, the mean Jaccard index of its labels with those of its k nearest, (N,)."""
-    found = nearest(embeddings, min(k, len(labels) - 2), places)
+    found = nearest(embeddings, k, places)
     return np.take_along_axis(jaccard(labels, labels), found, 1).mean(1)
 
 

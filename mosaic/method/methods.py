@@ -115,7 +115,6 @@ METHODS: dict[str, Method] = {
             "supervised",
             _BOTH,
             classify=1,
-            like="supervised_late",
             architecture="vit",
         ),
         Method("simclr_s1", "SimCLR S1", "self-supervised", ("s1",), intra=1),
@@ -124,8 +123,9 @@ METHODS: dict[str, Method] = {
         Method("iai", "IaI-SimCLR", "self-supervised", _BOTH, intra=1, inter=1),
         Method("vicreg", "VICReg", "self-supervised", _BOTH, intra=1, inter=1, objective="vicreg"),
         Method("barlow", "Barlow Twins", "self-supervised", _BOTH, intra=1, inter=1, objective="barlow"),
-        # the mean of three losses, two of them within a sensor
-        Method("decur", "DeCUR", "self-supervised", _BOTH, intra=2 / 3, inter=1 / 3, objective="decur"),
+        # The mean of three losses, two of them within a sensor; the third is the mean of its common and its
+        # unique part, as in the authors' code (github.com/zhu-xlab/DeCUR).
+        Method("decur", "DeCUR", "self-supervised", _BOTH, intra=2 / 3, inter=1 / 6, objective="decur"),
         Method("supcon", "Multi-label SupCon", "label-contrastive", _BOTH, label=1),
         Method("supcon_queue", "SupCon with queue", "label-contrastive", _BOTH, label=1, objective="queue"),
         Method("msc", "MSC with classifier", "label-contrastive", _BOTH, label=1, classify=1, kernel="msc"),
@@ -151,6 +151,7 @@ METHODS: dict[str, Method] = {
         Method("mosaic", "MoSAiC", "mosaic", _BOTH, intra=1, inter=1, label=1),
         Method("mosaic_no_intra", "MoSAiC less intra", "ablation", _BOTH, inter=1, label=1, like="mosaic"),
         Method("mosaic_no_inter", "MoSAiC less inter", "ablation", _BOTH, intra=1, label=1, like="mosaic"),
+        Method("mosaic_no_label", "MoSAiC less label", "ablation", _BOTH, intra=1, inter=1, like="mosaic"),
         Method(
             "mosaic_temporal",
             "MoSAiC, temporal views",
@@ -165,9 +166,7 @@ METHODS: dict[str, Method] = {
         Method(
             "mosaic_classify", "MoSAiC with classifier", "ablation", _BOTH, 1.0, 1.0, 1.0, 1.0, like="mosaic"
         ),
-        Method(
-            "mosaic_vit", "MoSAiC, ViT", "ablation", _BOTH, 1.0, 1.0, 1.0, architecture="vit", like="mosaic"
-        ),
+        Method("mosaic_vit", "MoSAiC, ViT", "ablation", _BOTH, 1.0, 1.0, 1.0, architecture="vit"),
         *(
             Method(
                 f"supcon_{kernel}",
@@ -186,8 +185,10 @@ METHODS: dict[str, Method] = {
     )
 }
 
-#: MoSAiC less one term. Less the label term it *is* IaI-SimCLR, so that is not trained twice.
-ABLATIONS: dict[str, str] = {"intra": "mosaic_no_intra", "inter": "mosaic_no_inter", "label": "iai"}
+#: MoSAiC less one term.
+ABLATIONS: dict[str, str] = {term: f"mosaic_no_{term}" for term in ("intra", "inter", "label")}
+#: Without tuned hyperparameters MoSAiC less its label term *is* IaI-SimCLR, and need not be trained twice.
+SAME_UNTUNED: dict[str, str] = {"mosaic_no_label": "iai"}
 
 
 def get_method(name: str) -> Method:

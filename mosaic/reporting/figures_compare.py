@@ -53,10 +53,6 @@ def score_matrix(table: pd.DataFrame) -> Figure:
     seeds = table.groupby("method")["n_seeds"].max().reindex(methods).to_numpy()
     whole = np.where(np.isfinite(values) & (seeds == seeds.max())[:, None], values, -np.inf)
     words[np.isfinite(whole) & (whole == whole.max(0))] += "★"
-    labels = [
-        method_style(name).label + (f" ({count} of {seeds.max()} seeds)" if count < seeds.max() else "")
-        for name, count in zip(methods, seeds, strict=True)
-    ]
     sns.heatmap(
         shade,
         annot=words,
@@ -67,7 +63,7 @@ def score_matrix(table: pd.DataFrame) -> Figure:
         cbar=False,
         ax=ax,
         annot_kws={"fontsize": 7.5},
-        yticklabels=labels,
+        yticklabels=_with_seeds(table),
         xticklabels=[f"{INPUTS[c[1]]}, {c[2]:g} %" for c in order],
     )
     ax.set_facecolor("#EEEEEE")
@@ -139,15 +135,26 @@ def cost_scatter(table: pd.DataFrame) -> Figure:
     return fig
 
 
+def _with_seeds(table: pd.DataFrame) -> list[str]:
+    """Return the names of the methods of a table; those with fewer seeds than others tell how many."""
+    seeds = table.groupby("method")["n_seeds"].max()
+    most = seeds.max()
+    return [
+        method_style(name).label + (f" ({seeds[name]} of {most} seeds)" if seeds[name] < most else "")
+        for name in methods_of(table)
+    ]
+
+
 def gain_matrix(table: pd.DataFrame, reference: str) -> Figure:
     """Show what each method gains over a reference in each part of the test split.
 
     Args:
         table: one row a method and part: ``method``, ``part``, ``value`` (difference of macro average
-            precision), ``low``, ``high``. A difference whose interval excludes zero has a sign behind it.
+            precision), ``low``, ``high``, ``n_seeds``. A difference whose interval excludes zero has a sign
+            behind it.
         reference: title of what it is compared with.
     """
-    require(table, "method", "part", "value", "low", "high")
+    require(table, "method", "part", "value", "low", "high", "n_seeds")
     methods, parts = methods_of(table), distinct(table, "part")
     fig, axes = panels(1 if methods else 0, 1, 0.27 * len(methods) + 1.9)
     if not axes:
@@ -177,7 +184,7 @@ def gain_matrix(table: pd.DataFrame, reference: str) -> Figure:
         cbar=False,
         ax=ax,
         annot_kws={"fontsize": 7.5},
-        yticklabels=[method_style(name).label for name in methods],
+        yticklabels=_with_seeds(table),
         xticklabels=[textwrap.fill(part, 16) for part in parts],
     )
     ax.set_facecolor("#EEEEEE")

@@ -17,7 +17,7 @@ from mosaic.reporting.figures_scores import INPUTS
 from mosaic.settings import CompareSettings, PretrainSettings
 from mosaic.study.jobs import run_jobs
 from mosaic.study.ledger import Ledger, shown_ablation
-from mosaic.study.predictions import prediction_keys
+from mosaic.study.predictions import main_input, prediction_keys
 from mosaic.study.results import common_evaluation_title, common_evaluations, common_rows
 from mosaic.study.run import Run
 from mosaic.study.scoring import resampled
@@ -138,49 +138,70 @@ def few_seeds_table(run: Run[CompareSettings], one: Finished) -> pd.DataFrame:
     """Return the methods with fewer seeds than the run beside :data:`REFERENCES`, on the same seeds.
 
     Returns:
-        As :func:`on_common_seeds`; empty where every method has all seeds.
+        As :func:`on_common_seeds`, macro and micro; empty where every method has all seeds.
     """
     few = [name for name in METHODS if 0 < one.seeds(name) < one.settings.seeds]
-    return on_common_seeds(run, one, [*REFERENCES, *few] if few else [])
+    return on_common_seeds(run, one, [*REFERENCES, *few] if few else [], ("macro", "micro"))
 
 
-def on_common_seeds(run: Run[CompareSettings], one: Finished, methods: Collection[str]) -> pd.DataFrame:
-    """Return macro average precision of methods on the seeds that all of them have.
+def vit_table(run: Run[CompareSettings], one: Finished) -> pd.DataFrame:
+    """Return the methods on a vision transformer beside each other, as :func:`on_common_seeds`."""
+    return on_common_seeds(run, one, [name for name, method in METHODS.items() if method.architecture])
+
+
+def on_common_seeds(
+    run: Run[CompareSettings],
+    one: Finished,
+    methods: Collection[str],
+    averages: Sequence[str] = ("macro",),
+) -> pd.DataFrame:
+    """Return average precision of methods on the seeds that all of them have.
 
     A seed draws the labels of a budget as well as the weights, so a mean over three seeds and a value of one
     do not compare.
 
     Returns:
         One row a method that ran: method (its key), seeds, and ``f %`` as (value, low, high) for each label
-        fraction f.
+        fraction f; of several averages ``macro, f %`` and so on.
     """
     rows = pd.concat([common_rows(one.predictions, f) for f in one.fractions])
     rows = rows[rows["method"].isin(list(methods))]
     seeds = set(rows["seed"]).intersection(*(own["seed"] for _, own in rows.groupby("method")))
     rows = rows[rows["seed"].isin(seeds)]
     names = [name for name in METHODS if name in set(rows["method"])]
-    members = [rows.query("method == @name and fraction == @f") for name in names for f in one.fractions]
+    parts = [(average, f) for average in averages for f in one.fractions]
+    wanted = [
+        (rows.query("method == @name and fraction == @f"), average) for name in names for average, f in parts
+    ]
     key = {
         "data": one.store.fingerprint,
         "predictions": prediction_keys(rows),
+        "averages": list(averages),
         "resamples": run.settings.bootstrap_resamples,
     }
 
     def compute() -> pd.DataFrame:
-        calls = [(one.store, own, run.settings.bootstrap_resamples) for own in members]
+        calls = [(one.store, own, run.settings.bootstrap_resamples, average) for own, average in wanted]
         found = run_jobs(resampled, calls, "common seeds", run.settings.jobs, submit=False)
         spans = [(value, *percentile_interval(value, drawn)) for value, drawn in found]
         return pd.DataFrame(spans, columns=["value", "low", "high"])
 
     spans = iter(run.table("common_seeds", key, compute).itertuples(index=False, name=None))
-    columns = [f"{f:g} %" for f in one.fractions]
+    columns = [(f"{average}, " if len(averages) > 1 else "") + f"{f:g} %" for average, f in parts]
     found = [{"method": name, "seeds": len(seeds), **{c: next(spans) for c in columns}} for name in names]
     return pd.DataFrame(found, columns=["method", "seeds", *columns])
 
 
 def published_table(one: Finished) -> pd.DataFrame:
-    """Return published scores on the same test split; empty where they do not compare."""
+    """Return published scores on the same test split, then ours with all labels; empty where none compare."""
     table = pd.DataFrame(one.published["rows"])
+    if table.empty:
+        return table
+    rows = common_rows(one.results.query("stratum == 'all'"), 100.0)
+    ours = rows.groupby(["method", "metric"])["value"].mean().unstack()  # over seeds
+    for name in (name for name in METHODS if name in ours.index):
+        about = {"model": f"{get_method(name).title} (this run)", "input": INPUTS[main_input(name)]}
+        table = pd.concat([table, pd.DataFrame([{**about, **ours.loc[name]}])[list(table.columns)]])
     return table.rename(
         columns={
             "ap_macro": "macro AP",
@@ -256,7 +277,7 @@ def costs(one: Finished) -> pd.DataFrame:
     Returns:
         One row a method: method (key), parameters (of the encoder), trained (parameters that were trained),
         steps, minutes and memory_mb (means over encoders of all labels, or none), value, low, high (macro
-        average precision) and device.
+        average precision), device and seeds.
     """
     rows = compared_rows(one).query("metric == 'ap_macro'")
     best = common_rows(rows, max(one.fractions)).to_dict("records")
@@ -276,6 +297,7 @@ def costs(one: Finished) -> pd.DataFrame:
                 "minutes": float(np.mean([card["timing"]["seconds"] for card in cards])) / 60,
                 "memory_mb": float(np.mean([card["timing"]["peak_memory_mb"] for card in cards])),
                 "device": cards[0]["timing"]["device"],
+                "seeds": one.seeds(str(method)),
                 **{part: scores[str(method)][part] for part in ("value", "low", "high")},
             }
         )
@@ -287,6 +309,7 @@ def shown_costs(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "method": [get_method(name).title for name in table["method"]],
+            "seeds": table["seeds"],
             "macro AP": list(zip(table["value"], table["low"], table["high"], strict=True)),
             "encoder, million": table["parameters"] / 1e6,
             "trained, million": table["trained"] / 1e6,

@@ -22,8 +22,8 @@ RARE = 0.05
 def parts_of(store: PackedStore) -> dict[str, Stratum]:
     """Return the parts of the test split where gains are looked for: name -> patches and classes.
 
-    Rare and common classes on all patches; all classes on patches of one label, and of five or more; and the
-    confusable groups of the archive.
+    Rare and common classes on all patches; all classes on patches of one label, and of five or more (three,
+    where no test patch has as many); and the confusable groups of the archive.
     """
     train, test = (store.labels[store.split_rows(split)] for split in ("train", "test"))
     everyone, share = np.arange(len(test)), train.mean(0)
@@ -38,12 +38,17 @@ def parts_of(store: PackedStore) -> dict[str, Stratum]:
         for name, chosen in wanted.items()
         if chosen.any()
     }
-    names = {"labels: 1": "1 label", "labels: 5+": "5 labels or more"}
-    for one in strata(test, store.class_names, store.manifest.confusable):
-        if one.name in names or one.name.startswith("group: "):
-            title = names.get(one.name, one.name.removeprefix("group: "))
-            found[title] = Stratum(title, one.patches, one.classes)
-    return found
+    parts = {one.name: one for one in strata(test, store.class_names, store.manifest.confusable)}
+    if "labels: 1" in parts:
+        found["1 label"] = parts["labels: 1"]
+    count = test.sum(1)
+    many = 5 if (count >= 5).any() else 3
+    if (count >= many).any():
+        patches = np.flatnonzero(count >= many)
+        title = f"{many} labels or more"
+        found[title] = Stratum(title, patches, np.flatnonzero(test[patches].any(0)))
+    groups = {name.removeprefix("group: "): one for name, one in parts.items() if name.startswith("group: ")}
+    return found | groups
 
 
 def gains_all(run: Run[CompareSettings], one: Finished, fraction: float) -> pd.DataFrame:

@@ -23,11 +23,12 @@ from mosaic.evaluation.claims import (
 from mosaic.evaluation.coherence import difference_of_means
 from mosaic.evaluation.intervals import Difference, paired_difference
 from mosaic.evaluation.scores import per_class_ap
-from mosaic.method.methods import ABLATIONS, METHODS
+from mosaic.method.methods import ABLATIONS, METHODS, SAME_UNTUNED
 from mosaic.packed.store import PackedStore
 from mosaic.settings import NOTEBOOKS, ClaimSettings
 from mosaic.study.embeddings import chosen_rows, per_seed
 from mosaic.study.predictions import KEYS, load, main_input, prediction_keys
+from mosaic.study.results import common_rows
 from mosaic.study.run import Run
 
 OURS = "mosaic"
@@ -72,6 +73,12 @@ class Entry:
     evaluation: str
     validation: float
     members: pd.DataFrame
+
+    @classmethod
+    def of(cls, method: str, predictions: pd.DataFrame) -> "Entry":
+        """Return the entry of a method of which one evaluation is given, so that nothing is to be chosen."""
+        members = predictions[predictions["method"] == method].sort_values("seed")
+        return cls(method, str(members["evaluation"].max()), float("nan"), members)
 
     @property
     def seeds(self) -> list[int]:
@@ -207,16 +214,20 @@ class Ledger:
     def ablation(self) -> pd.DataFrame:
         """Return what each term adds: MoSAiC less the same method without it, at the least and at all labels.
 
-        No claim rests on it, so it is not corrected for the number of comparisons.
+        Both sides are judged by the evaluation that all methods share. No claim rests on it, so it is not
+        corrected for the number of comparisons.
 
         Returns:
             One row a term and fraction: term, fraction, effect, low, high, n_seeds.
         """
         rows = []
-        for term, other in ABLATIONS.items():
+        ran = set(self.predictions["method"])
+        for term, name in ABLATIONS.items():
+            other = name if name in ran else SAME_UNTUNED.get(name, name)
             for fraction in sorted({self.fraction("least"), self.fraction("all")}):
-                ours, theirs = self.entry(OURS, fraction), self.entry(other, fraction)
-                if ours is None or theirs is None or not set(ours.seeds) & set(theirs.seeds):
+                alike = common_rows(self.predictions, fraction)
+                ours, theirs = (Entry.of(method, alike) for method in (OURS, other))
+                if not set(ours.seeds) & set(theirs.seeds):
                     continue
                 found = self.difference(ours, theirs)
                 rows.append((term, fraction, found.value, found.low, found.high, found.n_seeds))

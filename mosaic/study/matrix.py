@@ -109,7 +109,8 @@ def pretrain_all(
         and whether it was reused. The budgets are saved as patch ids in ``label_budgets-seed<n>.json`` of the
         run folder.
     """
-    cells = plan(run.settings)
+    absent = set(left_out(store, run.settings.methods)["key"])
+    cells = [cell for cell in plan(run.settings) if cell.method not in absent]
     budgets = draw_budgets(store, run.settings)
     ids = store.index["patch_id"].tolist()
     for seed, chosen in budgets.items():
@@ -128,6 +129,15 @@ def pretrain_all(
     table["folder"] = [str(call[3]) for call in calls.values()]
     table["reused"] = reused
     return table[[name in there for name in calls]].reset_index(drop=True)
+
+
+def left_out(store: PackedStore, methods: Sequence[str]) -> pd.DataFrame:
+    """Return the methods that these data say nothing of, and why: key, method, why."""
+    alone = not store.partners.counts.any()
+    why = "its views are of two dates, and no place was seen twice: it would be MoSAiC again"
+    names = [name for name in methods if alone and get_method(name).temporal]
+    rows = [(name, get_method(name).title, why) for name in names]
+    return pd.DataFrame(rows, columns=["key", "method", "why"])
 
 
 def train_missing(run: Run[Any], calls: Mapping[str, TrainCall], what: str) -> list[str]:

@@ -72,11 +72,13 @@ def _pooled(span: Interval) -> dict[str, Any]:
     }
 
 
-def resampled(store: PackedStore, members: pd.DataFrame, resamples: int) -> tuple[float, NDArray[np.float64]]:
-    """Return macro average precision of one method on the test split, and (R,) under resamples."""
+def resampled(
+    store: PackedStore, members: pd.DataFrame, resamples: int, average: str = "macro"
+) -> tuple[float, NDArray[np.float64]]:
+    """Return the average precision of one method on the test split, and (R,) under resamples."""
     test = store.split_rows("test")
     arrays = [load(one) for _, one in members.sort_values("seed").iterrows()]
-    value, per_seed = two_levels(store.labels[test], arrays, store.scenes[test], "macro", resamples)
+    value, per_seed = two_levels(store.labels[test], arrays, store.scenes[test], average, resamples)
     return value, over_seeds(per_seed)
 
 

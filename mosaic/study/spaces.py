@@ -139,7 +139,7 @@ def neighbours_shown(
     if embeddings is None:
         raise ValueError(f"{cell['path']} holds no embeddings")
     places = store.index["location"].to_numpy(str)[rows]
-    found = coherence.nearest(embeddings, min(k, len(rows) - 2), places)
+    found = coherence.nearest(embeddings, k, places)
     chosen = np.random.default_rng(seed).choice(len(rows), size=min(queries, len(rows)), replace=False)
     return {"queries": rows[chosen], "neighbours": rows[found[chosen]]}
 

@@ -225,10 +225,14 @@ def splits_of(store: PackedStore) -> dict[str, NDArray[np.int64]]:
 def encoded(
     store: PackedStore, checkpoint: Path, method: str, rows: Mapping[str, NDArray[np.int64]]
 ) -> Features:
-    """Return split -> features (N, F) of a method's main input, normalised by the store's own statistics."""
-    features = {s: extract_features(store, checkpoint, own, own_statistics=True) for s, own in rows.items()}
+    """Return split -> features (N, F) of a method's main input, normalised by the store's own statistics.
+
+    Published weights keep the normalisation that they were published with.
+    """
+    own = not get_method(method).weights  # published weights come with their normalisation
+    features = {s: extract_features(store, checkpoint, part, own_statistics=own) for s, part in rows.items()}
     fill = mean_features(features["train"])
-    return {split: representations(own, fill)[main_input(method)] for split, own in features.items()}
+    return {split: representations(part, fill)[main_input(method)] for split, part in features.items()}
 
 
 def shown_transfer(table: pd.DataFrame) -> pd.DataFrame:
@@ -247,7 +251,8 @@ def shown_transfer(table: pd.DataFrame) -> pd.DataFrame:
 def away_from_home(table: pd.DataFrame) -> pd.Series:
     """Return method -> what an encoder of another archive loses against one of the archive itself.
 
-    Macro average precision of probes on all of the target's labels, mean over pairs of archives.
+    Macro average precision of probes on all of the target's labels, mean over pairs of archives; methods that
+    the target's own run lacks are left out.
     """
     if table.empty:
         return pd.Series(dtype=float)
@@ -255,5 +260,5 @@ def away_from_home(table: pd.DataFrame) -> pd.Series:
     probed = probed[probed["fraction"] == probed["fraction"].max()]
     home = probed[probed["source"] == probed["target"]].set_index(["target", "method"])["value"]
     away = probed[probed["source"] != probed["target"]]
-    lost = [row["value"] - home[row["target"], row["method"]] for row in away.to_dict("records")]
-    return pd.Series(lost, index=away["method"].to_list(), dtype=float).groupby(level=0, sort=False).mean()
+    away = away.join(home.rename("home"), on=["target", "method"]).dropna(subset=["home"])
+    return (away["value"] - away["home"]).groupby(away["method"].to_numpy(), sort=False).mean()

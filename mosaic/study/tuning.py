@@ -29,6 +29,11 @@ SEED = 1000
 Candidate = Mapping[str, Any]
 _RATES: tuple[Candidate, ...] = ({}, {"learning_rate": 3e-4}, {"learning_rate": 3e-3})
 _WIDTHS: tuple[Candidate, ...] = ({}, {"projection_dim": 512}, {"off_diagonal": 0.02})
+_MOSAIC: tuple[Candidate, ...] = (
+    {},
+    {"temperature_intra": 0.2, "temperature_inter": 0.2},
+    {"weight_label": 0.3},
+)
 #: Method -> changes to the run's settings. Supervised methods have little else to choose than their rate.
 GRIDS: dict[str, tuple[Candidate, ...]] = {
     "simclr_s1": ({}, {"temperature_intra": 0.2}, {"temperature_intra": 0.1}),
@@ -47,7 +52,8 @@ GRIDS: dict[str, tuple[Candidate, ...]] = {
     "msc": ({}, {"temperature_label": 0.07}, {"msc_alpha": 0.5}),
     "macl": ({}, {"temperature_spread": 1.0}, {"rarity_pull": 0.0}),
     "sadcl": ({}, {"contrast_weight": 0.3}, {"learning_rate": 3e-3}),
-    "mosaic": ({}, {"temperature_intra": 0.2, "temperature_inter": 0.2}, {"weight_label": 0.3}),
+    "mosaic": _MOSAIC,
+    "mosaic_vit": _MOSAIC,
 }
 
 

@@ -1,5 +1,6 @@
 """What a run notes while it trains: losses, health of the embedding space, time; and when it saves itself."""
 
+import contextlib
 import resource
 import time
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 HEALTH = ("alignment", "uniformity", "embedding_std", "effective_rank", "knn")
 COLUMNS = ("step", "total", *TERMS, "lr", *HEALTH, "seconds")
 
+_PEAK = Path("/proc/self/clear_refs")  # 5 forgets the peak of resident memory; see proc(5)
 _PATCHES = 384  # looked at on either side of the kNN score
 _PAIRS = 64  # scenes whose two views measure alignment
 
@@ -68,6 +70,8 @@ class Logbook(Callback):
         self._looking = 0.0
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
+        with contextlib.suppress(OSError):  # only Linux can: elsewhere it is the peak since the process began
+            _PEAK.write_text("5")
 
     @property
     def seconds(self) -> float:
@@ -142,8 +146,8 @@ class Logbook(Callback):
     def timing(self, processes: int = 1) -> dict[str, Any]:
         """Return what the run cost: seconds, steps per second without looking, peak memory in MB, device.
 
-        Memory is that of this process; on a CPU all it had since it began. Each of several processes has
-        a device of its own.
+        Memory is that of this process; on a CPU with its libraries and mapped data. Each of several processes
+        has a device of its own.
         """
         steps, seconds = self.rows[-1]["step"], self.seconds
         cuda, threads = torch.cuda.is_available(), torch.get_num_threads()

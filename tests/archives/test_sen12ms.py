@@ -79,6 +79,7 @@ def test_any_subset_of_seasons_is_an_archive(written):
     archive = SEN12MSArchive(written)
     assert isinstance(archive, SEN12MS)
     assert len(archive) == 6
+    assert (archive.index["location"] == archive.index["scene"]).all()  # patches of a scene overlap
     assert archive.absent == 1
     assert set(archive.index["scene"]) == {
         "ROIs1158_spring_1", "ROIs1158_spring_8", "ROIs1868_summer_9", "ROIs1868_summer_59",

@@ -59,6 +59,9 @@ def test_nearest_is_brute_force_and_skips_the_same_place():
     for i in range(30):
         order = [j for j in np.argsort(-(points @ points[i]), kind="stable") if places[j] != places[i]]
         assert found[i].tolist() == order[:3]
+    few = coherence.nearest(points[:5], 4, np.array(["a", "a", "a", "b", "c"]))
+    assert few.shape == (5, 2)  # of place a two lie elsewhere, so nobody gets more
+    assert set(few[:3].ravel()) == {3, 4}
 
 
 def test_knn_jaccard_is_one_for_an_embedding_of_the_labels_and_chance_for_noise():

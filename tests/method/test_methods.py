@@ -4,7 +4,7 @@ import pytest
 
 from mosaic.common.errors import SettingsError
 from mosaic.method.kernels import KERNELS
-from mosaic.method.methods import ABLATIONS, METHODS, Method, get_method
+from mosaic.method.methods import ABLATIONS, METHODS, SAME_UNTUNED, Method, get_method
 
 
 def what_is_trained(method):
@@ -24,7 +24,7 @@ def what_is_trained(method):
 
 def test_table_is_keyed_by_name_and_no_two_rows_are_the_same_training():
     assert all(name == method.name for name, method in METHODS.items())
-    trainings = [what_is_trained(method) for method in METHODS.values()]
+    trainings = [what_is_trained(method) for name, method in METHODS.items() if name not in SAME_UNTUNED]
     assert len(set(trainings)) == len(trainings)
     assert len({method.title for method in METHODS.values()}) == len(METHODS)
 
@@ -58,6 +58,12 @@ def test_families_say_what_reaches_training(method):
 def test_each_ablation_is_mosaic_less_one_term(term):
     less = replace(METHODS["mosaic"], **{term: 0.0})
     assert what_is_trained(METHODS[ABLATIONS[term]]) == what_is_trained(less)
+    assert METHODS[ABLATIONS[term]].like == "mosaic"  # and its hyperparameters
+
+
+def test_what_is_the_same_untuned_is_trained_alike():
+    for name, other in SAME_UNTUNED.items():
+        assert what_is_trained(METHODS[name]) == what_is_trained(METHODS[other])
 
 
 def test_inputs_follow_from_the_streams():

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -189,5 +190,13 @@ def test_the_score_table_leaves_rows_of_fewer_seeds_to_that_table():
     assert compare.score_table(one)["method"].tolist() == ["IaI-SimCLR"]
 
 
-def test_published_scores_are_shown_only_where_they_compare():
+def test_published_scores_are_shown_only_where_they_compare_and_ours_below_them():
     assert compare.published_table(finished()).empty
+    own = [result("iai", 0.6), result("iai", 0.7, metric="ap_micro")]
+    own += [result("iai", value, metric="f1_macro", seed=seed) for seed, value in enumerate((0.4, 0.5))]
+    one = finished([*own, result("iai", 0.9, fraction=5.0)])
+    other = {"model": "ResNet", "input": "both", "ap_macro": 0.7, "ap_micro": 0.8, "f1_macro": 0.6}
+    one = replace(one, published={"rows": [other], "source": "", "why": ""})
+    table = compare.published_table(one)
+    assert table["model"].tolist() == ["ResNet", "IaI-SimCLR (this run)"]
+    assert table.iloc[1, 2:].tolist() == [0.6, 0.7, pytest.approx(0.45)]

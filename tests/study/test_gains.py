@@ -40,7 +40,8 @@ def test_parts_are_rare_and_common_classes_label_counts_and_groups():
     assert parts["rare classes, below 5 %"].classes.tolist() == [2]
     assert parts["common classes"].classes.tolist() == [0, 1]
     assert parts["1 label"].patches.tolist() == np.flatnonzero(TEST.sum(1) == 1).tolist()
-    assert "5 labels or more" not in parts
+    assert "5 labels or more" not in parts  # no patch has as many, so those of three stand for many
+    assert parts["3 labels or more"].patches.tolist() == np.flatnonzero(TEST.sum(1) >= 3).tolist()
     assert parts["pair"].classes.tolist() == [0, 1]
     assert parts["pair"].patches.tolist() == np.flatnonzero(TEST[:, :2].any(1)).tolist()
 

@@ -166,15 +166,19 @@ def test_archives_are_judged_together_and_corrected_for_all(archive, tmp_path):
 
 
 def test_the_ablation_compares_with_the_method_less_a_term(archive):
-    archive.predict("mosaic", 100.0, "linear", 0.5, 0.5)
-    archive.predict("iai", 100.0, "linear", 0.8, 0.8, protocol="none")
+    archive.predict("mosaic", 100.0, "linear", 0.7, 0.7)
+    archive.predict("iai", 100.0, "linear", 1.0, 1.0, protocol="none")
     table = archive.ledger().ablation()
-    assert table["term"].tolist() == ["label"]
-    assert table["low"].item() > 0
+    assert table["term"].tolist() == ["label"]  # untuned, IaI-SimCLR is MoSAiC less its label term
+    assert table["effect"].item() > 0
+    archive.predict("mosaic_no_label", 100.0, "linear", 0.4, 0.4, protocol="none")
+    archive.predict("mosaic_no_label", 100.0, "knn", 0.1, 1.0, protocol="none")
+    table = archive.ledger().ablation()
+    assert table["effect"].item() < 0  # by the probe, as all methods are, whichever is best on validation
 
 
 def test_json_has_no_nan(archive):
-    archive.predict("iai", 100.0, "linear", 0.5, 0.5, protocol="none")
+    archive.predict("iai", 100.0, "linear", 0.4, 0.4, protocol="none")
     content = as_json(judged([archive.ledger()]), {"level": 0.05})
     assert content["claims"][0]["effect"] is None
     assert content["claims"][0]["verdict"] == "undecided"

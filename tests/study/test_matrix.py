@@ -1,6 +1,10 @@
+from types import SimpleNamespace
+
+import numpy as np
+
 from mosaic.method.methods import METHODS
 from mosaic.settings import PretrainSettings
-from mosaic.study.matrix import Cell, config_of, methods_table, plan
+from mosaic.study.matrix import Cell, config_of, left_out, methods_table, plan
 
 
 def settings(**values):
@@ -37,6 +41,12 @@ def test_every_method_gets_the_same_schedule_and_only_the_label_term_its_weight(
     assert configs["mosaic"].weighted_method().label == 4.0
     assert configs["supcon"].weighted_method().label == 1.0
     assert configs["iai"].weighted_method().label == 0.0
+
+
+def test_views_of_two_dates_are_left_out_where_no_place_was_seen_twice():
+    for counts, absent in (([0, 1], []), ([0, 0], ["mosaic_temporal"])):
+        store = SimpleNamespace(partners=SimpleNamespace(counts=np.array(counts)))
+        assert left_out(store, ["mosaic", "mosaic_temporal"])["key"].tolist() == absent
 
 
 def test_the_table_of_methods_shows_their_terms():

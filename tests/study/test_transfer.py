@@ -86,6 +86,7 @@ def test_the_loss_away_from_home_is_that_on_all_labels_of_the_target():
             row("A", "B", 0.3),
             row("B", "A", 0.0, fraction=5.0),
             row("B", "A", 0.0, fraction=0.0, probe="source"),
+            {**row("B", "A", 0.4), "method": "iai"},  # of which A's own run has no encoder
         ]
     )
     assert transfer.away_from_home(table).to_dict() == {"mosaic": pytest.approx(-0.2)}
