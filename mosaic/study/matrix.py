@@ -24,6 +24,8 @@ _NOT_CONFIG = {
     *("out", "label_weight", "methods", "seeds", "label_fractions", "label_protocols", "jobs", "encoder"),
     *("vit_encoder", "one_seed", "tuning_steps"),
 }
+#: What a row of the table of methods says that is not about its training.
+_NOT_TRAINED = ("title", "family", "like")
 #: Method -> changes to the run's settings that were chosen for it on validation.
 Choices = Mapping[str, Mapping[str, Any]]
 #: What :func:`pretrain_cell` takes.
@@ -155,9 +157,12 @@ def full_label_call(
 
 
 def checkpoint_folder(store: PackedStore, config: PretrainConfig, labelled_rows: np.ndarray) -> Path:
-    """Return where the encoder of one cell lies: named by data, configuration and label budget."""
+    """Return where the encoder of one cell lies: named by data, method, configuration and label budget."""
+    row = asdict(get_method(config.method))
     key = {
         "data": store.fingerprint,
+        # a row of the table that changes is another method under the same name
+        "method": {name: value for name, value in row.items() if name not in _NOT_TRAINED},
         # how often we look does not change what is learned, but it is in the log that the key stands for
         "config": {name: value for name, value in asdict(config).items() if value is not None},
         "labelled": sorted(store.index["patch_id"].to_numpy()[labelled_rows].tolist()),

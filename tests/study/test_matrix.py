@@ -1,10 +1,12 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 
 from mosaic.method.methods import METHODS
 from mosaic.settings import PretrainSettings
-from mosaic.study.matrix import Cell, config_of, left_out, methods_table, plan
+from mosaic.study.matrix import Cell, checkpoint_folder, config_of, left_out, methods_table, plan
 
 
 def settings(**values):
@@ -47,6 +49,18 @@ def test_views_of_two_dates_are_left_out_where_no_place_was_seen_twice():
     for counts, absent in (([0, 1], []), ([0, 0], ["mosaic_temporal"])):
         store = SimpleNamespace(partners=SimpleNamespace(counts=np.array(counts)))
         assert left_out(store, ["mosaic", "mosaic_temporal"])["key"].tolist() == absent
+
+
+def test_a_changed_row_of_the_table_is_another_encoder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
+    store = SimpleNamespace(fingerprint="f", index=pd.DataFrame({"patch_id": ["a", "b"]}))
+    config = config_of(Cell("decur", 0, 0.0), settings())
+
+    def folder(**changes):
+        monkeypatch.setitem(METHODS, "decur", replace(METHODS["decur"], **changes))
+        return checkpoint_folder(store, config, np.empty(0, np.int64))
+
+    assert folder() == folder(title="another title") != folder(inter=0.5)
 
 
 def test_the_table_of_methods_shows_their_terms():
