@@ -9,9 +9,14 @@ from typing import Any, TypeVar
 R = TypeVar("R")
 
 
+def available_cores() -> int:
+    """Return how many cores this process may use: of a cluster's node perhaps a few."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
 def cores() -> int:
     """Return the number of reading processes, at most 8: forking is only safe on Linux."""
-    return min(8, len(os.sched_getaffinity(0))) if sys.platform == "linux" else 1
+    return min(8, available_cores()) if sys.platform == "linux" else 1
 
 
 def forked_map(function: Callable[[int], R], count: int, workers: int | None = None) -> Iterator[R]:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mosaic.common.errors import SettingsError
 from mosaic.method.gather import gather
 
 
@@ -16,12 +17,20 @@ def synchronise(module: nn.Module, device: str) -> None:
     Args:
         module: changed in place.
         device: where it will run; torch's ``SyncBatchNorm`` runs on GPUs only.
+
+    Raises:
+        SettingsError: for a batch normalisation with an activation of its own, which would be lost.
     """
     if device.startswith("cuda"):
         nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         return
     for part in module.modules():
         if isinstance(part, _BatchNorm):
+            if type(part) not in (nn.BatchNorm1d, nn.BatchNorm2d):
+                raise SettingsError(
+                    f"{type(part).__name__} does more than normalise: an encoder with it cannot be shared by "
+                    "several processes; take another encoder, or one process"
+                )
             part.__class__ = GatheredBatchNorm
 
 

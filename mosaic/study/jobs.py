@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from mosaic.common.errors import RunError
 from mosaic.common.files import write_text
+from mosaic.common.forked import available_cores
 from mosaic.common.progress import Board, say
 from mosaic.study.launch import Launch
 from mosaic.study.run import Run, data_folder
@@ -29,7 +30,7 @@ def workers(jobs: int, cells: int) -> int:
     if jobs == 0:
         import torch  # seconds, which a process that only scores does without
 
-        jobs = torch.cuda.device_count() or os.cpu_count() or 1
+        jobs = torch.cuda.device_count() or available_cores()
     return max(1, min(jobs, cells))
 
 

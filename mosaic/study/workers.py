@@ -1,5 +1,6 @@
 """Who runs the cells of a study on this machine: this process, or a pool of processes."""
 
+import contextlib
 import os
 import sys
 import threading
@@ -13,6 +14,7 @@ from multiprocessing.context import BaseContext
 from typing import Any, Protocol
 
 from mosaic.common.errors import MosaicError, RunError
+from mosaic.common.forked import available_cores
 
 DIED = "its process died, as when memory runs out"
 
@@ -96,7 +98,7 @@ class Shares:
     def __init__(self, room: int) -> None:
         import torch
 
-        self.threads = max(1, (os.cpu_count() or 1) // room)
+        self.threads = max(1, available_cores() // room)
         named = os.environ.get("CUDA_VISIBLE_DEVICES")
         gpus = [str(i) for i in range(torch.cuda.device_count())] if named is None else named.split(",")
         self._free = [(slot, gpus[slot % len(gpus)] if gpus else None) for slot in reversed(range(room))]
@@ -179,9 +181,10 @@ class Pool:
 
     def _start(self, attempt: Attempt) -> "_Pooled":
         slot, device = share = self.shares.take()
-        if slot not in self.processes:
-            settings = (self.shares.threads, device, dict(os.environ))
-            self.processes[slot] = ProcessPoolExecutor(1, self.context, _begin, settings)
+        with contextlib.suppress(KeyError, BrokenProcessPool):  # none yet, or one that died while idle
+            return _Pooled(self, share, self.processes[slot].submit(attempt))
+        settings = (self.shares.threads, device, dict(os.environ))
+        self.processes[slot] = ProcessPoolExecutor(1, self.context, _begin, settings)
         return _Pooled(self, share, self.processes[slot].submit(attempt))
 
     def wait(self, jobs: Sequence["_Pooled"]) -> None:

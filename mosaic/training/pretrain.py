@@ -116,7 +116,7 @@ class PretrainConfig:
         return replace(get_method(self.method), **{k: v for k, v in weights.items() if v is not None})
 
     def resolved_precision(self) -> str:
-        """Return ``"32"`` or ``"bf16-mixed"``; on CPUs bf16 is emulated, ten times slower or more."""
+        """Return ``"32"`` or ``"bf16-mixed"``, which only a GPU takes unasked: few CPUs gain."""
         if self.precision != "auto":
             return self.precision
         able = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from mosaic.common.errors import SettingsError
 from mosaic.method import batch_norm
 from mosaic.method.batch_norm import GatheredBatchNorm, synchronise
 
@@ -76,3 +77,11 @@ def test_gpus_take_torchs_own():
     synchronise(module, "cuda:0")
     assert type(module[0]) is nn.SyncBatchNorm
     assert list(module.state_dict()) == names
+
+
+def test_one_that_does_more_is_refused():
+    class WithActivation(nn.BatchNorm2d):
+        """As timm's ``BatchNormAct2d``."""
+
+    with pytest.raises(SettingsError, match="WithActivation does more than normalise"):
+        synchronise(nn.Sequential(WithActivation(3)), "cpu")

@@ -17,6 +17,7 @@ from mosaic.common.errors import RunError
 from mosaic.study.jobs import run_cells, run_jobs, workers
 from mosaic.study.launch import Launch
 from mosaic.study.run import Run
+from mosaic.study.workers import Attempt, Pool
 
 HELPERS = Path(__file__).parent / "jobs"
 
@@ -69,11 +70,25 @@ def wait_until(condition, seconds=120):
 @pytest.mark.parametrize("cluster", ["pool", "local"])
 def test_results_come_in_order_from_processes_with_a_gpu_each(cells, tmp_path, monkeypatch, cluster):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    monkeypatch.setattr("os.cpu_count", lambda: 10)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(10)))
     with Launch(cluster).handed_on():
         shares = run_jobs(cells.share, [(tmp_path, 3), (tmp_path, 1)], "sharing", 2)
     assert shares == [(3, "4", 5), (1, "7", 5)]
     assert not list((tmp_path / "root").rglob("*.pkl"))  # nothing is left of jobs that were fine
+
+
+def test_a_process_that_died_while_idle_is_replaced(monkeypatch, tmp_path):
+    monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
+    pool = Pool(1, "os")
+    try:
+        (first,) = pool.submit([Attempt(os.getpid, ())])
+        pid = first.outcome()
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: next(iter(pool.processes.values()))._broken)
+        (second,) = pool.submit([Attempt(os.getpid, ())])
+        assert second.outcome() not in (pid, os.getpid())
+    finally:
+        pool.close([])
 
 
 def test_processes_have_the_environment_of_when_they_were_asked_for(tmp_path, monkeypatch):
@@ -155,7 +170,7 @@ def test_lines_name_the_cells_and_their_states(cells, tmp_path, monkeypatch):
 def test_as_many_processes_as_cores_but_no_more_than_jobs():
     assert workers(0, 1) == 1
     assert workers(3, 10) == 3
-    assert 1 <= workers(0, 1000) <= (os.cpu_count() or 1)
+    assert 1 <= workers(0, 1000) <= len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize("cluster", ["pool", "local"])

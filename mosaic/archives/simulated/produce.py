@@ -10,6 +10,7 @@ from typing import Any
 
 from mosaic.common.errors import ArchiveError
 from mosaic.common.files import read_json, require_free_space, write_json
+from mosaic.common.forked import available_cores
 from mosaic.common.progress import progress, say
 
 Rows = list[dict[str, Any]]
@@ -55,7 +56,7 @@ def produce(
     partial = root.with_name(f".{root.name}.{os.getpid()}.partial")
     try:
         rows: Rows = []
-        with ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn")) as pool:
+        with ProcessPoolExecutor(workers or available_cores(), get_context("spawn")) as pool:
             done = pool.map(write_part, [partial] * len(parts), parts)
             for part_rows in progress(done, "simulating scenes", total=len(parts)):
                 rows += part_rows
