@@ -31,7 +31,7 @@ lint: $(VENV)/.installed-dev  ## ruff (library, tests, notebooks) and mypy (libr
 lab: $(VENV)/.installed  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir notebooks
 
-bench: $(VENV)/.installed  ## measure ratios, side by side in one run, into benchmarks/results and reports/benchmarks
+bench: $(VENV)/.installed-dev  ## measure ratios, side by side in one run, into benchmarks/results and reports/benchmarks
 	@set -e; for script in benchmarks/bench_*.py; do $(BIN)/python $$script; done
 	@$(BIN)/python benchmarks/scaling.py
 	@$(BIN)/python benchmarks/report.py

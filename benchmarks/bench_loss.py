@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import NOT_MEASURED, parser, rates, ratio, row, save
+from common import NOT_MEASURED, device_suffix, parser, rates, ratio, row, save
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -253,9 +253,10 @@ def main() -> None:
     exact = "largest difference of gradients / largest gradient, all kernels, float64"
     ratios.append(ratio(exact, exactness(), 1e-12, at_most=True))
     limits = {"limits": {"gib": args.memory, "seconds": args.limit}, "threads": torch.get_num_threads()}
+    limits |= {"settings": {"seconds": args.seconds, "rounds": args.rounds, "most": args.most}}
     title = "Time and memory of the contrastive loss, forward and backward, over the number of views."
     packages = [package for package in PACKAGES.values() if find_spec(package.replace("-", "_"))]
-    save("loss", title, rows, ratios, args.results, packages, **limits)
+    save("loss" + device_suffix(), title, rows, ratios, args.results, packages, **limits)
 
 
 if __name__ == "__main__":

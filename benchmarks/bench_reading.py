@@ -14,7 +14,7 @@ from statistics import median
 
 import numpy as np
 import torch
-from common import parser, rates, ratio, row, save
+from common import device_suffix, parser, rates, ratio, row, save
 from configilm_peer import ConfigILM, PeerError
 from simulated import DATA, opened, torchgeo
 from torch.utils.data import DataLoader, RandomSampler
@@ -26,7 +26,7 @@ from mosaic.packed.store import PackedStore
 BATCH = 128
 SIZES = (64, 120)
 READ, READY = "stored pairs", "ready views"
-ONE, TWO = "1 core", "2 cores"
+ONE, TWO, GPU = "1 core", "2 cores", "GPU"
 
 
 class Packed:
@@ -72,6 +72,27 @@ def loaded(root, workers: int) -> Callable[[], int]:
     sampler = RandomSampler(pairs, num_samples=BATCH * max(1, workers))
     loader = DataLoader(pairs, BATCH, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
     return lambda: sum(len(batch["label"]) for batch in loader)
+
+
+def on_gpu(store: PackedStore, size: int | None) -> Callable[[], int]:
+    """Return work that reads a batch into pinned memory, copies it to the GPU and makes views there."""
+    rows = np.random.default_rng(0).permutation(len(store))[:BATCH]
+    views = None if size is None else Views(store.layout, size)
+    generator = torch.Generator("cuda").manual_seed(0)
+    pinned = {
+        group.name: torch.empty((len(rows), *group.shape), dtype=torch.int16, pin_memory=True)
+        for group in store.layout.groups
+    }
+
+    def work() -> int:
+        store.read(rows, {name: tensor.numpy() for name, tensor in pinned.items()})
+        records = {name: tensor.to("cuda", non_blocking=True) for name, tensor in pinned.items()}
+        if views is not None:
+            views(records, generator)
+        torch.cuda.synchronize()
+        return len(rows)
+
+    return work
 
 
 def kornia_views(root, size: int) -> Callable[[], int]:
@@ -121,6 +142,9 @@ def main() -> None:
         candidates[READY, ONE, f"mosaic, views of {size} px"] = both[0]
         candidates[READY, TWO, f"mosaic, views of {size} px"] = partial(on_two_cores, pool, both, 4)
     candidates[READY, ONE, "TorchGeo and kornia, 120 px"] = kornia_views(root, 120)
+    gpu = {"mosaic, records to the device, pinned": None, **{f"mosaic, views of {s} px": s for s in SIZES}}
+    if torch.cuda.is_available():
+        candidates |= {(READY, GPU, name): on_gpu(store, size) for name, size in gpu.items()}
 
     found = rates(candidates, args.seconds, args.rounds)
     if peer is not None:
@@ -139,6 +163,7 @@ def main() -> None:
         "memory copy of a batch": "the limit of reading",
     }
     unmeasured = [] if peer else [(READ, cores, "ConfigILM, LMDB of safetensors") for cores in (ONE, TWO)]
+    unmeasured += [(READY, GPU, name) for name in gpu if not torch.cuda.is_available()]
     rows = [
         row(
             f"{group}, {cores}",
@@ -174,7 +199,7 @@ def main() -> None:
             peer_key = (READ, cores, "ConfigILM, LMDB of safetensors")
             ratios.append(ratio(f"views of {size} px over ConfigILM, {cores}", over(views, peer_key), 10))
     save(
-        "reading",
+        "reading" + device_suffix(),
         "How many pairs of BigEarthNet v2 a second are read, and made ready to train on?",
         rows,
         ratios,

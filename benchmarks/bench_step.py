@@ -17,9 +17,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
-from common import parser, ratio, row, save
+from common import device_suffix, parser, ratio, row, save
 from lightning.pytorch import Callback, Trainer
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mosaic.method.views import Views
@@ -69,6 +71,11 @@ def timed(step: Callable[[], Any], steps: int, scenes: int) -> float:
     return scenes * steps / (settled() - start)
 
 
+def a_batch(store: PackedStore, config: PretrainConfig) -> NDArray[np.int64]:
+    """Return rows of as many training scenes as a batch has, some several times where there are fewer."""
+    return np.resize(store.split_rows("train"), config.batch_scenes)
+
+
 class Alone:
     """The encoder by itself: forward and backward of the same images, again and again."""
 
@@ -116,7 +123,7 @@ class PublishedIaI:
         self.optimiser = torch.optim.Adam(parameters, lr=1e-4)
         wide = config.resolved_precision() != "32"
         self.autocast = torch.autocast(DEVICE.type, torch.bfloat16, enabled=wide)
-        rows = store.split_rows("train")[: config.batch_scenes]
+        rows = a_batch(store, config)
         self.records = {name: torch.from_numpy(array).to(DEVICE) for name, array in store.read(rows).items()}
         self.views = Views(store.layout, config.image_size)
         self.generator = torch.Generator(DEVICE).manual_seed(_SEED)
@@ -128,12 +135,10 @@ class PublishedIaI:
             (("s1", second["s1"]), ("s1", third["s1"])),
             (("s2", second["s2"]), ("s2", third["s2"])),
         )
-        with self.autocast:
-            losses = [
-                self.loss(*(head(self.backbones[sensor](image)).float() for sensor, image in pair))
-                for head, pair in zip(self.heads, pairs, strict=True)
-            ]
-        torch.stack(losses).sum().backward()
+        for head, pair in zip(self.heads, pairs, strict=True):
+            with self.autocast:
+                loss = self.loss(*(head(self.backbones[sensor](image)).float() for sensor, image in pair))
+            loss.backward()  # of each pair by itself: the same gradient, a third of the memory
         self.optimiser.step()
         self.optimiser.zero_grad()
 
@@ -148,7 +153,7 @@ def torchgeo_task(store: PackedStore, config: PretrainConfig, steps: int) -> flo
     from torchgeo.trainers import SimCLRTask
 
     side, scenes = config.image_size, config.batch_scenes
-    rows = store.split_rows("train")[:scenes]
+    rows = a_batch(store, config)
     native = max(group.size for group in store.layout.groups)
     records = {name: torch.from_numpy(array) for name, array in store.read(rows).items()}
     whole = Views(store.layout, native).evaluation(records)
@@ -185,13 +190,13 @@ def torchgeo_task(store: PackedStore, config: PretrainConfig, steps: int) -> flo
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(task, train_dataloaders=Ready(image.contiguous(), steps + _WARM))
+        trainer.fit(task, train_dataloaders=Ready(image.contiguous().to(DEVICE), steps + _WARM))
         seconds += (watch.times[-1] - watch.times[_WARM - 1]) / steps
     return scenes / seconds
 
 
 class Ready:
-    """Batches that lie in memory, as TorchGeo's trainers take them."""
+    """Batches that lie in the memory of the device, as TorchGeo's trainers take them."""
 
     def __init__(self, image: Tensor, steps: int) -> None:
         self.image, self.steps = image, steps
@@ -282,15 +287,25 @@ def main() -> None:
     if args.compile:
         candidates["compiled"] = lambda: compiled(store, config, args.steps)
     missing: dict[str, str] = {}
+    peaks: dict[str, float] = {}
     for _ in range(args.rounds):
         for name, measure in candidates.items():
+            if name in missing:
+                continue
+            if CUDA:
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
             try:
                 value = measure()
             except ImportError as error:
                 missing[name] = f"not measured: {error.name} is not installed"
                 continue
+            except torch.OutOfMemoryError:
+                missing[name] = "not measured: it needs more memory than the GPU has"
+                continue
             if value is not None:
                 found.setdefault(name, []).append(value)
+                peaks[name] = torch.cuda.max_memory_allocated() / 2**30 if CUDA else 0.0
     about = f"{args.encoder}, {args.pixels} px, {args.scenes} scenes, {config.resolved_precision()}"
     titles = {
         "encoder alone": (STEP, "encoders alone, forward and backward", "scenes/s"),
@@ -307,6 +322,7 @@ def main() -> None:
     rows = [
         row(group, title, found.get(name), unit, ours=name in ("whole", "32 bits", "fused"))
         | ({"note": missing[name]} if name in missing else {})
+        | ({"peak_gib": round(peaks[name], 2)} if peaks.get(name) else {})
         for name, (group, title, unit) in titles.items()
     ]
     where = "GPU" if CUDA else "CPU"
@@ -338,7 +354,16 @@ def main() -> None:
     ]
     packages = [name for name in ("lightning", "timm", "lightly", "kornia", "torchgeo") if _installed(name)]
     title = f"A training step on a {where}: {about}; four images a scene."
-    save("step", title, rows, ratios, args.results, packages, steps=args.steps, rounds=args.rounds)
+    save(
+        "step" + device_suffix(),
+        title,
+        rows,
+        ratios,
+        args.results,
+        packages,
+        steps=args.steps,
+        rounds=args.rounds,
+    )
 
 
 def _installed(name: str) -> bool:

@@ -105,6 +105,13 @@ def _lines(path: str) -> list[str]:
     return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []
 
 
+def device_suffix() -> str:
+    """Return what the name of a result ends with, so that one of a GPU stands beside that of a CPU."""
+    import torch
+
+    return "-cuda" if torch.cuda.is_available() else ""
+
+
 def save(
     name: str,
     title: str,
@@ -194,9 +201,11 @@ def _short(value: float | None) -> str:
 
 
 def show(measured: Mapping[str, Mapping[str, Any]], name: str, figures: Any) -> None:
-    """Show one result in a notebook: its figure, its ratios, and what it was measured with."""
+    """Show one result in a notebook, and that of a GPU if there is one: figure, ratios, notes."""
     from mosaic.reporting import display
 
+    if f"{name}-cuda" in measured:
+        show(measured, f"{name}-cuda", figures)
     if name not in measured:
         display.table(pd.DataFrame(), f"Not measured: run `python benchmarks/bench_{name}.py`.")
         return

@@ -39,7 +39,7 @@ PAIRS = 2 * 2**2 + 2 * 2**2 + 4**2
 FLOPS_A_PAIR = 3 * 2 * DIM + 2 * LABELS
 #: Projections that are gathered: three heads, two sensors, two views.
 PROJECTIONS = 3 * 2 * 2
-RATE = 1000  # scenes/s of one device, to multiply by
+RATE = 1000  # scenes/s of one device, to multiply by, where no GPU was measured
 
 
 def counted() -> tuple[int, float]:
@@ -76,6 +76,13 @@ def measured_rates(found: Mapping[str, Any]) -> tuple[float, float, int]:
     return step, largest**2 / times[largest], largest
 
 
+def of_a_gpu(found: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Return scenes/s and GiB at most of a whole step on a GPU; None where none was measured."""
+    rows = found.get("step-cuda", {"rows": []})["rows"]
+    (whole,) = [r for r in rows if r["name"] == "MoSAiC, data to optimiser"] or [{}]
+    return whole.get("value"), whole.get("peak_gib")
+
+
 def table(header: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table, numbers to the right."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
@@ -87,6 +94,7 @@ def document(found: Mapping[str, Any]) -> str:
     parameters, flops = counted()
     rate, pairs, views = measured_rates(found)
     step, loss = found["step"], found["loss"]
+    given, peak = of_a_gpu(found)
     machine = step["machine"]
     where = f"{machine['cpu']}, {machine['cores']} cores" + (f", {machine['gpu']}" if machine["gpu"] else "")
     record = next(r["value"] for r in found["packing"]["rows"] if r["name"] == "mosaic, packed")
@@ -116,7 +124,7 @@ def document(found: Mapping[str, Any]) -> str:
     for name, number in ARCHIVES.items():
         cells = []
         for devices in DEVICES:
-            seconds = number * EPOCHS / RATE / devices
+            seconds = number * EPOCHS / (given or RATE) / devices
             extra = FLOPS_A_PAIR * PAIRS * SCENES * (devices - 1) / flops  # more for the loss than alone
             seconds *= 1 + extra
             seconds += number * EPOCHS / (SCENES * devices) * sum(exchanged(devices, parameters)) / LINK
@@ -144,7 +152,8 @@ def document(found: Mapping[str, Any]) -> str:
     most = SCENES * DEVICES[-1]
     text = TEMPLATE.read_text(encoding="utf-8")
     return Template(text, undefined=StrictUndefined, keep_trailing_newline=True).render(
-        gpu=machine["gpu"],
+        gpu=given is not None,
+        peak=f"{peak:.1f}" if peak else "",
         where=where,
         scenes=f"{SCENES:,}",
         encoder=ENCODER,
@@ -170,11 +179,11 @@ def document(found: Mapping[str, Any]) -> str:
         batch=batch,
         here=table(here_header, here),
         epochs=EPOCHS,
-        given=f"{RATE:,}",
+        given=f"{given or RATE:,.0f}",
         record=f"{record:,.0f}",
         hours=table(["archive", "pairs", "packed, GB", *(f"hours, W = {n}" for n in DEVICES)], hours),
         state=f"{16 * parameters / 2**30:.2f}",
-        reading=f"{RATE * record / 1e6:,.0f}",
+        reading=f"{(given or RATE) * record / 1e6:,.0f}",
     )
 
 

@@ -1,0 +1,109 @@
+"""The benchmarks run, and what is told of them is what was measured."""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mosaic.archives.catalogue import open_archive
+from mosaic.packed.pack import pack
+
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """The folder of benchmarks, whose scripts import each other."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+
+@pytest.fixture
+def measured(benchmarks):
+    from common import RESULTS, load_all
+
+    return load_all(RESULTS)
+
+
+def test_the_benchmark_of_the_step_runs_and_says_what_it_could_not_measure(shared_archive, tmp_path):
+    store = pack(open_archive("bigearthnet", shared_archive), tmp_path / "packed", workers=1)
+    options = ["--steps", "1", "--rounds", "1", "--scenes", "8", "--pixels", "16", "--encoder", "resnet18"]
+    command = [sys.executable, "bench_step.py", "--packed", store.folder, "--results", tmp_path, *options]
+    done = subprocess.run(command, cwd=BENCHMARKS, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("step*.json")
+    result = json.loads(path.read_text())
+    rates = {row["name"]: row["value"] for row in result["rows"]}
+    assert rates["MoSAiC, data to optimiser"] > 0
+    assert rates["IaI-SimCLR, six forward passes, records ready"] > 0
+    assert rates["torch.compile"] is None or result["machine"]["gpu"]
+    overhead = next(one for one in result["ratios"] if "overhead" in one["what"])
+    alone = rates["encoders alone, forward and backward"]
+    assert overhead["value"] == pytest.approx(1 - rates["MoSAiC, data to optimiser"] / alone)
+    if result["machine"]["gpu"] is None:
+        assert [one["value"] for one in result["ratios"] if one["what"].startswith("GPU")] == [None] * 3
+
+
+@pytest.mark.parametrize("form", ["PLAIN", "OURS"])
+def test_the_benchmark_of_the_loss_measures_time_and_memory(benchmarks, form):
+    import bench_loss
+
+    args = argparse.Namespace(seconds=0.01, rounds=2)
+    found = bench_loss.measure(bench_loss.LABEL, getattr(bench_loss, form), 512, "cpu", args)
+    assert min(found["seconds"]) > 0
+    assert 0 <= found["gib"] < 1
+
+
+def test_a_result_of_a_gpu_stands_beside_that_of_a_cpu(benchmarks, tmp_path, monkeypatch):
+    import common
+    import scaling
+
+    rows = [common.row("step", "MoSAiC, data to optimiser", 500.0, "scenes/s", True)]
+    common.save("step" + common.device_suffix(), "on this machine", rows, [], tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
+    rows = [{**rows[0], "value": 2000.0, "peak_gib": 40.0}]
+    common.save("step" + common.device_suffix(), "on a GPU", rows, [], tmp_path)
+    found = common.load_all(tmp_path)
+    assert len(found) == 2
+    assert scaling.of_a_gpu(found) == (2000.0, 40.0)
+    assert scaling.of_a_gpu({}) == (None, None)
+
+
+def test_scaling_md_is_what_the_results_and_the_code_give(measured):
+    import scaling
+
+    assert scaling.document(measured) == (BENCHMARKS / "scaling.md").read_text(encoding="utf-8")
+
+
+def test_the_speeds_of_the_readme_are_the_measured_ones(measured):
+    ratios = {one["what"]: one["value"] for result in measured.values() for one in result["ratios"]}
+
+    def only(*parts):
+        (value,) = [v for what, v in ratios.items() if v is not None and all(part in what for part in parts)]
+        return value
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## How fast")[2].partition("## Notebooks")[0]
+    cells = re.findall(r"^\| [^|]+ \| ([^|]*\d[^|]*) \|$", section, re.MULTILINE)
+    told = [float(number) for cell in cells for number in re.findall(r"[\d.]+", cell)]
+    expected = [
+        only("records over TorchGeo"),
+        only("records over ConfigILM"),
+        only("64 px over ConfigILM, 1 core"),
+        only("64 px over ConfigILM, 2 cores"),
+        only("120 px over ConfigILM, 1 core"),
+        only("120 px over ConfigILM, 2 cores"),
+        only("packing over TorchGeo's reading, 1 core"),
+        only("packing over TorchGeo's reading, a core of 2"),
+        100 * only("CPU: overhead"),
+        only("GiB above the inputs", "cpu"),
+        only("time in blocks", "cpu"),
+    ]
+    for number, value in zip(told, expected, strict=True):
+        digits = 3 if value >= 100 else 2 if value >= 10 or value < 1 else 1
+        assert number == pytest.approx(value, rel=0.5 * 10 ** (1 - digits)), (number, value)
