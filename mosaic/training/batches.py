@@ -120,7 +120,7 @@ class Batch:
 
         records = move(self.records)
         second = records if self.second is self.records else move(self.second)
-        labels, labelled = self.labels.to(device), self.labelled.to(device)
+        labels, labelled = (held.to(device, non_blocking=True) for held in (self.labels, self.labelled))
         return replace(self, records=records, second=second, labels=labels, labelled=labelled)
 
 
@@ -189,6 +189,8 @@ class StepBatches:
                 records = {name: record[:half] for name, record in records.items()}
             index = torch.from_numpy(rows)
             labels, labelled = self._known.labels[index], self._known.labelled[index]
+            if self._device.startswith("cuda"):  # copies from elsewhere would wait for the device
+                labels, labelled = labels.pin_memory(), labelled.pin_memory()
             yield Batch(step, rows, records, second, labels, labelled, self._part)
 
     def _rows(self) -> Iterator[Rows]:
