@@ -137,7 +137,7 @@ def cost_scatter(table: pd.DataFrame) -> Figure:
 
 def _with_seeds(table: pd.DataFrame) -> list[str]:
     """Return the names of the methods of a table; those with fewer seeds than others tell how many."""
-    seeds = table.groupby("method")["n_seeds"].max()
+    seeds = table.groupby("method")["n_seeds"].max().astype(int)  # of results that hold rows without one
     most = seeds.max()
     return [
         method_style(name).label + (f" ({seeds[name]} of {most} seeds)" if seeds[name] < most else "")

@@ -98,7 +98,7 @@ def test_gains_carry_their_sign_and_a_mark_where_the_interval_excludes_zero():
             {"method": "iai", "part": "rare", "value": -0.05, "low": -0.1, "high": 0.01},
             {"method": "mosaic", "part": "all classes", "value": -0.03, "low": -0.04, "high": -0.02},
         ]
-    ).assign(n_seeds=[1, 1, 3])
+    ).assign(n_seeds=[1.0, 1.0, 3.0])
     (ax,) = figures_compare.gain_matrix(table, "late fusion").axes
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["IaI-SimCLR (1 of 3 seeds)", "MoSAiC"]
     assert [text.get_text() for text in ax.texts] == ["+0.020*", "−0.050", "−0.030*"]
