@@ -1,6 +1,6 @@
 """A small packed store whose classes can be learned from either sensor."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +30,13 @@ class FakeArchive:
     class_colors: tuple[str, ...] = ("#0000ff", "#00ff00", "#ff0000", "#ffff00", "#ff00ff")
     s1_bands: tuple[str, ...] = ("VV", "VH")
     s2_bands: tuple[str, ...] = ("B02", "B03", "B05", "B08", "B11")
+    band_sizes: dict[str, int] = field(default_factory=lambda: SIZES)
 
     def __post_init__(self):
         self.level1, self.confusable = {"all": NAMES}, {"dry": NAMES[1:3]}
         self.coarse = {"wet": NAMES[:1], "dry": NAMES[1:]}
-        self.band_sizes = SIZES
         rng = np.random.default_rng(0)
-        self._signature = {band: rng.normal(size=len(NAMES)) for band in SIZES}
+        self._signature = {band: rng.normal(size=len(NAMES)) for band in self.band_sizes}
         number = np.arange(self.patches)
         # both dates of a place (patches 2k and 2k + 1) share their labels
         sets = (rng.random((self.patches // 2 + 1, len(NAMES))) < 0.35).repeat(2, 0)[: self.patches]
@@ -57,7 +57,7 @@ class FakeArchive:
     def read(self, i):
         rng = np.random.default_rng(i)
         sample = {}
-        for band, size in SIZES.items():
+        for band, size in self.band_sizes.items():
             level = self._labels[i] @ self._signature[band]
             noise = rng.normal(0, 0.5, (size, size)) + rng.normal(0, 0.2)
             if band in self.s1_bands:
@@ -82,6 +82,12 @@ def packed(tmp_path_factory):
 def store(packed):
     """90 training, 30 validation and 30 test patches of 24 pixels."""
     return PackedStore(packed)
+
+
+@pytest.fixture
+def fake_archive():
+    """Return the class of archives, for other bands or sizes."""
+    return FakeArchive
 
 
 @pytest.fixture

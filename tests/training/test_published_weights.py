@@ -1,11 +1,15 @@
 import re
 
+import numpy as np
 import pytest
 import torch
 
 from mosaic.common.errors import CheckpointError, RunError
 from mosaic.method.encoders import build_backbone
 from mosaic.packed.layout import BandLayout
+from mosaic.packed.pack import pack
+from mosaic.training.features import extract_features
+from mosaic.training.pretrain import pretrain
 from mosaic.training.published_weights import PUBLISHED, canonical, load_published
 
 S1 = ("VV", "VH")
@@ -67,6 +71,22 @@ def test_a_wrong_band_set_is_refused(cache):
     twelve = tuple(band for band in S2 if band != "B10")
     with pytest.raises(CheckpointError, match="lack B10 and have none beside"):
         load_published("moco", layout_of(twelve), 32)
+
+
+def test_they_come_out_of_a_study_as_they_went_in(cache, fake_archive, config, tmp_path):
+    archive = fake_archive(tmp_path / "source", 40, s2_bands=S2, band_sizes=dict.fromkeys((*S1, *S2), 32))
+    store = pack(archive, tmp_path / "packed", workers=1)
+    settings = config("frozen_moco", image_size=32, encoder="resnet50")
+    folder = pretrain(store, settings, np.empty(0, np.int64), tmp_path / "encoder")
+    rows = store.split_rows("test")[:3]
+    found = extract_features(store, folder, rows)
+    plain = build_backbone("resnet50", 13, 32)
+    plain.load_state_dict(cache["s2"])
+    bands = store.read_bands(rows, S2)
+    images = torch.from_numpy(np.stack([bands[band] for band in S2], axis=1)) / 10_000
+    with torch.no_grad():
+        expected = plain.eval()(images)
+    np.testing.assert_allclose(found["s2"], expected.numpy(), rtol=1e-3, atol=1e-4)
 
 
 def test_missing_files_are_named(tmp_path, monkeypatch):
