@@ -9,6 +9,7 @@ from mosaic.common.files import write_json
 from mosaic.evaluation.intervals import interval
 from mosaic.settings import CompareSettings, PretrainSettings
 from mosaic.study import compare, scoring
+from mosaic.study.costs import cost_table, shown_costs
 
 RANDOM = np.random.default_rng(0)
 N, C = 90, 4
@@ -141,10 +142,10 @@ def test_costs_are_those_of_the_cards_beside_the_score(tmp_path):
         write_json(tmp_path / f"iai{seed}" / "card.json", card)
         write_json(tmp_path / f"random{seed}" / "card.json", card)
     cells = [(m, s, 0.0, str(tmp_path / f"{m}{s}")) for m in ("random", "iai") for s in (0, 1)]
-    table = compare.costs(finished([result("iai", 0.6), result("random", 0.2)], cells)).set_index("method")
+    table = cost_table(finished([result("iai", 0.6), result("random", 0.2)], cells)).set_index("method")
     assert table.loc["iai", ["minutes", "steps", "trained", "value"]].tolist() == [1.5, 200, 1_200_000, 0.6]
     assert table.loc["random", ["steps", "trained"]].tolist() == [0, 0]
-    shown = compare.shown_costs(table.reset_index())
+    shown = shown_costs(table.reset_index())
     assert shown["encoder, million"].tolist() == [1.0, 1.0]
 
 
