@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from statistics import median
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from configilm_peer import ConfigILM, PeerError
 from simulated import DATA, opened, torchgeo
 from torch.utils.data import DataLoader, RandomSampler
 
+from mosaic.method import torch_sampling
+from mosaic.method import views as views_module
 from mosaic.method.views import Views
 from mosaic.packed.pack import pack
 from mosaic.packed.store import PackedStore
@@ -74,8 +77,9 @@ def loaded(root, workers: int) -> Callable[[], int]:
     return lambda: sum(len(batch["label"]) for batch in loader)
 
 
-def on_gpu(store: PackedStore, size: int | None) -> Callable[[], int]:
+def on_gpu(store: PackedStore, size: int | None, fused: bool = True) -> Callable[[], int]:
     """Return work that reads a batch into pinned memory, copies it to the GPU and makes views there."""
+    sampler = views_module._sampler if fused else lambda device: torch_sampling.sample
     rows = np.random.default_rng(0).permutation(len(store))[:BATCH]
     views = None if size is None else Views(store.layout, size)
     generator = torch.Generator("cuda").manual_seed(0)
@@ -88,7 +92,8 @@ def on_gpu(store: PackedStore, size: int | None) -> Callable[[], int]:
         store.read(rows, {name: tensor.numpy() for name, tensor in pinned.items()})
         records = {name: tensor.to("cuda", non_blocking=True) for name, tensor in pinned.items()}
         if views is not None:
-            views(records, generator)
+            with patch.object(views_module, "_sampler", sampler):
+                views(records, generator)
         torch.cuda.synchronize()
         return len(rows)
 
@@ -142,9 +147,12 @@ def main() -> None:
         candidates[READY, ONE, f"mosaic, views of {size} px"] = both[0]
         candidates[READY, TWO, f"mosaic, views of {size} px"] = partial(on_two_cores, pool, both, 4)
     candidates[READY, ONE, "TorchGeo and kornia, 120 px"] = kornia_views(root, 120)
-    gpu = {"mosaic, records to the device, pinned": None, **{f"mosaic, views of {s} px": s for s in SIZES}}
+    gpu: dict[str, tuple[int | None, bool]] = {"mosaic, records to the device, pinned": (None, True)}
+    for size in SIZES:
+        gpu[f"mosaic, views of {size} px"] = size, True
+        gpu[f"mosaic, views of {size} px, kernels not fused"] = size, False
     if torch.cuda.is_available():
-        candidates |= {(READY, GPU, name): on_gpu(store, size) for name, size in gpu.items()}
+        candidates |= {(READY, GPU, name): on_gpu(store, *how) for name, how in gpu.items()}
 
     found = rates(candidates, args.seconds, args.rounds)
     if peer is not None:
@@ -198,6 +206,10 @@ def main() -> None:
             views = (READY, cores, f"mosaic, views of {size} px")
             peer_key = (READ, cores, "ConfigILM, LMDB of safetensors")
             ratios.append(ratio(f"views of {size} px over ConfigILM, {cores}", over(views, peer_key), 10))
+    for size in SIZES:
+        views = (READY, GPU, f"mosaic, views of {size} px")
+        plain = (READY, GPU, f"{views[2]}, kernels not fused")
+        ratios.append(ratio(f"GPU: views of {size} px, fused over not fused", over(views, plain)))
     save(
         "reading" + device_suffix(),
         "How many pairs of BigEarthNet v2 a second are read, and made ready to train on?",

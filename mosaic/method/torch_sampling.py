@@ -3,9 +3,14 @@
 What :mod:`mosaic.method.cpu_sampling` does in one pass, and is tested against.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from mosaic.common.progress import say
 
 
 def sample(
@@ -27,6 +32,31 @@ def sample(
         rough = grain(seeds, image.shape[1], image.shape[-1])
         sampled.addcmul_(rough[:, places], strength[places].view(-1, 1, 1))
     image[:, places] = sampled.clamp_(-clip, clip)
+
+
+class Fused:
+    """:func:`sample`, compiled to a kernel or two for each group of bands; as it is where that fails.
+
+    Without it every operation of the chain reads and writes all images once.
+
+    Args:
+        function: what to compile.
+    """
+
+    def __init__(self, function: Callable[..., None] = sample) -> None:
+        self._plain = function
+        self._compiled: Callable[..., None] | None = torch.compile(function)
+
+    def __call__(self, *arguments: Any) -> None:
+        """Do what the function does."""
+        if self._compiled is not None:
+            try:
+                return self._compiled(*arguments)
+            except Exception as error:  # no compiler there, or one that fails: slower, but the same views
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                say(f"views are made by kernels that are not fused: torch.compile failed ({reason})")
+                self._compiled = None
+        return self._plain(*arguments)
 
 
 def grain(seeds: Tensor, channels: int, side: int) -> Tensor:

@@ -3,10 +3,10 @@
 One affine map of the patch drives the sampling of the 10, 20 and 60 m bands at once, so up-sampling costs
 nothing of its own and is never stored. Sampling is bilinear without antialiasing: from 120 to 64 pixels the
 reduction stays below two. On a CPU it is done by :mod:`mosaic.method.cpu_sampling`, elsewhere by
-:mod:`mosaic.method.torch_sampling`.
+:mod:`mosaic.method.torch_sampling`, on a GPU in fused kernels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -245,18 +245,20 @@ class Views:
         """
         for group, places in zip(sensor.groups, sensor.places, strict=True):
             stored = records[group.name]
-            if image.device.type == "cpu" and _has_numba():
-                from mosaic.method.cpu_sampling import sample  # compiled when a CPU first samples
-
-                sample(stored, theta, scale, offset, places, image, CLIP, noise)
-            else:
-                torch_sampling.sample(stored, theta, scale, offset, places, image, CLIP, noise)
+            _sampler(image.device.type)(stored, theta, scale, offset, places, image, CLIP, noise)
         return image
 
 
 @cache
-def _has_numba() -> bool:
-    return find_spec("numba") is not None
+def _sampler(device: str) -> Callable[..., None]:
+    """Return what samples fastest on a type of device, of what is installed."""
+    if device == "cpu" and find_spec("numba") is not None:
+        from mosaic.method.cpu_sampling import sample  # compiled when a CPU first samples
+
+        return sample
+    if device == "cuda" and find_spec("triton") is not None:
+        return torch_sampling.Fused()
+    return torch_sampling.sample
 
 
 class _Draw:

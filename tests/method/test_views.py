@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -269,10 +270,36 @@ class TestContract:
             compiled = make(records, seeded())
         finally:
             torch.set_num_threads(before)
-        monkeypatch.setattr(module, "_has_numba", lambda: False)
+        monkeypatch.setattr(module, "_sampler", lambda device: torch_sampling.sample)
         plain = make(records, seeded())
         for sensor, image in compiled.items():
             torch.testing.assert_close(image, plain[sensor], rtol=0, atol=5e-4)  # of 8000 DN between pixels
+
+    @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+    def test_the_fused_sampling_of_a_gpu_is_that_of_torch(self, layout, monkeypatch, capsys):
+        records = {"s1": random_records(layout)["s1"]}  # the one with noise; each group compiles for seconds
+        make = Views(layout, 24, augmentation=Augmentation(scale=0.2))
+        images = []
+        for sampler in (torch_sampling.sample, torch_sampling.Fused()):
+            monkeypatch.setattr(module, "_sampler", lambda device, chosen=sampler: chosen)
+            images.append(make(records, seeded())["s1"])
+        torch.testing.assert_close(*images, rtol=0, atol=5e-4)
+        assert "not fused" not in capsys.readouterr().err
+
+    def test_where_nothing_compiles_views_are_made_all_the_same_and_it_is_said(self, capsys, monkeypatch):
+        def broken(function):
+            def fail(*arguments):
+                raise RuntimeError("no compiler\nof many lines")
+
+            return fail
+
+        monkeypatch.setattr(torch, "compile", broken)
+        fused = torch_sampling.Fused(lambda into, value: into.append(value))
+        into: list[int] = []
+        fused(into, 1)
+        fused(into, 2)
+        assert into == [1, 2]
+        assert capsys.readouterr().err.count("torch.compile failed (no compiler)") == 1
 
     def test_a_scene_gets_the_same_view_however_the_batch_is_divided(self, layout):
         records, make = random_records(layout, batch=8), Views(layout, 16, shared_geometry=False)
