@@ -228,6 +228,16 @@ def test_mixed_precision_trains(store, config, tmp_path):
     assert np.isfinite(pd.read_csv(tmp_path / "log.csv")["total"][1:]).all()
 
 
+def test_gradients_are_clipped_to_the_norm_of_all_of_them(store, config):
+    module = Pretraining(config("simclr_s1"), store, KnownLabels(store, store.split_rows("train")))
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.grad = torch.full_like(parameter, 3.0)
+    module.configure_gradient_clipping(None, 0.5)
+    every = torch.cat([parameter.grad.flatten() for parameter in trained])
+    torch.testing.assert_close(every, torch.full_like(every, 0.5 / len(every) ** 0.5), rtol=1e-4, atol=0)
+
+
 def test_automatic_precision_is_float32_without_a_gpu(config, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert config("iai").resolved_precision() == "32"
