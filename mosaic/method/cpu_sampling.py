@@ -1,7 +1,8 @@
 """Sampling of views on a CPU: crop, flip, turn, up-sampling, radiometry and normalisation in one pass.
 
-A view is turned by quarters only, so it samples the patch along its sides: between columns and then between
-rows, from the stored integers to the finished value.
+A view is turned by quarters only, so it samples the patch along its sides: first between the lines that
+become its columns, then between its rows. Both times whole lines are combined, as wide registers do best;
+blocks transposed in registers bring them into place.
 Compiled by Numba; equal to ``grid_sample`` with ``padding_mode="border"`` up to rounding.
 """
 
@@ -12,7 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -45,7 +49,7 @@ def sample(
     """
     seeds, strength = noise or (torch.zeros(len(stored), dtype=torch.int32), torch.zeros(image.shape[1]))
     strength = strength * GRAIN_UNIT
-    whole = (stored, theta, scale[..., 0, 0], offset[..., 0, 0], image, seeds)
+    whole = (stored.contiguous(), theta, scale[..., 0, 0], offset[..., 0, 0], image, seeds)
     arrays = [tensor.numpy() for tensor in whole]
     shared = (places.numpy(), strength.numpy(), clip)
 
@@ -102,24 +106,60 @@ def _grain(seed: int, first: int, strength: float, out: NDArray[Any]) -> None:
         out[k] = strength * (np.float32(total) - np.float32(510))
 
 
+_EIGHT = ir.VectorType(ir.IntType(32), 8)
+
+
+@intrinsic
+def _turn_block(context: Any, source: Any, row: Any, column: Any, target: Any) -> Any:
+    """Transpose 8 x 8 values from (row, column) of ``source`` to (column, row) of ``target``.
+
+    The values of a row must lie side by side. Halves of the block change places, then quarters, then
+    neighbours: 24 shuffles of whole lines.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = context.get_data_type(source.dtype)
+        line, aligned = ir.VectorType(kind, 8), kind.get_abi_alignment(context.target_data)
+
+        def pointer(which: int, at: Any, lower: int, to: Any) -> Any:
+            of = signature.args[which]
+            array = context.make_array(of)(context, builder, arguments[which])
+            at = builder.add(at, ir.Constant(at.type, lower))
+            find: Any = cgutils.get_item_pointer
+            place = find(context, builder, of, array, [at, to])
+            return builder.bitcast(place, line.as_pointer())
+
+        _, row, column, _ = arguments
+        lines = [builder.load(pointer(0, row, k, column)) for k in range(8)]
+        for loaded in lines:
+            loaded.align = aligned  # as a single value: lines start anywhere
+        for by in (4, 2, 1):
+            first = ir.Constant(_EIGHT, [k + 8 - by if k & by else k for k in range(8)])
+            second = ir.Constant(_EIGHT, [k + 8 if k & by else k + by for k in range(8)])
+            for k in range(8):
+                if not k & by:
+                    pair = lines[k], lines[k + by]
+                    lines[k] = builder.shuffle_vector(*pair, first)
+                    lines[k + by] = builder.shuffle_vector(*pair, second)
+        for k, turned in enumerate(lines):
+            builder.store(turned, pointer(3, column, k, row)).align = aligned
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, types.intp, target), generate
+
+
 @_compiled
-def _between_columns(
-    rows: NDArray[Any], count: int, low: NDArray[Any], high: NDArray[Any], w: NDArray[Any], out: NDArray[Any]
-) -> None:
-    """Fill each of ``count`` rows of ``out`` (..., len(w)) from the columns that its values lie between."""
-    for first in range(0, count - 3, 4):  # four rows at a time share the look-up of places
-        r0, r1, r2, r3 = rows[first], rows[first + 1], rows[first + 2], rows[first + 3]
-        o0, o1, o2, o3 = out[first], out[first + 1], out[first + 2], out[first + 3]
-        for k in range(len(w)):
-            a, b, share = low[k], high[k], w[k]
-            o0[k] = r0[a] + share * (r0[b] - r0[a])
-            o1[k] = r1[a] + share * (r1[b] - r1[a])
-            o2[k] = r2[a] + share * (r2[b] - r2[a])
-            o3[k] = r3[a] + share * (r3[b] - r3[a])
-    for r in range(count - count % 4, count):
-        for k in range(len(w)):
-            left = rows[r, low[k]]
-            out[r, k] = left + w[k] * (rows[r, high[k]] - left)
+def _transpose(source: NDArray[Any], rows: int, columns: int, target: NDArray[Any]) -> None:
+    """Fill ``target[:columns, :rows]`` from ``source[:rows, :columns]``."""
+    if rows < 8 or columns < 8:
+        for r in range(rows):
+            for c in range(columns):
+                target[c, r] = source[r, c]
+        return
+    for r in range(0, rows, 8):
+        for c in range(0, columns, 8):
+            # the last ones overlap those before them
+            _turn_block(source, min(r, rows - 8), min(c, columns - 8), target)  # type: ignore[call-arg]
 
 
 @_compiled
@@ -139,8 +179,9 @@ def _sample(
     x0, x1 = np.empty(side, np.uint32), np.empty(side, np.uint32)
     y0, y1 = np.empty(side, np.uint32), np.empty(side, np.uint32)
     wx, wy = np.empty(side, np.float32), np.empty(side, np.float32)
-    whole, tall = np.empty((size, size), np.float32), np.empty((side, size), np.float32)
-    narrow, rough = np.empty((size, side), np.float32), np.zeros(side, np.float32)
+    upright = np.empty((size, size), np.int16)
+    tall, narrow = np.empty((side, size), np.float32), np.empty((size, side), np.float32)
+    rough = np.empty(side, np.float32)
     most = np.float32(clip)
     for b in range(stored.shape[0]):
         t = theta[b]
@@ -155,27 +196,29 @@ def _sample(
             y1[j] -= first
         for band in range(places.shape[0]):
             c, pixels = places[band], stored[b, band]
-            # narrow: the pixels along the rows of the view, already between those across
+            # upright: the columns of the patch as lines; a quarter turn makes its rows columns of the view
             if turned:
-                for k in range(side):
-                    upper, lower, share, line = pixels[x0[k]], pixels[x1[k]], wx[k], tall[k]
-                    for i in range(count):
-                        above = np.float32(upper[first + i])
-                        line[i] = above + share * (np.float32(lower[first + i]) - above)
-                for i in range(count):
-                    for k in range(side):
-                        narrow[i, k] = tall[k, i]
+                lines, start = pixels, first
             else:
+                _transpose(pixels[first:], count, size, upright)
+                lines, start = upright, 0
+            # tall: columns of the view along the pixels between which its rows lie; narrow: the same as rows
+            for k in range(side):
+                left, right, share, line = lines[x0[k]], lines[x1[k]], wx[k], tall[k]
                 for i in range(count):
-                    for k in range(size):
-                        whole[i, k] = np.float32(pixels[first + i, k])
-                _between_columns(whole, count, x0, x1, wx, narrow)
+                    near = np.float32(left[start + i])
+                    line[i] = near + share * (np.float32(right[start + i]) - near)
+            _transpose(tall, side, count, narrow)
             a, o, s = scale[b, c], offset[b, c], strength[c]
             for j in range(side):
-                one, other, share, target = narrow[y0[j]], narrow[y1[j]], wy[j], image[b, c, j]
+                one, other, target = narrow[y0[j]], narrow[y1[j]], image[b, c, j]
+                nearer, further = a * (np.float32(1) - wy[j]), a * wy[j]
                 if s > 0:
                     _grain(seeds[b], (c * side + j) * side, s, rough)
-                for k in range(side):
-                    value = (one[k] + share * (other[k] - one[k])) * a + o + rough[k]
-                    target[k] = min(max(value, -most), most)
-            rough[:] = 0
+                    for k in range(side):
+                        value = nearer * one[k] + (further * other[k] + (o + rough[k]))
+                        target[k] = min(max(value, -most), most)
+                else:
+                    for k in range(side):
+                        value = nearer * one[k] + (further * other[k] + o)
+                        target[k] = min(max(value, -most), most)

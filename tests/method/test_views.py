@@ -260,10 +260,10 @@ class TestContract:
         Views(layout, 16)(random_records(layout), seeded())
         assert torch.equal(before, torch.get_rng_state())
 
-    @pytest.mark.parametrize("threads", [1, 2])
-    def test_the_compiled_sampling_is_that_of_torch(self, layout, monkeypatch, threads):
+    @pytest.mark.parametrize(("threads", "side"), [(1, 48), (2, 48), (1, 19), (1, 5)])
+    def test_the_compiled_sampling_is_that_of_torch(self, layout, monkeypatch, threads, side):
         records = random_records(layout, batch=65)
-        make = Views(layout, 48, shared_geometry=False, augmentation=Augmentation(scale=0.2))
+        make = Views(layout, side, shared_geometry=False, augmentation=Augmentation(scale=0.2))
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
