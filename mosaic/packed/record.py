@@ -6,6 +6,7 @@ from math import isfinite
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from mosaic.packed.layout import BandGroup, BandLayout
@@ -48,18 +49,17 @@ def to_record(sample: Mapping[str, NDArray[Any]], layout: BandLayout, out: memor
         arrays = [_checked(sample, band, group) for band in group.bands]
         stored = np.frombuffer(out, "<i2", group.elements, 2 * group.offset).reshape(len(arrays), -1)
         store = _store_optical if group.sensor == "s2" else _store_radar
-        wide = store(arrays, group, stored)
-        low, high = stored.min(1), stored.max(1)
-        if group.sensor == "s2":
-            for place in np.flatnonzero(low < 0):  # 16 bits without a sign turn negative above the range
-                raise _out_of_range(arrays[place], group.bands[place], group)
-            zeros += stored.size - int(np.count_nonzero(stored))
-            optical += stored.size
-        # integers below 2**53, so exact; not by BLAS, whose threads would be in each other's way
-        sums, squares = wide.sum(1), np.einsum("bp,bp->b", wide, wide)
-        for band, total, square in zip(group.bands, sums.tolist(), squares.tolist(), strict=True):
-            moments[band] = [stored.shape[1], int(total), int(square)]
-        constant += [group.bands[place] for place in np.flatnonzero(low == high)]
+        store(arrays, group, stored)
+        measures = zip(group.bands, arrays, _measures(stored).tolist(), strict=True)
+        for band, values, (low, high, empty, total, squares) in measures:
+            if group.sensor == "s2":
+                if low < 0:  # 16 bits without a sign turn negative above the range
+                    raise _out_of_range(values, band, group)
+                zeros += empty
+                optical += stored.shape[1]
+            moments[band] = [stored.shape[1], total, squares]
+            if low == high:
+                constant.append(band)
     for sensor, bands in (("Sentinel-1", layout.s1_bands), ("Sentinel-2", layout.s2_bands)):
         if bands and not any(moments[band][2] for band in bands):
             raise ValueError(f"all {sensor} values are zero")
@@ -100,21 +100,35 @@ def _checked(sample: Mapping[str, NDArray[Any]], band: str, group: BandGroup) ->
     return values
 
 
-def _store_optical(
-    arrays: list[NDArray[Any]], group: BandGroup, stored: NDArray[np.int16]
-) -> NDArray[np.float64]:
-    """Write DN into ``stored`` (bands, pixels) and return them wide."""
+@njit("int64[:, ::1](int16[:, ::1])", cache=True)  # compiled here, before reading processes are forked
+def _measures(stored: NDArray[np.int16]) -> NDArray[np.int64]:
+    """Return (bands, 5) of (bands, pixels): least, largest, number of zeros, sum, sum of squares."""
+    found = np.empty((stored.shape[0], 5), np.int64)
+    for band in range(stored.shape[0]):
+        line = stored[band]
+        low = high = line[0]
+        zeros = total = squares = 0
+        for place in range(len(line)):
+            value = line[place]
+            low, high = min(low, value), max(high, value)
+            zeros += value == 0
+            total += value
+            squares += int(np.int32(np.int32(value) * np.int32(value)))  # at most 2**30
+        found[band, 0], found[band, 1], found[band, 2] = low, high, zeros
+        found[band, 3], found[band, 4] = total, squares
+    return found
+
+
+def _store_optical(arrays: list[NDArray[Any]], group: BandGroup, stored: NDArray[np.int16]) -> None:
+    """Write DN into ``stored`` (bands, pixels)."""
     for values, band, target in zip(arrays, group.bands, stored, strict=True):
         if values.dtype.itemsize > 2 and (values.min() < 0 or values.max() > _MOST):
             raise _out_of_range(values, band, group)
         target[:] = values.ravel()
-    return stored.astype(np.float64)
 
 
-def _store_radar(
-    arrays: list[NDArray[Any]], group: BandGroup, stored: NDArray[np.int16]
-) -> NDArray[np.float64]:
-    """Write rounded decibels into ``stored`` (bands, pixels) and return them wide, after all checks."""
+def _store_radar(arrays: list[NDArray[Any]], group: BandGroup, stored: NDArray[np.int16]) -> None:
+    """Write rounded decibels into ``stored`` (bands, pixels), after all checks."""
     wide = np.stack(arrays, dtype=np.float64).reshape(stored.shape)
     wide /= group.scale
     np.rint(wide, out=wide)
@@ -125,7 +139,6 @@ def _store_radar(
         if low < -_MOST or high > _MOST:
             raise _out_of_range(values, band, group)
     stored[:] = wide
-    return wide
 
 
 def _out_of_range(values: NDArray[Any], band: str, group: BandGroup) -> ValueError:
