@@ -1,6 +1,6 @@
 """How fast is an archive packed, what limits it, and would compression pay?
 
-Usage: python benchmarks/bench_packing.py [--patches 600] [--triplets 64] [--seconds 2] [--rounds 5]
+Usage: python benchmarks/bench_packing.py [--patches 2400] [--triplets 64] [--seconds 2] [--rounds 5]
 
 Packing is all of it: states of the files, reading, every check, moments, checksums, writing and flushing. The
 archives are simulated in the official layouts, page cache warm. Hours for the official archives are projected
@@ -120,7 +120,7 @@ def compression(store: PackedStore) -> tuple[dict[str, float], dict[str, Callabl
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--patches", type=int, default=600)
+    options.add_argument("--patches", type=int, default=2400)
     options.add_argument("--triplets", type=int, default=64, help="of SEN12MS")
     args = options.parse_args()
     torch.set_num_threads(1)

@@ -12,6 +12,7 @@ import logging
 import tempfile
 import time
 import warnings
+from argparse import BooleanOptionalAction
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
@@ -258,7 +259,9 @@ def main() -> None:
     arguments.add_argument("--encoder", default="resnet50" if CUDA else "resnet18")
     arguments.add_argument("--pixels", type=int, default=120 if CUDA else 64)
     arguments.add_argument("--scenes", type=int, default=1024 if CUDA else 64)
-    arguments.add_argument("--compile", action="store_true", default=CUDA, help="measure torch.compile")
+    arguments.add_argument(
+        "--compile", action=BooleanOptionalAction, default=True, help="measure torch.compile"
+    )
     args = arguments.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")

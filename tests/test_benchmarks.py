@@ -31,7 +31,7 @@ def measured(benchmarks):
 
 def test_the_benchmark_of_the_step_runs_and_says_what_it_could_not_measure(shared_archive, tmp_path):
     store = pack(open_archive("bigearthnet", shared_archive), tmp_path / "packed", workers=1)
-    options = ["--steps", "1", "--rounds", "1", "--scenes", "8", "--pixels", "16", "--encoder", "resnet18"]
+    options = "--steps 1 --rounds 1 --scenes 8 --pixels 16 --encoder resnet18 --no-compile".split()
     command = [sys.executable, "bench_step.py", "--packed", store.folder, "--results", tmp_path, *options]
     done = subprocess.run(command, cwd=BENCHMARKS, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -40,7 +40,7 @@ def test_the_benchmark_of_the_step_runs_and_says_what_it_could_not_measure(share
     rates = {row["name"]: row["value"] for row in result["rows"]}
     assert rates["MoSAiC, data to optimiser"] > 0
     assert rates["IaI-SimCLR, six forward passes, records ready"] > 0
-    assert rates["torch.compile"] is None or result["machine"]["gpu"]
+    assert rates["torch.compile"] is None
     overhead = next(one for one in result["ratios"] if "overhead" in one["what"])
     alone = rates["encoders alone, forward and backward"]
     assert overhead["value"] == pytest.approx(1 - rates["MoSAiC, data to optimiser"] / alone)
