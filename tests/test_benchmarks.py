@@ -31,7 +31,19 @@ def measured(benchmarks):
 
 def test_the_benchmark_of_the_step_runs_and_says_what_it_could_not_measure(shared_archive, tmp_path):
     store = pack(open_archive("bigearthnet", shared_archive), tmp_path / "packed", workers=1)
-    options = "--steps 1 --rounds 1 --scenes 8 --pixels 16 --encoder resnet18 --no-compile".split()
+    options = [
+        "--steps",
+        "1",
+        "--rounds",
+        "1",
+        "--scenes",
+        "8",
+        "--pixels",
+        "16",
+        "--encoder",
+        "resnet18",
+        "--no-compile",
+    ]
     command = [sys.executable, "bench_step.py", "--packed", store.folder, "--results", tmp_path, *options]
     done = subprocess.run(command, cwd=BENCHMARKS, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
