@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mosaic.common.errors import RunError
 from mosaic.common.files import lock
 from mosaic.common.progress import PROGRESS_FILE, say
 from mosaic.study.launch import Launch
@@ -48,13 +49,23 @@ class Submitit:
             self._open.callback(signal.signal, signal.SIGTERM, before)
 
     def submit(self, attempts: Sequence[Attempt]) -> list["_Submitted"]:
-        """Submit attempts; those for SLURM become one array."""
+        """Submit attempts; those for SLURM become one array.
+
+        Raises:
+            RunError: when the queue refuses them.
+        """
         shares = [self.shares.take() if self.shares else None for _ in attempts]
         remote = [
             RemoteAttempt(one.function, one.arguments, *self._local(share))
             for one, share in zip(attempts, shares, strict=True)
         ]
-        jobs = self.executor.submit_array(remote)
+        try:
+            jobs = self.executor.submit_array(remote)
+        except RuntimeError as error:  # submitit's own, with what sbatch said
+            raise RunError(
+                f"the queue refused the jobs: {str(error).strip()}: change --cluster-options, such as the "
+                "partition, account or time, and run again; what finished is kept"
+            ) from error
         return [_Submitted(self, job, share) for job, share in zip(jobs, shares, strict=True)]
 
     def _local(self, share: tuple[int, str | None] | None) -> tuple[Any, ...]:

@@ -224,6 +224,13 @@ def test_jobs_of_slurm_are_an_array_whose_lost_and_preempted_ones_run_again(cell
     assert not (slurm / "3.sh").exists()
 
 
+def test_what_the_queue_refuses_is_told_in_its_words(cells, tmp_path, slurm):
+    with Launch("slurm", {"partition": "closed"}).handed_on(), pytest.raises(RunError) as caught:
+        run_jobs(cells.square, [(tmp_path, 1), (tmp_path, 2)], "squares")
+    assert "sbatch: error: invalid partition specified: closed" in str(caught.value)
+    assert "change --cluster-options" in str(caught.value)
+
+
 def test_an_interrupted_study_cancels_its_jobs_in_the_queue(cells, tmp_path, slurm):
     def end_once_both_have_begun(*_):
         if begun(tmp_path, "a") and begun(tmp_path, "b"):

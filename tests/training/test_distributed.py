@@ -90,7 +90,8 @@ def work(packed, out):
     torch.set_num_threads(1)
     store, rank = PackedStore(packed), int(os.environ.get("RANK") or os.environ["SLURM_PROCID"])
     train(store, TWENTY, out / "twenty")
-    if os.environ.get("WORLD_SIZE") != "2":
+    if os.environ.get("WORLD_SIZE") != "2":  # the four come first
+        train(store, RESUMED, out.parent / "two" / "four_then_two", stop=5)
         return
     train(store, SINGLE, out / "single")
     for method in METHODS:
@@ -98,6 +99,7 @@ def work(packed, out):
     train(store, SMALL | {"method": "random"}, out / "random")
     train(store, RESUMED, out / "two_then_one", stop=5)
     train(store, RESUMED, out / "one_then_two")
+    train(store, RESUMED, out / "four_then_two")
     parameters = [word for name in ("image_size=16", "steps=2", "batch_scenes=4") for word in ("-p", name)]
     command = ["train", str(packed), "--to", str(out / "command"), "--method", "iai", *parameters]
     told = {"command": main(command), "again": main(command), "gathered": gathering(rank)}
@@ -238,7 +240,7 @@ def test_untrained_features_are_those_of_one_process(one, two):
 def test_run_resumes_with_another_number_of_processes(one, two, packed):
     assert (two / "two_then_one" / "last.ckpt").exists() and not (two / "one_then_two" / "last.ckpt").exists()
     train(PackedStore(packed), RESUMED, two / "two_then_one")
-    for name in ("two_then_one", "one_then_two"):
+    for name in ("two_then_one", "one_then_two", "four_then_two"):
         assert_same_weights(two / name, one(RESUMED))
         assert_same_losses(two / name, one(RESUMED))
 

@@ -1,6 +1,8 @@
 import json
 import signal
-from dataclasses import replace
+import subprocess
+import sys
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -132,6 +134,35 @@ def test_killed_run_resumes_bit_for_bit(store, config, tmp_path, monkeypatch, na
     assert weights_of(whole) == weights_of(parts)
     logs = [pd.read_csv(folder / "log.csv").drop(columns="seconds") for folder in (whole, parts)]
     pd.testing.assert_frame_equal(*logs)
+
+
+def test_after_kill_minus_nine_training_goes_on_from_its_last_checkpoint(store, config, tmp_path):
+    run, folder = config("simclr_s1"), tmp_path / "killed"
+    code = f"""
+import time
+from pathlib import Path
+import torch
+from mosaic.packed.store import PackedStore
+from mosaic.training.logbook import Logbook
+from mosaic.training.pretrain import PretrainConfig, pretrain
+noted = Logbook.on_train_batch_end
+def note(self, trainer, *arguments):
+    noted(self, trainer, *arguments)
+    if trainer.global_step == 4:
+        print("four", flush=True)
+        time.sleep(60)
+Logbook.on_train_batch_end = note
+torch.set_num_threads(1)
+store, folder = PackedStore(Path({str(store.folder)!r})), Path({str(folder)!r})
+pretrain(store, PretrainConfig(**{asdict(run)!r}), [], folder, checkpoint_seconds=0)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "four\n"
+        process.kill()
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "last.ckpt"]
+    assert torch.load(folder / "last.ckpt", weights_only=False)["global_step"] == 4
+    resumed = pretrain(store, run, [], folder)
+    assert weights_of(resumed) == weights_of(pretrain(store, run, [], tmp_path / "whole"))
 
 
 def test_ctrl_c_is_an_interrupt_that_leaves_the_signal_alone(store, config, tmp_path, monkeypatch):

@@ -17,6 +17,8 @@ FOLDER = Path(os.environ["FAKE_SLURM"])
 def sbatch(script):
     job = str(1 + len(list(FOLDER.glob("*.sh"))))
     text = Path(script).read_text()
+    if "--partition=closed" in text:
+        sys.exit("sbatch: error: invalid partition specified: closed")
     (FOLDER / f"{job}.sh").write_text(text)
     quiet = subprocess.DEVNULL
     array = re.search(r"#SBATCH --array=0-(\d+)", text)
