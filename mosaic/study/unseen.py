@@ -51,7 +51,7 @@ def unseen_all(run: Run[TransferSettings], side: Side) -> pd.DataFrame:
     """Train without each of the largest domains, and test there; beside it, training with them.
 
     Returns:
-        One row a domain, method and training (``seen``, ``unseen``, or ``loss``, unseen less seen): value
+        One row a domain, method and training (``seen``, ``unseen``, or ``change``, unseen less seen): value
         (macro average precision, or its difference), low, high, n_seeds, n_scenes, n (test patches).
     """
     column, chosen = domains(side.store, run.settings.held_out)
@@ -104,7 +104,7 @@ def _unseen_table(kept: pd.DataFrame, store: PackedStore, column: str, resamples
             for kind, own in members.groupby("training")
         }
         spans = {kind: interval(labels, each, scenes, resamples=resamples) for kind, each in arrays.items()}
-        spans["loss"] = paired_difference(
+        spans["change"] = paired_difference(
             labels, arrays["unseen"], arrays["seen"], scenes, resamples=resamples
         )
         rows += [
@@ -149,7 +149,7 @@ def judge_there(
 
 def shown_unseen(table: pd.DataFrame) -> pd.DataFrame:
     """Return the held-out domains as readers see them: a row a domain and method."""
-    titles = {"seen": "seen in training", "unseen": "never seen", "loss": "loss"}
+    titles = {"seen": "seen in training", "unseen": "never seen", "change": "change"}
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for one in table.to_dict("records"):
         row = rows.setdefault(
@@ -162,6 +162,6 @@ def shown_unseen(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()), columns=columns if rows else None)
 
 
-def mean_loss(table: pd.DataFrame) -> pd.Series:
-    """Return method -> macro average precision lost in places never seen, mean over them."""
-    return table[table["training"] == "loss"].groupby("method", sort=False)["value"].mean()
+def mean_change(table: pd.DataFrame) -> pd.Series:
+    """Return method -> change of macro average precision in places never seen, mean over them."""
+    return table[table["training"] == "change"].groupby("method", sort=False)["value"].mean()

@@ -66,18 +66,20 @@ def test_the_table_holds_both_trainings_and_their_paired_difference(tmp_path):
     expected = paired_difference(
         labels[rows], arrays["unseen"], arrays["seen"], packed.scenes[rows], resamples=100
     )
-    assert found.at["loss", "value"] == pytest.approx(expected.value)
-    assert found.at["loss", "value"] == pytest.approx(found.at["unseen", "value"] - found.at["seen", "value"])
-    assert (found.at["loss", "low"], found.at["loss", "high"]) == (expected.low, expected.high)
+    assert found.at["change", "value"] == pytest.approx(expected.value)
+    assert found.at["change", "value"] == pytest.approx(
+        found.at["unseen", "value"] - found.at["seen", "value"]
+    )
+    assert (found.at["change", "low"], found.at["change", "high"]) == (expected.low, expected.high)
     assert found["n_seeds"].tolist() == [2] * 3 and found["n"].tolist() == [60] * 3
     assert found["n_scenes"].tolist() == [6] * 3
-    assert unseen.mean_loss(found.reset_index()).to_dict() == {"mosaic": pytest.approx(expected.value)}
+    assert unseen.mean_change(found.reset_index()).to_dict() == {"mosaic": pytest.approx(expected.value)}
     shown = unseen.shown_unseen(found.reset_index())
-    assert shown["loss"][0][0] == pytest.approx(expected.value)
+    assert shown["change"][0][0] == pytest.approx(expected.value)
 
 
 def test_without_a_place_there_is_an_empty_table_with_its_columns():
     table = unseen._unseen_table(pd.DataFrame(), SimpleNamespace(), "country", 10)
-    assert table.empty and "loss" not in table and "value" in table
+    assert table.empty and "change" not in table and "value" in table
     assert unseen.shown_unseen(table).empty
-    assert unseen.mean_loss(table).empty
+    assert unseen.mean_change(table).empty
