@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from mosaic.common.errors import SettingsError, suggest
 from mosaic.method.class_token_fusion import ClassTokenFusion
+from mosaic.method.foundation import FOUNDATION
 from mosaic.method.gather import gather
 from mosaic.method.methods import Method
 
@@ -80,8 +81,11 @@ def check_architecture(method: Method, encoder: str) -> None:
 def build_backbone(name: str, in_channels: int, image_size: int) -> nn.Module:
     """Build a backbone, (B, in_channels, H, W) -> (B, F), with weights drawn from torch's global generator.
 
-    Arguments and errors are those of :func:`timm_recipe`; ``name`` may also be a key of :data:`FUSIONS`.
+    Arguments and errors are those of :func:`timm_recipe`; ``name`` may also be a key of :data:`FUSIONS` or
+    :data:`FOUNDATION`.
     """
+    if name in FOUNDATION:
+        return FOUNDATION[name](in_channels, image_size)
     import timm  # seconds, which a notebook that only reads results does without
 
     if name in FUSIONS:
@@ -95,7 +99,7 @@ class Encoder(nn.Module):
     """One backbone for each stream.
 
     Args:
-        name: a key of :data:`ENCODERS`.
+        name: a key of :data:`ENCODERS`, :data:`FUSIONS` or :data:`FOUNDATION`.
         in_channels: stream (``"s1"``, ``"s2"`` or ``"early"``) -> number of bands.
         image_size: side of a view in pixels.
 

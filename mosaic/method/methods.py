@@ -182,6 +182,8 @@ METHODS: dict[str, Method] = {
         Method("frozen_moco", "SSL4EO MoCo, frozen", "pretrained", _BOTH, weights="moco"),
         Method("frozen_decur", "SSL4EO DeCUR, frozen", "pretrained", _BOTH, weights="decur"),
         Method("frozen_softcon", "SSL4EO SoftCon, frozen", "pretrained", _BOTH, weights="softcon"),
+        Method("frozen_croma", "CROMA, frozen", "pretrained", _BOTH, weights="croma"),
+        Method("frozen_dofa", "DOFA, frozen", "pretrained", _BOTH, weights="dofa"),
     )
 }
 

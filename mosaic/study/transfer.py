@@ -26,6 +26,7 @@ from mosaic.study.predictions import main_input
 from mosaic.study.run import Run, cache_path
 from mosaic.training.features import Features, extract_features, mean_features, representations
 from mosaic.training.probes import linear_probe
+from mosaic.training.published_weights import PUBLISHED
 
 Labels = NDArray[np.uint8]
 
@@ -227,9 +228,9 @@ def encoded(
 ) -> Features:
     """Return split -> features (N, F) of a method's main input, normalised by the store's own statistics.
 
-    Published weights keep the normalisation that they were published with.
+    Published weights keep the normalisation that they were published with, if they were.
     """
-    own = not get_method(method).weights  # published weights come with their normalisation
+    own = get_method(method).weights not in PUBLISHED
     features = {s: extract_features(store, checkpoint, part, own_statistics=own) for s, part in rows.items()}
     fill = mean_features(features["train"])
     return {split: representations(part, fill)[main_input(method)] for split, part in features.items()}

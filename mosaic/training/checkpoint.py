@@ -16,6 +16,7 @@ from torch.nn import functional
 from mosaic.common.errors import CheckpointError
 from mosaic.common.files import atomic_path, read_json, sha256_file, write_json
 from mosaic.method.encoders import ENCODERS, FUSIONS, Encoder, timm_recipe
+from mosaic.method.foundation import FOUNDATION
 from mosaic.method.objectives.build import build_classifier, classifier_kind
 from mosaic.method.views import CLIP
 from mosaic.packed.layout import BandLayout
@@ -169,8 +170,8 @@ def load_encoder(path: Path | str) -> LoadedEncoder:
     """
     folder = Path(path)
     card = read_card(folder)
-    if card["encoder"] not in (*ENCODERS, *FUSIONS):
-        known = ", ".join((*ENCODERS, *FUSIONS))
+    if card["encoder"] not in (*ENCODERS, *FUSIONS, *FOUNDATION):
+        known = ", ".join((*ENCODERS, *FUSIONS, *FOUNDATION))
         raise CheckpointError(f"{folder} holds the encoder {card['encoder']!r}, this code knows {known}")
     try:
         tensors = load_file(folder / WEIGHTS)
@@ -188,7 +189,7 @@ def load_encoder(path: Path | str) -> LoadedEncoder:
 
 def _timm_recipes(encoder: Encoder) -> dict[str, dict[str, Any]]:
     """Return stream -> arguments of ``timm.create_model``; empty for an encoder that is none of timm's."""
-    if encoder.name in FUSIONS:
+    if encoder.name not in ENCODERS:
         return {}
     return {s: timm_recipe(encoder.name, b, encoder.image_size) for s, b in encoder.in_channels.items()}
 

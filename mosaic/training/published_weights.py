@@ -1,7 +1,8 @@
 """Encoders whose weights others have published: rows with ``weights`` in the table of methods.
 
-Weights and their normalisation are TorchGeo's. They expect 13 bands above the atmosphere: SEN12MS has them,
-BigEarthNet v2 has 12 bands of surface reflectance. A wrong band set is refused, never padded.
+Weights are TorchGeo's. Those of ResNets come with their normalisation and expect 13 bands above the
+atmosphere: SEN12MS has them, BigEarthNet v2 has 12 bands of surface reflectance. Transformers take images
+normalised by the data's own statistics. A wrong band set is refused, never padded.
 """
 
 import urllib.error
@@ -15,9 +16,11 @@ from torch import Tensor
 
 from mosaic.common.errors import CheckpointError, RunError
 from mosaic.method.encoders import Encoder
+from mosaic.method.foundation import FOUNDATION, torchgeo_models
 from mosaic.packed.layout import BandLayout
 
-#: Name -> members of ``torchgeo.models.ResNet50_Weights`` for Sentinel-1 and Sentinel-2.
+#: Weights that come with a normalisation -> members of ``torchgeo.models.ResNet50_Weights`` for Sentinel-1
+#: and Sentinel-2.
 PUBLISHED: dict[str, tuple[str, str]] = {
     "moco": ("SENTINEL1_ALL_MOCO", "SENTINEL2_ALL_MOCO"),
     "decur": ("SENTINEL1_ALL_DECUR", "SENTINEL2_ALL_DECUR"),
@@ -30,7 +33,7 @@ def load_published(name: str, layout: BandLayout, image_size: int) -> tuple[Enco
     """Return the encoder of published weights, and the layout with the normalisation they expect.
 
     Args:
-        name: a key of :data:`PUBLISHED`.
+        name: a key of :data:`PUBLISHED` or :data:`FOUNDATION`.
         layout: of the packed data.
         image_size: side of a view; published training used 224 pixels of 10 m.
 
@@ -38,16 +41,14 @@ def load_published(name: str, layout: BandLayout, image_size: int) -> tuple[Enco
         CheckpointError: when the data do not hold exactly the bands that the weights expect.
         RunError: when TorchGeo is missing, or the file is neither there nor can be downloaded.
     """
-    try:
-        from torchgeo.models import ResNet50_Weights
-    except ImportError as error:
-        raise RunError("published weights are read through TorchGeo: pip install torchgeo") from error
+    if name in FOUNDATION:
+        return _transformers(name, layout, image_size), layout
     statistics: dict[str, Mapping[str, float]] = {}
     states = {}
     for sensor, member, bands in zip(
         ("s1", "s2"), PUBLISHED[name], (layout.s1_bands, layout.s2_bands), strict=True
     ):
-        weights = getattr(ResNet50_Weights, member)
+        weights = getattr(torchgeo_models().ResNet50_Weights, member)
         expected = [canonical(band) for band in weights.meta["bands"]]
         _require_bands(member, expected, bands)
         mean, std = _normalisation(weights.transforms, len(expected))
@@ -55,11 +56,27 @@ def load_published(name: str, layout: BandLayout, image_size: int) -> tuple[Enco
         state = {k: v for k, v in _state(weights, member).items() if not k.startswith("fc.")}
         order = [expected.index(band) for band in bands]
         states[sensor] = {**state, "conv1.weight": state["conv1.weight"][:, order]}
-    channels = {"s1": len(layout.s1_bands), "s2": len(layout.s2_bands)}
-    encoder = Encoder(ENCODER, channels, image_size)
+    encoder = Encoder(ENCODER, _channels(layout), image_size)
     for sensor, state in states.items():
         encoder.backbones[sensor].load_state_dict(state)
     return encoder, replace(layout, statistics=statistics)
+
+
+def _channels(layout: BandLayout) -> dict[str, int]:
+    return {"s1": len(layout.s1_bands), "s2": len(layout.s2_bands)}
+
+
+def _transformers(name: str, layout: BandLayout, image_size: int) -> Encoder:
+    kind, bands = FOUNDATION[name], {"s1": layout.s1_bands, "s2": layout.s2_bands}
+    for own in bands.values():
+        kind.require(own)
+    enum, member = kind.weights
+    encoder = Encoder(name, _channels(layout), image_size)
+    state = _state(getattr(getattr(torchgeo_models(), enum), member), f"{enum}.{member}")
+    backbone: Any
+    for sensor, backbone in encoder.backbones.items():
+        backbone.take(state, bands[sensor])
+    return encoder
 
 
 def canonical(band: str) -> str:

@@ -34,7 +34,7 @@ def test_the_methods_of_the_study_are_there():
         *("random", "supervised_s1", "supervised_s2", "supervised_early", "supervised_late"),
         *("simclr_s1", "simclr_s2", "inter", "iai", "supcon", "mosaic", "mosaic_temporal"),
         *("vicreg", "barlow", "decur", "supcon_queue", "sct", "macl", "sadcl", "mimrf", "msc"),
-        *("frozen_moco", "frozen_decur", "frozen_softcon"),
+        *("frozen_moco", "frozen_decur", "frozen_softcon", "frozen_croma", "frozen_dofa"),
     }
 
 

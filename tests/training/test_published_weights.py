@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mosaic.common.errors import CheckpointError, RunError
+from mosaic.common.errors import CheckpointError, RunError, SettingsError
 from mosaic.method.encoders import build_backbone
 from mosaic.packed.layout import BandLayout
 from mosaic.packed.pack import pack
@@ -87,6 +87,91 @@ def test_they_come_out_of_a_study_as_they_went_in(cache, fake_archive, config, t
     with torch.no_grad():
         expected = plain.eval()(images)
     np.testing.assert_allclose(found["s2"], expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture
+def transformers(tmp_path, monkeypatch):
+    """Small CROMA and DOFA in place of the base ones, and files of their weights under the true names."""
+    from torchgeo import models
+
+    torch.manual_seed(0)
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    croma = {"encoder_dim": 32, "encoder_depth": 2, "num_heads": 16}
+    dofa = {"patch_size": 16, "embed_dim": 32, "depth": 1, "num_heads": 2}
+    monkeypatch.setattr(models, "croma_base", lambda **options: models.CROMA(**croma, **options))
+    monkeypatch.setattr(models, "dofa_base_patch16_224", lambda **options: models.DOFA(**dofa, **options))
+    whole = {"croma": models.CROMA(**croma, image_size=32), "dofa": models.DOFA(**dofa, num_classes=0)}
+    parts = ("s1_encoder", "s1_GAP_FFN", "s2_encoder", "s2_GAP_FFN", "joint_encoder")
+    nested = {part: getattr(whole["croma"], part).state_dict() for part in parts}
+    mae = {name: value for name, value in whole["dofa"].state_dict().items() if "fc_norm" not in name}
+    for weights, state in (
+        (models.CROMABase_Weights.CROMA_VIT, nested),
+        (models.DOFABase16_Weights.DOFA_MAE, mae),
+    ):
+        torch.save(state, folder / weights.url.rsplit("/", 1)[-1])
+    return {name: model.eval() for name, model in whole.items()}
+
+
+def normalised(store, rows, bands):
+    """Images in standard deviations from the training mean."""
+    values = store.read_bands(rows, bands)
+    statistics = [store.layout.statistics[band] for band in bands]
+    scaled = [(values[b] - s["mean"]) / s["std"] for b, s in zip(bands, statistics, strict=True)]
+    return torch.from_numpy(np.stack(scaled, axis=1)).float()
+
+
+@pytest.mark.parametrize("bands", [S2, tuple(b for b in S2 if b != "B10"), (*S2[5:], *S2[:5])])
+def test_croma_sees_twelve_bands_scaled_as_its_authors_do(
+    transformers, fake_archive, config, tmp_path, bands
+):
+    archive = fake_archive(
+        tmp_path / "source", 40, s2_bands=bands, band_sizes=dict.fromkeys((*S1, *bands), 32)
+    )
+    store = pack(archive, tmp_path / "packed", workers=1)
+    settings = config("frozen_croma", image_size=32)
+    folder = pretrain(store, settings, np.empty(0, np.int64), tmp_path / "encoder")
+    rows = store.split_rows("test")[:3]
+    found = extract_features(store, folder, rows)
+    images = [normalised(store, rows, names) for names in (S1, [b for b in S2 if b != "B10"])]
+    # from mean - 2 deviations to mean + 2 deviations
+    radar, optical = (torch.clip((image + 2) / 4, 0, 1) for image in images)
+    with torch.no_grad():
+        expected = transformers["croma"](radar, optical)
+    np.testing.assert_allclose(found["s1"], expected["sar_GAP"].numpy(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found["s2"], expected["optical_GAP"].numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_dofa_is_told_the_wavelengths(transformers, fake_archive, config, tmp_path):
+    bands = ("B04", "B03", "B02", "B11")
+    archive = fake_archive(
+        tmp_path / "source", 40, s2_bands=bands, band_sizes=dict.fromkeys((*S1, *bands), 32)
+    )
+    store = pack(archive, tmp_path / "packed", workers=1)
+    settings = config("frozen_dofa", image_size=32)
+    folder = pretrain(store, settings, np.empty(0, np.int64), tmp_path / "encoder")
+    rows = store.split_rows("test")[:3]
+    found = extract_features(store, folder, rows)
+    for sensor, names, wavelengths in (
+        ("s1", S1, [5.405, 5.405]),
+        (
+            "s2",
+            store.layout.s2_bands,
+            [{"B04": 0.665, "B03": 0.56, "B02": 0.49, "B11": 1.61}[b] for b in bands],
+        ),
+    ):
+        large = torch.nn.functional.interpolate(normalised(store, rows, names), (224, 224), mode="bilinear")
+        with torch.no_grad():
+            expected = transformers["dofa"].forward_features(large, wavelengths)
+        np.testing.assert_allclose(found[sensor], expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_transformers_refuse_what_they_cannot_see(transformers):
+    with pytest.raises(CheckpointError, match=r"CROMA expects B01, .*pack those bands"):
+        load_published("croma", layout_of(S2[:4]), 32)
+    with pytest.raises(SettingsError, match="image_size is 36; CROMA takes multiples of 8"):
+        load_published("croma", layout_of(), 36)
 
 
 def test_missing_files_are_named(tmp_path, monkeypatch):
