@@ -94,8 +94,8 @@ class Dofa(nn.Module):
         RunError: without TorchGeo.
     """
 
-    #: Band -> what the authors call its wavelength: µm, and for Sentinel-1 the frequency in GHz. Those of B01,
-    #: B8A, B09 and B10, which the weights were not trained with, are ESA's.
+    #: Band -> what the authors call its wavelength: µm, and for Sentinel-1 the frequency in GHz. B01, B8A,
+    #: B09 and B10, which the weights were not trained with, are ESA's.
     WAVELENGTHS: Mapping[str, float] = {
         **dict.fromkeys(_RADAR, 5.405),
         **{"B02": 0.49, "B03": 0.56, "B04": 0.665, "B05": 0.705, "B06": 0.74, "B07": 0.783, "B08": 0.842},
