@@ -124,7 +124,7 @@ class Peak:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
     def gib(self) -> float:
-        return (self._bytes() - self.before) / 2**30
+        return max(0, self._bytes() - self.before) / 2**30  # Linux counts in steps of some pages
 
 
 def measure(contrast: str, name: str, number: int, device: str, args: argparse.Namespace) -> dict[str, Any]:
