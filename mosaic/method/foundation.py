@@ -1,6 +1,7 @@
-"""Transformers that others pretrained, for one sensor each, fed as their authors feed them: CROMA and DOFA.
+"""Transformers that others pretrained, for one sensor each, scaled as their authors do: CROMA and DOFA.
 
-The architectures are TorchGeo's. Only :mod:`mosaic.training.published_weights` gives them weights.
+They see the views of a run at its ``image_size``; CROMA was trained at 120 pixels of 10 m, DOFA at 224. The
+architectures are TorchGeo's. Only :mod:`mosaic.training.published_weights` gives them weights.
 """
 
 from collections.abc import Mapping, Sequence
@@ -81,10 +82,11 @@ def _sensor(bands: int) -> str:
 
 
 class Dofa(nn.Module):
-    """DOFA, base (Xiong et al. 2024, arXiv:2403.15356): (B, bands, H, W) -> (B, 768), the mean of its tokens.
+    """DOFA, base (Xiong et al. 2024, arXiv:2403.15356): (B, bands, H, W) -> (B, 768).
 
-    Its patch embedding is made of the wavelengths, so it takes any bands. Images come in standard deviations
-    from the mean and are resized to the 224 pixels of its positions.
+    The features are the mean of its patch tokens, standardised over the features. Its patch embedding is made
+    of the wavelengths, so it takes any bands; an encoder of two sensors holds it twice. Images come in
+    standard deviations from the mean and are resized to the 224 pixels of its positions.
 
     Args:
         bands: number of bands of the images.
@@ -135,7 +137,7 @@ class Dofa(nn.Module):
         """
         self.wavelengths = torch.tensor([self.WAVELENGTHS[band] for band in bands])
         missing, unexpected = self.model.load_state_dict(state, strict=False)
-        # the norm after pooling is not among them: it starts without effect of its own
+        # the scale and shift of the norm after pooling are not among them: they stay 1 and 0
         if unexpected or set(missing) - {"fc_norm.weight", "fc_norm.bias"}:
             raise CheckpointError(f"the weights of DOFA lack {missing} and hold {unexpected} beside")
 

@@ -37,7 +37,8 @@ def sample(
 class Fused:
     """:func:`sample`, compiled to a kernel or two for each group of bands; as it is where that fails.
 
-    Without it every operation of the chain reads and writes all images once.
+    Without it every operation of the chain reads and writes all images once. Sizes stay variable, or each
+    group and the last batch would compile anew, until torch gives up and runs the plain function.
 
     Args:
         function: what to compile.
@@ -45,13 +46,15 @@ class Fused:
 
     def __init__(self, function: Callable[..., None] = sample) -> None:
         self._plain = function
-        self._compiled: Callable[..., None] | None = torch.compile(function)
+        self._compiled: Callable[..., None] | None = torch.compile(function, dynamic=True)
 
     def __call__(self, *arguments: Any) -> None:
         """Do what the function does."""
         if self._compiled is not None:
             try:
                 return self._compiled(*arguments)
+            except torch.OutOfMemoryError:
+                raise
             except Exception as error:  # no compiler there, or one that fails: slower, but the same views
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 say(f"views are made by kernels that are not fused: torch.compile failed ({reason})")

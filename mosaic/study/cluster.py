@@ -62,6 +62,8 @@ class Submitit:
         try:
             jobs = self.executor.submit_array(remote)
         except RuntimeError as error:  # submitit's own, with what sbatch said
+            if self.cluster != "slurm":
+                raise
             raise RunError(
                 f"the queue refused the jobs: {str(error).strip()}: change --cluster-options, such as the "
                 "partition, account or time, and run again; what finished is kept"

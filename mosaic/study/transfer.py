@@ -250,7 +250,7 @@ def shown_transfer(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def away_from_home(table: pd.DataFrame) -> pd.Series:
-    """Return method -> what an encoder of another archive loses against one of the archive itself.
+    """Return method -> how an encoder of another archive differs from one of the archive itself.
 
     Macro average precision of probes on all of the target's labels, mean over pairs of archives; methods that
     the target's own run lacks are left out.

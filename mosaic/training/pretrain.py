@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from mosaic.common.errors import BudgetError, RunError, SettingsError
+from mosaic.common.errors import BudgetError, RunError, SettingsError, suggest
 from mosaic.common.files import lock
 from mosaic.method.batch_norm import synchronise
 from mosaic.method.encoders import check_architecture
@@ -26,6 +26,7 @@ from mosaic.training.processes import Processes, join
 
 LAST = "last.ckpt"
 LOG = "log.csv"
+_PRECISIONS = ("auto", "32", "bf16-mixed")  # none that scales its loss: gradients are clipped as they are
 _SETTLING = 20  # batches from which untrained encoders take their normalisation
 
 
@@ -189,6 +190,8 @@ def _check(store: PackedStore, config: PretrainConfig, train: Rows, labelled: Ro
             f"{stray.size} labelled rows are not training rows, e.g. {stray[0]}: draw the budget anew"
         )
     check_architecture(method, config.encoder)
+    if config.precision not in _PRECISIONS:
+        raise SettingsError(f"no precision {config.precision!r}{suggest(config.precision, _PRECISIONS)}")
     if method.uses_labels and not labelled.size:
         raise BudgetError(f"method {config.method!r} learns from labels, but the label budget is empty")
     if not method.sees_labelled_only and config.batch_scenes > len(train):

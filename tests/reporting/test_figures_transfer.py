@@ -46,7 +46,7 @@ def test_slopes_run_from_seen_to_unseen_one_panel_a_place():
         {"domain": d, "method": m, "training": t, "value": v, "low": v - 0.1, "high": v + 0.1}
         for d in ("Finland", "Austria")
         for m, (seen, unseen) in (("iai", (0.6, 0.5)), ("mosaic", (0.7, 0.4)))
-        for t, v in (("seen", seen), ("unseen", unseen), ("loss", unseen - seen))
+        for t, v in (("seen", seen), ("unseen", unseen), ("change", unseen - seen))
     ]
     fig = unseen_slopes(pd.DataFrame(rows))
     assert [ax.get_title() for ax in fig.axes] == ["Finland", "Austria"]

@@ -99,6 +99,7 @@ def work(packed, out):
     train(store, SMALL | {"method": "random"}, out / "random")
     train(store, RESUMED, out / "two_then_one", stop=5)
     train(store, RESUMED, out / "one_then_two")
+    assert (out / "four_then_two" / "last.ckpt").exists()
     train(store, RESUMED, out / "four_then_two")
     parameters = [word for name in ("image_size=16", "steps=2", "batch_scenes=4") for word in ("-p", name)]
     command = ["train", str(packed), "--to", str(out / "command"), "--method", "iai", *parameters]

@@ -136,7 +136,9 @@ def test_killed_run_resumes_bit_for_bit(store, config, tmp_path, monkeypatch, na
     pd.testing.assert_frame_equal(*logs)
 
 
-def test_after_kill_minus_nine_training_goes_on_from_its_last_checkpoint(store, config, tmp_path):
+def test_after_kill_minus_nine_training_goes_on_from_its_last_checkpoint(
+    store, config, tmp_path, monkeypatch
+):
     run, folder = config("simclr_s1"), tmp_path / "killed"
     code = f"""
 import time
@@ -161,7 +163,12 @@ pretrain(store, PretrainConfig(**{asdict(run)!r}), [], folder, checkpoint_second
         process.kill()
     assert sorted(path.name for path in folder.iterdir()) == [".lock", "last.ckpt"]
     assert torch.load(folder / "last.ckpt", weights_only=False)["global_step"] == 4
+    steps, noted = [], Logbook.on_train_batch_end
+    monkeypatch.setattr(
+        Logbook, "on_train_batch_end", lambda self, t, *a: steps.append(t.global_step) or noted(self, t, *a)
+    )
     resumed = pretrain(store, run, [], folder)
+    assert steps == [5, 6]
     assert weights_of(resumed) == weights_of(pretrain(store, run, [], tmp_path / "whole"))
 
 
@@ -249,6 +256,8 @@ def test_impossible_requests_are_refused_before_any_work(store, config, tmp_path
         pretrain(store, config("iai", batch_scenes=91), [], tmp_path)
     with pytest.raises(SettingsError, match="did you mean 'mosaic'"):
         pretrain(store, config("mosaik"), [], tmp_path)
+    with pytest.raises(SettingsError, match="no precision '16-mixed'; did you mean 'bf16-mixed'"):
+        pretrain(store, config("iai", precision="16-mixed"), [], tmp_path)
     assert not list(tmp_path.iterdir())
 
 
