@@ -287,7 +287,7 @@ class TestContract:
         assert "not fused" not in capsys.readouterr().err
 
     def test_where_nothing_compiles_views_are_made_all_the_same_and_it_is_said(self, capsys, monkeypatch):
-        def broken(function):
+        def broken(function, dynamic):
             def fail(*arguments):
                 raise RuntimeError("no compiler\nof many lines")
 
