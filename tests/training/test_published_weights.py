@@ -21,14 +21,20 @@ def layout_of(s2=S2):
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """A folder of torch's hub with files in place of the published ones, under their true names."""
-    from torchgeo.models import ResNet50_Weights
-
+def hub(tmp_path, monkeypatch):
+    """The folder of torch's hub for published files, empty."""
     torch.manual_seed(0)
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(folder.parent))
+    return folder
+
+
+@pytest.fixture
+def cache(hub):
+    """Files in place of the published ones, under their true names."""
+    from torchgeo.models import ResNet50_Weights
+
     states = {}
     for sensor, member in zip(("s1", "s2"), PUBLISHED["moco"], strict=True):
         weights = getattr(ResNet50_Weights, member)
@@ -36,7 +42,7 @@ def cache(tmp_path, monkeypatch):
         states[sensor] = backbone.state_dict()
         torch.save(
             {**states[sensor], "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)},
-            folder / weights.url.rsplit("/", 1)[-1],
+            hub / weights.url.rsplit("/", 1)[-1],
         )
     return states
 
@@ -90,14 +96,10 @@ def test_they_come_out_of_a_study_as_they_went_in(cache, fake_archive, config, t
 
 
 @pytest.fixture
-def transformers(tmp_path, monkeypatch):
+def transformers(hub, monkeypatch):
     """Small CROMA and DOFA in place of the base ones, and files of their weights under the true names."""
     from torchgeo import models
 
-    torch.manual_seed(0)
-    folder = tmp_path / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     croma = {"encoder_dim": 32, "encoder_depth": 2, "num_heads": 16}
     dofa = {"patch_size": 16, "embed_dim": 32, "depth": 1, "num_heads": 2}
     monkeypatch.setattr(models, "croma_base", lambda **options: models.CROMA(**croma, **options))
@@ -110,7 +112,7 @@ def transformers(tmp_path, monkeypatch):
         (models.CROMABase_Weights.CROMA_VIT, nested),
         (models.DOFABase16_Weights.DOFA_MAE, mae),
     ):
-        torch.save(state, folder / weights.url.rsplit("/", 1)[-1])
+        torch.save(state, hub / weights.url.rsplit("/", 1)[-1])
     return {name: model.eval() for name, model in whole.items()}
 
 
