@@ -79,13 +79,8 @@ def test_a_wrong_band_set_is_refused(cache):
         load_published("moco", layout_of(twelve), 32)
 
 
-def test_they_come_out_of_a_study_as_they_went_in(cache, fake_archive, config, tmp_path):
-    archive = fake_archive(tmp_path / "source", 40, s2_bands=S2, band_sizes=dict.fromkeys((*S1, *S2), 32))
-    store = pack(archive, tmp_path / "packed", workers=1)
-    settings = config("frozen_moco", image_size=32, encoder="resnet50")
-    folder = pretrain(store, settings, np.empty(0, np.int64), tmp_path / "encoder")
-    rows = store.split_rows("test")[:3]
-    found = extract_features(store, folder, rows)
+def test_they_come_out_of_a_study_as_they_went_in(cache, studied):
+    store, rows, found = studied("frozen_moco", S2)
     plain = build_backbone("resnet50", 13, 32)
     plain.load_state_dict(cache["s2"])
     bands = store.read_bands(rows, S2)
@@ -116,6 +111,22 @@ def transformers(hub, monkeypatch):
     return {name: model.eval() for name, model in whole.items()}
 
 
+@pytest.fixture
+def studied(fake_archive, config, tmp_path):
+    """Take a method's features of three patches: ``studied(method, bands) -> (store, rows, features)``."""
+
+    def make(method, bands):
+        sizes = dict.fromkeys((*S1, *bands), 32)
+        archive = fake_archive(tmp_path / "source", 40, s2_bands=bands, band_sizes=sizes)
+        store = pack(archive, tmp_path / "packed", workers=1)
+        settings = config(method, image_size=32)
+        folder = pretrain(store, settings, np.empty(0, np.int64), tmp_path / "encoder")
+        rows = store.split_rows("test")[:3]
+        return store, rows, extract_features(store, folder, rows)
+
+    return make
+
+
 def normalised(store, rows, bands):
     """Images in standard deviations from the training mean."""
     values = store.read_bands(rows, bands)
@@ -125,17 +136,8 @@ def normalised(store, rows, bands):
 
 
 @pytest.mark.parametrize("bands", [S2, tuple(b for b in S2 if b != "B10"), (*S2[5:], *S2[:5])])
-def test_croma_sees_twelve_bands_scaled_as_its_authors_do(
-    transformers, fake_archive, config, tmp_path, bands
-):
-    archive = fake_archive(
-        tmp_path / "source", 40, s2_bands=bands, band_sizes=dict.fromkeys((*S1, *bands), 32)
-    )
-    store = pack(archive, tmp_path / "packed", workers=1)
-    settings = config("frozen_croma", image_size=32)
-    folder = pretrain(store, settings, np.empty(0, np.int64), tmp_path / "encoder")
-    rows = store.split_rows("test")[:3]
-    found = extract_features(store, folder, rows)
+def test_croma_sees_twelve_bands_scaled_as_its_authors_do(transformers, studied, bands):
+    store, rows, found = studied("frozen_croma", bands)
     images = [normalised(store, rows, names) for names in (S1, [b for b in S2 if b != "B10"])]
     # from mean - 2 deviations to mean + 2 deviations
     radar, optical = (torch.clip((image + 2) / 4, 0, 1) for image in images)
@@ -145,16 +147,9 @@ def test_croma_sees_twelve_bands_scaled_as_its_authors_do(
     np.testing.assert_allclose(found["s2"], expected["optical_GAP"].numpy(), rtol=1e-3, atol=1e-4)
 
 
-def test_dofa_is_told_the_wavelengths(transformers, fake_archive, config, tmp_path):
+def test_dofa_is_told_the_wavelengths(transformers, studied):
     bands = ("B04", "B03", "B02", "B11")
-    archive = fake_archive(
-        tmp_path / "source", 40, s2_bands=bands, band_sizes=dict.fromkeys((*S1, *bands), 32)
-    )
-    store = pack(archive, tmp_path / "packed", workers=1)
-    settings = config("frozen_dofa", image_size=32)
-    folder = pretrain(store, settings, np.empty(0, np.int64), tmp_path / "encoder")
-    rows = store.split_rows("test")[:3]
-    found = extract_features(store, folder, rows)
+    store, rows, found = studied("frozen_dofa", bands)
     for sensor, names, wavelengths in (
         ("s1", S1, [5.405, 5.405]),
         (
