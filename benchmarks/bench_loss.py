@@ -25,10 +25,10 @@ from common import NOT_MEASURED, device_suffix, parser, rates, ratio, row, save
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mosaic.archives.simulated.label_sets import draw_label_sets
-from mosaic.method.contrast import CPU_BLOCK, summed_contrast
-from mosaic.method.kernels import KERNELS, msc_weights, pair_weights
-from mosaic.method.pairs import Pairs, pairs_within, with_other_views
+from mosaic.datasets.simulation.label_sets import draw_label_sets
+from mosaic.losses.contrastive import CPU_BLOCK, summed_contrast
+from mosaic.losses.label_kernels import KERNELS, msc_weights, pair_weights
+from mosaic.losses.pairs import Pairs, pairs_within, with_other_views
 
 STATUS = Path("/proc/self/status")
 DIM, VIEWS, CLASSES = 128, 4, 19  # two views of two sensors

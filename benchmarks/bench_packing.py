@@ -20,10 +20,10 @@ import torch
 from common import parser, rates, ratio, row, save
 from simulated import DATA, OFFICIAL, bytes_of, opened, torchgeo
 
-from mosaic.archives import geotiff
-from mosaic.common.forked import cores
-from mosaic.packed.pack import pack
-from mosaic.packed.store import PackedStore
+from mosaic.datasets import geotiff
+from mosaic.store.reader import PackedStore
+from mosaic.store.writer import pack
+from mosaic.utils.forked import cores
 
 RASTERIO_PART = 60  # pairs; all of them would take most of the time of this benchmark
 COMPRESSED = 64  # records

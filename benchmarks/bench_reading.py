@@ -20,11 +20,11 @@ from configilm_peer import ConfigILM, PeerError
 from simulated import DATA, opened, torchgeo
 from torch.utils.data import DataLoader, RandomSampler
 
-from mosaic.method import torch_sampling
-from mosaic.method import views as views_module
-from mosaic.method.views import Views
-from mosaic.packed.pack import pack
-from mosaic.packed.store import PackedStore
+from mosaic.store.reader import PackedStore
+from mosaic.store.writer import pack
+from mosaic.transforms import torch_sampling
+from mosaic.transforms import views as views_module
+from mosaic.transforms.views import Views
 
 BATCH = 128
 SIZES = (64, 120)

@@ -25,14 +25,14 @@ from lightning.pytorch import Callback, Trainer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mosaic.method.views import Views
-from mosaic.packed.store import PackedStore
-from mosaic.training.batches import KnownLabels, ScenePicker, StepBatches
-from mosaic.training.fit import fit
-from mosaic.training.logbook import Logbook
+from mosaic.store.reader import PackedStore
+from mosaic.training.callbacks import Logbook
+from mosaic.training.data import KnownLabels, ScenePicker, StepBatches
+from mosaic.training.distributed import Processes
 from mosaic.training.module import Pretraining
 from mosaic.training.pretrain import PretrainConfig
-from mosaic.training.processes import Processes
+from mosaic.training.trainer import fit
+from mosaic.transforms.views import Views
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
@@ -244,7 +244,7 @@ def data(folder: Path | None, patches: int) -> PackedStore:
         return PackedStore(folder)
     from simulated import DATA, opened
 
-    from mosaic.packed.pack import pack
+    from mosaic.store.writer import pack
 
     return pack(opened(patches), DATA / f"packed-{patches}")
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from mosaic.common.files import read_json, write_json
-from mosaic.reporting.provenance import commit
+from mosaic.report.provenance import commit
+from mosaic.utils.files import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
 NOT_MEASURED = "not measured"
@@ -202,7 +202,7 @@ def _short(value: float | None) -> str:
 
 def show(measured: Mapping[str, Mapping[str, Any]], name: str, figures: Any) -> None:
     """Show one result in a notebook, and that of a GPU if there is one: figure, ratios, notes."""
-    from mosaic.reporting import display
+    from mosaic.report import display
 
     if f"{name}-cuda" in measured:
         show(measured, f"{name}-cuda", figures)

@@ -2,7 +2,7 @@
 
     python benchmarks/derive_label_statistics.py metadata.parquet
 
-Writes mosaic/archives/simulated/label_sets.npz: every distinct label set as a bit mask over the 19 classes
+Writes mosaic/datasets/simulation/label_sets.npz: every distinct label set as a bit mask over the 19 classes
 (bit i is class i of the nomenclature) and how many patches carry it.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mosaic.archives.nomenclature import labels_to_vector
+from mosaic.datasets.corine import labels_to_vector
 
 TARGET = Path(__file__).parents[1] / "mosaic" / "archives" / "simulated" / "label_sets.npz"
 

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatterSciNotation
 
-from mosaic.reporting.marks import distinct_of, legend, panels, whiskers
-from mosaic.reporting.palette import GREY, OKABE_ITO
+from mosaic.plots.layout import distinct_of, legend, panels, whiskers
+from mosaic.plots.palette import GREY, OKABE_ITO
 
 _OURS, _OTHERS = OKABE_ITO["vermillion"], OKABE_ITO["blue"]
 _LINES = ("vermillion", "blue", "bluish green", "orange", "reddish purple", "sky blue")

@@ -5,8 +5,8 @@ Usage: python benchmarks/report.py
 
 from pathlib import Path
 
-from mosaic.reporting.runner import run
-from mosaic.study.run import reports_folder
+from mosaic.experiments.run import reports_folder
+from mosaic.report.runner import run
 
 if __name__ == "__main__":
     notebook = Path(__file__).with_name("benchmarks.ipynb")

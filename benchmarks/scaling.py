@@ -19,9 +19,9 @@ from jinja2 import StrictUndefined, Template
 from simulated import OFFICIAL
 from torch.utils.flop_counter import FlopCounterMode
 
-from mosaic.common.files import write_text
-from mosaic.method.encoders import Encoder, Heads, channels_of
-from mosaic.method.methods import get_method
+from mosaic.methods import get_method
+from mosaic.models.encoders import Encoder, Heads, channels_of
+from mosaic.utils.files import write_text
 
 PLACE = Path(__file__).with_name("scaling.md")
 TEMPLATE = Path(__file__).with_name("scaling.md.j2")

@@ -7,7 +7,7 @@ from typing import Any
 from torch.utils.data import ConcatDataset, Dataset
 from torchgeo.datasets import BigEarthNetV2
 
-from mosaic.archives.catalogue import get_dataset, open_archive
+from mosaic.datasets.registry import get_dataset, open_archive
 
 DATA = Path(__file__).parents[1] / "data" / "cache" / "benchmarks"
 #: Pairs and triplets of the official archives, of which hours are projected.

@@ -14,7 +14,7 @@ __all__ = ["__version__", "load_encoder"]
 def __getattr__(name: str) -> Any:
     """Import :func:`load_encoder` on first use, so that ``import mosaic`` does not load torch."""
     if name == "load_encoder":
-        from mosaic.training.checkpoint import load_encoder
+        from mosaic.models.checkpoint import load_encoder
 
         return load_encoder
     raise AttributeError(f"module 'mosaic' has no attribute {name!r}")

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from mosaic import __version__
-from mosaic.common.errors import MosaicError
+from mosaic.utils.errors import MosaicError
 
 
 def _simulate(args: argparse.Namespace) -> int:
-    from mosaic.archives.catalogue import get_dataset
-    from mosaic.study.data import simulated_root
+    from mosaic.datasets.registry import get_dataset
+    from mosaic.experiments.prepare import simulated_root
 
     root = args.folder or simulated_root(args.layout, args.patches, args.seed)
     print(get_dataset(args.layout).simulate(root, args.patches, args.seed))
@@ -21,15 +21,15 @@ def _simulate(args: argparse.Namespace) -> int:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    from mosaic.archives.fetch import fetch
-    from mosaic.study.run import data_folder
+    from mosaic.datasets.download import fetch
+    from mosaic.experiments.run import data_folder
 
     print(fetch(args.name, args.folder or data_folder() / "archives" / args.name, yes=args.yes))
     return 0
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from mosaic.archives.verify import format_table, verify
+    from mosaic.datasets.verify import format_table, verify
 
     problems = verify(args.folder, args.dataset, args.bands)
     print(format_table(problems))
@@ -37,8 +37,8 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _pack(args: argparse.Namespace) -> int:
-    from mosaic.archives.catalogue import open_archive
-    from mosaic.packed.pack import pack
+    from mosaic.datasets.registry import open_archive
+    from mosaic.store.writer import pack
 
     archive = open_archive(args.dataset, args.folder, args.bands, args.include_snow_cloud)
     store = pack(archive, args.to, on_bad_patch=args.on_bad_patch, most_pixels=args.most_pixels)
@@ -47,15 +47,15 @@ def _pack(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from mosaic.study.single import train_one
+    from mosaic.experiments.single import train_one
 
     print(train_one(args.packed, args.to, args.method, args.fraction, dict(args.parameter or [])))
     return 0
 
 
 def _run(args: argparse.Namespace) -> int:
-    from mosaic.study.launch import Launch, read_options
-    from mosaic.study.sequence import run_sequence
+    from mosaic.experiments.launch import Launch, read_options
+    from mosaic.report.sequence import run_sequence
 
     overrides = dict(args.parameter or []) | ({"dataset": args.dataset} if args.dataset else {})
     options = read_options(args.cluster_options) if args.cluster_options else {}
@@ -65,8 +65,8 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from mosaic.reporting.runner import render_all
-    from mosaic.study.run import reports_folder
+    from mosaic.experiments.run import reports_folder
+    from mosaic.report.runner import render_all
 
     folder = Path(args.run) if Path(args.run).is_dir() else reports_folder(args.run)
     print(render_all(folder))

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from mosaic.common.errors import SettingsError, suggest
-from mosaic.method.methods import get_method
+from mosaic.methods import get_method
+from mosaic.utils.errors import SettingsError, suggest
 
 Percent = Annotated[float, Field(gt=0, le=100)]
 Positive = Annotated[float, Field(gt=0)]
@@ -58,7 +58,7 @@ class PretrainSettings(Settings):
     methods: list[MethodName] = Field(
         ["random", "supervised_late", "simclr_s1", "simclr_s2", "iai", "mosaic"],
         min_length=1,
-        description="rows of the table of methods (mosaic.method.methods)",
+        description="rows of the table of methods (mosaic.methods)",
     )
     seeds: Count = Field(1, description="number of seeds: 0, 1, ...")
     one_seed: list[MethodName] = Field([], description="methods that are trained with seed 0 only")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mosaic.archives.catalogue import open_archive
-from mosaic.packed.pack import pack
+from mosaic.datasets.registry import open_archive
+from mosaic.store.writer import pack
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"

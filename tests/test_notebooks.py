@@ -8,9 +8,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from mosaic.method.methods import METHODS
+from mosaic.methods import METHODS
+from mosaic.report.sequence import load_profile, notebooks_folder, split_parameters
 from mosaic.settings import NOTEBOOKS
-from mosaic.study.sequence import load_profile, notebooks_folder, split_parameters
 
 FOLDER = notebooks_folder()
 PROFILES = sorted(path.stem for path in (FOLDER / "profiles").glob("*.yaml"))

@@ -1,7 +1,7 @@
 import pytest
 
-from mosaic.common.errors import SettingsError
 from mosaic.settings import NOTEBOOKS, injected_names, make
+from mosaic.utils.errors import SettingsError
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)

@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
-from mosaic.common.files import read_json
-from mosaic.method.methods import METHODS
-from mosaic.packed.store import PackedStore
+from mosaic.experiments.grid import Cell, checkpoint_folder, config_of
+from mosaic.methods import METHODS
+from mosaic.models.checkpoint import load_encoder
 from mosaic.settings import NOTEBOOKS, make
-from mosaic.study.matrix import Cell, checkpoint_folder, config_of
-from mosaic.training.checkpoint import load_encoder
+from mosaic.store.reader import PackedStore
+from mosaic.utils.files import read_json
 
 pytestmark = pytest.mark.slow
 

@@ -1,1 +1,1 @@
-"""Scores, intervals, overlap strata, coherence and the claims ledger."""
+"""Features, probes, metrics, bootstrap intervals, label overlap, coherence and claims."""

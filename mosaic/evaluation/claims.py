@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from mosaic.evaluation.intervals import holm
+from mosaic.evaluation.bootstrap import holm
 
 Verdict = Literal["supported", "not supported", "undecided"]
 

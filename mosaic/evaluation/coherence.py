@@ -15,7 +15,8 @@ from sklearn.cluster import KMeans
 from sklearn.linear_model import Ridge
 from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 
-from mosaic.evaluation.intervals import (
+from mosaic.evaluation import embedding_metrics as monitor
+from mosaic.evaluation.bootstrap import (
     Difference,
     Interval,
     difference_of,
@@ -23,7 +24,6 @@ from mosaic.evaluation.intervals import (
     percentile_interval,
     scene_weights,
 )
-from mosaic.method import monitor
 
 Embeddings = NDArray[np.float32]
 Labels = NDArray[np.uint8]

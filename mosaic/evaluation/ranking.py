@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 
-from mosaic.evaluation.intervals import holm
+from mosaic.evaluation.bootstrap import holm
 
 Drawn = NDArray[np.float64]
 

@@ -1,1 +1,1 @@
-"""Pretraining, feature extraction and probes on packed data."""
+"""Pretraining and fine-tuning with Lightning."""

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from mosaic.common.errors import CheckpointError, RunError
-from mosaic.common.files import atomic_path
-from mosaic.method.encoders import Encoder
-from mosaic.method.methods import METHODS, get_method
-from mosaic.packed.store import PackedStore, Rows
-from mosaic.training.checkpoint import CARD, WEIGHTS, load_encoder, read_card, save_encoder
-from mosaic.training.features import extract_features, fuse, mean_features, representations
+from mosaic.evaluation.features import extract_features, fuse, mean_features, representations
+from mosaic.evaluation.probes import Scores, fit_classifier
+from mosaic.methods import METHODS, get_method
+from mosaic.models.checkpoint import CARD, WEIGHTS, load_encoder, read_card, save_encoder
+from mosaic.models.encoders import Encoder
+from mosaic.store.reader import PackedStore, Rows
 from mosaic.training.pretrain import PretrainConfig, pretrain
-from mosaic.training.probes import Scores, fit_classifier
+from mosaic.utils.errors import CheckpointError, RunError
+from mosaic.utils.files import atomic_path
 
 SCORES = "scores.npz"
 

@@ -10,17 +10,17 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mosaic.common.errors import CheckpointError, RunError
-from mosaic.method.encoders import Encoder, channels_of
-from mosaic.method.gather import gather
-from mosaic.method.losses import Temperatures
-from mosaic.method.objectives.base import ObjectiveSettings, Step
-from mosaic.method.objectives.build import build_objective
-from mosaic.method.views import Augmentation, Views
-from mosaic.packed.layout import BandLayout
-from mosaic.packed.store import PackedStore
-from mosaic.training.batches import Batch, KnownLabels, view_generator
-from mosaic.training.checkpoint import LoadedEncoder, layout_for, load_encoder
+from mosaic.losses.objectives.base import ObjectiveSettings, Step
+from mosaic.losses.objectives.build import build_objective
+from mosaic.losses.terms import Temperatures
+from mosaic.models.checkpoint import LoadedEncoder, layout_for, load_encoder
+from mosaic.models.encoders import Encoder, channels_of
+from mosaic.store.reader import PackedStore
+from mosaic.store.record_format import BandLayout
+from mosaic.training.data import Batch, KnownLabels, view_generator
+from mosaic.transforms.views import Augmentation, Views
+from mosaic.utils.distributed import gather
+from mosaic.utils.errors import CheckpointError, RunError
 
 if TYPE_CHECKING:
     from mosaic.training.pretrain import PretrainConfig

@@ -13,16 +13,16 @@ from typing import Literal
 import numpy as np
 import torch
 
-from mosaic.common.errors import BudgetError, RunError, SettingsError, suggest
-from mosaic.common.files import lock
-from mosaic.method.batch_norm import synchronise
-from mosaic.method.encoders import check_architecture
-from mosaic.method.methods import Method, get_method
-from mosaic.packed.fingerprint import digest
-from mosaic.packed.store import PackedStore, Rows
-from mosaic.training.batches import KnownLabels, ScenePicker, StepBatches
-from mosaic.training.checkpoint import CARD, read_card, save_encoder
-from mosaic.training.processes import Processes, join
+from mosaic.methods import Method, get_method
+from mosaic.models.checkpoint import CARD, read_card, save_encoder
+from mosaic.models.encoders import check_architecture
+from mosaic.models.sync_batch_norm import synchronise
+from mosaic.store.reader import PackedStore, Rows
+from mosaic.training.data import KnownLabels, ScenePicker, StepBatches
+from mosaic.training.distributed import Processes, join
+from mosaic.utils.errors import BudgetError, RunError, SettingsError, suggest
+from mosaic.utils.files import lock
+from mosaic.utils.hashing import digest
 
 LAST = "last.ckpt"
 LOG = "log.csv"
@@ -64,7 +64,7 @@ class PretrainConfig:
         monitor_every: steps between two looks at collapse and kNN score; 0 for never.
         initial: folder of a checkpoint to start from.
         msc_alpha: this and the following are settings of single objectives, see
-            :class:`mosaic.method.objectives.base.ObjectiveSettings`; None keeps the published value.
+            :class:`mosaic.losses.objectives.base.ObjectiveSettings`; None keeps the published value.
         off_diagonal: of Barlow Twins and DeCUR.
         covariance: of VICReg.
         queue_size: of the queue of keys.
@@ -226,14 +226,14 @@ def _run(
     first: int,
 ) -> None:
     # Lightning takes seconds to import, and most who read a configuration do not train
-    from mosaic.training.fit import fit
-    from mosaic.training.logbook import Logbook
+    from mosaic.training.callbacks import Logbook
     from mosaic.training.module import Pretraining
+    from mosaic.training.trainer import fit
 
     known = KnownLabels(store, labelled)
     module = Pretraining(config, store, known)
     if module.method.weights:
-        from mosaic.training.published_weights import load_published
+        from mosaic.models.published_weights import load_published
 
         module.adopt(*load_published(module.method.weights, store.layout, config.image_size))
     logbook = Logbook(store, config, train, labelled, folder / LAST, inputs, checkpoint_seconds)

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
-from mosaic.method.encoders import encoder_for
-from mosaic.method.methods import METHODS
-from mosaic.packed.pack import pack
-from mosaic.packed.store import PackedStore
+from mosaic.methods import METHODS
+from mosaic.models.encoders import encoder_for
+from mosaic.store.reader import PackedStore
+from mosaic.store.writer import pack
 
 torch.set_num_threads(1)
 

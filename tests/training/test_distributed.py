@@ -1,276 +1,54 @@
-"""Several processes give what one gives. This file is also the program that starts them.
-
-It imports Lightning once, which takes seconds, and forks: two processes by the engine of ``torchrun``, and
-four as ``srun`` would start them. Each runs all its cases.
-"""
-
-import json
-import multiprocessing
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
-import pandas as pd
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from mosaic.__main__ import main
-from mosaic.common.errors import MosaicError
-from mosaic.method.gather import gather
-from mosaic.method.methods import get_method
-from mosaic.packed.store import PackedStore
-from mosaic.training.logbook import Logbook
-from mosaic.training.pretrain import PretrainConfig, pretrain
+from mosaic.training.distributed import Processes, join
 
-#: One method of every objective, of prototypes and of partners of other dates.
-METHODS = ("mosaic_temporal", "msc", "vicreg", "decur", "supcon_queue", "macl", "sadcl", "mimrf", "sct")
-SMALL = {"image_size": 16, "steps": 2, "batch_scenes": 12, "projection_dim": 8, "monitor_every": 0}
-SMALL |= {"queue_size": 32}
-TWENTY = SMALL | {"method": "mosaic", "steps": 20}
-RESUMED = TWENTY | {"steps": 6, "seed": 1}
-#: As shipped: in float32, and looked at.
-SINGLE = TWENTY | {"steps": 3, "learning_rate": 1e-4, "monitor_every": 2, "image_size": 24}
+STEP = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_PROCID": "0"}
 
 
-def configured(settings):
-    encoder = {"vit": "vit_light", "sct": "sct_light"}.get(get_method(settings["method"]).architecture)
-    return PretrainConfig(**settings, **({"encoder": encoder} if encoder else {}))
+@pytest.fixture
+def slurm(monkeypatch):
+    """The environment of an allocation for four tasks on two machines."""
+    for name, value in STEP.items():
+        monkeypatch.setenv(name, value)
 
 
-def train(store, settings, folder, stop=None):
-    """Pretrain with 20 labels; the first process keeps the gradients of the first and last step.
-
-    Runs that are not looked at compute in float64. In float32 the order of sums shows after some steps, also
-    between one and two threads of one process: AdamW moves weights of small gradient as far as others.
-
-    Args:
-        store: packed data.
-        settings: of the run.
-        folder: where to.
-        stop: step after which the run is interrupted; it was saved the step before.
-    """
-    config, gradients = configured(settings), {}
-
-    def keep(self, trainer, module, optimizer):
-        if trainer.is_global_zero and trainer.global_step in (0, config.steps - 1):
-            grads = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
-            gradients[trainer.global_step] = grads
-
-    def stopping(self, trainer, *arguments):
-        if trainer.global_step == stop:
-            raise InterruptedError
-        noted(self, trainer, *arguments)
-
-    def widen(self, trainer, module, stage):
-        if not config.monitor_every:
-            module.double()
-            views = module.two_views
-            module.two_views = lambda batch: {name: image.double() for name, image in views(batch).items()}
-
-    noted = Logbook.on_train_batch_end
-    labelled = store.split_rows("train")[:20] if config.weighted_method().uses_labels else []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Logbook, "on_before_optimizer_step", keep)
-        patch.setattr(Logbook, "on_train_batch_end", stopping)
-        patch.setattr(Logbook, "setup", widen)
-        try:
-            pretrain(store, config, labelled, folder, checkpoint_seconds=60 if stop is None else 0)
-        except InterruptedError:
-            return folder
-    if gradients:
-        torch.save(gradients, folder / "gradients.pt")
-    return folder
+def test_nobody_started_this_process():
+    alone = join()
+    assert alone == Processes(rank=0, world=1, each=1, environment=None)
+    assert alone.first
 
 
-def work(packed, out):
-    """Run every case in this process."""
-    torch.set_num_threads(1)
-    store, rank = PackedStore(packed), int(os.environ.get("RANK") or os.environ["SLURM_PROCID"])
-    train(store, TWENTY, out / "twenty")
-    if os.environ.get("WORLD_SIZE") != "2":  # the four come first
-        train(store, RESUMED, out.parent / "two" / "four_then_two", stop=5)
-        return
-    train(store, SINGLE, out / "single")
-    for method in METHODS:
-        train(store, SMALL | {"method": method}, out / method)
-    train(store, SMALL | {"method": "random"}, out / "random")
-    train(store, RESUMED, out / "two_then_one", stop=5)
-    train(store, RESUMED, out / "one_then_two")
-    assert (out / "four_then_two" / "last.ckpt").exists()
-    train(store, RESUMED, out / "four_then_two")
-    parameters = [word for name in ("image_size=16", "steps=2", "batch_scenes=4") for word in ("-p", name)]
-    command = ["train", str(packed), "--to", str(out / "command"), "--method", "iai", *parameters]
-    told = {"command": main(command), "again": main(command), "gathered": gathering(rank)}
-    told["uneven"] = error_of(store, SMALL | {"method": "iai", "batch_scenes": 9}, out / "uneven")
-    told["other"] = error_of(store, SMALL | {"method": "iai"}, out / "random")  # which the first finds out
-    (out / f"told-{rank}.json").write_text(json.dumps(told))
+def test_a_process_that_srun_did_not_start_works_alone(slurm):
+    assert join() == Processes()
 
 
-def error_of(store, settings, folder):
-    try:
-        train(store, settings, folder)
-    except MosaicError as error:
-        return str(error)
+def test_the_only_task_of_a_step_works_alone(slurm, monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    assert join() == Processes()
 
 
-def gathering(rank):
-    """Gather (2, 1) side by side; the loss weighs the columns by 1, 2 here and by 10, 20 in the other."""
-    own = torch.tensor([[1.0], [2.0]]) + 10 * rank
-    own.requires_grad_()
-    whole = gather(own, dim=1)
-    (whole * torch.tensor([1.0, 2.0]) * 10**rank).sum().backward()
-    return whole.tolist(), own.grad.tolist()
+def test_the_only_process_of_torchrun_works_alone(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert join() == Processes()
 
 
-def start_as_srun(world, *arguments):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    shared = {"SLURM_JOB_ID": "17", "SLURM_JOB_NAME": "test", "SLURM_NTASKS": world, "SLURM_NNODES": 1}
-    shared |= {"SLURM_STEP_NUM_TASKS": world, "SLURM_NTASKS_PER_NODE": world, "SLURM_NODEID": 0}
-    shared |= {"MASTER_ADDR": "localhost", "MASTER_PORT": port}
-
-    def begin(rank):
-        own = shared | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank}
-        os.environ.update({name: str(value) for name, value in own.items()})
-        work(*arguments)
-
-    context = multiprocessing.get_context("fork")
-    children = [context.Process(target=begin, args=(rank,), daemon=True) for rank in range(world)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join()
-        if child.exitcode:
-            sys.exit(child.exitcode)
+def test_a_process_of_several_knows_its_place(slurm, monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    monkeypatch.setenv("SLURM_NODELIST", "node[07-08]")
+    monkeypatch.setattr("mosaic.training.distributed.distributed.is_initialized", lambda: True)
+    processes = join()
+    assert (processes.rank, processes.world, processes.each, processes.first) == (3, 4, 2, False)
+    assert processes.environment.main_address == "node07"
+    assert not processes.environment.auto_requeue
 
 
-def start_as_torchrun(world, *arguments):
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+def test_alone_it_decides_for_itself():
+    def decide():
+        raise OSError("no")
 
-    where = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": "test"}
-    elastic_launch(LaunchConfig(1, 1, nproc_per_node=world, start_method="fork", **where), work)(*arguments)
-
-
-@pytest.fixture(scope="module")
-def launched(packed, tmp_path_factory):
-    """Folder with the folders ``two`` and ``four`` of the cases that so many processes ran."""
-    out = tmp_path_factory.mktemp("distributed")
-    train(PackedStore(packed), RESUMED, out / "two" / "one_then_two", stop=5)
-    command = [sys.executable, __file__, str(packed), str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out
-
-
-@pytest.fixture(scope="module")
-def two(launched):
-    return launched / "two"
-
-
-@pytest.fixture(scope="module")
-def one(packed, tmp_path_factory):
-    """Train in this process, each case once: ``one(settings) -> folder``."""
-    folders = {}
-
-    def make(settings):
-        key = json.dumps(settings)
-        if key not in folders:
-            folders[key] = train(PackedStore(packed), settings, tmp_path_factory.mktemp("one"))
-        return folders[key]
-
-    return make
-
-
-def assert_same_losses(folder, expected):
-    logs = [pd.read_csv(path / "log.csv").drop(columns="seconds") for path in (folder, expected)]
-    pd.testing.assert_frame_equal(*logs, rtol=1e-5, atol=1e-5)
-
-
-def assert_same_weights(folder, expected):
-    found, wanted = (load_file(path / "encoder.safetensors") for path in (folder, expected))
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
-
-
-def assert_same_gradients(folder, expected):
-    """Compare to 1e-5 of the largest of each parameter."""
-    found, wanted = (torch.load(path / "gradients.pt") for path in (folder, expected))
-    assert found.keys() == wanted.keys()
-    for step, gradients in wanted.items():
-        assert found[step].keys() == gradients.keys()
-        noise = 1e-9 * max(gradient.abs().max() for gradient in gradients.values())
-        for name, gradient in gradients.items():
-            difference = (found[step][name] - gradient).abs().max()
-            assert difference <= 1e-5 * gradient.abs().max() + noise, (step, name)
-
-
-@pytest.mark.parametrize("world", ["two", "four"])
-def test_twenty_steps_of_mosaic_are_those_of_one_process(world, one, launched):
-    folder, expected = launched / world / "twenty", one(TWENTY)
-    assert_same_losses(folder, expected)
-    assert_same_gradients(folder, expected)
-    assert_same_weights(folder, expected)
-    timing = json.loads((folder / "card.json").read_text())["timing"]
-    processes = {"two": 2, "four": 4}[world]
-    assert timing["processes"] == processes and timing["device"].startswith(f"{processes} × ")
-
-
-def test_float32_is_the_same_up_to_rounding(one, two):
-    assert_same_losses(two / "single", one(SINGLE))
-    found, expected = (torch.load(path / "gradients.pt")[0] for path in (two / "single", one(SINGLE)))
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_every_objective_has_the_loss_and_gradient_of_one_process(method, one, two):
-    expected = one(SMALL | {"method": method})
-    assert_same_losses(two / method, expected)
-    assert_same_gradients(two / method, expected)
-    assert_same_weights(two / method, expected)
-
-
-def test_untrained_features_are_those_of_one_process(one, two):
-    assert_same_weights(two / "random", one(SMALL | {"method": "random"}))
-    assert json.loads((two / "random" / "card.json").read_text())["timing"]["processes"] == 1
-
-
-def test_run_resumes_with_another_number_of_processes(one, two, packed):
-    assert (two / "two_then_one" / "last.ckpt").exists() and not (two / "one_then_two" / "last.ckpt").exists()
-    train(PackedStore(packed), RESUMED, two / "two_then_one")
-    for name in ("two_then_one", "one_then_two", "four_then_two"):
-        assert_same_weights(two / name, one(RESUMED))
-        assert_same_losses(two / name, one(RESUMED))
-
-
-def test_embeddings_are_gathered_with_gradient(two):
-    told = [json.loads((two / f"told-{rank}.json").read_text()) for rank in (0, 1)]
-    # each process gets, for its column, the weights of both losses: 1 + 10 and 2 + 20
-    assert told[0]["gathered"] == [[[1, 11], [2, 12]], [[11], [11]]]
-    assert told[1]["gathered"] == [[[1, 11], [2, 12]], [[22], [22]]]
-
-
-def test_every_process_hears_of_a_mistake(two):
-    for rank in (0, 1):
-        told = json.loads((two / f"told-{rank}.json").read_text())
-        assert "9 scenes cannot be shared equally by 2 processes: choose a multiple of 2" in told["uneven"]
-        assert "holds an encoder of other settings" in told["other"]
-    assert not (two / "uneven").exists()
-
-
-def test_command_trains_in_the_processes_that_torchrun_started(two):
-    assert {json.loads((two / f"told-{rank}.json").read_text())["command"] for rank in (0, 1)} == {0}
-    assert {json.loads((two / f"told-{rank}.json").read_text())["again"] for rank in (0, 1)} == {0}
-    card = json.loads((two / "command" / "card.json").read_text())
-    assert (card["config"]["steps"], card["timing"]["processes"]) == (2, 2)
-
-
-if __name__ == "__main__":
-    import mosaic.training.fit  # noqa: F401  # before the forks
-
-    folders = [Path(word) for word in sys.argv[1:]]
-    start_as_srun(4, folders[0], folders[1] / "four")
-    start_as_torchrun(2, folders[0], folders[1] / "two")
+    assert Processes().agree(lambda: 3) == 3
+    with pytest.raises(OSError, match="no"):
+        Processes().agree(decide)
+    Processes().wait()

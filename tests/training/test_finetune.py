@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from mosaic.common.errors import CheckpointError, RunError
+from mosaic.evaluation.features import extract_features, fuse
+from mosaic.evaluation.probes import fit_classifier, linear_probe, macro_average_precision
+from mosaic.models.checkpoint import load_encoder
 from mosaic.training import finetune as finetune_module
-from mosaic.training.batches import KnownLabels
-from mosaic.training.checkpoint import load_encoder
-from mosaic.training.features import extract_features, fuse
+from mosaic.training.data import KnownLabels
 from mosaic.training.finetune import FinetuneConfig, classifier_scores, finetune, supervised_method
 from mosaic.training.module import Pretraining
 from mosaic.training.pretrain import pretrain
-from mosaic.training.probes import fit_classifier, linear_probe, macro_average_precision
+from mosaic.utils.errors import CheckpointError, RunError
 
 SHORT = FinetuneConfig(steps=3, batch_scenes=8)
 

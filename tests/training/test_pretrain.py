@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 import torch
 
-from mosaic.common.errors import BudgetError, CheckpointError, RunError, SettingsError
-from mosaic.method.methods import METHODS, get_method
-from mosaic.training import logbook as logbook_module
-from mosaic.training.batches import KnownLabels
-from mosaic.training.checkpoint import load_encoder
-from mosaic.training.logbook import COLUMNS, HEALTH, Logbook
+from mosaic.methods import METHODS, get_method
+from mosaic.models.checkpoint import load_encoder
+from mosaic.training import callbacks as logbook_module
+from mosaic.training.callbacks import COLUMNS, HEALTH, Logbook
+from mosaic.training.data import KnownLabels
 from mosaic.training.module import Pretraining
 from mosaic.training.pretrain import PretrainConfig, pretrain
+from mosaic.utils.errors import BudgetError, CheckpointError, RunError, SettingsError
 
 
 def weights_of(folder):
@@ -144,8 +144,8 @@ def test_after_kill_minus_nine_training_goes_on_from_its_last_checkpoint(
 import time
 from pathlib import Path
 import torch
-from mosaic.packed.store import PackedStore
-from mosaic.training.logbook import Logbook
+from mosaic.store.reader import PackedStore
+from mosaic.training.callbacks import Logbook
 from mosaic.training.pretrain import PretrainConfig, pretrain
 noted = Logbook.on_train_batch_end
 def note(self, trainer, *arguments):

@@ -1,0 +1,209 @@
+"""Scores of all predictions, and the tables that ``03`` shows of them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mosaic.analysis.scoring import score_group
+from mosaic.evaluation.label_overlap import (
+    conditional_ap,
+    pointwise_mutual_information,
+    similar_groups,
+)
+from mosaic.evaluation.metrics import METRICS, absent_classes
+from mosaic.experiments.jobs import run_jobs
+from mosaic.experiments.predictions import KEYS, load, main_input, prediction_keys
+from mosaic.experiments.run import Run
+from mosaic.methods import METHODS, get_method
+from mosaic.plots.scores import EVALUATIONS
+from mosaic.plots.scores import METRICS as METRIC_TITLES
+from mosaic.settings import FinetuneSettings
+from mosaic.store.reader import PackedStore
+
+_ROWS_FOR_GROUPS = 5000  # training patches that the derived groups of classes come from
+_CHUNK = 256  # patches read at a time
+#: Evaluations that every method has, the preferred first. A network trained end to end is either fine-tuned
+#: or supervised from the start.
+_COMMON = (("linear",), ("knn",), ("finetune", "end_to_end"))
+
+
+def score_all(run: Run[FinetuneSettings], store: PackedStore, predictions: pd.DataFrame) -> pd.DataFrame:
+    """Score every set of predictions on the test split; thresholds come from validation.
+
+    All metrics are computed over all patches; average precision of a method's main input also for each class
+    and, under the evaluation that all methods share, for the strata of :func:`hard_groups` and label counts.
+
+    Returns:
+        Tidy results, one row a number. Rows with ``seed`` -1 are means over seeds, with 95 % intervals from
+        resampled scenes and seeds.
+    """
+    resamples = run.settings.bootstrap_resamples
+    key = {"data": store.fingerprint, "resamples": resamples, "predictions": prediction_keys(predictions)}
+
+    common = common_evaluations(predictions)
+
+    def compute() -> pd.DataFrame:
+        groups = hard_groups(store)
+        calls = [
+            (store.folder, members, groups, resamples, members["evaluation"].iloc[0] in common)
+            for _, members in predictions.groupby(KEYS, sort=False)
+        ]
+        parts = run_jobs(score_group, calls, "scoring", run.settings.jobs, submit=False)
+        return pd.DataFrame([row for part in parts for row in part])
+
+    return run.table("results", key, compute)
+
+
+def hard_groups(store: PackedStore) -> dict[str, tuple[str, ...]]:
+    """Return groups of confusable classes: of the nomenclature, and derived from the training data.
+
+    ``company n`` are classes that often occur together (mutual information of labels); ``look-alike n`` are
+    classes of similar appearance, by the mean of every band that a least-squares fit assigns to each class.
+    """
+    rows = store.split_rows("train")
+    if len(rows) > _ROWS_FOR_GROUPS:
+        rows = np.sort(np.random.default_rng(0).choice(rows, _ROWS_FOR_GROUPS, replace=False))
+    labels = store.labels[rows]
+    company = similar_groups(pointwise_mutual_information(labels), store.class_names)
+    means = _band_means(store, rows)
+    means = (means - means.mean(0)) / np.maximum(means.std(0), 1e-6)
+    share = labels / np.maximum(labels.sum(1, keepdims=True), 1)
+    signature = np.linalg.lstsq(share, means, rcond=None)[0]
+    distance = np.linalg.norm(signature[:, None] - signature[None, :], axis=2)
+    alike = similar_groups(-distance, store.class_names)
+    return {
+        **store.manifest.confusable,
+        **{f"company {name}": members for name, members in company.items()},
+        **{f"look-alike {name}": members for name, members in alike.items()},
+    }
+
+
+def _band_means(store: PackedStore, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the mean of every band over each patch, (N, bands), DN or dB."""
+    bands = [*store.layout.s1_bands, *store.layout.s2_bands]
+    parts = []
+    for start in range(0, len(rows), _CHUNK):
+        images = store.read_bands(rows[start : start + _CHUNK], bands)
+        parts.append(np.stack([image.mean((1, 2), dtype=np.float64) for image in images.values()], axis=1))
+    return np.concatenate(parts)
+
+
+# ------------------------------------------------------------------------------------------------- tables
+
+
+def titled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with methods by their titles."""
+    return frame.assign(method=[get_method(name).title for name in frame["method"]])
+
+
+def common_evaluations(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Return the evaluation by which all methods of results or predictions can be compared: the linear probe.
+
+    Without it, nearest neighbours; failing both, the networks trained end to end, fine-tuned or supervised.
+    """
+    present = set(frame["evaluation"])
+    return next((choice for choice in _COMMON if present & set(choice)), ())
+
+
+def common_evaluation_title(frame: pd.DataFrame) -> str:
+    """Return :func:`common_evaluations` as words."""
+    return " or ".join(EVALUATIONS[name] for name in common_evaluations(frame))
+
+
+def common_rows(frame: pd.DataFrame, fraction: float) -> pd.DataFrame:
+    """Return the rows of results or predictions that compare all methods at one label fraction.
+
+    One evaluation for all, each method on its main input; under the budgeted protocol, or none where
+    pretraining used no labels.
+    """
+    return frame[
+        frame["evaluation"].isin(common_evaluations(frame))
+        & (frame["input"] == frame["method"].map(main_input))
+        & (frame["label_protocol"] != "full")
+        & (frame["fraction"] == fraction)
+    ]
+
+
+def interval_table(results: pd.DataFrame) -> pd.DataFrame:
+    """Return macro average precision with intervals, by method, protocol, evaluation and fraction.
+
+    Args:
+        results: tidy results.
+
+    Returns:
+        Columns method, labels in pretraining, evaluation, then one a fraction, its cells (value, low, high).
+    """
+    chosen = results.query("stratum == 'all' and metric == 'ap_macro' and seed == -1")
+    chosen = chosen[chosen["input"] == chosen["method"].map(main_input)]
+    spans = zip(chosen["value"], chosen["low"], chosen["high"], strict=True)
+    cells = chosen.assign(cell=pd.Series(list(spans), index=chosen.index, dtype=object))
+    index = ["method", "label_protocol", "evaluation"]
+    table = cells.pivot(index=index, columns="fraction", values="cell").reset_index()
+    table.columns = pd.Index([f"{c:g} %" if isinstance(c, float) else c for c in table.columns])
+    order = {name: place for place, name in enumerate(METHODS)}
+    table = table.sort_values("method", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    table["evaluation"] = table["evaluation"].map(EVALUATIONS)
+    return titled(table).rename(columns={"label_protocol": "labels in pretraining"})
+
+
+def metric_table(results: pd.DataFrame, fraction: float) -> pd.DataFrame:
+    """Return every metric of every method at one label fraction, means over seeds."""
+    chosen = common_rows(results, fraction).query("stratum == 'all' and seed >= 0")
+    table = chosen.pivot_table(index="method", columns="metric", values="value", sort=False)
+    table = table[[name for name in METRICS if name in table]].rename(columns=METRIC_TITLES).reset_index()
+    table.columns.name = None
+    return titled(table)
+
+
+def conditional_table(
+    store: PackedStore, predictions: pd.DataFrame, methods: Sequence[str], fraction: float
+) -> pd.DataFrame:
+    """Return the average precision of one confusable class among carriers of another, a column a method.
+
+    Args:
+        store: packed data.
+        predictions: table of ``assess.predict_all``.
+        methods: which methods, where they ran.
+        fraction: label fraction.
+
+    Returns:
+        Columns group, of, among, n, guessing (prevalence), then one a method; means over seeds.
+    """
+    labels = store.labels[store.split_rows("test")]
+    found: pd.DataFrame | None = None
+    comparable = common_rows(predictions, fraction)
+    for method in methods:
+        own = comparable[comparable["method"] == method]
+        if own.empty:
+            continue
+        per_seed = [
+            conditional_ap(labels, load(one), store.class_names, store.manifest.confusable)
+            for _, one in own.iterrows()
+        ]
+        if found is None:
+            found = per_seed[0].drop(columns="ap").rename(columns={"prevalence": "guessing"})
+            found = found[["group", "of", "among", "n", "guessing"]]
+        found[get_method(method).title] = np.mean([one["ap"] for one in per_seed], axis=0)
+    return pd.DataFrame() if found is None else found
+
+
+def main_rows(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of each method's main input: both sensors where it takes both."""
+    return results[results["input"] == results["method"].map(main_input)]
+
+
+def absent_in_test(store: PackedStore) -> pd.DataFrame:
+    """Return the classes that no test patch carries, with their number of training patches."""
+    test, train = (store.labels[store.split_rows(split)] for split in ("test", "train"))
+    names = absent_classes(test, store.class_names)
+    counts = dict(zip(store.class_names, train.sum(0).tolist(), strict=True))
+    return pd.DataFrame({"class": names, "training patches": [counts[name] for name in names]})
+
+
+def groups_table(store: PackedStore) -> pd.DataFrame:
+    """Return the groups of confusable classes and what they hold."""
+    return pd.DataFrame(
+        [{"group": name, "classes": "; ".join(members)} for name, members in hard_groups(store).items()]
+    )

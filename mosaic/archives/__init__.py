@@ -1,1 +1,0 @@
-"""Datasets as they lie on disk. The only wing that knows TorchGeo and rasterio."""

@@ -1,1 +1,0 @@
-"""What every wing uses: errors, safe file writing, progress."""

@@ -1,0 +1,1 @@
+"""Archives on disk: readers built on TorchGeo, official lists, verification, download and simulation."""

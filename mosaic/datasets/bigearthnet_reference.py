@@ -1,0 +1,58 @@
+"""What is known of the real BigEarthNet v2: statistics of its labels, bands, and of 120 real pairs."""
+
+import numpy as np
+
+from mosaic.datasets.reference import Published, Reference
+from mosaic.datasets.simulation.label_sets import label_sets
+from mosaic.datasets.simulation.sensors import real_quantiles
+
+#: Band -> mean and standard deviation of the official training split at native resolution, DN and dB, as
+#: published with ConfigILM 0.7.
+_MOMENTS: dict[str, tuple[float, float]] = {
+    "B01": (361.08, 575.07), "B02": (438.37, 607.03), "B03": (614.06, 603.30), "B04": (588.41, 684.57),
+    "B05": (942.84, 738.43), "B06": (1769.93, 1100.46), "B07": (2049.55, 1275.81), "B08": (2193.29, 1369.37),
+    "B8A": (2235.56, 1356.54), "B09": (2241.46, 1316.39), "B11": (1568.23, 1070.16), "B12": (997.73, 813.53),
+    "VV": (-12.64, 5.13), "VH": (-19.35, 5.59),
+}  # fmt: skip
+#: Model, input, then macro and micro AP and macro and micro F1, in percent.
+_PUBLISHED: tuple[tuple[str, str, float, float, float, float], ...] = (
+    ("ResNet-50", "S1", 62.84, 80.07, 57.61, 70.20),
+    ("ResNet-50", "both", 70.33, 86.07, 64.42, 76.66),
+    ("ResNet-50, rerun by others", "both", 71.06, 85.93, 65.69, 76.40),
+    ("ViT-B/8", "both", 66.76, 84.22, 60.32, 74.58),
+    ("ConvNeXtV2-B", "both", 69.20, 85.73, 62.69, 75.96),
+    ("RDNet-B", "S2", 68.87, 85.39, 62.31, 75.48),
+    ("MobileViT-S", "both", 70.33, 86.36, 63.75, 76.35),
+    ("MobileViT-S", "S1", 63.12, 81.18, 56.57, 70.56),
+)
+#: Of the patch ids of the official test split, sorted, one a line.
+_TEST_PATCHES = 119_825
+_TEST_SHA256 = "979abdfda82885e7a2271db6af2340a3f0c75c1180fb3d4cc53c334e157768ca"
+
+
+def bigearthnet_reference() -> Reference:
+    """Return label statistics of the 480,038 official patches, and quantiles and scores of 120 real pairs."""
+    sets, shares = label_sets()
+    number = sets.sum(1)
+    return Reference(
+        title="BigEarthNet v2",
+        pairs=120,
+        classes=14,
+        labels={
+            "labels a patch": 2.95,
+            "P(share a label)": 0.512,
+            "P(identical)": 0.018,
+            "mean Jaccard": 0.16,
+        },
+        labels_per_patch={int(n): float(shares[number == n].sum()) for n in np.unique(number)},
+        scores={"S1": (0.41, 0.49), "S2, 10 m bands": (0.44, 0.59), "both": (0.48, 0.60)},
+        quantiles=real_quantiles(),
+        moments=_MOMENTS,
+        published=tuple(
+            Published(model, source, *(value / 100 for value in values))
+            for model, source, *values in _PUBLISHED
+        ),
+        published_source="model cards of reBEN, huggingface.co/BIFOLD-BigEarthNetv2-0",
+        test_patches=_TEST_PATCHES,
+        test_sha256=_TEST_SHA256,
+    )

@@ -1,0 +1,84 @@
+"""What is known of a real archive, for an archive in its layout to be compared with."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Published:
+    """What others reached on the official test split, as shares in [0, 1].
+
+    Attributes:
+        model: what was trained.
+        input: ``S1``, ``S2`` or ``both``.
+        ap_macro: average precision.
+        ap_micro: the same over all pairs of patch and class.
+        f1_macro: F1.
+        f1_micro: the same over all pairs.
+    """
+
+    model: str
+    input: str
+    ap_macro: float
+    ap_micro: float
+    f1_macro: float
+    f1_micro: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Published or measured values of a real archive. Whatever is unknown is empty.
+
+    Attributes:
+        title: name of the archive.
+        pairs: number of real pairs that ``scores`` and ``quantiles`` come from.
+        classes: number of classes that ``scores`` average.
+        labels: statistic -> value over all official patches, in the order of
+            :func:`mosaic.datasets.simulation.label_sets.label_statistics`.
+        labels_per_patch: number of labels -> share of the official patches.
+        scores: input -> (macro AP, micro AP) of the reference classifier of :mod:`mosaic.analysis.realism`.
+        quantiles: one row a class, ``cls``, and columns ``<band>_p5``, ``_p50``, ``_p95`` in DN or dB.
+        moments: band -> (mean, standard deviation) of the official training split, DN or dB.
+        published: scores of others on the official test split.
+        published_source: where those stand.
+        test_patches: number of patches in the official test split.
+        test_sha256: SHA-256 of its patch ids, sorted, one a line.
+    """
+
+    title: str
+    pairs: int = 0
+    classes: int = 0
+    labels: Mapping[str, float] = field(default_factory=dict)
+    labels_per_patch: Mapping[int, float] = field(default_factory=dict)
+    scores: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    quantiles: pd.DataFrame | None = None
+    moments: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    published: tuple[Published, ...] = ()
+    published_source: str = ""
+    test_patches: int = 0
+    test_sha256: str = ""
+
+    def beside(self, test_ids: Iterable[str]) -> dict[str, Any]:
+        """Return the published scores if a test split is the official one, patch by patch, or why not.
+
+        Args:
+            test_ids: patch ids of the test split.
+
+        Returns:
+            ``rows`` (one dict a model), ``source``, and ``why``: what to say where there are no rows.
+        """
+        ids = sorted(test_ids)
+        why = ""
+        if not self.published:
+            why = f"no scores on {self.title} under this protocol are known to us"
+        elif hashlib.sha256("\n".join(ids).encode()).hexdigest() != self.test_sha256:
+            why = (
+                f"published scores are of the official test split of {self.title} ({self.test_patches:,} "
+                f"patches); this run was tested on {len(ids):,} others or fewer, so they do not compare"
+            )
+        rows = [] if why else [asdict(one) for one in self.published]
+        return {"rows": rows, "source": self.published_source, "why": why}

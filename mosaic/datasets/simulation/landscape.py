@@ -1,0 +1,161 @@
+"""Simulated land: a true cover at 10 m, and the CORINE-like map that generalises it.
+
+The map has soft, irregular borders and only the classes of the patch's label set. The truth below it has
+parcels, inclusions smaller than CORINE's minimum mapping unit (25 ha), shifted borders, and real mixtures
+inside the mixed classes: that difference is the label noise of the dataset.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, zoom
+from scipy.spatial import cKDTree
+
+from mosaic.datasets.corine import CLASSES
+
+SIDE = 120
+#: The covers: the 19 classes of BigEarthNet, and two that Europe's labels do not name.
+COVERS: tuple[str, ...] = (*CLASSES, "Snow and ice", "Rock and desert")
+URBAN, INDUSTRY, ARABLE, PERMANENT, PASTURE, COMPLEX, AGRINATURE, AGROFOREST = range(8)
+BROADLEAF, CONIFER, MIXED, GRASS, MOOR, SHRUB, BEACH, INLANDWET, COASTWET, INLANDWATER, SEA = range(8, 19)
+SNOW, ROCK = 19, 20
+
+#: Map class -> what it really consists of: (cover, share). The cover indices are the classes' own.
+COMPOSITION: dict[int, tuple[tuple[int, float], ...]] = {
+    URBAN: ((URBAN, 0.75), (PASTURE, 0.15), (BROADLEAF, 0.1)),
+    INDUSTRY: ((INDUSTRY, 0.85), (GRASS, 0.15)),
+    ARABLE: ((ARABLE, 0.93), (PASTURE, 0.05), (BROADLEAF, 0.02)),
+    PERMANENT: ((PERMANENT, 0.85), (ARABLE, 0.15)),
+    PASTURE: ((PASTURE, 0.9), (ARABLE, 0.06), (BROADLEAF, 0.04)),
+    COMPLEX: ((ARABLE, 0.4), (PASTURE, 0.3), (PERMANENT, 0.2), (URBAN, 0.1)),
+    AGRINATURE: ((ARABLE, 0.3), (PASTURE, 0.3), (BROADLEAF, 0.2), (SHRUB, 0.2)),
+    AGROFOREST: ((AGROFOREST, 0.75), (PASTURE, 0.15), (BROADLEAF, 0.1)),
+    BROADLEAF: ((BROADLEAF, 0.88), (CONIFER, 0.06), (SHRUB, 0.06)),
+    CONIFER: ((CONIFER, 0.88), (BROADLEAF, 0.05), (SHRUB, 0.07)),
+    MIXED: ((BROADLEAF, 0.45), (CONIFER, 0.47), (SHRUB, 0.08)),
+    GRASS: ((GRASS, 0.85), (MOOR, 0.15)),
+    MOOR: ((MOOR, 0.85), (GRASS, 0.15)),
+    SHRUB: ((SHRUB, 0.6), (CONIFER, 0.2), (BROADLEAF, 0.2)),
+    BEACH: ((BEACH, 0.9), (GRASS, 0.1)),
+    INLANDWET: ((INLANDWET, 0.85), (SHRUB, 0.1), (INLANDWATER, 0.05)),
+    COASTWET: ((COASTWET, 0.85), (SEA, 0.15)),
+    INLANDWATER: ((INLANDWATER, 0.97), (INLANDWET, 0.03)),
+    SEA: ((SEA, 1.0),),
+    SNOW: ((SNOW, 0.9), (ROCK, 0.1)),
+    ROCK: ((ROCK, 0.9), (GRASS, 0.06), (MOOR, 0.04)),
+}
+#: Side of a typical parcel in pixels; small parcels make a fine mosaic.
+_PARCEL = {
+    URBAN: 4, INDUSTRY: 8, ARABLE: 22, PERMANENT: 12, PASTURE: 16, COMPLEX: 8, AGRINATURE: 9, AGROFOREST: 7,
+    BROADLEAF: 18, CONIFER: 18, MIXED: 6, GRASS: 24, MOOR: 18, SHRUB: 8, BEACH: 20, INLANDWET: 14,
+    COASTWET: 16, INLANDWATER: 40, SEA: 60, SNOW: 30, ROCK: 30,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """The ground of one patch, the same on every date.
+
+    Attributes:
+        truth: cover at 10 m, indices of :data:`COVERS`, uint8 (side, side).
+        classes: the CORINE-like map as indices, 255 where unlabelled, uint8 (side, side).
+        parcels: number of the parcel of every pixel, int (side, side).
+    """
+
+    truth: NDArray[np.uint8]
+    classes: NDArray[np.uint8]
+    parcels: NDArray[np.int64]
+
+
+def _field(random: np.random.Generator, scale: float, side: int) -> NDArray[np.float64]:
+    """Return smooth noise (side, side) of unit variance whose features are about ``scale`` pixels wide."""
+    coarse = random.standard_normal((side // 4 + 1, side // 4 + 1))
+    smooth = gaussian_filter(zoom(coarse, 4.0, order=1)[:side, :side], scale / 2.5, mode="reflect")
+    return (smooth - smooth.mean()) / (smooth.std() + 1e-9)
+
+
+def _cells(random: np.random.Generator, size: float, side: int) -> NDArray[np.int64]:
+    """Return irregular parcels (side, side): nearest of jittered seeds, with wavering borders."""
+    steps = max(2, round(side / size))
+    places = (
+        (np.stack(np.meshgrid(np.arange(steps), np.arange(steps), indexing="ij"), -1) + 0.5) * side / steps
+    )
+    seeds = (places + random.uniform(-0.45, 0.45, places.shape) * side / steps).reshape(-1, 2)
+    rows, columns = np.mgrid[0:side, 0:side]
+    waver = 0.15 * size
+    rows = rows + waver * _field(random, size, side)
+    columns = columns + waver * _field(random, size, side)
+    if side > SIDE:  # the table of all distances would not fit into memory
+        return cKDTree(seeds).query(np.stack([rows, columns], axis=-1))[1].astype(np.int64)
+    distance = (rows[..., None] - seeds[:, 0]) ** 2 + (columns[..., None] - seeds[:, 1]) ** 2
+    return distance.argmin(-1)
+
+
+def draw_landscape(labels: NDArray[np.uint8], random: np.random.Generator, side: int = SIDE) -> Landscape:
+    """Draw the ground of a square whose map shall hold exactly the given classes.
+
+    Args:
+        labels: vector over :data:`COVERS`, or its first classes, with at least one 1.
+        random: source of randomness.
+        side: of the square, pixels of 10 m.
+    """
+    present = np.flatnonzero(labels)
+    share = random.dirichlet(np.full(len(present), 1.2))
+    # a large square holds larger regions: its parts shall not all look like the whole
+    wide = max(1.0, side / (2 * SIDE))
+    fields = np.stack([_field(random, wide * random.uniform(20, 40), side) for _ in present])
+    bias = np.log(share + 0.02) * 0.9
+    level = fields + bias[:, None, None]
+    classes = present[level.argmax(0)].astype(np.uint8)
+    # the generalised map: whoever lost everything gets the place where it came nearest
+    margin = level - level.max(0)
+    for place, cover in enumerate(present):
+        if (classes == cover).sum() < 60:
+            centre = np.unravel_index(margin[place].argmax(), (side, side))
+            rows, columns = np.mgrid[0:side, 0:side]
+            reach = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2
+            others = np.array([(classes == c).sum() for c in range(len(COVERS))])
+            classes[(reach < random.uniform(40, 90)) & (others[classes] > 150)] = cover
+            classes[centre] = cover
+    for cover in present:  # discs may cover one another: every class keeps a pixel at least
+        if not (classes == cover).any():
+            classes[tuple(random.integers(0, side, 2))] = cover
+    if set(np.unique(classes)) != set(present):
+        return draw_landscape(labels, random, side)
+    truth, parcels = _truth(classes, level, present, random)
+    if random.random() < 0.15:  # ground no class covers, as in the real maps
+        _unlabel(classes, random)
+    return Landscape(truth, classes, parcels)
+
+
+def _truth(
+    classes: NDArray[np.uint8],
+    level: NDArray[np.float64],
+    present: NDArray[np.int64],
+    random: np.random.Generator,
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Fill each mapped class with the parcels it really consists of, inside borders that CORINE smoothed."""
+    side = len(classes)
+    moved = level + 0.25 * np.stack([_field(random, 6.0, side) for _ in present])
+    real = np.where(random.random() < 0.9, present[moved.argmax(0)], classes) if len(present) > 1 else classes
+    truth = np.zeros((side, side), np.uint8)
+    parcels = np.zeros((side, side), np.int64)
+    for cover in np.unique(real):
+        cells = _cells(random, _PARCEL[int(cover)] * random.uniform(0.8, 1.3), side)
+        covers, shares = zip(*COMPOSITION[int(cover)], strict=True)
+        # shares differ from place to place: one "mixed forest" is not another
+        local = random.dirichlet(np.array(shares) * 12)
+        kind = random.choice(covers, size=cells.max() + 1, p=local)
+        inside = real == cover
+        truth[inside] = kind[cells][inside]
+        parcels[inside] = cells[inside] + 1000 * int(cover)  # a rare clash of numbers only shares a tone
+    return truth, parcels
+
+
+def _unlabel(classes: NDArray[np.uint8], random: np.random.Generator) -> None:
+    """Turn part of the most common class into unlabelled ground, at most a fifth of the patch."""
+    common = np.bincount(classes.ravel()).argmax()
+    where = (classes == common) & (_field(random, 15.0, len(classes)) > 1.2)
+    if where.sum() < min(0.2 * classes.size, 0.5 * (classes == common).sum()):
+        classes[where] = 255

@@ -1,0 +1,251 @@
+"""What the satellites see of simulated land: twelve optical bands and two of backscatter.
+
+Medians and spreads of B02, B03, B04, B08, VV and VH are those of 120 real pairs, class by class; the other
+bands follow from them by mixing ratios that reproduce the official band means. The spread is split between
+scene, parcel and texture, so that much of what tells two patches apart is nuisance.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from mosaic.datasets.corine import CLASSES, S2_SIZE
+from mosaic.datasets.simulation.landscape import COVERS, SNOW, Landscape
+
+#: Variance shares of the scene, the parcel and the texture within a class.
+_SCENE, _PARCEL, _TEXTURE = 0.40, 0.35, 0.25
+#: Equivalent number of looks of Sentinel-1 GRD in high resolution.
+LOOKS = 4.4
+#: Class -> width of its texture in pixels, optical; towns and woods are rough, fields smooth.
+_ROUGH = {0: 0.5, 1: 0.8, 8: 0.7, 9: 0.6, 13: 0.8, 7: 0.7}
+
+
+#: Covers that Europe's labels do not name, by hand: DN of the ground in four bands, dB of VV and VH.
+_BEYOND_EUROPE = {
+    "Snow and ice": {"B02": 7500, "B03": 7600, "B04": 7500, "B08": 6800, "VV": -12.0, "VH": -19.0},
+    "Rock and desert": {"B02": 1300, "B03": 1850, "B04": 2450, "B08": 3000, "VV": -14.0, "VH": -22.5},
+}
+#: Above the atmosphere: path radiance (DN) of a clear sky and transmittance of each band, by hand.
+_PATH = {
+    "B01": 980, "B02": 700, "B03": 430, "B04": 270, "B05": 230, "B06": 170, "B07": 140, "B08": 110,
+    "B8A": 80, "B09": 60, "B10": 12, "B11": 15, "B12": 8,
+}  # fmt: skip
+_TRANSMITTANCE = {
+    "B01": 0.78, "B02": 0.84, "B03": 0.86, "B04": 0.91, "B05": 0.92, "B06": 0.93, "B07": 0.94, "B08": 0.93,
+    "B8A": 0.96, "B09": 0.35, "B10": 0.0, "B11": 0.95, "B12": 0.92,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What all patches of one scene share.
+
+    Attributes:
+        brightness: illumination and season, in standard deviations.
+        greenness: state of the vegetation, in standard deviations.
+        haze: path radiance added to B02, DN; B01 gets more, longer wavelengths less.
+        moisture: of the soil, dB.
+        incidence: slope of backscatter across the tile, dB a column.
+    """
+
+    brightness: float
+    greenness: float
+    haze: float
+    moisture: float
+    incidence: float
+
+    @classmethod
+    def draw(cls, random: np.random.Generator, day_of_year: int) -> "Conditions":
+        """Draw the conditions of a scene; vegetation follows the season."""
+        season = np.cos((day_of_year - 190) / 365 * 2 * np.pi)
+        return cls(
+            brightness=float(random.normal()),
+            greenness=float(0.7 * season + 0.7 * random.normal()),
+            haze=float(60 * random.gamma(2.0, 0.7)),
+            moisture=float(random.normal(0, 1.0)),
+            incidence=float(random.normal(0, 0.02)),
+        )
+
+
+@cache
+def signatures() -> dict[str, NDArray[np.float64]]:
+    """Return per cover (21,): logarithms of the optical medians, their spreads, and dB of VV and VH."""
+    table = real_quantiles().set_index("cls").reindex(CLASSES)
+    # two rare classes were not among the 120 pairs: their neighbours in the nomenclature stand in
+    table.loc["Beaches, dunes, sands"] = table.loc["Natural grassland and sparsely vegetated areas"]
+    table.loc["Coastal wetlands"] = table.loc["Inland wetlands"]
+    result = {}
+    for band in ("B02", "B03", "B04", "B08"):
+        low, middle, high = (
+            np.maximum(table[f"{band}_{q}"].to_numpy(float), 5) for q in ("p5", "p50", "p95")
+        )
+        result[band] = np.log(middle)
+        # 1.645 standard deviations on either side; the narrower side, since tails hold other covers
+        result[f"{band}_std"] = np.clip(
+            np.minimum(np.log(high / middle), np.log(middle / low)) / 1.645, 0.12, 0.6
+        )
+    sand = CLASSES.index("Beaches, dunes, sands")
+    for band, factor in (("B02", 1.25), ("B03", 1.15), ("B04", 1.1), ("B08", 0.95)):
+        result[band][sand] += np.log(factor)
+    for band in ("VV", "VH"):
+        result[band] = table[f"{band}_p50"].to_numpy(float, copy=True)
+        speckle = 10 / np.log(10) / np.sqrt(LOOKS)
+        spread = np.sqrt(np.maximum(table[f"{band}_std"].to_numpy(float) ** 2 - speckle**2, 0.5))
+        result[f"{band}_std"] = np.minimum(spread, 2.5)
+    result["VV"][CLASSES.index("Coastal wetlands")] -= 3.0
+    for cover in _BEYOND_EUROPE.values():
+        for band, level in cover.items():
+            optical = band.startswith("B")
+            result[band] = np.append(result[band], np.log(level) if optical else level)
+            result[f"{band}_std"] = np.append(result[f"{band}_std"], 0.2 if optical else 2.0)
+    return result
+
+
+def real_quantiles() -> pd.DataFrame:
+    """Return pixel quantiles of 120 real BigEarthNet v2 pairs, one row a class.
+
+    DN of B02, B03, B04, B08 and dB of VV, VH, from pixels under the reference maps (CDLA-Permissive-1.0,
+    bigearth.net); 17 of the 19 classes.
+    """
+    from importlib.resources import files
+
+    with files(__package__).joinpath("real_quantiles.csv").open("rb") as file:
+        return pd.read_csv(file)
+
+
+def _noise(random: np.random.Generator, width: float, side: int) -> NDArray[np.float64]:
+    """Return texture (side, side) of unit variance, ``width`` pixels wide."""
+    field = random.standard_normal((side, side))
+    if width > 0.3:
+        field = gaussian_filter(field, width, mode="wrap")
+    return field / field.std()
+
+
+def _parcel_factor(land: Landscape, random: np.random.Generator) -> NDArray[np.float64]:
+    """Return one number a parcel, standard normal, spread over its pixels."""
+    kinds, place = np.unique(land.parcels, return_inverse=True)
+    return random.standard_normal(len(kinds))[place].reshape(land.truth.shape)
+
+
+def observe(
+    land: Landscape, optical: Conditions, radar: Conditions, column: int, random: np.random.Generator
+) -> dict[str, NDArray]:
+    """Simulate both sensors' images of one patch of BigEarthNet: surface reflectance and backscatter.
+
+    Args:
+        land: the ground.
+        optical: conditions of the Sentinel-2 scene.
+        radar: conditions of the Sentinel-1 scene.
+        column: place of the patch in its tile, for the incidence angle.
+        random: source of randomness.
+
+    Returns:
+        Band -> native image: uint16 DN at 10, 20 or 60 m; float32 dB at 10 m.
+    """
+    ground, biomass = _ground(land, optical, random)
+    result = {}
+    for band, size in S2_SIZE.items():
+        path = _HAZE.get(band, 0.1) * (optical.haze - 80)
+        result[band] = _measured(ground[band] + path, max(S2_SIZE.values()) // size, random)
+    return {**result, **_radar(land, radar, column, biomass, random)}
+
+
+def observe_above_atmosphere(
+    land: Landscape, optical: Conditions, radar: Conditions, random: np.random.Generator
+) -> dict[str, NDArray]:
+    """Simulate both sensors' images as SEN12MS has them: thirteen bands above the atmosphere, all at 10 m.
+
+    Args:
+        land: the ground, of a side that 6 divides.
+        optical: conditions of the Sentinel-2 scene.
+        radar: conditions of the Sentinel-1 scene.
+        random: source of randomness.
+
+    Returns:
+        Band -> image (side, side): uint16 DN; float32 dB. Bands of 20 and 60 m are repeated to 10 m.
+    """
+    ground, biomass = _ground(land, optical, random)
+    side = len(land.truth)
+    # snow absorbs in the short-wave infrared, where the mixing ratios know nothing of it
+    for band in ("B11", "B12"):
+        ground[band] = np.where(land.truth == SNOW, 0.1 * ground[band], ground[band])
+    ground["B10"] = np.zeros((side, side))
+    result = {}
+    for band in _PATH:
+        step = 120 // S2_SIZE.get(band, 20)
+        path = _PATH[band] * (1 + 0.5 * _HAZE.get(band, 0.1) * (optical.haze - 80) / 80)
+        native = _measured(path + _TRANSMITTANCE[band] * ground[band], step, random)
+        result[band] = native.repeat(step, 0).repeat(step, 1)
+    return {**result, **_radar(land, radar, 45, biomass, random)}
+
+
+#: How much more of the haze's path radiance each band gets than B02; others a tenth.
+_HAZE = {"B01": 1.2, "B02": 1.0, "B03": 0.7, "B04": 0.5, "B05": 0.4, "B08": 0.15}
+
+
+def _ground(
+    land: Landscape, optical: Conditions, random: np.random.Generator
+) -> tuple[dict[str, NDArray], NDArray]:
+    """Return reflectance at the ground, DN of twelve bands at 10 m, and the biomass of every pixel."""
+    table, truth = signatures(), land.truth
+    rough = np.array([_ROUGH.get(c, 1.6) for c in range(len(COVERS))])[truth]
+    side = len(truth)
+    fine, broad = _noise(random, 0.5, side), _noise(random, 2.0, side)
+    texture = np.where(rough < 1, fine, broad)
+    # biomass drives near infrared and, half as much, backscatter: what the sensors share beyond the class
+    biomass, tone = _parcel_factor(land, random), _parcel_factor(land, random)
+    bright = np.sqrt(_SCENE) * optical.brightness + np.sqrt(_PARCEL) * tone + np.sqrt(_TEXTURE) * texture
+    green = np.sqrt(_SCENE) * optical.greenness + np.sqrt(_PARCEL) * biomass + np.sqrt(_TEXTURE) * texture
+    ten = {b: np.exp(table[b][truth] + table[f"{b}_std"][truth] * bright) for b in ("B02", "B03")}
+    # ripe and bare ground: red rises where near infrared falls
+    ten["B04"] = np.exp(table["B04"][truth] + table["B04_std"][truth] * (0.8 * bright - 0.6 * green))
+    ten["B08"] = np.exp(table["B08"][truth] + table["B08_std"][truth] * green)
+    red, infrared = ten["B04"], ten["B08"]
+    rise = infrared - red
+    derived = {
+        "B01": 0.83 * ten["B02"],
+        "B05": red + 0.22 * rise,
+        "B06": red + 0.735 * rise,
+        "B07": red + 0.91 * rise,
+        "B8A": red + 1.03 * rise,
+        "B09": red + 1.03 * rise,
+        "B11": np.maximum(0.55 * infrared + 0.62 * red, 2),
+        "B12": np.maximum(0.22 * infrared + 0.88 * red, 2),
+    }
+    return {**ten, **derived}, biomass
+
+
+def _measured(image: NDArray, step: int, random: np.random.Generator) -> NDArray[np.uint16]:
+    """Blur by the optics, average blocks of ``step`` pixels, add the detector's noise."""
+    size = len(image) // step
+    blurred = gaussian_filter(image, 0.6, mode="reflect")
+    native = blurred.reshape(size, step, size, step).mean((1, 3))
+    noisy = native * (1 + 0.01 * random.standard_normal(native.shape)) + random.normal(0, 4, native.shape)
+    return np.clip(np.rint(noisy), 1, 16000).astype(np.uint16)
+
+
+def _radar(
+    land: Landscape, scene: Conditions, column: int, biomass: NDArray, random: np.random.Generator
+) -> dict[str, NDArray]:
+    """Backscatter in dB: class, parcel, moisture and incidence, then gamma speckle in linear power."""
+    table, truth = signatures(), land.truth
+    water = np.isin(truth, (17, 18))
+    common = np.where(water, 2.0 * scene.brightness, scene.moisture + scene.incidence * (column - 45))
+    own = _parcel_factor(land, random)
+    result = {}
+    for band in ("VV", "VH"):
+        spread = np.sqrt(_PARCEL + _TEXTURE) * table[f"{band}_std"][truth]
+        level = (
+            table[band][truth]
+            + common
+            + spread * (0.5 * biomass + 0.6 * own + 0.6 * _noise(random, 1.0, len(truth)))
+        )
+        # speckle is independent in the two polarisations; its mean power is 1
+        power = gaussian_filter(10 ** (level / 10), 0.5, mode="reflect")
+        power = power * random.gamma(LOOKS, 1 / LOOKS, size=power.shape)
+        result[band] = np.clip(10 * np.log10(power + 1e-6), -60, 30).astype(np.float32)
+    return result

@@ -1,0 +1,1 @@
+"""The grid of trials, and what runs it."""

@@ -1,0 +1,144 @@
+"""Embeddings of the splits and their measures, one file an encoder. What ``04`` runs first."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mosaic.evaluation import coherence
+from mosaic.evaluation.features import extract_features, mean_features, representations
+from mosaic.experiments.grid import Cell
+from mosaic.experiments.jobs import run_cells
+from mosaic.experiments.predictions import main_input
+from mosaic.experiments.run import Run, cache_path
+from mosaic.settings import EmbeddingSettings
+from mosaic.store.reader import PackedStore
+from mosaic.utils.files import atomic_path
+
+DIRECTIONS = {"s1_to_s2": "S1 → S2", "s2_to_s1": "S2 → S1"}
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def chosen_rows(store: PackedStore, most: int) -> dict[str, NDArray[np.int64]]:
+    """Return the rows that are embedded of each split: all, or ``most`` drawn at random."""
+    random = np.random.default_rng(0)
+    rows = {split: store.split_rows(split) for split in ("train", "validation", "test")}
+    return {
+        split: own if len(own) <= most else np.sort(random.choice(own, most, replace=False))
+        for split, own in rows.items()
+    }
+
+
+def embed_all(run: Run[EmbeddingSettings], store: PackedStore, cells: pd.DataFrame) -> pd.DataFrame:
+    """Embed and measure every encoder that saw no labels or all of them, unless that is in the cache.
+
+    Args:
+        run: of ``04_embeddings_and_coherence``.
+        store: packed data.
+        cells: the encoders, as ``matrix.pretrain_all`` returns them.
+
+    Returns:
+        ``cells`` of those encoders that could be measured, with ``path`` of the ``.npz`` that
+        :func:`embed_cell` wrote.
+    """
+    cells = cells[cells["budget"].isin([0.0, 100.0])].reset_index(drop=True)
+    rows = chosen_rows(store, run.settings.most_patches)
+    settings = {
+        "neighbours": run.settings.coherence_neighbours,
+        "umap_neighbours": run.settings.umap_neighbours,
+        "umap_min_dist": run.settings.umap_min_dist,
+    }
+    calls = {}
+    for cell in cells.to_dict("records"):
+        folder = Path(cell["folder"])
+        drawn = cell["seed"] == 0 and cell["method"] in run.settings.umap_methods
+        own = {**settings, "umap_seeds": run.settings.umap_seeds if drawn else 0}
+        key = {"encoder": folder.name, "settings": own, "rows": {s: len(r) for s, r in rows.items()}}
+        path = cache_path("embeddings", key, ".npz")
+        name = str(Cell(cell["method"], cell["seed"], cell["budget"]))
+        calls[name] = (store.folder, folder, cell["method"], rows, own, path)
+    there = run_cells(run, embed_cell, calls, "embeddings", "measure")
+    embedded = cells.assign(path=[str(call[-1]) for call in calls.values()])
+    return embedded[[name in there for name in calls]].reset_index(drop=True)
+
+
+def embed_cell(
+    store_folder: Path,
+    checkpoint: Path,
+    method: str,
+    rows: Mapping[str, NDArray[np.int64]],
+    settings: Mapping[str, Any],
+    path: Path,
+) -> Path:
+    """Embed the chosen rows and measure the space; runs in its own process.
+
+    The file holds ``embeddings`` (N, F) of the test rows, ``coherence|<split>`` (N,) for each patch the mean
+    label Jaccard index of its neighbours, ``measure|<name>`` scalars, ``map|<seed>`` (N, 2) and
+    ``trust|<seed>``; for two sensors also ``rank|<direction>`` and ``map_at_k|<direction>`` (N,), and
+    cosines ``same`` and ``different``.
+    """
+    store = PackedStore(store_folder)
+    features = {split: extract_features(store, checkpoint, own) for split, own in rows.items()}
+    fill = mean_features(features["train"])
+    inputs = {split: representations(own, fill) for split, own in features.items()}
+    main, k = main_input(method), settings["neighbours"]
+    spaces = {split: coherence.standardise(own[main], inputs["train"][main]) for split, own in inputs.items()}
+    labels = {split: store.labels[own] for split, own in rows.items()}
+    places = {split: store.index["location"].to_numpy(str)[own] for split, own in rows.items()}
+    found: dict[str, Any] = {"embeddings": spaces["test"]}
+    for split in ("validation", "test"):
+        found[f"coherence|{split}"] = coherence.knn_jaccard(spaces[split], labels[split], places[split], k)
+    test, own, where = spaces["test"], labels["test"], places["test"]
+    single = coherence.single_label_subset(own)
+    measures = {
+        **coherence.cluster_measures(test[single], own[single].argmax(1)),
+        **coherence.space_measures(test),
+        "distance_correlation": coherence.distance_correlation(test, own, where),
+        "knn_jaccard": float(found["coherence|test"].mean()),
+    }
+    found |= {f"measure|{name}": value for name, value in measures.items()}
+    for seed in range(settings["umap_seeds"]):
+        neighbours = settings["umap_neighbours"]
+        points = coherence.umap_map(test, neighbours, settings["umap_min_dist"], seed)
+        found[f"map|{seed}"] = points
+        found[f"trust|{seed}"] = coherence.trustworthiness(test, points, neighbours)
+    if "s1" in inputs["test"] and "s2" in inputs["test"]:
+        found |= _across_sensors(inputs, own, where)
+    with atomic_path(path) as partial:
+        np.savez_compressed(partial, **found)
+    return path
+
+
+def _across_sensors(
+    inputs: Mapping[str, Arrays], labels: NDArray[np.uint8], places: NDArray[np.str_]
+) -> dict[str, NDArray[Any]]:
+    """Retrieve scenes of one sensor by the other, after a linear map fitted on training rows."""
+    train = {s: coherence.standardise(inputs["train"][s], inputs["train"][s]) for s in ("s1", "s2")}
+    test = {s: coherence.standardise(inputs["test"][s], inputs["train"][s]) for s in ("s1", "s2")}
+    found: dict[str, NDArray[Any]] = {}
+    for direction in DIRECTIONS:
+        source, target = direction.split("_to_")
+        mapped = coherence.linear_map(train[source], train[target], test[source])
+        found[f"rank|{direction}"] = coherence.retrieval_ranks(mapped, test[target])
+        found[f"map_at_k|{direction}"] = coherence.retrieval_map(mapped, test[target], labels, places)
+        if direction == "s1_to_s2":
+            same, different = coherence.cross_sensor_cosines(mapped, test[target], places)
+            random = np.random.default_rng(0)
+            found["same"], found["different"] = same, random.permutation(different)[:20_000]
+    return found
+
+
+def load_array(cell: Mapping[str, Any] | pd.Series, name: str) -> NDArray[Any] | None:
+    """Return one array of an embedded cell, or None where it has none of that name."""
+    with np.load(cell["path"]) as file:
+        return file[name] if name in file.files else None
+
+
+def per_seed(embedded: pd.DataFrame, method: str, name: str) -> list[NDArray[Any]]:
+    """Return an array of each seed of a method, in the order of seeds; empty where it has none."""
+    members = embedded[embedded["method"] == method].sort_values("seed")
+    arrays = [load_array(cell, name) for _, cell in members.iterrows()]
+    return [array for array in arrays if array is not None]

@@ -1,0 +1,212 @@
+"""The matrix of pretrained encoders: methods x seeds x label budgets. What ``02_pretrain`` runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mosaic.experiments.jobs import run_cells
+from mosaic.experiments.run import Run, cache_path
+from mosaic.methods import get_method
+from mosaic.models.checkpoint import CARD
+from mosaic.models.encoders import encoder_for
+from mosaic.settings import PretrainSettings
+from mosaic.store.label_budgets import label_budgets, save_budgets
+from mosaic.store.reader import PackedStore
+from mosaic.training.pretrain import PretrainConfig, pretrain
+from mosaic.utils.files import read_json
+
+#: Settings that say which cells exist or how they are run, not what one cell computes.
+_NOT_CONFIG = {
+    *("out", "label_weight", "methods", "seeds", "label_fractions", "label_protocols", "jobs", "encoder"),
+    *("vit_encoder", "one_seed", "tuning_steps"),
+}
+#: What a row of the table of methods says that is not about its training.
+_NOT_TRAINED = ("title", "family", "like")
+#: Method -> changes to the run's settings that were chosen for it on validation.
+Choices = Mapping[str, Mapping[str, Any]]
+#: What :func:`pretrain_cell` takes.
+TrainCall = tuple[PackedStore, PretrainConfig, np.ndarray, Path]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One encoder to train.
+
+    Attributes:
+        method: name in the table of methods.
+        seed: seed of initialisation, data order, views and label budget.
+        budget: percentage of training labels that pretraining may use; 0 for methods that use none.
+    """
+
+    method: str
+    seed: int
+    budget: float
+
+    def __str__(self) -> str:
+        return f"{self.method} seed {self.seed}" + (f", {self.budget:g} % of labels" if self.budget else "")
+
+
+def plan(settings: PretrainSettings) -> list[Cell]:
+    """List the cells, each training once even where both label protocols need it.
+
+    The budgeted protocol asks for one encoder for each label fraction, full-label pretraining for one that
+    saw every training label; at 100 % they are the same encoder.
+    """
+    budgets = set(settings.label_fractions) if "budgeted" in settings.label_protocols else set()
+    if "full" in settings.label_protocols:
+        budgets.add(100.0)
+    return [
+        Cell(name, seed, budget)
+        for seed in range(settings.seeds)
+        for name in settings.methods
+        if seed == 0 or name not in settings.one_seed
+        for budget in (sorted(budgets) if get_method(name).uses_labels else [0.0])
+    ]
+
+
+def draw_budgets(store: PackedStore, settings: PretrainSettings) -> dict[int, dict[float, np.ndarray]]:
+    """Draw the label budgets of every seed: seed -> percentage -> training rows, nested and stratified."""
+    fractions = sorted({*settings.label_fractions, 100.0})
+    rows = store.split_rows("train")
+    return {seed: label_budgets(store.labels, rows, fractions, seed=seed) for seed in range(settings.seeds)}
+
+
+def config_of(cell: Cell, settings: PretrainSettings, choices: Choices | None = None) -> PretrainConfig:
+    """Return what the trainer needs to know of one cell.
+
+    Args:
+        cell: method, seed and budget.
+        settings: of the run.
+        choices: changes to them, by method; a variant takes those of the method it is like.
+    """
+    shared = {name: value for name, value in settings.model_dump().items() if name not in _NOT_CONFIG}
+    method = get_method(cell.method)
+    # alone, a term's weight is only a learning rate
+    beside = method.label > 0 and (method.intra > 0 or method.inter > 0)
+    weight = settings.label_weight * method.label if beside else None
+    encoder = encoder_for(method, settings.encoder, settings.vit_encoder)
+    own = {"method": cell.method, "seed": cell.seed, "weight_label": weight, "encoder": encoder}
+    changes = dict((choices or {}).get(method.like or method.name, {}))
+    if not beside:
+        changes.pop("weight_label", None)
+    return PretrainConfig(**{**shared, **own, **changes})
+
+
+def pretrain_all(
+    run: Run[PretrainSettings], store: PackedStore, choices: Choices | None = None
+) -> pd.DataFrame:
+    """Train every cell that is not in the cache yet.
+
+    Args:
+        run: of ``02_pretrain``.
+        store: packed data.
+        choices: changes to the settings of each method, see :mod:`mosaic.experiments.tuning`.
+
+    Returns:
+        One row a cell that is there: method, seed, budget (% of training labels), folder of the checkpoint,
+        and whether it was reused. The budgets are saved as patch ids in ``label_budgets-seed<n>.json`` of the
+        run folder.
+    """
+    absent = set(left_out(store, run.settings.methods)["key"])
+    cells = [cell for cell in plan(run.settings) if cell.method not in absent]
+    budgets = draw_budgets(store, run.settings)
+    ids = store.index["patch_id"].tolist()
+    for seed, chosen in budgets.items():
+        below = {fraction: rows for fraction, rows in chosen.items() if fraction < 100}
+        path = run.folder / f"label_budgets-seed{seed}.json"
+        save_budgets(path, below, ids, store.labels, store.class_names, seed)
+    calls = {}
+    for cell in cells:
+        config = config_of(cell, run.settings, choices)
+        rows = budgets[cell.seed][cell.budget] if cell.budget else np.empty(0, dtype=np.int64)
+        folder = checkpoint_folder(store, config, rows)
+        calls[str(cell)] = (store, config, rows, folder)
+    reused = [(call[3] / CARD).exists() for call in calls.values()]
+    there = train_missing(run, calls, "pretraining")
+    table = pd.DataFrame([asdict(cell) for cell in cells])
+    table["folder"] = [str(call[3]) for call in calls.values()]
+    table["reused"] = reused
+    return table[[name in there for name in calls]].reset_index(drop=True)
+
+
+def left_out(store: PackedStore, methods: Sequence[str]) -> pd.DataFrame:
+    """Return the methods that these data say nothing of, and why: key, method, why."""
+    why = "its views are of two dates, and no place was seen twice: it would be MoSAiC again"
+    names = [name for name in methods if get_method(name).temporal]
+    if names and store.partners.counts.any():
+        names = []
+    rows = [(name, get_method(name).title, why) for name in names]
+    return pd.DataFrame(rows, columns=["key", "method", "why"])
+
+
+def train_missing(run: Run[Any], calls: Mapping[str, TrainCall], what: str) -> list[str]:
+    """Train the encoders that are not in the cache yet; returns the names of those that now are."""
+    return run_cells(run, pretrain_cell, calls, what, "train", CARD)
+
+
+def full_label_call(
+    store: PackedStore, cell: Cell, settings: PretrainSettings, choices: Choices | None
+) -> TrainCall:
+    """Return what trains one encoder on every training label of a store, or on none if it needs none."""
+    config = config_of(cell, settings, choices)
+    rows = store.split_rows("train") if cell.budget else np.empty(0, dtype=np.int64)
+    return store, config, rows, checkpoint_folder(store, config, rows)
+
+
+def checkpoint_folder(store: PackedStore, config: PretrainConfig, labelled_rows: np.ndarray) -> Path:
+    """Return where the encoder of one cell lies: named by data, method, configuration and label budget."""
+    row = asdict(get_method(config.method))
+    key = {
+        "data": store.fingerprint,
+        # a row of the table that changes is another method under the same name
+        "method": {name: value for name, value in row.items() if name not in _NOT_TRAINED},
+        # how often we look does not change what is learned, but it is in the log that the key stands for
+        "config": {name: value for name, value in asdict(config).items() if value is not None},
+        "labelled": sorted(store.index["patch_id"].to_numpy()[labelled_rows].tolist()),
+    }
+    return cache_path(f"pretrain/{config.method}-seed{config.seed}", key)
+
+
+def pretrain_cell(
+    store: PackedStore, config: PretrainConfig, labelled_rows: np.ndarray, folder: Path
+) -> Path:
+    """Train one cell; runs in a process of its own."""
+    return pretrain(store, config, labelled_rows, folder)
+
+
+def training_logs(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the logs of all trained cells, one row a logged step, with method, seed and budget."""
+    parts = []
+    for cell in cells.to_dict("records"):
+        path = Path(cell["folder"]) / "log.csv"
+        if path.exists():
+            log = pd.read_csv(path)
+            parts.append(log.assign(**{name: cell[name] for name in ("method", "seed", "budget")}))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def training_costs(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return what each cell cost: the timing entries of its card (seconds, steps/s, peak memory, device)."""
+    cards = [read_json(Path(folder) / CARD) for folder in cells["folder"]]
+    timing: list[Mapping[str, object]] = [card.get("timing", {}) for card in cards]
+    return pd.concat([cells[["method", "seed", "budget"]], pd.DataFrame(timing)], axis=1)
+
+
+def methods_table(methods: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of the table of methods that a run uses: title, family, inputs and term weights."""
+    rows = [get_method(name) for name in methods]
+    return pd.DataFrame(
+        [
+            {
+                "method": method.title,
+                "family": method.family,
+                "encoders": ", ".join(method.streams),
+                **{term: f"{getattr(method, term):g}" for term in ("intra", "inter", "label", "classify")},
+            }
+            for method in rows
+        ]
+    )

@@ -1,0 +1,180 @@
+"""Predictions of every encoder, by every evaluation. What ``03`` runs first."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mosaic.evaluation.features import extract_features, mean_features, representations
+from mosaic.evaluation.probes import knn_scores, linear_probe
+from mosaic.experiments.grid import Cell, draw_budgets
+from mosaic.experiments.jobs import run_cells
+from mosaic.experiments.predictions import KEYS
+from mosaic.experiments.run import Run, cache_path
+from mosaic.methods import get_method
+from mosaic.settings import FinetuneSettings
+from mosaic.store.reader import PackedStore
+from mosaic.training.finetune import FinetuneConfig, classifier_scores, finetune
+from mosaic.utils.files import atomic_path, lock
+
+Budgets = Mapping[float, NDArray[np.int64]]
+
+
+def evaluated_fractions(budget: float, fractions: Sequence[float]) -> list[tuple[str, float]]:
+    """Return (label protocol, label fraction) pairs that an encoder of this budget is judged under.
+
+    An encoder that used no labels is judged at every fraction; one that used f % at f, budgeted; one that
+    used all at every fraction, as full-label pretraining, and at 100 % as budgeted too.
+    """
+    if budget == 0:
+        return [("none", f) for f in fractions]
+    pairs = [("budgeted", budget)] if budget in fractions else []
+    return pairs + ([("full", f) for f in fractions] if budget == 100 else [])
+
+
+def assess_cell(
+    store_folder: Path,
+    checkpoint: Path,
+    cell: Cell,
+    budgets: Budgets,
+    settings: Mapping[str, Any],
+    path: Path,
+) -> Path:
+    """Predict the validation and test splits with every evaluation of one encoder; runs in its own process.
+
+    Where another process is at the same, this one waits for it.
+
+    Args:
+        store_folder: packed data.
+        checkpoint: folder of the encoder.
+        cell: its method, seed and label budget.
+        budgets: label fraction -> training rows whose labels the evaluation may use.
+        settings: the parameters of ``03_finetune_low_label``.
+        path: the ``.npz`` to write: ``evaluation|input|fraction|split`` -> float32 (N, C).
+    """
+    with lock(path.with_suffix(""), wait=True):  # fine-tuning keeps its files there
+        if not path.exists():
+            found = _assessed(PackedStore(store_folder), checkpoint, cell, budgets, settings, path)
+            with atomic_path(path) as partial:
+                np.savez_compressed(partial, **found)  # type: ignore[arg-type]  # its stub knows no keyword arrays
+    return path
+
+
+def _assessed(
+    store: PackedStore,
+    checkpoint: Path,
+    cell: Cell,
+    budgets: Budgets,
+    settings: Mapping[str, Any],
+    path: Path,
+) -> dict[str, NDArray[np.float32]]:
+    rows = {split: store.split_rows(split) for split in ("train", "validation", "test")}
+    features = {split: extract_features(store, checkpoint, r) for split, r in rows.items()}
+    fill = mean_features(features["train"])
+    inputs = {split: representations(f, fill) for split, f in features.items()}
+    found: dict[str, NDArray[np.float32]] = {}
+    for fraction, labelled in budgets.items():
+        chosen = np.searchsorted(rows["train"], labelled)
+        labels = store.labels[labelled]
+        if "knn" in settings["evaluations"]:
+            for source, train in inputs["train"].items():
+                # a missing sensor is missing at test time only: the neighbours have both
+                base = inputs["train"]["fused"] if source.startswith("fused") else train
+                for split in ("validation", "test"):
+                    found[f"knn|{source}|{fraction:g}|{split}"] = knn_scores(
+                        base[chosen], labels, inputs[split][source], settings["neighbours"]
+                    )
+        if "linear" in settings["evaluations"]:
+            for source in [s for s in inputs["train"] if "without" not in s]:
+                judged = {
+                    f"{other}|{fraction:g}|{split}": inputs[split][other]
+                    for split in ("validation", "test")
+                    for other in inputs[split]
+                    if other == source or (source == "fused" and other.startswith("fused"))
+                }
+                probe = linear_probe(
+                    inputs["train"][source][chosen],
+                    labels,
+                    inputs["validation"][source],
+                    store.labels[rows["validation"]],
+                    judged,
+                )
+                found.update({f"linear|{key}": value for key, value in probe.scores.items()})
+        trained = _trained(store, checkpoint, cell, labelled, rows, fraction, settings, path)
+        found.update(trained)
+    return found
+
+
+def _trained(
+    store: PackedStore,
+    checkpoint: Path,
+    cell: Cell,
+    labelled: NDArray[np.int64],
+    rows: Mapping[str, NDArray[np.int64]],
+    fraction: float,
+    settings: Mapping[str, Any],
+    path: Path,
+) -> dict[str, NDArray[np.float32]]:
+    """Predict with a supervised method's own classifier, or after fine-tuning the whole encoder.
+
+    That classifier has seen the labels of its own budget, so it stands for no other fraction.
+    """
+    judged = {split: rows[split] for split in ("validation", "test")}
+    if get_method(cell.method).only_classifies:
+        if fraction != cell.budget:
+            return {}
+        kind, result = "end_to_end", classifier_scores(store, checkpoint, rows["train"], judged)
+    elif "finetune" in settings["evaluations"]:
+        config = FinetuneConfig(
+            steps=settings["finetune_steps"],
+            batch_scenes=min(settings["finetune_batch"], len(labelled)),
+            learning_rate=settings["finetune_learning_rate"],
+            seed=cell.seed,
+        )
+        folder = path.with_suffix("") / f"finetune-{fraction:g}"
+        kind, result = "finetune", finetune(store, checkpoint, labelled, judged, folder, "fused", config)
+    else:
+        return {}
+    return {
+        f"{kind}|{source}|{fraction:g}|{split}": values
+        for split, by_input in result.items()
+        for source, values in by_input.items()
+    }
+
+
+def predict_all(run: Run[FinetuneSettings], store: PackedStore, cells: pd.DataFrame) -> pd.DataFrame:
+    """Predict with every encoder that is not in the cache yet.
+
+    Returns:
+        One row a set of predictions, of the encoders that could be judged: seed, the columns of :data:`KEYS`,
+        and where it lies (path, key).
+    """
+    pretraining = run.earlier_settings("02_pretrain")
+    budgets = draw_budgets(store, pretraining)
+    settings = {
+        k: v for k, v in run.settings.model_dump().items() if k not in ("out", "jobs", "bootstrap_resamples")
+    }
+    calls, wanted = {}, {}
+    for row in cells.to_dict("records"):
+        cell, folder = Cell(row["method"], row["seed"], row["budget"]), Path(row["folder"])
+        pairs = evaluated_fractions(cell.budget, pretraining.label_fractions)
+        chosen = {f: budgets[cell.seed][f] for f in sorted({f for _, f in pairs})}
+        key = {"encoder": folder.name, "settings": settings, "fractions": list(chosen)}
+        path = cache_path("predictions", key, ".npz")
+        calls[str(cell)] = (store.folder, folder, cell, chosen, settings, path)
+        wanted[str(cell)] = (cell, pairs, path)
+    rows = []
+    for name in run_cells(run, assess_cell, calls, "evaluation", "judge"):
+        cell, pairs, path = wanted[name]
+        with np.load(path) as file:
+            keys = [key.split("|") for key in file.files if key.endswith("|test")]
+        for evaluation, source, fraction, _ in keys:
+            for protocol, f in pairs:
+                if f"{f:g}" == fraction:
+                    place = f"{evaluation}|{source}|{fraction}"
+                    entry = dict(zip(KEYS, (cell.method, protocol, f, evaluation, source), strict=True))
+                    rows.append({"seed": cell.seed, **entry, "path": str(path), "key": place})
+    return pd.DataFrame(rows)

@@ -1,0 +1,31 @@
+"""The table of predictions that ``assess.predict_all`` makes, one row a set of them, and how it is read."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mosaic.methods import get_method
+
+#: Columns that name one set of predictions; seeds are averaged over.
+KEYS = ["method", "label_protocol", "fraction", "evaluation", "input"]
+
+
+def load(predictions: pd.Series, split: str = "test") -> NDArray[np.float32]:
+    """Load one set of predictions (N, C), rows as in the store's split."""
+    with np.load(predictions["path"]) as file:
+        return file[f"{predictions['key']}|{split}"]
+
+
+def main_input(method: str) -> str:
+    """Return the input a method is compared on: both sensors where it takes both."""
+    inputs = get_method(method).inputs
+    return "fused" if "fused" in inputs else inputs[0]
+
+
+def prediction_keys(predictions: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return what a cache key needs of a table of predictions: file names, not where the files lie."""
+    names = [Path(path).name for path in predictions["path"]]
+    return predictions.assign(path=names).to_dict("records")  # type: ignore[return-value]  # str columns

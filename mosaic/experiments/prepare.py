@@ -1,0 +1,58 @@
+"""From an archive folder to packed data: what ``01_explore_data`` prepares for all that follows."""
+
+from pathlib import Path
+from typing import Any
+
+from mosaic.datasets.registry import DEFAULT_DATASET, get_dataset, open_archive
+from mosaic.experiments.run import data_folder
+from mosaic.settings import ExploreSettings
+from mosaic.store.reader import PackedStore
+from mosaic.store.record_format import reduction
+from mosaic.store.writer import pack
+from mosaic.utils.errors import ArchiveError
+from mosaic.utils.hashing import digest
+from mosaic.utils.progress import say
+
+
+def archive_root(settings: ExploreSettings) -> Path:
+    """Return the archive's folder; the simulated one is made when it is not there yet."""
+    if settings.archive != "simulated":
+        return Path(settings.archive).expanduser().resolve()
+    root = simulated_root(settings.dataset, settings.patches, settings.archive_seed)
+    return get_dataset(settings.dataset).simulate(root, settings.patches, settings.archive_seed)
+
+
+def simulated_root(dataset: str, patches: int, seed: int) -> Path:
+    """Return where a simulated archive lies unless its maker says otherwise."""
+    layout = "" if dataset == DEFAULT_DATASET else f"{dataset}-"
+    return data_folder() / "archives" / f"simulated-{layout}{patches}-seed{seed}"
+
+
+def prepare(settings: ExploreSettings) -> tuple[Any, PackedStore]:
+    """Open the archive and pack it, or reuse the packed data made from the same files before.
+
+    Returns:
+        The archive (for galleries and reference maps) and the packed store (for everything else).
+
+    Raises:
+        ArchiveError: when the archive is missing, incomplete or inconsistent, or a split has no patches.
+        PackError: when patches are damaged (and ``on_bad_patch`` is ``"stop"``) or there is no space.
+    """
+    archive = open_archive(
+        settings.dataset, archive_root(settings), settings.bands, settings.include_snow_cloud
+    )
+    counts = archive.index["split"].value_counts()
+    for split in ("train", "validation", "test"):
+        if split not in counts:
+            raise ArchiveError(
+                f"{archive.root} has no patch in split {split!r} (found: "
+                f"{', '.join(f'{n} {name}' for name, n in counts.items()) or 'none'}): the study trains on "
+                "'train', chooses on 'validation' and reports 'test'; assign some, or add scenes"
+            )
+    key = {"source": archive.fingerprint(), "bands": archive.s2_bands, "bad": settings.on_bad_patch}
+    reduced = reduction(archive.band_sizes, settings.most_pixels)
+    name = digest({**key, "reduced": reduced} if reduced > 1 else key)
+    folder = data_folder() / "packed" / f"{archive.root.name}-{name}"
+    store = pack(archive, folder, on_bad_patch=settings.on_bad_patch, most_pixels=settings.most_pixels)
+    say(f"data: {len(store)} pairs packed in {folder}")
+    return archive, store

@@ -1,0 +1,1 @@
+"""Contrastive losses, label kernels, and one objective a file."""

@@ -1,0 +1,89 @@
+"""SADCL: one feature for each label of an image, contrasted between samples and with prototypes.
+
+Ma et al. 2023, "Semantic-aware dual contrastive learning for multi-label image classification"
+(arXiv:2307.09715). A query decoder reads one feature z_il for each image i and label l from the feature map.
+Over the features of active labels: L_s2s pulls those of the same label together (tau 0.2), L_p2s each to the
+prototype of its label, the mean over the batch (tau 0.07). Weights are 100 and 50 against a binary
+cross-entropy scaled by 1000 / C; all three are divided by that scale here, which no optimiser notices.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mosaic.losses.contrastive import contrast
+from mosaic.losses.objectives.base import Objective, ObjectiveSettings, Step
+from mosaic.losses.pairs import pairs_within
+from mosaic.losses.terms import classification_term
+from mosaic.methods import Method
+from mosaic.utils.distributed import gather
+
+TAU_SAMPLES = 0.2
+TAU_PROTOTYPES = 0.07
+_WEIGHT_SAMPLES, _WEIGHT_PROTOTYPES, _SCALE = 100.0, 50.0, 1000.0
+
+
+class LabelFeatures(Objective):
+    """Query decoder on the feature maps of all sensors, its two contrasts and its classification.
+
+    Args:
+        method: a row that classifies and has a label term.
+        feature_dims: stream -> width of the encoder's features and maps.
+        settings: ``projection_dim`` (width of z), ``classes``, ``contrast_weight``.
+    """
+
+    uses_maps = True
+
+    def __init__(self, method: Method, feature_dims: Mapping[str, int], settings: ObjectiveSettings) -> None:
+        super().__init__(method)
+        width, classes = settings.projection_dim, settings.classes
+        scale = settings.contrast_weight * classes / _SCALE
+        self.weights = (_WEIGHT_SAMPLES * scale, _WEIGHT_PROTOTYPES * scale)
+        self.tokens = nn.ModuleDict({s: nn.Linear(f, width) for s, f in feature_dims.items()})
+        self.queries = nn.Parameter(torch.randn(classes, width))
+        self.attention = nn.MultiheadAttention(width, num_heads=4, batch_first=True)
+        self.norm = nn.LayerNorm(width)
+        self.weight = nn.Parameter(torch.randn(classes, width) / width**0.5)
+        self.bias = nn.Parameter(torch.zeros(classes))
+
+    def label_features(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """Return one feature for each image and label, (N, C, D), from maps stream -> (N, F, h, w)."""
+        tokens = [self.tokens[stream](values.flatten(2).transpose(1, 2)) for stream, values in maps.items()]
+        memory = torch.cat(tokens, dim=1)
+        queries = self.queries.expand(len(memory), -1, -1)
+        read, _ = self.attention(queries, memory, memory, need_weights=False)
+        return self.norm(queries + read)
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """Return ``label`` (both contrasts as weighted), ``classify`` and ``total``."""
+        own = self.label_features({stream: values.flatten(0, 1) for stream, values in step.maps.items()})
+        views = 2
+        z = gather(own.view(views, -1, *own.shape[1:]), dim=1).flatten(0, 1)
+        labels = (step.labels * step.labelled[:, None]).repeat(views, 1)
+        logits = (z * self.weight).sum(-1) + self.bias
+        classify = classification_term(logits, labels, step.labelled.repeat(views))
+        samples, prototypes = dual_contrast(functional.normalize(z.float(), dim=-1), labels)
+        label = self.weights[0] * samples + self.weights[1] * prototypes
+        total = self.method.label * label + self.method.classify * classify
+        return {"label": label, "classify": classify, "total": total}
+
+
+def dual_contrast(z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the contrast between samples and the contrast with prototypes.
+
+    Args:
+        z: (N, C, D), L2-normalised.
+        labels: (N, C), 0 or 1: which features are active. The others take no part.
+    """
+    image, label = labels.nonzero(as_tuple=True)
+    active = z[image, label]
+    samples = contrast(active, pairs_within(label), TAU_SAMPLES)
+    present = labels.any(0) if labels.dtype == torch.bool else labels.sum(0) > 0
+    count = labels.sum(0).clamp_min(1)[:, None]
+    centres = functional.normalize((z * labels[..., None]).sum(0) / count, dim=-1)
+    logits = active @ centres.T / TAU_PROTOTYPES
+    logits = logits.masked_fill(~present, -torch.inf)
+    prototypes = functional.cross_entropy(logits, label) if len(label) else logits.sum()
+    return samples, prototypes

@@ -1,0 +1,1 @@
+"""Encoders, projection heads, published weights and checkpoints."""

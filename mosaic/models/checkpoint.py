@@ -1,0 +1,240 @@
+"""Trained encoders as files: safetensors weights and a JSON card that says everything needed to use them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mosaic.losses.objectives.build import build_classifier, classifier_kind
+from mosaic.models.encoders import ENCODERS, FUSIONS, Encoder, timm_recipe
+from mosaic.models.foundation import FOUNDATION
+from mosaic.store.record_format import BandLayout
+from mosaic.transforms.views import CLIP
+from mosaic.utils.errors import CheckpointError
+from mosaic.utils.files import atomic_path, read_json, sha256_file, write_json
+
+WEIGHTS = "encoder.safetensors"
+CARD = "card.json"
+FORMAT = 1
+
+
+class LoadedEncoder(nn.Module):
+    """A trained encoder, ready for use: in evaluation mode, on the CPU until moved.
+
+    Three lines are enough outside this project::
+
+        import mosaic
+        encoder = mosaic.load_encoder("path/of/the/checkpoint")
+        embedding = encoder.embed({"s1": s1_in_db, "s2": s2_in_dn})
+
+    Attributes:
+        card: content of ``card.json``: method, class names, bands, statistics, configuration, timing.
+        encoder: the backbones.
+        classifier: the classifier of a supervised method, otherwise None.
+        layout: bands in the order the encoder expects, and the statistics it was trained with.
+    """
+
+    def __init__(self, encoder: Encoder, classifier: nn.Module | None, card: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.card = dict(card)
+        self.encoder = encoder
+        self.classifier = classifier
+        self.layout = BandLayout.from_json(card["layout"])
+
+    def forward(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Encode normalised images, as :class:`mosaic.transforms.views.Views` makes them.
+
+        Args:
+            images: ``"s1"`` (B, 2, H, W) and/or ``"s2"`` (B, bands, H, W), standard deviations from the mean.
+
+        Returns:
+            Stream -> features (B, F); a stream whose sensor is missing is left out.
+        """
+        return self.encoder(images)
+
+    @torch.inference_mode()
+    def embed(self, images: Mapping[str, Tensor]) -> Tensor:
+        """Return the joined features of images in physical units; a missing sensor counts as zeros.
+
+        Args:
+            images: ``"s1"`` (B, 2, H, W) in dB and ``"s2"`` (B, bands, H, W) in DN (reflectance x 1e4), bands
+                as in ``layout.s1_bands`` and ``layout.s2_bands``, up-sampled to one size; any H and W.
+
+        Returns:
+            (B, sum of F) features of all streams in their order.
+
+        Raises:
+            CheckpointError: when an image has other bands than the encoder.
+        """
+        normalised = {sensor: self._normalise(sensor, image) for sensor, image in images.items()}
+        return self.encoder.fused(self(normalised))
+
+    @torch.inference_mode()
+    def classify(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probability of each class (N, C) from joined features (N, sum of F).
+
+        Raises:
+            CheckpointError: when the encoder was trained without a classifier.
+        """
+        if self.classifier is None:
+            raise CheckpointError(f"{self.card['method']!r} trains no classifier: use a probe, or fine-tune")
+        logits = self.classifier(torch.from_numpy(features).to(next(self.classifier.parameters()).device))
+        return torch.sigmoid(logits).cpu().numpy()
+
+    def _normalise(self, sensor: str, image: Tensor) -> Tensor:
+        bands = {"s1": self.layout.s1_bands, "s2": self.layout.s2_bands}[sensor]
+        if image.shape[1] != len(bands):
+            raise CheckpointError(
+                f"{sensor} has {image.shape[1]} bands, this encoder expects {', '.join(bands)}"
+            )
+        statistics = [self.layout.statistics[band] for band in bands]
+        mean = torch.tensor([s["mean"] for s in statistics], device=image.device)[:, None, None]
+        std = torch.tensor([s["std"] for s in statistics], device=image.device)[:, None, None]
+        side = self.encoder.image_size
+        image = functional.interpolate(image.float(), (side, side), mode="bilinear", align_corners=False)
+        return ((image - mean) / std.clamp_min(1e-6)).clamp_(-CLIP, CLIP)
+
+
+def save_encoder(
+    folder: Path, encoder: Encoder, card: Mapping[str, Any], classifier: nn.Module | None = None
+) -> None:
+    """Write ``encoder.safetensors`` and then ``card.json``, atomically; the card marks the folder finished.
+
+    Args:
+        folder: where to; made if need be.
+        encoder: the backbones.
+        card: JSON content; ``layout`` (from ``BandLayout.to_json``), ``method`` and ``class_names`` at least.
+        classifier: on the joined features, saved with the encoder.
+    """
+    tensors = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+    if classifier is not None:
+        tensors |= {f"classifier.{name}": value for name, value in classifier.state_dict().items()}
+    with atomic_path(folder / WEIGHTS) as partial:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
+    architecture = {
+        "format": FORMAT,
+        "encoder": encoder.name,
+        "timm": _timm_recipes(encoder),
+        "in_channels": encoder.in_channels,
+        "image_size": encoder.image_size,
+        "feature_dims": encoder.feature_dims,
+        "classifier": classifier is not None,
+        "classifier_kind": classifier_kind(classifier) if classifier is not None else None,
+        "weights": {"file": WEIGHTS, "sha256": sha256_file(folder / WEIGHTS)},
+    }
+    write_json(folder / CARD, {**architecture, **card})
+
+
+def read_card(path: Path | str) -> dict[str, Any]:
+    """Return the card of a finished checkpoint whose weights are the ones it was written for.
+
+    Raises:
+        CheckpointError: when the card or the weights are missing, or the weights were changed.
+    """
+    folder = Path(path)
+    if not (folder / CARD).is_file():
+        raise CheckpointError(f"{folder} holds no finished checkpoint ({CARD} is missing): train it first")
+    card = read_json(folder / CARD)
+    if card.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{folder / CARD} has format {card.get('format')}, this code reads {FORMAT}: train it again"
+        )
+    weights = folder / card["weights"]["file"]
+    if not weights.is_file():
+        raise CheckpointError(f"{weights} is missing: delete {folder} and train it again")
+    found = sha256_file(weights)
+    if found != card["weights"]["sha256"]:
+        raise CheckpointError(
+            f"{weights} is damaged: SHA-256 {found[:12]}…, expected {card['weights']['sha256'][:12]}…: "
+            f"delete {folder} and train it again"
+        )
+    return card
+
+
+def load_encoder(path: Path | str) -> LoadedEncoder:
+    """Load a trained encoder.
+
+    Args:
+        path: the folder of a checkpoint.
+
+    Raises:
+        CheckpointError: when it is missing, damaged, or of another architecture than its card says.
+    """
+    folder = Path(path)
+    card = read_card(folder)
+    if card["encoder"] not in (*ENCODERS, *FUSIONS, *FOUNDATION):
+        known = ", ".join((*ENCODERS, *FUSIONS, *FOUNDATION))
+        raise CheckpointError(f"{folder} holds the encoder {card['encoder']!r}, this code knows {known}")
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except SafetensorError as error:
+        raise CheckpointError(f"{folder / WEIGHTS} cannot be read ({error}): train it again") from error
+    encoder = Encoder(card["encoder"], card["in_channels"], card["image_size"])
+    _load(encoder, tensors, "encoder.", folder, card["encoder"])
+    classifier = None
+    if card["classifier"]:
+        kind = card.get("classifier_kind", "linear")
+        classifier = build_classifier(kind, encoder.feature_dims, len(card["class_names"]))
+        _load(classifier, tensors, "classifier.", folder, card["encoder"])
+    return LoadedEncoder(encoder, classifier, card).eval()
+
+
+def _timm_recipes(encoder: Encoder) -> dict[str, dict[str, Any]]:
+    """Return stream -> arguments of ``timm.create_model``; empty for an encoder that is none of timm's."""
+    if encoder.name not in ENCODERS:
+        return {}
+    return {s: timm_recipe(encoder.name, b, encoder.image_size) for s, b in encoder.in_channels.items()}
+
+
+def _load(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, folder: Path, name: str) -> None:
+    found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    expected = module.state_dict()
+    for key in sorted(found.keys() | expected.keys()):
+        shapes = [tuple(side[key].shape) if key in side else "nothing" for side in (expected, found)]
+        if shapes[0] != shapes[1]:
+            raise CheckpointError(
+                f"{folder} is of another architecture than {name!r}: {prefix}{key} is {shapes[1]} in the "
+                f"file, expected {shapes[0]}. Choose the encoder it was trained with, or train it again"
+            )
+    module.load_state_dict(found)
+
+
+def layout_for(encoder: LoadedEncoder, layout: BandLayout) -> BandLayout:
+    """Return the layout of other data with the normalisation statistics that the encoder was trained with.
+
+    Raises:
+        CheckpointError: when the bands are not the encoder's.
+    """
+    ours, theirs = encoder.layout, layout
+    if (ours.s1_bands, ours.s2_bands) != (theirs.s1_bands, theirs.s2_bands):
+        raise CheckpointError(
+            f"the encoder was trained on {', '.join(ours.s1_bands + ours.s2_bands)}, the data hold "
+            f"{', '.join(theirs.s1_bands + theirs.s2_bands)}: pack the same bands, or train again"
+        )
+    return replace(layout, statistics=ours.statistics)
+
+
+def to_timm_state_dict(encoder: LoadedEncoder, stream: str) -> dict[str, Tensor]:
+    """Return the weights of one stream under timm's own names.
+
+    They load into ``timm.create_model(**encoder.card["timm"][stream])``.
+
+    Args:
+        encoder: loaded encoder.
+        stream: ``"s1"``, ``"s2"`` or ``"early"``.
+
+    Raises:
+        CheckpointError: when the encoder has no such stream.
+    """
+    backbones = encoder.encoder.backbones
+    if stream not in backbones:
+        raise CheckpointError(f"this encoder has no stream {stream!r}, only {', '.join(backbones)}")
+    return {name: value.detach().clone() for name, value in backbones[stream].state_dict().items()}

@@ -1,0 +1,159 @@
+"""Transformers that others pretrained, for one sensor each, scaled as their authors do: CROMA and DOFA.
+
+They see the views of a run at its ``image_size``; CROMA was trained at 120 pixels of 10 m, DOFA at 224. The
+architectures are TorchGeo's. Only :mod:`mosaic.models.published_weights` gives them weights.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mosaic.utils.errors import CheckpointError, RunError, SettingsError
+
+_RADAR = ("VV", "VH")
+
+
+class Croma(nn.Module):
+    """CROMA, base (Fuller et al. 2023, arXiv:2311.00566): (B, bands, H, W) -> (B, 768), the pooled features.
+
+    Images come in standard deviations from the mean; they are cut at two of them and scaled to [0, 1]. Of
+    Sentinel-2 it takes the twelve bands other than the cirrus band.
+
+    Args:
+        bands: number of bands of the images; 2 are Sentinel-1.
+        image_size: side of the images, a multiple of 8 pixels.
+
+    Raises:
+        SettingsError: for another side.
+        RunError: without TorchGeo.
+    """
+
+    #: Sensor -> bands in the order of the published weights.
+    WANTED: Mapping[str, tuple[str, ...]] = {
+        "sar": _RADAR,
+        "optical": (
+            *("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08"),
+            *("B8A", "B09", "B11", "B12"),
+        ),
+    }
+    weights = "CROMABase_Weights", "CROMA_VIT"
+
+    def __init__(self, bands: int, image_size: int) -> None:
+        super().__init__()
+        if image_size % 8:
+            raise SettingsError(f"image_size is {image_size}; CROMA takes multiples of 8 pixels")
+        self.sensor = _sensor(bands)
+        self.model = torchgeo_models().croma_base(modalities=[self.sensor], image_size=image_size)
+        self.register_buffer("places", torch.arange(len(self.WANTED[self.sensor])))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the pooled features of images."""
+        scaled = (images[:, self.places] / 4 + 0.5).clamp(0, 1)
+        features: Tensor = self.model(**{f"x_{self.sensor}": scaled})[f"{self.sensor}_GAP"]
+        return features
+
+    @classmethod
+    def require(cls, bands: Sequence[str]) -> None:
+        """Refuse bands that are not what the weights expect, but for the cirrus band beside them.
+
+        Raises:
+            CheckpointError: naming what is expected.
+        """
+        wanted = cls.WANTED[_sensor(len(bands))]
+        if set(wanted) != set(bands) - {"B10"}:
+            raise CheckpointError(
+                f"CROMA expects {', '.join(wanted)}, with or without B10; the packed data hold "
+                f"{', '.join(bands)}: pack those bands, or leave this method out"
+            )
+
+    def take(self, state: Mapping[str, Any], bands: Sequence[str]) -> None:
+        """Take published weights, for images of these bands."""
+        self.places = torch.tensor([list(bands).index(band) for band in self.WANTED[self.sensor]])
+        number = {"sar": "s1", "optical": "s2"}[self.sensor]
+        for part in (f"{number}_encoder", f"{number}_GAP_FFN"):
+            getattr(self.model, part).load_state_dict(state[part])
+
+
+def _sensor(bands: int) -> str:
+    return "sar" if bands == len(_RADAR) else "optical"
+
+
+class Dofa(nn.Module):
+    """DOFA, base (Xiong et al. 2024, arXiv:2403.15356): (B, bands, H, W) -> (B, 768).
+
+    The features are the mean of its patch tokens, standardised over the features. Its patch embedding is made
+    of the wavelengths, so it takes any bands; an encoder of two sensors holds it twice. Images come in
+    standard deviations from the mean and are resized to the 224 pixels of its positions.
+
+    Args:
+        bands: number of bands of the images.
+        image_size: side of the images.
+
+    Raises:
+        RunError: without TorchGeo.
+    """
+
+    #: Band -> what the authors call its wavelength: µm, and for Sentinel-1 the frequency in GHz. B01, B8A,
+    #: B09 and B10, which the weights were not trained with, are ESA's.
+    WAVELENGTHS: Mapping[str, float] = {
+        **dict.fromkeys(_RADAR, 5.405),
+        **{"B02": 0.49, "B03": 0.56, "B04": 0.665, "B05": 0.705, "B06": 0.74, "B07": 0.783, "B08": 0.842},
+        **{"B11": 1.61, "B12": 2.19},
+        **{"B01": 0.443, "B8A": 0.865, "B09": 0.945, "B10": 1.375},
+    }
+    weights = "DOFABase16_Weights", "DOFA_MAE"
+    _SIDE = 224
+
+    def __init__(self, bands: int, image_size: int) -> None:
+        super().__init__()
+        self.model = torchgeo_models().dofa_base_patch16_224(num_classes=0)
+        self.register_buffer("wavelengths", torch.ones(bands))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the pooled features of images."""
+        if images.shape[-1] != self._SIDE:
+            images = functional.interpolate(images, (self._SIDE, self._SIDE), mode="bilinear")
+        features: Tensor = self.model.forward_features(images, self.wavelengths.tolist())
+        return features
+
+    @classmethod
+    def require(cls, bands: Sequence[str]) -> None:
+        """Refuse bands of unknown wavelength.
+
+        Raises:
+            CheckpointError: naming them.
+        """
+        if unknown := set(bands) - set(cls.WAVELENGTHS):
+            raise CheckpointError(f"no wavelength of {', '.join(sorted(unknown))} is known, which DOFA needs")
+
+    def take(self, state: Mapping[str, Any], bands: Sequence[str]) -> None:
+        """Take published weights, for images of these bands.
+
+        Raises:
+            CheckpointError: for weights of another architecture.
+        """
+        self.wavelengths = torch.tensor([self.WAVELENGTHS[band] for band in bands])
+        missing, unexpected = self.model.load_state_dict(state, strict=False)
+        # the scale and shift of the norm after pooling are not among them: they stay 1 and 0
+        if unexpected or set(missing) - {"fc_norm.weight", "fc_norm.bias"}:
+            raise CheckpointError(f"the weights of DOFA lack {missing} and hold {unexpected} beside")
+
+
+#: Name of an encoder -> its class.
+FOUNDATION: dict[str, type[Croma] | type[Dofa]] = {"croma": Croma, "dofa": Dofa}
+
+
+def torchgeo_models() -> Any:
+    """Return TorchGeo's models.
+
+    Raises:
+        RunError: when TorchGeo is not installed.
+    """
+    try:
+        from torchgeo import models
+    except ImportError as error:
+        raise RunError("published weights are read through TorchGeo: pip install torchgeo") from error
+    return models

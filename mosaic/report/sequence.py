@@ -1,0 +1,107 @@
+"""The whole sequence: a profile, its notebooks, one run folder."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mosaic.experiments.launch import Launch
+from mosaic.experiments.run import reports_folder
+from mosaic.report.runner import run as run_notebooks
+from mosaic.settings import NOTEBOOKS, make
+from mosaic.utils.errors import SettingsError, suggest
+
+
+def notebooks_folder() -> Path:
+    """Return the folder of the notebooks and their profiles."""
+    return Path(__file__).resolve().parents[2] / "notebooks"
+
+
+def load_profile(profile: str) -> tuple[str, dict[str, Any]]:
+    """Read a profile.
+
+    Args:
+        profile: name of a file in ``notebooks/profiles/``, or path of another YAML file.
+
+    Returns:
+        Its name and its parameters.
+
+    Raises:
+        SettingsError: when there is no such profile or it is not a flat list of parameters.
+    """
+    folder = notebooks_folder() / "profiles"
+    path = Path(profile) if profile.endswith((".yaml", ".yml")) else folder / f"{profile}.yaml"
+    if not path.exists():
+        raise SettingsError(
+            f"no profile {profile!r}{suggest(profile, [p.stem for p in folder.glob('*.yaml')])}"
+        )
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path} must be a list of 'name: value' lines")
+    return path.stem, content
+
+
+def split_parameters(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Give each notebook the parameters it declares, validated.
+
+    Raises:
+        SettingsError: for a name that no notebook declares, a wrong type or a value out of range.
+    """
+    known = {name for kind in NOTEBOOKS.values() for name in kind.model_fields}
+    for name in values:
+        if name not in known:
+            raise SettingsError(f"no notebook has a parameter {name!r}{suggest(name, known)}")
+    chosen = {}
+    for notebook, kind in NOTEBOOKS.items():
+        chosen[notebook] = {name: value for name, value in values.items() if name in kind.model_fields}
+        make(notebook, chosen[notebook])
+    return chosen
+
+
+def run_sequence(
+    profile: str,
+    archive: str | None = None,
+    out: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    launch: Launch | None = None,
+) -> Path:
+    """Execute every notebook of the study in order.
+
+    Args:
+        profile: ``smoke``, ``demo``, ``study``, ``full``, or the path of a YAML file.
+        archive: ``"simulated"`` or a folder in the official layout; the profile's by default.
+        out: name of the run; the profile's name by default.
+        overrides: further parameters that replace the profile's.
+        launch: how the cells are launched; by a pool of processes when left out.
+
+    Returns:
+        The path of the run's ``index.html``.
+
+    Raises:
+        SettingsError: before anything runs, when a parameter or an option of the cluster is impossible.
+        RunError: when a notebook fails; its report shows where. Or, before anything runs, without submitit
+            or SLURM where they are asked for.
+    """
+    name, values = load_profile(profile)
+    values.update(overrides or {})
+    values["out"] = out or values.get("out", name)
+    if archive is not None:
+        values["archive"] = archive if archive == "simulated" else str(Path(archive).expanduser().resolve())
+    chosen = split_parameters(values)
+    launch = launch or Launch()
+    launch.check()
+    words = ["python", "-m", "mosaic", "run", "--profile", profile, "--out", values["out"]]
+    words += ["--archive", archive] if archive else []
+    for key, value in (overrides or {}).items():
+        words += ["-p", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    with launch.handed_on():
+        return run_notebooks(
+            [notebooks_folder() / f"{notebook}.ipynb" for notebook in NOTEBOOKS],
+            chosen,
+            reports_folder(values["out"]),
+            profile=name,
+            command=shlex.join(words),
+        )

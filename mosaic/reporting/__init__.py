@@ -1,1 +1,0 @@
-"""Figures, HTML reports and the notebook runner. Knows no torch."""

@@ -1,0 +1,1 @@
+"""Packed, memory-mapped records: writer, reader, label budgets and temporal pairs."""

@@ -1,0 +1,144 @@
+"""Label budgets: fixed, nested, stratified lists of the patches whose labels may be used.
+
+The patches of a split are put in one order, and a budget is a prefix of it: budgets are nested by
+construction, and the list of one fraction does not depend on which other fractions a run asks for.
+
+The order is made by iterative stratification for multi-label data, after Sechidis, Tsoumakas and Vlahavas,
+"On the stratification of multi-label data", ECML PKDD 2011: the label that lacks most positives is served
+next. Among a few of its patches, in random order, the one that leaves the least error over all labels is
+taken, so that label counts follow the split within about one patch while label sets stay those of a random
+sample.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mosaic.utils.errors import BudgetError
+from mosaic.utils.files import write_json
+
+_WINDOW = 32  # patches compared for each place: more fit the counts no better and distort the label sets
+
+Rows = NDArray[np.int64]
+
+
+def label_budgets(
+    labels: NDArray[np.uint8], rows: Rows, fractions: Sequence[float], seed: int = 0
+) -> dict[float, Rows]:
+    """Draw the label budgets of a split.
+
+    Args:
+        labels: label vectors of the whole store (N, C), 0 or 1.
+        rows: rows of the split (M,).
+        fractions: in percent, each in (0, 100].
+        seed: of the random order.
+
+    Returns:
+        Fraction -> rows, ascending; round(fraction * M / 100) of them, at least one positive per class that
+        the split holds, and each list within those of larger fractions.
+
+    Raises:
+        BudgetError: when a fraction is out of range or smaller than the number of classes in the split.
+    """
+    present = int(labels[rows].any(axis=0).sum())
+    sizes: dict[float, int] = {}
+    for fraction in map(float, fractions):
+        if not 0 < fraction <= 100:
+            raise BudgetError(f"label fraction {fraction:g} %: expected more than 0 and at most 100 percent")
+        size = sizes[fraction] = round(fraction * len(rows) / 100)
+        if size < present:
+            raise BudgetError(
+                f"a label fraction of {fraction:g} % is {size} of {len(rows)} patches, too few for one "
+                f"positive of each of the {present} classes: use at least {_smallest(present, len(rows)):g} %"
+            )
+    length = max((size for size in sizes.values() if size < len(rows)), default=0)
+    order = rows[stratified_order(labels[rows], length, seed)]
+    return {fraction: np.sort(order[:size] if size < len(rows) else rows) for fraction, size in sizes.items()}
+
+
+def _smallest(classes: int, patches: int) -> float:
+    """Return the least fraction in percent, to two significant digits, that holds ``classes`` patches."""
+    exact = min(100.0, 100 * classes / patches)
+    step = 10.0 ** (math.floor(math.log10(exact)) - 1)
+    return min(100.0, math.ceil(exact / step - 1e-9) * step)
+
+
+def stratified_order(labels: NDArray[np.uint8], length: int, seed: int) -> Rows:
+    """Order patches so that every prefix has the label frequencies of the whole.
+
+    Args:
+        labels: (M, C), 0 or 1.
+        length: how many places of the order are wanted, at most M.
+        seed: of the random order.
+
+    Returns:
+        Positions in ``labels``, (length,), without repeats. The first C hold every class that occurs.
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    wanted = labels[shuffled].astype(np.float64)
+    frequency = wanted.mean(axis=0)
+    weight = 1 / np.maximum(frequency, 1 / max(1, len(labels)))
+    order = _one_of_each(wanted)[:length]
+    free = np.ones(len(labels), dtype=bool)
+    free[order] = False
+    counts = wanted[order].sum(axis=0)
+    queues = [np.flatnonzero(column) for column in wanted.T]
+    for place in range(len(order), length):
+        need = (place + 1) * frequency - counts
+        label = int(need.argmax())
+        window = queues[label][:_WINDOW]
+        window = window[free[window]]
+        if len(window) < _WINDOW // 2:  # mostly used patches: drop them from the queue
+            queues[label] = queues[label][free[queues[label]]]
+            window = queues[label][:_WINDOW]
+        if not len(window):  # the label is used up: any patch will do
+            window = np.flatnonzero(free)[:_WINDOW]
+        # A patch with labels y changes sum_l weight_l need_l^2 by y . weight (1 - 2 need).
+        best = window[(wanted[window] @ (weight * (1 - 2 * need))).argmin()]
+        order.append(int(best))
+        free[best] = False
+        counts += wanted[best]
+    return shuffled[np.asarray(order, np.int64)]
+
+
+def _one_of_each(wanted: NDArray[np.float64]) -> list[int]:
+    """Return positions that together hold every class, rarest class first, at most one per class."""
+    chosen: list[int] = []
+    missing = np.asarray(wanted.any(axis=0))
+    for label in np.argsort(wanted.sum(axis=0), kind="stable"):
+        if missing[label]:
+            chosen.append(int(wanted[:, label].argmax()))
+            missing &= wanted[chosen[-1]] == 0
+    return chosen
+
+
+def save_budgets(
+    path: Path,
+    budgets: Mapping[float, Rows],
+    patch_ids: Sequence[str],
+    labels: NDArray[np.uint8],
+    class_names: Sequence[str],
+    seed: int,
+) -> None:
+    """Save budgets as JSON: per fraction the patch ids and how often each class occurs among them.
+
+    Args:
+        path: file to write.
+        budgets: from ``label_budgets``.
+        patch_ids: of the whole store, (N,).
+        labels: of the whole store, (N, C).
+        class_names: C names.
+        seed: that the budgets were drawn with.
+    """
+    lists = [
+        {
+            "fraction_percent": fraction,
+            "classes": dict(zip(class_names, labels[rows].sum(axis=0, dtype=int).tolist(), strict=True)),
+            "patches": [patch_ids[row] for row in rows],
+        }
+        for fraction, rows in sorted(budgets.items())
+    ]
+    write_json(path, {"seed": seed, "budgets": lists})

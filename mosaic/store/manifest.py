@@ -1,0 +1,92 @@
+"""What a folder of packed data says about itself."""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from mosaic.store.record_format import BandLayout
+from mosaic.utils.errors import PackError
+
+#: Raised by one whenever files of an older version could no longer be read.
+VERSION = 2
+MANIFEST = "manifest.json"
+INDEX = "index.parquet"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of contiguous records."""
+
+    file: str
+    records: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder of packed data holds; written last, so a folder without it is unfinished.
+
+    Attributes:
+        version: version of the format.
+        dataset: name of the archive's dataset.
+        source: folder that was packed.
+        fingerprint: of the source, as the archive gave it.
+        class_names: in the order of the label vector.
+        class_colors: hex colour of each class, for maps.
+        level1: coarse group -> class names.
+        confusable: group of easily confused classes -> class names.
+        coarse: class that datasets share -> class names; what transfer between datasets is judged by.
+        layout: bands, their places, and the statistics of the training split.
+        record_bytes: bytes of one record.
+        shards: in order of rows.
+        index_sha256: checksum of ``index.parquet``.
+        counts: patches per split, under ``"patches"`` in all, and under ``"skipped"`` those left out.
+        skipped: patches left out on request, each with ``patch_id``, ``path`` and ``reason``.
+    """
+
+    version: int
+    dataset: str
+    source: str
+    fingerprint: str
+    class_names: tuple[str, ...]
+    class_colors: tuple[str, ...]
+    level1: dict[str, tuple[str, ...]]
+    confusable: dict[str, tuple[str, ...]]
+    coarse: dict[str, tuple[str, ...]]
+    layout: BandLayout
+    record_bytes: int
+    shards: tuple[Shard, ...]
+    index_sha256: str
+    counts: dict[str, int]
+    skipped: tuple[dict[str, str], ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest as plain JSON content."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """Build the manifest from what ``to_json`` gave.
+
+        Raises:
+            PackError: when the content is of another version or lacks entries.
+        """
+        if content.get("version") != VERSION:
+            raise PackError(
+                f"packed data of format version {content.get('version')}, this code reads {VERSION}: "
+                "delete the folder and pack it again"
+            )
+        missing = {f.name for f in fields(cls)} - set(content)
+        if missing:
+            raise PackError(f"{MANIFEST} lacks {', '.join(sorted(missing))}: delete it and pack again")
+        kinds = ("level1", "confusable", "coarse")
+        groups = {key: {k: tuple(v) for k, v in content[key].items()} for key in kinds}
+        known: dict[str, Any] = {
+            **{f.name: content[f.name] for f in fields(cls)},
+            **groups,
+            "class_names": tuple(content["class_names"]),
+            "class_colors": tuple(content["class_colors"]),
+            "layout": BandLayout.from_json(content["layout"]),
+            "shards": tuple(Shard(**shard) for shard in content["shards"]),
+            "skipped": tuple(content["skipped"]),
+        }
+        return cls(**known)

@@ -1,0 +1,1 @@
+"""Views: geometry and radiometry, batched, on the training device."""

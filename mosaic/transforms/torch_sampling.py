@@ -1,0 +1,109 @@
+"""Sampling of views by torch, on any device: ``grid_sample``, then radiometry, noise and cut.
+
+What :mod:`mosaic.transforms.cpu_sampling` does in one pass, and is tested against.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mosaic.utils.progress import say
+
+
+def sample(
+    stored: Tensor,
+    theta: Tensor,
+    scale: Tensor,
+    offset: Tensor,
+    places: Tensor,
+    image: Tensor,
+    clip: float,
+    noise: tuple[Tensor, Tensor] | None = None,
+) -> None:
+    """Do what :func:`mosaic.transforms.cpu_sampling.sample` does, whose arguments it takes, on any device."""
+    grid = _grid(theta, image.shape[-1])
+    sampled = functional.grid_sample(stored.float(), grid, padding_mode="border", align_corners=False)
+    sampled.mul_(scale[:, places]).add_(offset[:, places])
+    if noise is not None:
+        seeds, strength = noise
+        rough = grain(seeds, image.shape[1], image.shape[-1])
+        sampled.addcmul_(rough[:, places], strength[places].view(-1, 1, 1))
+    image[:, places] = sampled.clamp_(-clip, clip)
+
+
+class Fused:
+    """:func:`sample`, compiled to a kernel or two for each group of bands; as it is where that fails.
+
+    Without it every operation of the chain reads and writes all images once. Sizes stay variable, or each
+    group and the last batch would compile anew, until torch gives up and runs the plain function.
+
+    Args:
+        function: what to compile.
+    """
+
+    def __init__(self, function: Callable[..., None] = sample) -> None:
+        self._plain = function
+        self._compiled: Callable[..., None] | None = torch.compile(function, dynamic=True)
+
+    def __call__(self, *arguments: Any) -> None:
+        """Do what the function does."""
+        if self._compiled is not None:
+            try:
+                return self._compiled(*arguments)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # no compiler there, or one that fails: slower, but the same views
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                say(f"views are made by kernels that are not fused: torch.compile failed ({reason})")
+                self._compiled = None
+        return self._plain(*arguments)
+
+
+def grain(seeds: Tensor, channels: int, side: int) -> Tensor:
+    """Return noise of mean 0 and deviation 1, almost normal: the sum of four random bytes.
+
+    A hash of seed and position instead of a generator: a pixel's noise is the same on every device, in any
+    order and however the batch is divided. The mixing is the 32-bit finaliser of MurmurHash3 (A. Appleby).
+
+    Args:
+        seeds: (B,) int32, one a scene.
+        channels: number of bands.
+        side: height and width, pixels.
+
+    Returns:
+        (B, channels, side, side), float32 within +-3.45.
+    """
+    place = torch.arange(channels * side * side, dtype=torch.int32, device=seeds.device)
+    x = seeds[:, None] + place * _signed(0x9E3779B9)
+    x = (x ^ _shifted(x, 16)) * _signed(0x85EBCA6B)
+    x = (x ^ _shifted(x, 13)) * _signed(0xC2B2AE35)
+    x = x ^ _shifted(x, 16)
+    total = (x & 255) + (_shifted(x, 8) & 255) + (_shifted(x, 16) & 255) + _shifted(x, 24)
+    return ((total.float() - 510) * GRAIN_UNIT).view(-1, channels, side, side)
+
+
+#: 1 / deviation of the sum of four bytes.
+GRAIN_UNIT = float((4 * (256**2 - 1) / 12) ** -0.5)
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 32) if word >> 31 else word
+
+
+def _shifted(x: Tensor, by: int) -> Tensor:
+    """Shift int32 to the right as if it had no sign."""
+    return (x >> by) & ((1 << (32 - by)) - 1)
+
+
+def _grid(theta: Tensor, side: int) -> Tensor:
+    """Return the sampling positions (B, side, side, 2) of ``affine_grid`` with ``align_corners=False``.
+
+    Elementwise, because a matrix product may run in reduced precision on a GPU.
+    """
+    centres = (torch.arange(side, device=theta.device) * 2 + 1) / side - 1
+    along_x = theta[:, None, None, :, 0] * centres[None, None, :, None]
+    along_y = theta[:, None, None, :, 1] * centres[None, :, None, None]
+    return along_x + along_y + theta[:, None, None, :, 2]

@@ -1,0 +1,74 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mosaic.analysis import embedding_tables as spaces
+from mosaic.evaluation import coherence
+
+RANDOM = np.random.default_rng(0)
+N = 40
+
+
+def cell(folder, method, seed, **arrays):
+    path = folder / f"{method}-{seed}.npz"
+    np.savez(path, **arrays)
+    return {"method": method, "seed": seed, "path": str(path)}
+
+
+def test_coherence_table_averages_seeds(tmp_path):
+    def measures(value):
+        return {f"measure|{name}": value for name in coherence.MEASURES}
+
+    embedded = pd.DataFrame([cell(tmp_path, "iai", s, **measures(v)) for s, v in ((0, 0.2), (1, 0.4))])
+    table = spaces.coherence_table(embedded)
+    assert table["value"].tolist() == pytest.approx([0.3] * len(table))
+    assert table["n_seeds"].unique().tolist() == [2]
+    assert table["spread"].iloc[0] == pytest.approx(np.std([0.2, 0.4], ddof=1))
+
+
+def test_retrieval_table_counts_ranks_and_skips_single_sensor_methods(tmp_path):
+    ranks = np.arange(1, N + 1)
+    both = {f"rank|{d}": ranks for d in spaces.DIRECTIONS}
+    both |= {f"map_at_k|{d}": np.full(N, 0.25) for d in spaces.DIRECTIONS}
+    embedded = pd.DataFrame(
+        [cell(tmp_path, "iai", 0, **both), cell(tmp_path, "simclr_s2", 0, embeddings=np.zeros((N, 2)))]
+    )
+    table = spaces.retrieval_table(embedded, np.arange(N).astype(str), 50)
+    assert set(table["method"]) == {"iai"}
+    assert table.query("k == 10")["recall"].tolist() == [10 / N] * 2
+    assert table["map_at_20"].unique().tolist() == [0.25]
+    assert table["k"].max() < N
+
+
+def test_level1_names_a_patch_only_when_all_its_labels_agree():
+    store = SimpleNamespace(
+        manifest=SimpleNamespace(level1={"Water bodies": ("sea", "lake"), "Wetlands": ("bog",)}),
+        class_names=["bog", "lake", "sea"],
+        labels=np.array([[0, 1, 1], [1, 1, 0], [1, 0, 0]], np.uint8),
+    )
+    kinds, colors = spaces.level1_of(store, np.arange(3))
+    assert kinds == ["Water bodies", "several", "Wetlands"]
+    assert list(colors) == ["Water bodies", "Wetlands"]
+
+
+def test_gallery_shows_the_nearest_of_other_places(tmp_path):
+    space = RANDOM.normal(size=(N, 4)).astype(np.float32)
+    space /= np.linalg.norm(space, axis=1, keepdims=True)
+    store = SimpleNamespace(index=pd.DataFrame({"location": [f"p{i // 2}" for i in range(200)]}))
+    rows = np.arange(100, 100 + N)
+    one = cell(tmp_path, "mosaic", 0, embeddings=space)
+    shown = spaces.neighbours_shown(store, one, rows, queries=5, k=3)
+    for query, found in zip(shown["queries"], shown["neighbours"], strict=True):
+        others = [r for r in rows if r // 2 != query // 2]
+        order = sorted(others, key=lambda r: -(space[r - 100] @ space[query - 100]))
+        assert found.tolist() == order[:3]
+
+
+def test_kernels_weigh_the_batch_with_zero_diagonals_and_msc_has_prototypes():
+    labels = (RANDOM.random((12, 5)) < 0.5).astype(np.uint8)
+    weights = spaces.kernel_weights(labels)
+    assert weights["jaccard"].shape == (12, 12)
+    assert weights["msc"].shape == (12, 17)
+    assert not np.diag(weights["any"]).any()

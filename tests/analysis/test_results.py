@@ -1,0 +1,122 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mosaic.analysis import results, scoring
+from mosaic.evaluation.bootstrap import interval
+
+RANDOM = np.random.default_rng(0)
+CLASSES = ("Arable land", "Pastures", "Mixed forest", "Marine waters")
+
+
+def row(method, fraction=100.0, protocol="none", evaluation="linear", source="fused", **more):
+    base = {
+        "method": method,
+        "label_protocol": protocol,
+        "fraction": fraction,
+        "evaluation": evaluation,
+        "input": source,
+        "stratum": "all",
+        "metric": "ap_macro",
+        "seed": -1,
+        "value": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+    }
+    return {**base, **more}
+
+
+def test_methods_are_compared_by_one_evaluation_and_never_by_full_label_pretraining():
+    table = pd.DataFrame(
+        [
+            row("iai"),
+            row("iai", evaluation="knn"),
+            row("iai", source="s1"),
+            row("iai", fraction=5.0),
+            row("mosaic", protocol="budgeted"),
+            row("mosaic", protocol="full"),
+            row("supervised_late", protocol="budgeted", evaluation="end_to_end"),
+            row("supervised_late", protocol="budgeted", evaluation="linear"),
+            row("supervised_s1", protocol="budgeted", evaluation="linear", source="s1"),
+        ]
+    )
+    assert results.common_rows(table, 100.0).index.tolist() == [0, 4, 7, 8]
+    assert results.common_evaluation_title(table) == "linear probe"
+
+
+@pytest.mark.parametrize(
+    "evaluations, kept, title",
+    [
+        (("knn", "end_to_end"), [0], "k nearest neighbours"),
+        (("finetune", "end_to_end"), [0, 1], "fine-tuning or end to end"),
+    ],
+)
+def test_without_a_linear_probe_another_evaluation_compares_all(evaluations, kept, title):
+    table = pd.DataFrame([row("iai", evaluation=evaluation) for evaluation in evaluations])
+    assert results.common_rows(table, 100.0).index.tolist() == kept
+    assert results.common_evaluation_title(table) == title
+
+
+def test_interval_table_has_a_column_a_fraction_in_ascending_order():
+    fractions = (100.0, 5.0, 20.0)
+    rows = [row("mosaic", f, "budgeted") for f in fractions] + [row("random", 5.0)]
+    table = results.interval_table(pd.DataFrame(rows))
+    assert table.columns.tolist() == [
+        "method",
+        "labels in pretraining",
+        "evaluation",
+        "5 %",
+        "20 %",
+        "100 %",
+    ]
+    assert table["method"].tolist() == ["Random features", "MoSAiC"]
+    assert table.index.tolist() == [0, 1]  # another index would be shown as a column
+    assert table.iloc[1].tolist() == ["MoSAiC", "budgeted", "linear probe", *[(0.5, 0.4, 0.6)] * 3]
+
+
+def test_metric_table_averages_seeds_and_leaves_out_the_pooled_row():
+    rows = [row("iai", seed=seed, value=value) for seed, value in ((0, 0.2), (1, 0.4), (-1, 0.9))]
+    table = results.metric_table(pd.DataFrame(rows), 100.0)
+    assert table.loc[0, "macro average precision"] == pytest.approx(0.3)
+
+
+def test_groups_derived_from_data_find_company_and_look(monkeypatch):
+    """Two classes always come together; two others look alike."""
+    pair = RANDOM.random(400) < 0.5
+    nearly = pair ^ (RANDOM.random(400) < 0.05)
+    labels = np.column_stack([pair, nearly, ~pair, RANDOM.random(400) < 0.3]).astype(np.uint8)
+    signature = np.array([[0.0, 0.0], [9.0, 0.0], [5.0, 9.0], [5.2, 9.1]])
+    share = labels / np.maximum(labels.sum(1, keepdims=True), 1)
+    store = SimpleNamespace(
+        class_names=CLASSES,
+        labels=labels,
+        split_rows=lambda split: np.arange(400),
+        manifest=SimpleNamespace(confusable={"known": CLASSES[:2]}),
+    )
+    monkeypatch.setattr(results, "_band_means", lambda store, rows: share @ signature)
+    monkeypatch.setattr(results, "similar_groups", lambda s, names: {"1": names_of_most_similar(s, names)})
+    groups = results.hard_groups(store)
+    assert groups["known"] == CLASSES[:2]
+    assert groups["company 1"] == ("Arable land", "Pastures")
+    assert groups["look-alike 1"] == ("Mixed forest", "Marine waters")
+
+
+def names_of_most_similar(similarity, names):
+    upper = np.where(np.triu(np.ones_like(similarity), 1) > 0, similarity, -np.inf)
+    first, second = np.unravel_index(upper.argmax(), upper.shape)
+    return (names[first], names[second])
+
+
+def test_pooled_row_of_a_stratum_is_the_interval_of_that_part_alone():
+    labels = (RANDOM.random((80, 4)) < 0.4).astype(np.uint8)
+    predictions = RANDOM.random((80, 4)).astype(np.float32)
+    scenes = np.array([f"s{i % 8}" for i in range(80)])
+    patches, classes = np.arange(30), np.array([1, 3])
+    found = scoring._stratum_row(
+        scoring.Stratum("group: x", patches, classes), labels, [predictions], scenes, 50
+    )
+    expected = interval(labels[:30][:, classes], [predictions[:30][:, classes]], scenes[:30], "macro", 50)
+    assert (found["value"], found["low"], found["high"]) == (expected.value, expected.low, expected.high)
+    assert (found["n"], found["n_scenes"], found["seed"]) == (30, 8, -1)

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from mosaic.datasets.simulation.label_sets import draw_label_sets, label_sets, label_statistics
+
+
+def slow_statistics(labels):
+    pairs = [(a, b) for i, a in enumerate(labels) for j, b in enumerate(labels) if i != j]
+    return {
+        "mean_labels": labels.sum(1).mean(),
+        "p_share": np.mean([(a & b).any() for a, b in pairs]),
+        "p_identical": np.mean([(a == b).all() for a, b in pairs]),
+        "mean_jaccard": np.mean([(a & b).sum() / (a | b).sum() for a, b in pairs]),
+    }
+
+
+def test_statistics_equal_the_loop_over_pairs():
+    labels = draw_label_sets(60, np.random.default_rng(0))
+    assert label_statistics(labels) == pytest.approx(slow_statistics(labels))
+
+
+def test_the_distribution_is_the_real_one():
+    sets, share = label_sets()
+    assert len(sets) == 5350
+    assert share.sum() == pytest.approx(1)
+    assert sets.sum(1).max() == 11
+    # Arable land: 188,025 of 480,038 patches
+    assert share @ sets[:, 2] == pytest.approx(188_025 / 480_038)
+
+
+def test_drawn_labels_overlap_as_the_real_ones_do():
+    found = label_statistics(draw_label_sets(2000, np.random.default_rng(1)))
+    real = {"mean_labels": 2.95, "p_share": 0.512, "p_identical": 0.018, "mean_jaccard": 0.16}
+    for name, tolerance in (
+        ("mean_labels", 0.1),
+        ("p_share", 0.02),
+        ("p_identical", 0.003),
+        ("mean_jaccard", 0.01),
+    ):
+        assert found[name] == pytest.approx(real[name], abs=tolerance)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_class_is_absent_from_a_split_of_200(seed):
+    assert draw_label_sets(200, np.random.default_rng(seed)).sum(0).min() >= 1

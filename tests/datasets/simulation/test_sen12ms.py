@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import rasterio
+
+from mosaic.datasets.sen12ms import SEN12MSArchive
+from mosaic.datasets.simulation import landscape as land
+from mosaic.datasets.simulation.modis import CELL, LCCS, igbp, land_cover
+from mosaic.datasets.simulation.sen12ms import simulate
+from mosaic.utils.errors import ArchiveError
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    return simulate(tmp_path_factory.mktemp("simulated") / "archive", patches=24, seed=1)
+
+
+def test_the_reader_finds_nothing_wrong(simulated):
+    archive = SEN12MSArchive(simulated)
+    assert len(archive) == 24
+    assert [problem for i in range(24) for problem in archive.check(i)] == []
+    assert archive.notes() == []
+    assert set(archive.index["split"]) == {"train", "validation", "test"}
+
+
+def test_layout_is_the_official_one(simulated):
+    paths = sorted(p.relative_to(simulated).as_posix() for p in simulated.rglob("*_p*.tif"))
+    name = next(p for p in paths if "/s2_" in p)
+    season, folder, file = name.split("/")
+    assert file.startswith(f"{season}_{folder}_p")
+    with rasterio.open(simulated / name) as file:
+        assert (file.count, *file.shape, file.dtypes[0]) == (13, 256, 256, "uint16")
+    with rasterio.open(simulated / name.replace("s2_", "lc_")) as file:
+        codes = file.read()
+        assert (file.count, file.dtypes[0]) == (4, "uint8")
+    assert set(np.unique(codes[0])) <= set(LCCS)
+    assert (simulated / "train_list.txt").read_bytes().count(b"\r\n") == 16  # four scenes of six
+
+
+def test_neighbours_overlap_by_half(simulated):
+    archive = SEN12MSArchive(simulated)
+    parts = archive.index["patch_id"].str.rsplit("_p", n=1)
+    number = parts.str[1].astype(int)
+    scene = parts.str[0]
+    pairs = [
+        (i, j)
+        for i in range(24)
+        for j in range(24)
+        if scene[i] == scene[j] and number[j] == number[i] + 1 and (number[i] - 30) % 4 < 3
+    ]
+    assert pairs
+    for i, j in pairs:
+        left, right = archive.read(i)["B04"], archive.read(j)["B04"]
+        assert (left[:, 128:] == right[:, :128]).all()
+
+
+def test_same_seed_same_files_whatever_the_number_of_processes(simulated, tmp_path):
+    again = simulate(tmp_path / "again", patches=24, seed=1, workers=1)
+    files = sorted(p.relative_to(simulated) for p in simulated.rglob("*.tif"))
+    assert files == sorted(p.relative_to(again) for p in again.rglob("*.tif"))
+    assert all((simulated / p).read_bytes() == (again / p).read_bytes() for p in files[::7])
+
+
+def test_too_few_patches_and_foreign_folders_are_refused(simulated):
+    with pytest.raises(ArchiveError, match="too few"):
+        simulate(simulated, patches=5)
+    with pytest.raises(ArchiveError, match="something else"):
+        simulate(simulated, patches=36)
+
+
+def test_labels_are_coarse_and_mostly_right():
+    truth = np.full((600, 600), land.CONIFER, np.uint8)
+    truth[:, 300:] = land.SEA
+    layers = land_cover(truth, np.random.default_rng(0))
+    assert set(np.unique(layers[0])) <= {1, 17, 8, 4, 5, 9, 10}
+    assert (layers[0, :, :250] == 1).mean() > 0.6  # a cell in seven is mistaken
+    assert (layers[0, :, 350:] == 17).mean() > 0.6
+    # the code changes along a row at the borders of cells only
+    steps = np.flatnonzero((np.diff(layers[0].astype(int), axis=1) != 0).any(0))
+    assert len(set(steps % CELL)) == 1
+
+
+@pytest.mark.parametrize(
+    ("shares", "code"),
+    [
+        ({"water": 0.9}, 17),
+        ({"trees": 0.8, "needles": 0.8}, 1),
+        ({"trees": 0.8, "needles": 0.0}, 4),
+        ({"trees": 0.8, "needles": 0.4}, 5),
+        ({"trees": 0.25}, 9),
+        ({"crops": 0.7}, 12),
+        ({"crops": 0.4, "trees": 0.3}, 14),
+        ({"built": 0.35, "trees": 0.6}, 13),
+        ({"bare": 0.7}, 16),
+        ({}, 10),
+    ],
+)
+def test_igbp_rules(shares, code):
+    names = ("needles", "trees", "shrubs", "crops", "wet", "built", "snow", "bare", "water")
+    assert igbp({name: np.array([shares.get(name, 0.0)]) for name in names}).tolist() == [code]

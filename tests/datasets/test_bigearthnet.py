@@ -1,0 +1,457 @@
+"""TorchGeo's defects, each shown on files in the true format and mended; and every wrong input."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+import torch
+from torchgeo.datasets import BigEarthNetV2
+
+from mosaic.datasets import bigearthnet, geotiff
+from mosaic.datasets.bigearthnet import BigEarthNetArchive
+from mosaic.datasets.problems import PatchError
+from mosaic.store.writer import pack
+from mosaic.utils.errors import ArchiveError
+
+REAL = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+def raw(path):
+    with rasterio.open(path) as file:
+        return file.read(1), file.profile
+
+
+def rewrite(path, array, **changes):
+    _, profile = raw(path)
+    profile.update(height=array.shape[0], width=array.shape[1], dtype=array.dtype, **changes)
+    with rasterio.open(path, "w", **profile) as file:
+        file.write(array, 1)
+
+
+def set_pixels(path, value, where=np.s_[3, 4]):
+    array, _ = raw(path)
+    array[where] = value
+    rewrite(path, array)
+
+
+def edit_metadata(root, **columns):
+    """Overwrite columns of the first row."""
+    table = pd.read_parquet(root / "metadata.parquet")
+    for name, value in columns.items():
+        table.at[0, name] = value
+    table.to_parquet(root / "metadata.parquet", index=False)
+
+
+@pytest.fixture
+def root(official_archive, tmp_path):
+    return official_archive(tmp_path / "ben", patches=4)
+
+
+@pytest.fixture
+def archive(root):
+    return BigEarthNetArchive(root)
+
+
+@pytest.fixture
+def first(archive):
+    """Number of the pair that is TorchGeo's first of the training split."""
+    name = pd.read_parquet(archive.root / "metadata.parquet").query("split == 'train'").patch_id.iloc[0]
+    return int(np.flatnonzero(archive.index.patch_id == name)[0])
+
+
+def upstream(archive):
+    return BigEarthNetV2(archive.root, split="train")
+
+
+# --- what TorchGeo does (B1 ... of its defects) and we do not ---
+
+
+def test_b1_radar_keeps_its_decimals(archive, first):
+    vv, _ = raw(archive.path(first, "VV"))
+    np.testing.assert_array_equal(archive[first]["image_s1"][0], vv)
+    theirs = upstream(archive)[0]["image_s1"]
+    assert torch.equal(theirs, theirs.round())
+
+
+def test_b2_nan_and_infinity_are_refused_before_any_cast(archive, first):
+    set_pixels(archive.path(first, "VH"), np.nan)
+    assert upstream(archive)[0]["image_s1"][0, 3, 4] == 0  # dB, brighter than any roof
+    with pytest.raises(PatchError, match=r"1 of 14400 values are NaN or infinite.*_VH\.tif"):
+        archive.read(first)
+    set_pixels(archive.path(first, "VH"), -np.inf)
+    with pytest.raises(PatchError, match="NaN or infinite"):
+        archive[first]
+
+
+def test_b3_vv_comes_before_vh(archive, first):
+    vh, _ = raw(archive.path(first, "VH"))
+    np.testing.assert_array_equal(archive[first]["image_s1"][1], vh)
+    assert np.abs(upstream(archive)[0]["image_s1"][0] - vh).max() <= 0.5  # VH where VV is documented
+
+
+def test_b4_codes_without_a_class_are_ignored(archive, first):
+    set_pixels(archive.path(first, "map"), [[0], [122], [999]], np.s_[:3])
+    theirs = upstream(archive)[0]["mask"]
+    assert theirs[0, :3, 0].tolist() == [0, 122, 999]  # no data has become urban fabric
+    ours = archive[first]["mask"]
+    assert (ours[0, :3] == 255).all()
+    assert set(ours.unique().tolist()) <= {*range(19), 255}
+    assert torch.equal(ours[0, 5:], theirs[0, 5:])  # elsewhere they agree
+
+
+def test_b5_missing_and_stray_files_change_no_channel(archive, first):
+    folder = archive.path(first, "B02").parent
+    shutil.copy(archive.path(first, "B02"), folder / "B02 (1).tif")
+    assert len(upstream(archive)[0]["image_s2"]) == 13
+    assert len(archive[first]["image_s2"]) == 12
+    assert [(p.kind, p.note) for p in archive.check(first)] == [("stray file", True)]
+    (folder / "B02 (1).tif").unlink()
+    archive.path(first, "B05").unlink()
+    assert len(upstream(archive)[0]["image_s2"]) == 11
+    with pytest.raises(PatchError, match=r"the file is missing.*_B05\.tif") as caught:
+        archive.read(first)
+    assert caught.value.patch_id == archive.index.patch_id[first]
+    assert caught.value.path == archive.path(first, "B05")
+
+
+def test_b6_wrong_size_and_type_are_refused(archive, first):
+    array, _ = raw(archive.path(first, "B02"))
+    rewrite(archive.path(first, "B02"), array[::2, ::2])
+    assert upstream(archive)[0]["image_s2"].shape == (12, 120, 120)
+    with pytest.raises(PatchError, match=r"shape is \(1, 60, 60\), expected \(1, 120, 120\)"):
+        archive.read(first)
+    array, _ = raw(archive.path(1, "VV"))
+    rewrite(archive.path(1, "VV"), array.astype(np.int16))
+    with pytest.raises(PatchError, match="values are int16, expected float32"):
+        archive.read(1)
+
+
+def test_b7_coarse_bands_are_interpolated_as_real_numbers(archive, first):
+    native, _ = raw(archive.path(first, "B05"))
+    ours = archive[first]["image_s2"][archive.s2_bands.index("B05")]
+    # Half a coarse pixel off its centre, bilinear weights are 3/4 and 1/4 along each axis.
+    block = native[4:6, 7:9].astype(float)
+    expected = np.array([0.75, 0.25]) @ block @ np.array([0.75, 0.25])
+    assert ours[9, 15].item() == pytest.approx(expected)
+    theirs = upstream(archive)[0]["image_s2"][4]
+    assert torch.equal(theirs, theirs.round())
+
+
+def test_b8_maps_are_optional_and_empty_folders_are_not_an_archive(archive, root, tmp_path):
+    shutil.rmtree(root / "Reference_Maps")
+    with pytest.raises(FileNotFoundError):
+        upstream(archive)
+    without = BigEarthNetArchive(root)
+    assert without.read_map(0) is None
+    assert (without[0]["mask"] == 255).all()
+    assert without.check(0) == []
+    shutil.rmtree(root / "BigEarthNet-S1")
+    (root / "BigEarthNet-S1").mkdir()
+    with pytest.raises(ArchiveError, match="missing folder: 4 patches"):
+        BigEarthNetArchive(root)
+
+
+def test_b9_unextracted_archives_are_named(root):
+    for key, folder in (("s1", "BigEarthNet-S1"), ("s2", "BigEarthNet-S2"), ("maps", "Reference_Maps")):
+        shutil.rmtree(root / folder)
+        for name in BigEarthNetV2.metadata_locs[key]["files"]:
+            (root / name).touch()
+    assert len(BigEarthNetV2(root)) == 2  # and fails when it is read
+    with pytest.raises(ArchiveError, match=r"extract BigEarthNet-S1\.tar\.gzaa, .* there first"):
+        BigEarthNetArchive(root)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": ["Lava"]}, "unknown label 'Lava'"),
+        ({"labels": ["Pasture"]}, "unknown label 'Pasture'; did you mean 'Pastures'"),
+        ({"labels": []}, "at least one label"),
+        ({"labels": None}, "at least one label"),
+        ({"split": "holdout"}, "unknown split, expected one of train, validation, test .*'holdout'"),
+        ({"s1_name": "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_1_3"}, "they show different places"),
+        ({"s1_name": "S1A_33UUP"}, "s1_name does not follow the official naming"),
+        ({"patch_id": "S2A_33UUP"}, "patch_id does not follow the official naming"),
+        ({"patch_id": "S2A_MSIL2A_20171313T101031_N9999_R022_T33UUP_00_03"}, "official naming"),
+        ({"patch_id": "S2A_MSIL2A_20170613T101031_N9999_R022_T33UIP_00_03"}, "official naming"),
+    ],
+)
+def test_b10_contradictory_metadata_is_refused(root, change, message):
+    edit_metadata(root, **change)
+    with pytest.raises(ArchiveError, match=message):
+        BigEarthNetArchive(root)
+
+
+def test_b10_numbers_count_from_the_end_and_stop_there(archive):
+    assert torch.equal(archive[-1]["image_s1"], archive[3]["image_s1"])
+    with pytest.raises(IndexError):
+        archive[4]
+    with pytest.raises(KeyError):
+        upstream(archive)[-1]
+
+
+def test_sample_is_torchgeos_protocol(archive):
+    sample = archive[0]
+    assert {name: (tuple(v.shape), v.dtype) for name, v in sample.items()} == {
+        "image_s1": ((2, 120, 120), torch.float32),
+        "image_s2": ((12, 120, 120), torch.float32),
+        "mask": ((1, 120, 120), torch.int64),
+        "label": ((19,), torch.int64),
+    }
+    named = {archive.class_names[c] for c in sample["label"].nonzero().flatten()}
+    assert named == set(archive.index.labels[0])
+
+
+# --- reading ---
+
+
+def test_bands_come_native_and_by_name(archive):
+    arrays = archive.read(0)
+    assert list(arrays) == ["VV", "VH", *archive.s2_bands]
+    assert {band: array.shape[0] for band, array in arrays.items()} == archive.band_sizes
+    for band, array in arrays.items():
+        expected, _ = raw(archive.path(0, band))
+        np.testing.assert_array_equal(array, expected)
+        assert array.dtype == expected.dtype
+
+
+def test_values_no_record_can_hold_are_refused(archive):
+    set_pixels(archive.path(0, "VV"), 500)
+    with pytest.raises(PatchError, match=r"to 500 dB, expected -327 to 327 dB"):
+        archive.read(0)
+    set_pixels(archive.path(1, "B02"), 40000)
+    with pytest.raises(PatchError, match="to 40000 DN, expected 0 to 32767 DN"):
+        archive.read(1)
+
+
+@pytest.mark.parametrize("length", [0, 300, 9000])
+def test_truncated_file_is_named(archive, length):
+    path = archive.path(0, "B03")
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(PatchError, match=r"truncated.*_B03\.tif"):
+        archive.read(0)
+
+
+def test_file_must_lie_where_its_name_says(archive):
+    path = archive.path(3, "B08")
+    array, profile = raw(path)
+    rewrite(path, array, transform=profile["transform"] @ rasterio.Affine.translation(120, 0))
+    with pytest.raises(PatchError, match=r"the geotransform is .* its name says"):
+        archive.read(3)
+    rewrite(path, array, transform=profile["transform"], crs="EPSG:32631")
+    with pytest.raises(PatchError, match="its name says EPSG:"):
+        archive.read(3)
+
+
+@pytest.mark.parametrize(("sensor", "value"), [("s1", 0), ("s1", -12), ("s2", 0)])
+def test_patch_without_content_is_refused(archive, sensor, value):
+    for band in archive.s1_bands if sensor == "s1" else archive.s2_bands:
+        set_pixels(archive.path(0, band), value, np.s_[:])
+    what = "zero" if value == 0 else "one and the same value"
+    with pytest.raises(PatchError, match=rf"band is {what} everywhere") as caught:
+        archive.read(0)
+    assert caught.value.kind == "all-zero"
+
+
+def test_one_constant_band_is_not_an_empty_patch(archive):
+    set_pixels(archive.path(0, "B01"), 0, np.s_[:])
+    assert not archive.read(0)["B01"].any()
+
+
+def test_labels_must_be_the_classes_of_the_map(archive):
+    set_pixels(archive.path(0, "map"), 523, np.s_[:])
+    labels = sorted(archive.index.labels[0])
+    with pytest.raises(PatchError) as caught:
+        archive.read(0)
+    assert f"only in the labels {labels}, only in the map ['Marine waters']" in caught.value.reason
+    assert [problem.kind for problem in archive.check(0)] == ["labels"]
+
+
+def test_missing_map_is_a_fault_where_the_archive_has_maps(archive):
+    archive.path(0, "map").unlink()
+    with pytest.raises(PatchError, match="_reference_map"):
+        archive.read(0)
+
+
+def test_packed_data_do_not_depend_on_which_reader_read_the_files(shared_archive, tmp_path, monkeypatch):
+    archive = BigEarthNetArchive(shared_archive)
+    by_strips = pack(archive, tmp_path / "strips", workers=1)
+    taken = []
+    monkeypatch.setattr(geotiff, "read_strips", taken.append)
+    by_rasterio = pack(archive, tmp_path / "rasterio", workers=1)
+    assert len(taken) == 15 * len(archive)
+    assert by_rasterio.manifest == by_strips.manifest
+
+
+# --- checking ---
+
+
+def test_sound_archive_has_no_problems(shared_archive):
+    archive = BigEarthNetArchive(shared_archive)
+    assert [p for i in range(len(archive)) for p in archive.check(i)] == []
+
+
+def test_check_lists_every_fault_of_a_patch(archive):
+    archive.path(0, "B05").unlink()
+    archive.path(0, "map").unlink()
+    set_pixels(archive.path(0, "VV"), np.nan)
+    kinds = {problem.path.name.rsplit("_", 1)[1]: problem.kind for problem in archive.check(0)}
+    assert kinds == {"VV.tif": "not finite", "B05.tif": "missing file", "map.tif": "missing file"}
+
+
+def test_long_time_between_the_sensors_is_noted(root):
+    table = pd.read_parquet(root / "metadata.parquet")
+    old = table.s1_name[0]
+    new = old.replace("20170613", "20170620")
+    move = root / "BigEarthNet-S1" / new.rsplit("_", 3)[0] / new
+    move.parent.mkdir()
+    (root / "BigEarthNet-S1" / old.rsplit("_", 3)[0] / old).rename(move)
+    for path in move.iterdir():
+        path.rename(move / path.name.replace(old, new))
+    edit_metadata(root, s1_name=new)
+    archive = BigEarthNetArchive(root)
+    i = int(np.flatnonzero(archive.index.s1_name == new)[0])
+    assert [(p.kind, p.note) for p in archive.check(i)] == [("days apart", True)]
+
+
+# --- opening ---
+
+
+def test_index_says_when_and_where(archive):
+    row = archive.index.set_index("patch_id").loc["S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_00_05"]
+    assert (row.date, row.s1_date) == ("2017-06-13", "2017-06-13")
+    assert (row.tile, row.column, row.row) == ("33UUP", 0, 5)
+    assert (row.scene, row.location) == ("33UUP_20170613", "33UUP_0_5")
+    assert archive.index.patch_id.is_monotonic_increasing
+
+
+def test_band_sets(official_archive, tmp_path):
+    root = official_archive(tmp_path, patches=4, bands=("B02", "B03", "B04", "B08"))
+    with pytest.raises(ArchiveError, match=r"no files of bands B01, .*ask for bands=10m"):
+        BigEarthNetArchive(root)
+    with pytest.raises(ArchiveError, match="no files of bands B11, only of B02, B03, B04, B08"):
+        BigEarthNetArchive(root, ["B11", "B02"])
+    assert BigEarthNetArchive(root, "10m").s2_bands == ("B02", "B03", "B04", "B08")
+    assert BigEarthNetArchive(root, ["B08", "B02"]).s2_bands == ("B02", "B08")
+    with pytest.raises(ArchiveError, match="unknown Sentinel-2 band 'B10'"):
+        BigEarthNetArchive(root, ["B10"])
+    with pytest.raises(ArchiveError, match="VV is always read"):
+        BigEarthNetArchive(root, ["VV"])
+    with pytest.raises(ArchiveError, match="no Sentinel-2 band"):
+        BigEarthNetArchive(root, [])
+
+
+def test_a_band_that_one_patch_lacks_is_that_patch_s_fault(root, archive):
+    for i in (0, 3):
+        archive.path(i, "B09").unlink()
+    assert BigEarthNetArchive(root).s2_bands == archive.s2_bands
+
+
+def test_snow_and_cloud_are_left_out_unless_asked_for(official_archive, tmp_path):
+    root = official_archive(tmp_path, patches=8)
+    edit_metadata(root, contains_seasonal_snow=True)
+    assert len(BigEarthNetArchive(root)) == 7
+    assert len(BigEarthNetArchive(root, include_snow_cloud=True)) == 8
+    table = pd.read_parquet(root / "metadata.parquet")
+    table[1:].to_parquet(root / "metadata.parquet", index=False)
+    table[:1].to_parquet(root / "metadata_for_patches_with_snow_cloud_or_shadow.parquet", index=False)
+    assert len(BigEarthNetArchive(root)) == 7
+    assert len(BigEarthNetArchive(root, include_snow_cloud=True)) == 8
+
+
+def test_rows_without_folder_are_refused(official_archive, tmp_path):
+    root = official_archive(tmp_path, patches=24)
+    for folder in sorted((root / "BigEarthNet-S2").glob("*/*"))[:12]:
+        shutil.rmtree(folder)
+    with pytest.raises(ArchiveError, match=r"(?s)missing folder: 12 patches.* and 2 more"):
+        BigEarthNetArchive(root)
+
+
+def test_place_in_two_splits_is_refused(official_archive, tmp_path):
+    root = official_archive(tmp_path, patches=8)
+    table = pd.read_parquet(root / "metadata.parquet")
+    twin = table.iloc[[0]].assign(
+        patch_id=table.patch_id[0].replace("20170613", "20170713"),
+        s1_name=table.s1_name[0].replace("20170613", "20170713"),
+        split="test",
+    )
+    pd.concat([table, twin]).to_parquet(root / "metadata.parquet", index=False)
+    with pytest.raises(ArchiveError, match="33UUP_0_3 is in more than one split"):
+        BigEarthNetArchive(root)
+
+
+def test_patch_listed_twice_is_refused(root):
+    table = pd.read_parquet(root / "metadata.parquet")
+    pd.concat([table, table[:1]]).to_parquet(root / "metadata.parquet", index=False)
+    with pytest.raises(ArchiveError, match="lists this patch twice"):
+        BigEarthNetArchive(root)
+
+
+def test_missing_damaged_and_foreign_metadata(root, tmp_path):
+    with pytest.raises(ArchiveError, match="there is no folder"):
+        BigEarthNetArchive(tmp_path / "nowhere")
+    table = pd.read_parquet(root / "metadata.parquet")
+    table.drop(columns="s1_name").to_parquet(root / "metadata.parquet")
+    with pytest.raises(ArchiveError, match=r"lacks the column\(s\) s1_name"):
+        BigEarthNetArchive(root)
+    table[:0].to_parquet(root / "metadata.parquet")
+    with pytest.raises(ArchiveError, match="lists no patch"):
+        BigEarthNetArchive(root)
+    (root / "metadata.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(ArchiveError, match="cannot be read as parquet"):
+        BigEarthNetArchive(root)
+    (root / "metadata.parquet").unlink()
+    with pytest.raises(ArchiveError, match=r"metadata\.parquet missing"):
+        BigEarthNetArchive(root)
+
+
+def test_problems_can_be_collected_instead(root, archive):
+    shutil.rmtree(archive.path(0, "VV").parent)
+    problems = []
+    rest = BigEarthNetArchive(root, problems=problems)
+    assert [problem.patch_id for problem in problems] == [archive.index.patch_id[0]]
+    assert list(rest.index.patch_id) == list(archive.index.patch_id[1:])
+
+
+def test_fingerprint_is_the_same_from_several_processes(shared_archive, monkeypatch):
+    alone = BigEarthNetArchive(shared_archive).fingerprint()
+    monkeypatch.setattr(bigearthnet, "_FORKED_FROM", 1)
+    assert BigEarthNetArchive(shared_archive).fingerprint() == alone
+
+
+def test_fingerprint_notices_what_changes(root, archive):
+    before = archive.fingerprint()
+    assert BigEarthNetArchive(root).fingerprint() == before
+    assert BigEarthNetArchive(root, "10m").fingerprint() != before
+    set_pixels(archive.path(2, "B07"), 7)  # in place: neither size nor folder change
+    changed = archive.fingerprint()
+    assert changed != before
+    edit_metadata(root, labels=["Pastures"])
+    assert BigEarthNetArchive(root).fingerprint() not in (before, changed)
+    archive.path(2, "B07").unlink()
+    assert archive.fingerprint() != changed
+
+
+# --- real files ---
+
+real = pytest.mark.skipif(not REAL.exists(), reason="the real pairs are not beside this checkout")
+
+
+@real
+def test_real_mini_archive_is_sound():
+    mini = BigEarthNetArchive(REAL / "ben_v2_mini", "10m")
+    assert len(mini) == 56
+    assert [p for i in range(56) for p in mini.check(i)] == []
+    assert len(mini.read(0)) == 6
+    with pytest.raises(ArchiveError, match="ask for bands=10m"):
+        BigEarthNetArchive(REAL / "ben_v2_mini")
+
+
+@real
+def test_real_pairs_of_twelve_bands_are_sound():
+    full = BigEarthNetArchive(REAL / "ben_12band", include_snow_cloud=True)
+    assert [p for i in range(len(full)) for p in full.check(i)] == []
+    assert len(BigEarthNetArchive(REAL / "ben_12band")) == len(full) - 1 == 5

@@ -1,0 +1,193 @@
+"""Fetching from a local server that can, or cannot, go on in the middle of a file."""
+
+import hashlib
+import http.server
+import io
+import sys
+import tarfile
+import threading
+import zipfile
+
+import pytest
+
+from mosaic.datasets import download as module
+from mosaic.datasets.download import Part, Source, fetch
+from mosaic.utils.errors import ArchiveError, RunError
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Serves ``files``; counts bytes sent; breaks after ``limit`` bytes of a body."""
+
+    files: dict[str, bytes]
+    sent: int
+    ranges: bool
+    limit: int | None
+
+    def do_HEAD(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.files[self.path[1:]])))
+        self.end_headers()
+
+    def do_GET(self):
+        content, asked = self.files[self.path[1:]], self.headers.get("Range")
+        if asked and self.ranges:
+            start = int(asked.removeprefix("bytes=").rstrip("-"))
+            if start >= len(content):
+                self.send_error(416)
+                return
+            content = content[start:]
+            self.send_response(206)
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        body = content[: type(self).limit]
+        type(self).sent += len(body)
+        self.wfile.write(body)
+
+    def log_message(self, *words):
+        pass
+
+
+def tar_gz(folder, names):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name in names:
+            entry = tarfile.TarInfo(f"{folder}/{name}")
+            entry.size = len(name)
+            archive.addfile(entry, io.BytesIO(name.encode()))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    whole = tar_gz("Pictures", [f"{i}.tif" for i in range(200)])
+    half = len(whole) // 2
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr("bench/labels.csv", "a,b")
+
+    class Handler(Server):
+        files = {  # noqa: RUF012
+            "p.gzaa": whole[:half],
+            "p.gzab": whole[half:],
+            "table": b"rows",
+            "bench.zip": zipped.getvalue(),
+        }
+        sent, ranges, limit = 0, True, None
+
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    base = f"http://127.0.0.1:{httpd.server_port}/"
+
+    def part(name):
+        return Part(name, base + name, hashlib.md5(Handler.files[name]).hexdigest())
+
+    sources = {
+        "split": Source(
+            "Split", {"Pictures": (part("p.gzaa"), part("p.gzab")), "table": (part("table"),)}, 0, ""
+        ),
+        "zip": Source("Zip", {"bench": (part("bench.zip"),)}, 0, ""),
+        "damaged": Source("Damaged", {"table": (Part("table", base + "table", "0" * 32),)}, 0, ""),
+        "huge": Source("Huge", {"table": (part("table"),)}, 10**18, ""),
+        "gone": Source("Gone", {"table": (Part("table", "http://127.0.0.1:1/table", "0"),)}, 0, ""),
+    }
+    monkeypatch.setattr(module, "source", sources.__getitem__)
+    yield Handler
+    httpd.shutdown()
+
+
+def content(root):
+    return {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() and p.name != ".lock"}
+
+
+def test_parts_are_joined_unpacked_and_removed(server, tmp_path):
+    assert fetch("split", tmp_path, yes=True) == tmp_path
+    assert content(tmp_path) == {"table", *(f"Pictures/{i}.tif" for i in range(200))}
+    assert (tmp_path / "Pictures" / "7.tif").read_text() == "7.tif"
+
+
+def test_zip_is_unpacked(server, tmp_path):
+    fetch("zip", tmp_path, yes=True)
+    assert content(tmp_path) == {"bench/labels.csv"}
+
+
+def test_what_is_there_is_not_fetched_again(server, tmp_path):
+    fetch("split", tmp_path, yes=True)
+    before = server.sent
+    fetch("split", tmp_path)  # nobody is asked either
+    assert server.sent == before
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_broken_download_goes_on(server, tmp_path, ranges):
+    server.limit, server.ranges = 100, ranges
+    with pytest.raises(ArchiveError, match="run the same command again"):
+        fetch("split", tmp_path, yes=True)
+    assert content(tmp_path) == {"p.gzaa.partial"}
+    server.limit, server.sent = None, 0
+    fetch("split", tmp_path, yes=True)
+    total = sum(len(server.files[name]) for name in ("p.gzaa", "p.gzab", "table"))
+    assert server.sent == total - (100 if ranges else 0)
+    assert len(content(tmp_path)) == 201
+
+
+def test_a_complete_partial_file_is_only_checked(server, tmp_path):
+    (tmp_path / "table.partial").write_bytes(b"rows")
+    fetch("split", tmp_path, yes=True)
+    assert (tmp_path / "table").read_bytes() == b"rows"
+
+
+def test_a_wrong_checksum_is_set_aside(server, tmp_path):
+    with pytest.raises(ArchiveError, match="MD5"):
+        fetch("damaged", tmp_path, yes=True)
+    assert content(tmp_path) == {"table.damaged"}
+
+
+def test_no_server_tells_what_to_do(server, tmp_path):
+    with pytest.raises(ArchiveError, match="by hand as table"):
+        fetch("gone", tmp_path, yes=True)
+
+
+def test_no_space_is_found_before_downloading(server, tmp_path):
+    with pytest.raises(RunError, match="free"):
+        fetch("huge", tmp_path, yes=True)
+    assert server.sent == 0
+
+
+def test_somebody_has_to_agree(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    with pytest.raises(ArchiveError, match="--yes"):
+        fetch("split", tmp_path)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: "n")
+    with pytest.raises(ArchiveError, match="not downloaded"):
+        fetch("split", tmp_path)
+    assert server.sent == 0
+    assert "GB to download" in capsys.readouterr().err
+    monkeypatch.setattr("builtins.input", lambda question: "y")
+    fetch("split", tmp_path)
+    assert (tmp_path / "table").exists()
+
+
+def test_a_bad_archive_leaves_no_folder(server, tmp_path):
+    (tmp_path / "bench.zip").write_bytes(b"PK nonsense")
+    module_part = module.source("zip").bundles["bench"][0]
+    broken = Part(module_part.name, module_part.url, hashlib.md5(b"PK nonsense").hexdigest())
+    with pytest.raises(ArchiveError, match="could not be unpacked"):
+        module._unpack([module._download(broken, tmp_path)], tmp_path, "bench")
+    assert content(tmp_path) == {"bench.zip"}
+
+
+def test_torchgeos_facts_are_used():
+    """The real sources name every part with an address and an MD5 sum."""
+    for name in ("bigearthnet", "copernicus-bench"):
+        for parts in module.source(name).bundles.values():
+            for part in parts:
+                assert part.url.startswith("https://")
+                assert len(part.md5) == 32
+    assert {"BigEarthNet-S1", "BigEarthNet-S2", "Reference_Maps", "metadata.parquet"} == set(
+        module.source("bigearthnet").bundles
+    )
+    with pytest.raises(ArchiveError, match="did you mean 'bigearthnet'"):
+        module.source("bigearthnt")

@@ -1,0 +1,190 @@
+"""The small reader against rasterio: the same bits of what it takes, and nothing of what it does not know."""
+
+import itertools
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning
+
+from mosaic.datasets.geotiff import Header, fault_of, read_raster
+from mosaic.datasets.problems import PatchError
+from mosaic.datasets.tiff_strips import read_strips
+
+REAL = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+def pixels(bands=1, size=(41, 33), dtype="uint16"):
+    random = np.random.default_rng(0)
+    if dtype == "float32":
+        return random.normal(-12, 5, (bands, *size)).astype(dtype)
+    return random.integers(0, np.iinfo(dtype).max, (bands, *size), dtype=dtype, endpoint=True)
+
+
+def write(path, layers, **options):
+    profile = {"driver": "GTiff", "count": len(layers), "height": layers.shape[1], "width": layers.shape[2]}
+    profile |= {
+        "dtype": layers.dtype,
+        "crs": "EPSG:32633",
+        "transform": rasterio.Affine(10, 0, 3e5, 0, -10, 5e6),
+    }
+    with rasterio.open(path, "w", **profile | options) as file:
+        file.write(layers)
+    return path
+
+
+def by_rasterio(path):
+    with rasterio.open(path) as file:
+        return file.read(), tuple(file.transform)[:6], file.crs
+
+
+def assert_same(path):
+    """What the reader makes of a file is what rasterio does, bit by bit."""
+    found = read_strips(path)
+    values, transform, _ = by_rasterio(path)
+    assert found.values.dtype == values.dtype == found.dtype
+    assert found.values.shape == values.shape
+    assert np.ascontiguousarray(found.values).tobytes() == values.tobytes()
+    assert found.transform == transform
+
+
+TAKEN = {
+    "optical band": (pixels(), {"nodata": 0}),
+    "radar band": (pixels(dtype="float32"), {}),
+    "one strip": (pixels(size=(20, 20)), {}),
+    "rows of strips": (pixels(size=(41, 33)), {"blockysize": 7}),
+    "map": (pixels(), {"compress": "deflate", "nodata": 0}),
+    "map of several strips": (pixels(dtype="uint8"), {"compress": "deflate", "blockysize": 5}),
+    "thirteen bands by pixel": (pixels(13), {"interleave": "pixel"}),
+    "thirteen bands by band": (pixels(13), {"interleave": "band"}),
+    "radar bands by pixel": (pixels(2, dtype="float32"), {}),
+    "radar bands by band": (pixels(2, dtype="float32"), {"interleave": "band", "blockysize": 9}),
+    "land cover, as colours": (pixels(4, dtype="uint8"), {"photometric": "RGB"}),
+    "deflated bands by band": (pixels(4), {"interleave": "band", "compress": "deflate", "blockysize": 9}),
+}
+LEFT = {
+    "tiles": (pixels(size=(64, 64)), {"tiled": True, "blockxsize": 16, "blockysize": 16}),
+    "differences": (pixels(), {"compress": "deflate", "predictor": 2}),
+    "differences of floats": (pixels(dtype="float32"), {"compress": "deflate", "predictor": 3}),
+    "another compression": (pixels(), {"compress": "lzw"}),
+    "64-bit offsets": (pixels(), {"BIGTIFF": "YES"}),
+    "the other byte order": (pixels(), {"ENDIANNESS": "BIG"}),
+    "signed values": (pixels(dtype="int16"), {}),
+    "wide values": (pixels(dtype="uint32"), {}),
+    "fewer bits": (pixels(dtype="uint16") >> 4, {"NBITS": 12}),
+    "inverted brightness": (pixels(dtype="uint8"), {"photometric": "MINISWHITE"}),
+    "a palette": (pixels(dtype="uint8"), {"photometric": "PALETTE"}),
+    "a turned image": (pixels(), {"transform": rasterio.Affine(8, 6, 3e5, 6, -8, 5e6)}),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_official_forms_are_read_bit_by_bit(tmp_path, name):
+    layers, options = TAKEN[name]
+    path = write(tmp_path / "band.tif", layers, **options)
+    assert_same(path)
+    assert np.array_equal(read_strips(path).values, layers)
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_all_else_is_left_to_rasterio(tmp_path, name):
+    layers, options = LEFT[name]
+    path = write(tmp_path / "band.tif", layers, **options)
+    assert read_strips(path) is None
+    values, header = read_raster(path, fault_of("patch", path), lambda header: None)
+    assert np.array_equal(values, layers)
+    assert (header.shape, header.dtype, header.epsg) == (layers.shape, layers.dtype, 32633)
+
+
+def test_a_second_image_and_a_mask_are_left_to_rasterio(tmp_path):
+    path = write(tmp_path / "band.tif", pixels(size=(64, 64)))
+    with rasterio.open(path, "r+") as file:
+        file.build_overviews([2])
+    assert read_strips(path) is None
+    path = write(tmp_path / "masked.tif", pixels())
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+        file.write_mask(np.eye(41, 33, dtype=bool))
+    assert read_strips(path) is None
+
+
+def test_scattered_strips_are_put_together(tmp_path):
+    path = write(tmp_path / "band.tif", pixels(), blockysize=7)
+    data = path.read_bytes()
+    strip, first = 7 * 33 * 2, len(data) - 41 * 33 * 2
+    offsets = [struct.pack("<I", first + strip * k) for k in range(2)]
+    assert data.count(b"".join(offsets)) == 1
+    data = data.replace(b"".join(offsets), offsets[0] + struct.pack("<I", len(data)))
+    path.write_bytes(data + data[first + strip : first + 2 * strip])  # the second strip comes last
+    assert_same(path)
+    assert np.array_equal(read_strips(path).values, pixels())
+
+
+@pytest.mark.parametrize("keep", [0, 7, 8, 100, 300, -1, -700])
+@pytest.mark.parametrize("name", ["optical band", "map"])
+def test_a_file_cut_short_has_the_error_of_rasterio(tmp_path, name, keep):
+    layers, options = TAKEN[name]
+    path = write(tmp_path / "band.tif", layers, **options)
+    path.write_bytes(path.read_bytes()[:keep])
+    assert read_strips(path) is None
+    with pytest.raises(PatchError, match="the file is truncated or no TIFF") as caught:
+        read_raster(path, fault_of("patch", path), lambda header: None)
+    assert caught.value.kind == "unreadable"
+
+
+def test_no_file_and_a_folder_are_missing_files(tmp_path):
+    for path in (tmp_path / "nothing.tif", tmp_path):
+        assert read_strips(path) is None
+        with pytest.raises(PatchError, match="the file is missing"):
+            read_raster(path, fault_of("patch", path), lambda header: None)
+
+
+@pytest.mark.parametrize("name", ["map of several strips", "land cover, as colours"])
+def test_a_damaged_header_never_gives_other_pixels_than_rasterio(tmp_path, name):
+    layers, options = TAKEN[name]
+    path = write(tmp_path / "band.tif", layers[:, :12], **options)
+    sound, taken = path.read_bytes(), 0
+    fault, headers = fault_of("patch", path), []
+    directory = 10 + 12 * (sound[8] | sound[9] << 8)
+    for at, change in itertools.product(range(directory), (1, 128)):
+        path.write_bytes(sound[:at] + bytes([sound[at] ^ change]) + sound[at + 1 :])
+        found = read_strips(path)
+        if found is None:
+            continue
+        taken += 1
+        headers.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            values, _, crs = by_rasterio(path)
+            ours, header = read_raster(path, fault, headers.append)
+        assert ours.tobytes() == values.tobytes()
+        assert header.crs == crs
+    assert taken > 10
+
+
+def test_the_place_is_rasterios_where_the_tie_point_is_the_middle_of_a_pixel(tmp_path):
+    path = write(tmp_path / "band.tif", pixels())
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(AREA_OR_POINT="Point")
+    _, transform, crs = by_rasterio(path)
+    header = read_raster(path, fault_of("patch", path), lambda header: None)[1]
+    assert header == Header((1, 41, 33), "uint16", transform, crs, 32633)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real pairs are not beside this checkout")
+def test_real_pixels_written_as_the_official_files_are(tmp_path):
+    """The real pairs at hand were compressed to be carried; here they are written as they came."""
+    read = 0
+    for folder in (REAL / "ben_v2_mini", REAL / "ben_12band"):
+        for path in sorted(folder.rglob("*.tif"))[::3]:
+            with rasterio.open(path) as file:
+                layers, profile = file.read(), file.profile
+            profile["compress"] = "deflate" if path.stem.endswith("map") else None
+            copy = tmp_path / path.name
+            with rasterio.open(copy, "w", **profile) as file:
+                file.write(layers)
+            assert_same(copy)
+            read += 1
+    assert read > 150

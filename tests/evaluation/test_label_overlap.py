@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from mosaic.evaluation.label_overlap import (
+    conditional_ap,
+    pointwise_mutual_information,
+    similar_groups,
+    strata,
+)
+
+NAMES = ("a", "b", "c", "d")
+LABELS = np.array(
+    [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1], [0, 0, 0, 1], [0, 1, 0, 0]], dtype=np.uint8
+)
+
+
+def test_strata_by_hand():
+    found = {s.name: s for s in strata(LABELS, NAMES, {"ab": ("a", "b"), "cd": ("d", "c")})}
+    assert list(found) == ["labels: 1", "labels: 2", "labels: 3-4", "group: ab", "group: cd"]
+    assert found["labels: 1"].patches.tolist() == [0, 4, 5]
+    assert found["labels: 3-4"].patches.tolist() == [2, 3]
+    assert found["labels: 2"].classes.tolist() == [0, 1, 2, 3]
+    assert found["group: ab"].patches.tolist() == [0, 1, 2, 3, 5]
+    assert found["group: cd"].classes.tolist() == [3, 2]
+
+
+def test_label_counts_divide_all_labelled_patches():
+    labels = (np.random.default_rng(0).random((200, 9)) < 0.4).astype(np.uint8)
+    rows = np.concatenate([s.patches for s in strata(labels, list("abcdefghi"), {})])
+    assert sorted(rows) == np.flatnonzero(labels.any(1)).tolist()
+
+
+def test_conditional_ap_by_hand():
+    predictions = np.zeros((6, 4), np.float32)
+    predictions[:, 1] = [0.9, 0.1, 0.8, 0.2, 0.0, 1.0]  # b among carriers of a: rows 0 to 3
+    found = conditional_ap(LABELS, predictions, NAMES, {"ab": ("a", "b")}).set_index(["of", "among"])
+    # ranked: row 0 (not b), 2 (b), 3 (b), 1 (b)
+    assert found.loc[("b", "a"), "ap"] == pytest.approx((1 / 2 + 2 / 3 + 3 / 4) / 3)
+    assert found.loc[("b", "a"), "prevalence"] == 0.75
+    assert found.loc[("b", "a"), "n"] == 4
+    assert len(found) == 2
+
+
+def test_conditional_ap_leaves_out_what_is_always_or_never_there():
+    found = conditional_ap(LABELS, np.zeros((6, 4), np.float32), NAMES, {"bc": ("b", "c")})
+    assert list(zip(found["of"], found["among"], strict=True)) == [("c", "b")]  # every c also carries b
+
+
+def test_mutual_information_is_zero_for_independent_classes_and_positive_for_company():
+    random = np.random.default_rng(0)
+    alone = random.random((20_000, 2)) < 0.3
+    labels = np.column_stack([alone, alone[:, 0]]).astype(np.uint8)
+    pmi = pointwise_mutual_information(labels)
+    assert np.allclose(pmi, pmi.T)
+    assert abs(pmi[0, 1]) < 0.05
+    assert pmi[0, 2] == pytest.approx(np.log(1 / 0.3), abs=0.05)
+
+
+def test_similar_groups_finds_blocks_and_drops_loners():
+    similarity = np.array(
+        [[9, 8, 0, 0, 0], [8, 9, 0, 0, 0], [0, 0, 9, 7, 0], [0, 0, 7, 9, 0], [0, 0, 0, 0, 9]], float
+    )
+    assert similar_groups(similarity, list("abcde"), 3) == {"1": ("a", "b"), "2": ("c", "d")}

@@ -1,0 +1,116 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
+from sklearn.preprocessing import StandardScaler
+
+from mosaic.evaluation.probes import (
+    STRENGTHS,
+    fit_classifier,
+    knn_scores,
+    linear_probe,
+    macro_average_precision,
+)
+
+
+def problem(n, features=40, classes=4, seed=0):
+    rng = np.random.default_rng(seed)
+    hidden = rng.normal(size=(n, 8))
+    mixing = np.random.default_rng(99).normal(size=(8, features))
+    x = hidden @ mixing + rng.normal(size=(n, features)) + 3
+    y = hidden[:, :classes] + 0.5 * rng.normal(size=(n, classes)) > 0.3
+    return x.astype(np.float32), y.astype(np.uint8)
+
+
+def test_knn_equals_a_case_by_hand():
+    # the training mean is (0, 0), so cosines are 1, 0 and -1 whatever the lengths
+    train = np.array([[2, 0], [0, 3], [-2, 0], [0, -3]], np.float32)
+    labels = np.array([[1, 0], [1, 1], [0, 1], [0, 0]], np.uint8)
+    scores = knn_scores(train, labels, np.array([[5, 0]], np.float32), k=3, temperature=0.5)
+    one, none = np.exp(1 / 0.5), np.exp(0)
+    # the nearest is the first; the second and fourth tie behind it
+    expected = [(one + none) / (one + 2 * none), none / (one + 2 * none)]
+    np.testing.assert_allclose(scores[0], expected, rtol=1e-6)
+
+
+def test_knn_takes_all_neighbours_when_there_are_fewer_and_stays_in_range():
+    x, y = problem(7)
+    scores = knn_scores(x, y, x, k=20)
+    assert scores.shape == y.shape
+    assert scores.min() >= 0 and scores.max() <= 1
+
+
+def test_knn_ignores_a_sensor_filled_with_the_training_mean():
+    x, y = problem(50)
+    with_noise = np.concatenate([x, np.random.default_rng(1).normal(size=x.shape)], 1).astype(np.float32)
+    query = np.concatenate([x, np.tile(with_noise[:, 40:].mean(0), (50, 1))], 1).astype(np.float32)
+    far = query.copy()
+    far[:, 40:] *= 1 + 1e-6
+    np.testing.assert_allclose(knn_scores(with_noise, y, query), knn_scores(with_noise, y, far), atol=1e-3)
+
+
+@pytest.mark.parametrize("n", [30, 200])
+@pytest.mark.parametrize("strength", [1e-3, 1.0])
+def test_linear_probe_equals_scikit_learn(n, strength):
+    x, y = problem(n)
+    test, _ = problem(60, seed=1)
+    found = linear_probe(x, y, test, np.ones((60, 4), np.uint8), {"test": test}, [strength])
+    scaler = StandardScaler().fit(x.astype(np.float64))
+    for column in range(4):
+        model = LogisticRegression(C=strength, tol=1e-9, max_iter=5000)
+        model.fit(scaler.transform(x.astype(np.float64)), y[:, column])
+        expected = model.predict_proba(scaler.transform(test.astype(np.float64)))[:, 1]
+        np.testing.assert_allclose(found.scores["test"][:, column], expected, atol=1e-3)
+
+
+def test_strength_is_chosen_on_validation():
+    x, y = problem(40, features=200)
+    validation, wanted = problem(300, features=200, seed=1)
+    found = linear_probe(x, y, validation, wanted, {})
+    each = {c: linear_probe(x, y, validation, wanted, {}, [c]).validation_ap for c in STRENGTHS}
+    assert found.strength == max(each, key=each.__getitem__) != STRENGTHS[-1]
+    assert found.validation_ap == pytest.approx(max(each.values()), abs=2e-3)
+    assert found.validation_scores.shape == wanted.shape
+
+
+def test_class_of_one_value_scores_its_constant_without_a_warning():
+    x, y = problem(50)
+    y[:, 0], y[:, 1] = 0, 1
+    x[:, 5] = 7  # a feature that never varies
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = linear_probe(x, y, x, y, {"same": x}).scores["same"]
+    assert (scores[:, 0] == 0).all() and (scores[:, 1] == 1).all()
+    assert macro_average_precision(y[:, 2:], scores[:, 2:]) > 0.9
+
+
+def test_no_class_that_varies_still_scores():
+    x, _ = problem(20)
+    constant = np.tile(np.array([0, 1], np.uint8), (20, 1))
+    assert linear_probe(x, constant, x, constant, {"same": x}).scores["same"].tolist() == [[0, 1]] * 20
+
+
+def test_macro_ap_equals_scikit_learn_with_ties_and_leaves_out_absent_classes():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((60, 5)) < 0.3).astype(np.uint8)
+    labels[:, 4] = 0
+    scores = (rng.integers(0, 6, (60, 5)) / 5).astype(np.float32)
+    expected = np.mean([average_precision_score(labels[:, c], scores[:, c]) for c in range(4)])
+    assert macro_average_precision(labels, scores) == pytest.approx(expected)
+    assert np.isnan(macro_average_precision(labels[:, 4:], scores[:, 4:]))
+
+
+def test_classifier_of_raw_features_is_the_probe_and_constants_become_log_odds():
+    x, y = problem(60)
+    y[:, 0] = 0
+    x[:, 3] = 2
+    layer = fit_classifier(x, y, strength=0.1)
+    with torch.no_grad():
+        scores = torch.sigmoid(layer(torch.from_numpy(x))).numpy()
+    expected = linear_probe(x, y, x, y, {"same": x}, [0.1]).scores["same"]
+    np.testing.assert_allclose(scores[:, 1:], expected[:, 1:], atol=1e-5)
+    np.testing.assert_allclose(scores[:, 0], 0.5 / 61, rtol=1e-5)
+    assert layer.weight.requires_grad

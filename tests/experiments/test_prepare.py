@@ -1,0 +1,78 @@
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mosaic.experiments.prepare import prepare
+from mosaic.settings import ExploreSettings
+from mosaic.utils.errors import ArchiveError, PackError
+
+
+@pytest.fixture(autouse=True)
+def own_root(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path / "root"))
+
+
+def packed(tmp_path):
+    return list((tmp_path / "root").rglob("manifest.json"))
+
+
+def test_archive_is_packed_once_and_reused(official_archive, tmp_path):
+    root = official_archive(tmp_path / "ben", patches=8)
+    archive, store = prepare(ExploreSettings(archive=str(root)))
+    assert len(archive) == len(store) == 8
+    before = packed(tmp_path)[0].stat().st_mtime_ns
+    prepare(ExploreSettings(archive=str(root)))
+    assert [path.stat().st_mtime_ns for path in packed(tmp_path)] == [before]
+
+
+def test_other_bands_are_packed_apart(official_archive, tmp_path):
+    root = official_archive(tmp_path / "ben", patches=8)
+    prepare(ExploreSettings(archive=str(root)))
+    _, store = prepare(ExploreSettings(archive=str(root), bands="10m"))
+    assert store.layout.s2_bands == ("B02", "B03", "B04", "B08")
+    assert len(packed(tmp_path)) == 2
+
+
+def test_missing_folder_is_named(tmp_path):
+    with pytest.raises(ArchiveError, match="nowhere"):
+        prepare(ExploreSettings(archive=str(tmp_path / "nowhere")))
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_empty_split_is_named_before_anything_is_packed(official_archive, tmp_path, split):
+    root = official_archive(tmp_path / "ben", patches=8)
+    table = pd.read_parquet(root / "metadata.parquet")
+    table[table["split"] != split].to_parquet(root / "metadata.parquet", index=False)
+    with pytest.raises(ArchiveError, match=f"no patch in split '{split}'"):
+        prepare(ExploreSettings(archive=str(root)))
+    assert not packed(tmp_path)
+
+
+def test_damaged_patch_stops_with_its_name_or_is_skipped_and_counted(official_archive, tmp_path):
+    root = official_archive(tmp_path / "ben", patches=8)
+    folder = next((root / "BigEarthNet-S1").glob("*/*"))
+    band = next(folder.glob("*_VV.tif"))
+    band.write_bytes(band.read_bytes()[:1000])
+    with pytest.raises(PackError, match=r"_VV\.tif"):
+        prepare(ExploreSettings(archive=str(root)))
+    assert not packed(tmp_path)
+    _, store = prepare(ExploreSettings(archive=str(root), on_bad_patch="skip"))
+    assert len(store) == 7
+    assert len(store.manifest.skipped) == 1
+
+
+def test_repaired_archive_is_packed_anew(official_archive, tmp_path):
+    root = official_archive(tmp_path / "ben", patches=8)
+    _, first = prepare(ExploreSettings(archive=str(root)))
+    table = pd.read_parquet(root / "metadata.parquet")
+    last = table["s1_name"].iloc[-1]
+    for band in ("VV", "VH"):
+        for path in (root / "BigEarthNet-S1").rglob(f"{last}_{band}.tif"):
+            copy = path.with_suffix(".new")
+            shutil.copy(path, copy)
+            copy.rename(path)
+    _, second = prepare(ExploreSettings(archive=str(root)))
+    assert first.folder != second.folder
+    assert np.array_equal(first.labels, second.labels)

@@ -1,0 +1,147 @@
+"""Each kernel against its definition, written as loops over Python sets."""
+
+import math
+
+import pytest
+import torch
+
+from mosaic.losses.label_kernels import KERNELS, idf_jaccard, msc_weights, pair_weights
+from mosaic.utils.errors import SettingsError
+
+
+def sets_of(labels):
+    return [set(row.nonzero().flatten().tolist()) for row in labels]
+
+
+def by_loops(labels, weigh):
+    sets = sets_of(labels)
+    pairs = [[0.0 if i == j else weigh(i, j, sets) for j in range(len(sets))] for i in range(len(sets))]
+    return torch.tensor(pairs)
+
+
+def any_label(i, j, sets):
+    return float(bool(sets[i] & sets[j]))
+
+
+def all_labels(i, j, sets):
+    return float(bool(sets[i]) and sets[i] == sets[j])
+
+
+def jaccard(i, j, sets):
+    return len(sets[i] & sets[j]) / max(1, len(sets[i] | sets[j]))
+
+
+def idf(i, j, sets):
+    def omega(label):
+        return math.log((1 + len(sets)) / (1 + sum(label in s for s in sets))) + 1
+
+    shared, union = sets[i] & sets[j], sets[i] | sets[j]
+    return sum(map(omega, shared)) / sum(map(omega, union)) if union else 0.0
+
+
+def cosine(i, j, sets):
+    return len(sets[i] & sets[j]) / math.sqrt(max(1, len(sets[i]) * len(sets[j])))
+
+
+def mulsupcon(i, j, sets):
+    total = 0.0
+    for label in sets[i]:
+        carriers = [p for p in range(len(sets)) if p != i and label in sets[p]]
+        total += (1 / len(carriers)) if j in carriers else 0.0
+    return total
+
+
+def msc(i, j, sets):
+    union = len(sets[i] | sets[j])
+    total = 0.0
+    for label in sets[i] & sets[j]:
+        others = [len(sets[i] | sets[k]) for k in range(len(sets)) if k != i and label in sets[k]]
+        total += 1 / union / (1 + sum(1 / u for u in others))
+    return total
+
+
+DEFINITIONS = {
+    "any": any_label,
+    "all": all_labels,
+    "jaccard": jaccard,
+    "idf_jaccard": idf,
+    "cosine": cosine,
+    "mulsupcon": mulsupcon,
+    "msc": msc,
+}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kernel_equals_its_definition(kernel, labels):
+    torch.testing.assert_close(pair_weights(labels, kernel), by_loops(labels, DEFINITIONS[kernel]))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_nobody_is_its_own_positive_and_empty_sets_are_nobodys(kernel, labels):
+    weights = pair_weights(labels, kernel)
+    empty = labels.sum(1) == 0
+    assert (weights >= 0).all() and (weights.diagonal() == 0).all()
+    assert (weights[empty] == 0).all() and (weights[:, empty] == 0).all()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_order_of_scenes_and_type_of_labels_do_not_matter(kernel, labels):
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    weights = pair_weights(labels, kernel)
+    torch.testing.assert_close(pair_weights(labels[order], kernel), weights[order][:, order])
+    torch.testing.assert_close(pair_weights(labels.to(torch.uint8), kernel), weights)
+
+
+@pytest.mark.parametrize("rows", [slice(0, 4), slice(3, 4), slice(5, 10)])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_rows_of_a_kernel_are_those_of_the_whole(kernel, rows, labels):
+    counts = {"class_counts": torch.arange(6), "total": 20, "threshold": 0.2}
+    found = pair_weights(labels, kernel, rows=rows, **counts)
+    torch.testing.assert_close(found, pair_weights(labels, kernel, **counts)[rows])
+
+
+def test_kernels_of_one_label_each_only_say_whether_it_is_shared():
+    labels = torch.eye(3)[[0, 0, 1, 2, 1]]
+    same = pair_weights(labels, "any")
+    for kernel in ("all", "jaccard", "idf_jaccard", "cosine", "mulsupcon"):
+        torch.testing.assert_close(pair_weights(labels, kernel), same)
+
+
+def test_threshold_drops_weak_pairs_and_keeps_the_rest(labels):
+    plain, cut = pair_weights(labels, "jaccard"), pair_weights(labels, "jaccard", threshold=0.3)
+    assert (cut[plain < 0.3] == 0).all() and (plain[(plain > 0) & (plain < 0.3)]).numel() > 0
+    torch.testing.assert_close(cut[plain >= 0.3], plain[plain >= 0.3])
+
+
+def test_idf_counts_of_the_training_set_replace_those_of_the_batch():
+    labels = torch.tensor([[1.0, 1, 0], [1, 0, 1], [0, 1, 1]])  # in the batch all labels are equally frequent
+    counts = torch.tensor([1000.0, 10.0, 10.0])
+    weights = idf_jaccard(labels, class_counts=counts, total=1000)
+    torch.testing.assert_close(idf_jaccard(labels)[0, 1], torch.tensor(1 / 3))
+    assert weights[1, 2] > 1 / 3 > weights[0, 1]  # sharing a rare label counts more
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 3.0])
+def test_msc_weights_of_an_anchor_sum_to_its_number_of_labels(alpha, labels):
+    weights = msc_weights(labels, alpha)
+    assert weights.shape == (10, 10 + 6)
+    torch.testing.assert_close(weights.sum(1), labels.sum(1))
+
+
+def test_msc_prototype_weights_are_the_published_ones(labels):
+    sets = sets_of(labels)
+    prototypes = msc_weights(labels, alpha=2.0)[:, 10:]
+    for i, own in enumerate(sets):
+        for label in range(6):
+            others = [len(own | sets[k]) for k in range(len(sets)) if k != i and label in sets[k]]
+            expected = 1 / (1 + 2.0 * sum(1 / u for u in others)) if label in own else 0.0
+            assert prototypes[i, label].item() == pytest.approx(expected)
+
+
+def test_rows_of_msc_with_prototypes_are_those_of_the_whole(labels):
+    torch.testing.assert_close(msc_weights(labels, 2.0, slice(3, 8)), msc_weights(labels, 2.0)[3:8])
+
+
+def test_unknown_kernel_gets_a_suggestion(labels):
+    with pytest.raises(SettingsError, match="did you mean 'jaccard'"):
+        pair_weights(labels, "jacard")

@@ -1,0 +1,188 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from mosaic.evaluation.features import extract_features
+from mosaic.models.encoders import build_backbone
+from mosaic.models.published_weights import PUBLISHED, canonical, load_published
+from mosaic.store.record_format import BandLayout
+from mosaic.store.writer import pack
+from mosaic.training.pretrain import pretrain
+from mosaic.utils.errors import CheckpointError, RunError, SettingsError
+
+S1 = ("VV", "VH")
+S2 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
+
+
+def layout_of(s2=S2):
+    return BandLayout.of(S1, s2, dict.fromkeys((*S1, *s2), 32))
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """The folder of torch's hub for published files, empty."""
+    torch.manual_seed(0)
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(folder.parent))
+    return folder
+
+
+@pytest.fixture
+def cache(hub):
+    """Files in place of the published ones, under their true names."""
+    from torchgeo.models import ResNet50_Weights
+
+    states = {}
+    for sensor, member in zip(("s1", "s2"), PUBLISHED["moco"], strict=True):
+        weights = getattr(ResNet50_Weights, member)
+        backbone = build_backbone("resnet50", weights.meta["in_chans"], 32)
+        states[sensor] = backbone.state_dict()
+        torch.save(
+            {**states[sensor], "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)},
+            hub / weights.url.rsplit("/", 1)[-1],
+        )
+    return states
+
+
+def test_weights_and_normalisation_are_the_published_ones(cache):
+    encoder, layout = load_published("moco", layout_of(), 32)
+    images = torch.rand(2, 13, 32, 32)
+    plain = build_backbone("resnet50", 13, 32)
+    plain.load_state_dict(cache["s2"])
+    found = encoder.eval()({"s1": torch.rand(2, 2, 32, 32), "s2": images})
+    torch.testing.assert_close(found["s2"], plain.eval()(images))
+    assert layout.statistics["B8A"] == {"mean": 0.0, "std": 10000.0}
+    assert layout.statistics["VH"] == pytest.approx({"mean": -20.26, "std": 5.91}, rel=1e-3)
+
+
+def test_bands_in_another_order_go_where_they_belong(cache):
+    shuffled = (*S2[5:], *S2[:5])
+    encoder, _ = load_published("moco", layout_of(shuffled), 32)
+    straight, _ = load_published("moco", layout_of(), 32)
+    images = torch.rand(1, 13, 32, 32)
+    reordered = images[:, [S2.index(band) for band in shuffled]]
+    radar = torch.rand(1, 2, 32, 32)
+    torch.testing.assert_close(
+        encoder.eval()({"s1": radar, "s2": reordered})["s2"],
+        straight.eval()({"s1": radar, "s2": images})["s2"],
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_a_wrong_band_set_is_refused(cache):
+    twelve = tuple(band for band in S2 if band != "B10")
+    with pytest.raises(CheckpointError, match="lack B10 and have none beside"):
+        load_published("moco", layout_of(twelve), 32)
+
+
+def test_they_come_out_of_a_study_as_they_went_in(cache, studied):
+    store, rows, found = studied("frozen_moco", S2)
+    plain = build_backbone("resnet50", 13, 32)
+    plain.load_state_dict(cache["s2"])
+    bands = store.read_bands(rows, S2)
+    images = torch.from_numpy(np.stack([bands[band] for band in S2], axis=1)) / 10_000
+    with torch.no_grad():
+        expected = plain.eval()(images)
+    np.testing.assert_allclose(found["s2"], expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture
+def transformers(hub, monkeypatch):
+    """Small CROMA and DOFA in place of the base ones, and files of their weights under the true names."""
+    from torchgeo import models
+
+    croma = {"encoder_dim": 32, "encoder_depth": 2, "num_heads": 16}
+    dofa = {"patch_size": 16, "embed_dim": 32, "depth": 1, "num_heads": 2}
+    monkeypatch.setattr(models, "croma_base", lambda **options: models.CROMA(**croma, **options))
+    monkeypatch.setattr(models, "dofa_base_patch16_224", lambda **options: models.DOFA(**dofa, **options))
+    whole = {"croma": models.CROMA(**croma, image_size=32), "dofa": models.DOFA(**dofa, num_classes=0)}
+    parts = ("s1_encoder", "s1_GAP_FFN", "s2_encoder", "s2_GAP_FFN", "joint_encoder")
+    nested = {part: getattr(whole["croma"], part).state_dict() for part in parts}
+    mae = {name: value for name, value in whole["dofa"].state_dict().items() if "fc_norm" not in name}
+    for weights, state in (
+        (models.CROMABase_Weights.CROMA_VIT, nested),
+        (models.DOFABase16_Weights.DOFA_MAE, mae),
+    ):
+        torch.save(state, hub / weights.url.rsplit("/", 1)[-1])
+    return {name: model.eval() for name, model in whole.items()}
+
+
+@pytest.fixture
+def studied(fake_archive, config, tmp_path):
+    """Take a method's features of three patches: ``studied(method, bands) -> (store, rows, features)``."""
+
+    def make(method, bands):
+        sizes = dict.fromkeys((*S1, *bands), 32)
+        archive = fake_archive(tmp_path / "source", 40, s2_bands=bands, band_sizes=sizes)
+        store = pack(archive, tmp_path / "packed", workers=1)
+        settings = config(method, image_size=32)
+        folder = pretrain(store, settings, np.empty(0, np.int64), tmp_path / "encoder")
+        rows = store.split_rows("test")[:3]
+        return store, rows, extract_features(store, folder, rows)
+
+    return make
+
+
+def normalised(store, rows, bands):
+    """Images in standard deviations from the training mean."""
+    values = store.read_bands(rows, bands)
+    statistics = [store.layout.statistics[band] for band in bands]
+    scaled = [(values[b] - s["mean"]) / s["std"] for b, s in zip(bands, statistics, strict=True)]
+    return torch.from_numpy(np.stack(scaled, axis=1)).float()
+
+
+@pytest.mark.parametrize("bands", [S2, tuple(b for b in S2 if b != "B10"), (*S2[5:], *S2[:5])])
+def test_croma_sees_twelve_bands_scaled_as_its_authors_do(transformers, studied, bands):
+    store, rows, found = studied("frozen_croma", bands)
+    images = [normalised(store, rows, names) for names in (S1, [b for b in S2 if b != "B10"])]
+    # from mean - 2 deviations to mean + 2 deviations
+    radar, optical = (torch.clip((image + 2) / 4, 0, 1) for image in images)
+    with torch.no_grad():
+        expected = transformers["croma"](radar, optical)
+    np.testing.assert_allclose(found["s1"], expected["sar_GAP"].numpy(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found["s2"], expected["optical_GAP"].numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_dofa_is_told_the_wavelengths(transformers, studied):
+    bands = ("B04", "B03", "B02", "B11")
+    store, rows, found = studied("frozen_dofa", bands)
+    for sensor, names, wavelengths in (
+        ("s1", S1, [5.405, 5.405]),
+        (
+            "s2",
+            store.layout.s2_bands,
+            [{"B04": 0.665, "B03": 0.56, "B02": 0.49, "B11": 1.61}[b] for b in bands],
+        ),
+    ):
+        large = torch.nn.functional.interpolate(normalised(store, rows, names), (224, 224), mode="bilinear")
+        with torch.no_grad():
+            expected = transformers["dofa"].forward_features(large, wavelengths)
+        np.testing.assert_allclose(found[sensor], expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_transformers_refuse_what_they_cannot_see(transformers):
+    with pytest.raises(CheckpointError, match=r"CROMA expects B01, .*pack those bands"):
+        load_published("croma", layout_of(S2[:4]), 32)
+    with pytest.raises(SettingsError, match="image_size is 36; CROMA takes multiples of 8"):
+        load_published("croma", layout_of(), 36)
+
+
+def test_missing_files_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+
+    def no_network(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    with pytest.raises(RunError, match=re.escape(str(tmp_path / "checkpoints"))):
+        load_published("moco", layout_of(), 32)
+
+
+def test_band_names():
+    assert [canonical(b) for b in ("B1", "B8a", "B8A", "B12", "VV", "B04")] == [
+        "B01", "B8A", "B8A", "B12", "VV", "B04",
+    ]  # fmt: skip

@@ -1,0 +1,102 @@
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from mosaic.plots import palette
+from mosaic.plots.claims import claims_forest, claims_grid
+
+
+@pytest.fixture(autouse=True)
+def clean_figures() -> Iterator[None]:
+    plt.switch_backend("agg")
+    palette.use_theme()
+    yield
+    plt.close("all")
+
+
+LEDGER = pd.DataFrame(
+    {
+        "statement": ["More accurate", "Helps under overlap", "Generalises"],
+        "comparison": ["MoSAiC − best supervised", "MoSAiC − IaI-SimCLR", "on SEN12MS"],
+        "effect": [0.031, -0.02, np.nan],
+        "low": [0.012, -0.035, np.nan],
+        "high": [0.05, -0.008, np.nan],
+        "verdict": ["supported", "not supported", "undecided"],
+    }
+)
+
+
+def test_forest_draws_effects_intervals_and_verdicts() -> None:
+    (ax,) = claims_forest(LEDGER).axes
+    zero, *points = ax.lines
+    assert list(zero.get_xdata()) == [0, 0]
+    assert [point.get_xdata()[0] for point in points[:2]] == [0.031, -0.02]
+    assert np.isnan(points[2].get_xdata()[0])
+    assert [point.get_color() for point in points] == [
+        palette.VERDICTS[name][0] for name in LEDGER["verdict"]
+    ]
+    assert len({point.get_marker() for point in points}) == 3
+    spans = [segment for item in ax.collections for segment in item.get_segments()]
+    np.testing.assert_allclose(spans, [[[0.012, 0], [0.05, 0]], [[-0.035, -1], [-0.008, -1]]])
+    texts = [text.get_text() for text in ax.texts]
+    assert texts[:4] == [
+        "More accurate",
+        "MoSAiC − best supervised",
+        "✓ supported",
+        "+0.031 [+0.012, +0.050]",
+    ]
+    assert "−0.020 [−0.035, −0.008]" in texts
+    assert texts[-1] == "not computed"
+
+
+def test_each_measure_has_its_own_scale() -> None:
+    ledger = LEDGER.assign(measure=["macro AP", "macro AP", "label-Jaccard@10"])
+    fig = claims_forest(ledger)
+    assert [ax.get_xlabel() for ax in fig.axes] == ["macro AP", "label-Jaccard@10"]
+    assert [len(ax.lines) for ax in fig.axes] == [3, 2]
+
+
+def test_statements_do_not_touch_each_other_or_the_axes() -> None:
+    long = "MoSAiC is more accurate than every supervised and self-supervised baseline at any label fraction"
+    fig = claims_forest(LEDGER.assign(statement=long))
+    fig.draw_without_rendering()
+    renderer = fig.canvas.get_renderer()
+    boxes = [text.get_window_extent(renderer) for text in fig.axes[0].texts if text.get_ha() == "right"]
+    for place, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[place + 1 :])
+        assert box.x1 <= fig.axes[0].bbox.x0
+        assert box.x0 >= 0
+
+
+def test_an_empty_ledger_says_so() -> None:
+    assert claims_forest(LEDGER.iloc[:0]).axes[0].texts[0].get_text() == "nothing to show"
+
+
+def test_grid_has_a_row_a_claim_and_a_column_an_archive_and_family() -> None:
+    rows = [
+        (archive, f"{claim} vs {family}", effect, verdict)
+        for archive in ("A", "B")
+        for claim in ("accuracy", "overlap, few labels")
+        for family, effect, verdict in (
+            ("supervised", -0.03, "not supported"),
+            ("self-supervised", 0.02, "supported" if archive == "A" else "undecided"),
+        )
+    ]
+    ledger = pd.DataFrame(rows, columns=["dataset", "name", "effect", "verdict"])
+    ledger["low"], ledger["high"] = ledger["effect"] - 0.01, ledger["effect"] + 0.01
+    ledger.loc[0, ["effect", "low", "high"]] = np.nan
+    families = {"supervised": "supervised training", "self-supervised": "self-supervision"}
+    (ax,) = claims_grid(ledger, families).axes
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["accuracy", "overlap, few labels"]
+    assert [t.get_text().replace("\n", " ") for t in ax.get_xticklabels()] == [
+        "than supervised training",
+        "than self-supervision",
+    ] * 2
+    texts = [text.get_text() for text in ax.texts]
+    assert texts[:4] == ["✗ not supported", "not computed", "✓ supported", "+0.020\n[+0.010, +0.030]"]
+    assert texts[-2:] == ["A", "B"]
+    assert len(ax.patches) == len(rows)
+    assert claims_grid(pd.DataFrame(), families).axes[0].texts[0].get_text() == "nothing to show"

@@ -1,0 +1,143 @@
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgb
+
+from mosaic.plots import compare as figures_compare
+from mosaic.plots import palette
+
+
+@pytest.fixture(autouse=True)
+def clean_figures():
+    plt.switch_backend("agg")
+    palette.use_theme()
+    yield
+    plt.close("all")
+
+
+def score(method, value, archive="A", source="fused", fraction=100.0):
+    about = {"method": method, "archive": archive, "input": source, "fraction": fraction, "n_seeds": 3}
+    return {**about, "value": value}
+
+
+def test_score_matrix_stars_the_best_of_each_column_and_orders_archives_fractions_inputs():
+    table = pd.DataFrame(
+        [
+            score("mosaic", 0.6),
+            score("mosaic", 0.3, "B"),
+            score("random", 0.2),
+            score("random", 0.4, "B"),
+            score("random", 0.1, source="s1"),
+            score("mosaic", 0.05, fraction=5.0),
+        ]
+    )
+    (ax,) = figures_compare.score_matrix(table).axes
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["Random features", "MoSAiC"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == [
+        "both, 5 %",
+        "S1, 100 %",
+        "both, 100 %",
+        "both, 100 %",
+    ]
+    words = [
+        text.get_text() for text in ax.texts if "A" not in text.get_text() and "B" not in text.get_text()
+    ]
+    assert words == ["0.100★", "0.200", "0.400★", "0.050★", "0.600★", "0.300"]
+    assert [text.get_text() for text in ax.texts[-2:]] == ["A", "B"]
+
+
+def test_score_matrix_stars_no_method_of_fewer_seeds_and_says_how_many_it_has():
+    table = pd.DataFrame([score("random", 0.2), score("sct", 0.9) | {"n_seeds": 1}, score("mosaic", 0.6)])
+    (ax,) = figures_compare.score_matrix(table).axes
+    labels, words = ([t.get_text() for t in texts] for texts in (ax.get_yticklabels(), ax.texts[:3]))
+    assert labels == ["Random features", "SCT Fusion (1 of 3 seeds)", "MoSAiC"]
+    assert words == ["0.200", "0.900", "0.600★"]
+
+
+def test_ranks_have_intervals_and_a_bar_joins_a_group():
+    ranks = pd.DataFrame(
+        {
+            "method": ["mosaic", "iai", "random"],
+            "rank": [1.2, 1.8, 3.0],
+            "low": [1, 1, 3.0],
+            "high": [2, 2, 3.0],
+        }
+    )
+    (ax,) = figures_compare.rank_diagram(ranks, [(0, 1)]).axes
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["MoSAiC", "IaI-SimCLR", "Random features"]
+    *points, bar = ax.lines
+    assert [point.get_xdata()[0] for point in points] == [1.2, 1.8, 3.0]
+    top, bottom = bar.get_ydata()
+    assert top > 0 > -1 > bottom > -2
+    assert min(bar.get_xdata()) > 3.0
+    spans = [segment[:, 0].tolist() for item in ax.collections for segment in item.get_segments()]
+    assert spans == [[1, 2], [1, 2], [3, 3]]
+
+
+def test_costs_are_drawn_over_time_and_memory():
+    table = pd.DataFrame(
+        {
+            "method": ["random", "mosaic"],
+            "minutes": [0.1, 2.0],
+            "memory_mb": [500, 900],
+            "value": [0.3, 0.6],
+            "low": [0.2, 0.5],
+            "high": [0.4, 0.7],
+        }
+    )
+    minutes, memory = figures_compare.cost_scatter(table).axes
+    assert [line.get_xdata()[0] for line in minutes.lines] == [0.1, 2.0]
+    assert [line.get_xdata()[0] for line in memory.lines] == [500, 900]
+    assert [line.get_ydata()[0] for line in memory.lines] == [0.3, 0.6]
+
+
+def test_gains_carry_their_sign_and_a_mark_where_the_interval_excludes_zero():
+    table = pd.DataFrame(
+        [
+            {"method": "iai", "part": "all classes", "value": 0.02, "low": 0.01, "high": 0.03},
+            {"method": "iai", "part": "rare", "value": -0.05, "low": -0.1, "high": 0.01},
+            {"method": "mosaic", "part": "all classes", "value": -0.03, "low": -0.04, "high": -0.02},
+        ]
+    ).assign(n_seeds=[1.0, 1.0, 3.0])
+    (ax,) = figures_compare.gain_matrix(table, "late fusion").axes
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["IaI-SimCLR (1 of 3 seeds)", "MoSAiC"]
+    assert [text.get_text() for text in ax.texts] == ["+0.020*", "−0.050", "−0.030*"]
+    assert "late fusion" in ax.get_xlabel()
+    (mesh,) = ax.collections
+    gain, _, loss, _ = mesh.get_facecolors()[:, :3]
+    assert gain[2] > gain[0] and loss[0] > loss[2]  # blue gains, red losses
+
+
+def test_trust_is_sorted_by_which_sensor_is_trusted_more():
+    table = pd.DataFrame(
+        [
+            {"class": name, "sensor": sensor, "seed": seed, "trust": value + 0.1 * seed}
+            for name, values in (("water", (0.8, 0.2)), ("town", (0.4, 0.5)))
+            for sensor, value in zip(("s1", "s2"), values, strict=True)
+            for seed in (0, 1)
+        ]
+    )
+    (ax,) = figures_compare.trust_dots(table, ("town", "water")).axes
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["water", "town"]
+    small, large = ax.lines[0], ax.lines[1]
+    assert sorted(small.get_xdata()) == pytest.approx([0.4, 0.5, 0.8, 0.9])
+    np.testing.assert_allclose(large.get_xdata(), [0.85, 0.45])
+    assert to_rgb(large.get_color()) == to_rgb(palette.OKABE_ITO["blue"])
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        figures_compare.score_matrix,
+        lambda table: figures_compare.rank_diagram(table, []),
+        figures_compare.cost_scatter,
+        lambda table: figures_compare.gain_matrix(table, "x"),
+        lambda table: figures_compare.trust_dots(table, ()),
+    ],
+)
+def test_an_empty_table_says_so_and_a_wrong_one_is_refused(draw):
+    (ax,) = draw(pd.DataFrame()).axes
+    assert ax.texts[0].get_text() == "nothing to show"
+    with pytest.raises(ValueError, match="needs columns"):
+        draw(pd.DataFrame({"other": [1]}))

@@ -1,0 +1,142 @@
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
+
+from mosaic.plots import embeddings as figures
+from mosaic.plots import palette
+
+
+@pytest.fixture(autouse=True)
+def clean_figures() -> Iterator[None]:
+    plt.switch_backend("agg")
+    palette.use_theme()
+    yield
+    plt.close("all")
+
+
+RNG = np.random.default_rng(0)
+
+
+def test_umap_panels_colour_points_and_lay_the_rest_beneath() -> None:
+    points = RNG.normal(size=(40, 2))
+    categories = ["forest"] * 10 + ["water"] * 5 + ["mixed"] * 25
+    colors = {"forest": "#009e73", "water": "#0072b2", "absent": "#000000"}
+    fig = figures.umap_panels(
+        {"mosaic": points, ("iai", 1): points + 1}, categories, colors, "n_neighbors 15"
+    )
+    ours, other = fig.axes
+    assert [ours.get_title(), other.get_title()] == ["MoSAiC", "IaI-SimCLR, seed 1"]
+    assert len(ours.get_xticks()) == len(ours.get_yticks()) == 0
+    (scatter,) = ours.collections
+    assert scatter.get_rasterized()
+    drawn, tones = scatter.get_offsets().data, [to_hex(tone) for tone in scatter.get_facecolors()]
+    np.testing.assert_allclose(sorted(drawn.tolist()), sorted(points.tolist()))
+    assert set(tones[:25]) == {palette.LIGHT_GREY.lower()}
+    grey = palette.LIGHT_GREY.lower()
+    tone_of = {tuple(point): colors.get(name, grey) for point, name in zip(points, categories, strict=True)}
+    assert tones == [tone_of[tuple(point)] for point in drawn]
+    np.testing.assert_allclose(other.collections[0].get_offsets(), drawn + 1)  # one order for all panels
+    assert tones[25:] != sorted(tones[25:])  # shuffled
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["forest", "water", "other"]
+    assert fig.get_supxlabel() == "n_neighbors 15"
+
+
+def test_umap_of_one_category_needs_no_other() -> None:
+    fig = figures.umap_panels({"iai": RNG.normal(size=(3, 2))}, ["a"] * 3, {"a": "#000000"}, "")
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["a"]
+
+
+def test_coherence_dots_star_the_best_in_its_direction() -> None:
+    frame = pd.DataFrame(
+        {
+            "method": ["iai", "mosaic"] * 3,
+            "measure": ["silhouette"] * 2 + ["Davies-Bouldin"] * 2 + ["NMI"] * 2,
+            "value": [0.1, 0.2, 1.5, 1.0, np.nan, 0.3],
+            "higher_is_better": [True, True, False, False, True, True],
+        }
+    )
+    (ax,) = figures.coherence_dots(frame).axes
+    titles = [tick.get_text() for tick in ax.get_xticklabels()]
+    assert titles == ["silhouette ↑", "Davies-\nBouldin ↓", "NMI ↑"]
+    words = [text.get_text() for text in ax.texts]
+    assert words == ["0.100", "0.200 ★", "1.50", "1.00 ★", "–", "0.300"]
+    for column in ax.collections[:2]:
+        iai, mosaic = column.get_sizes()
+        assert mosaic > iai
+
+
+def test_coherence_of_a_single_method_and_of_no_values() -> None:
+    frame = pd.DataFrame(
+        {"method": "iai", "measure": ["a", "b"], "value": [0.5, np.nan], "higher_is_better": True}
+    )
+    fig = figures.coherence_dots(frame)
+    fig.draw_without_rendering()
+    assert [text.get_text() for text in fig.axes[0].texts] == ["0.500", "–"]
+
+
+def test_retrieval_draws_recall_and_chance() -> None:
+    frame = pd.DataFrame(
+        {
+            "method": "mosaic",
+            "direction": ["S1 → S2"] * 2 + ["S2 → S1"] * 2,
+            "k": [10, 1, 1, 10],
+            "recall": [0.6, 0.2, 0.1, 0.5],
+            "low": [0.5, 0.1, np.nan, np.nan],
+            "high": [0.7, 0.3, np.nan, np.nan],
+        }
+    )
+    fig = figures.retrieval_curves(frame, candidates=20)
+    there, back = fig.axes
+    lines = {line.get_label(): line for line in there.lines}
+    np.testing.assert_allclose(lines["MoSAiC"].get_xydata(), [[1, 0.2], [10, 0.6]])
+    np.testing.assert_allclose(lines["chance"].get_ydata(), [0.05, 0.5])
+    np.testing.assert_allclose(back.lines[1].get_ydata(), [0.1, 0.5])
+    assert len(there.collections[0].get_segments()) == 2
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["MoSAiC", "chance"]
+    assert "chance" not in {line.get_label() for line in figures.retrieval_curves(frame).axes[0].lines}
+
+
+def test_kernel_matrices_sort_scenes_by_label_and_keep_prototypes() -> None:
+    labels = np.array([[1, 0], [0, 1], [1, 0], [1, 1]])
+    same = (labels @ labels.T > 0).astype(float)
+    np.fill_diagonal(same, 0)
+    fig = figures.kernel_matrices({"any": same, "msc": np.hstack([same, labels / 2])}, labels)
+    plain, prototypes = fig.axes
+    order = [3, 0, 2, 1]  # the frequent class first, then the other
+    drawn = np.ma.filled(plain.images[0].get_array(), np.nan)
+    np.testing.assert_allclose(np.nan_to_num(drawn), same[np.ix_(order, order)])
+    assert plain.get_title() == "any: 67 % positive"
+    wide = np.nan_to_num(np.ma.filled(prototypes.images[0].get_array(), np.nan))
+    np.testing.assert_allclose(wide[:, 4:], labels[order] / 2)
+    assert prototypes.get_title() == "msc: 67 % positive"
+    assert len(prototypes.lines) == 1
+
+
+def test_kernel_matrices_without_positives_or_with_one_scene() -> None:
+    fig = figures.kernel_matrices({"all": np.zeros((1, 1))}, np.ones((1, 2)))
+    fig.draw_without_rendering()
+    assert fig.axes[0].get_title() == "all: 0 % positive"
+
+
+def test_modality_gap_shares_bins_and_marks_means() -> None:
+    same, other = np.full(50, 0.8), np.full(60, -0.2)
+    fig = figures.modality_gap({"mosaic": (same, other), "iai": (same - 0.1, other)}, bins=10)
+    iai, mosaic = fig.axes
+    assert [iai.get_title(), mosaic.get_title()] == ["IaI-SimCLR", "MoSAiC"]
+    assert [line.get_xdata()[0] for line in mosaic.lines] == pytest.approx([0.8, -0.2])
+    edges = [sorted({round(x, 6) for x in ax.patches[0].get_xy()[:, 0]}) for ax in (iai, mosaic)]
+    assert edges[0] == edges[1] == pytest.approx(np.linspace(-0.2, 0.8, 11).tolist())
+
+
+def test_modality_gap_of_identical_values_and_of_nothing() -> None:
+    figures.modality_gap({"iai": (np.ones(3), np.ones(3))}).draw_without_rendering()
+    assert figures.modality_gap({}).axes[0].texts[0].get_text() == "nothing to show"
+
+
+@pytest.mark.parametrize("draw", [figures.coherence_dots, figures.retrieval_curves])
+def test_empty_frames_give_a_figure_that_says_so(draw: object) -> None:
+    assert draw(pd.DataFrame()).axes[0].texts[0].get_text() == "nothing to show"  # type: ignore[operator]

@@ -1,0 +1,136 @@
+import itertools
+import subprocess
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from mosaic.methods import METHODS
+from mosaic.plots import palette
+
+LEVEL1 = {
+    "Artificial surfaces": ("Urban fabric",),
+    "Agricultural areas": ("Arable land", "Pastures"),
+    "Forest and seminatural areas": ("Mixed forest",),
+    "Wetlands": ("Inland wetlands",),
+    "Water bodies": ("Marine waters",),
+}
+
+
+def contrast(color: str, other: str = "white") -> float:
+    """Contrast ratio of WCAG 2.1, 1 to 21."""
+
+    def luminance(name: str) -> float:
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(name)]
+        return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+    light, dark = sorted([luminance(color), luminance(other)], reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_theme_keeps_figures_white_on_a_dark_page() -> None:
+    with mpl.rc_context({"figure.facecolor": "black", "savefig.facecolor": "auto"}):
+        palette.use_theme()
+        faces = [mpl.rcParams[f"{part}.facecolor"] for part in ("figure", "axes", "savefig")]
+        assert faces == ["white"] * 3
+        assert not mpl.rcParams["axes.spines.top"]
+
+
+def test_every_method_of_the_table_can_be_told_apart_without_colour() -> None:
+    styles = [palette.method_style(name) for name in METHODS]
+    for one, other in itertools.combinations(styles, 2):
+        assert (one.marker, one.dashes) != (other.marker, other.dashes), (one.label, other.label)
+    assert [style.label for style in styles] == [method.title for method in METHODS.values()]
+
+
+def test_families_share_a_hue_and_ours_is_strongest() -> None:
+    ours, ablation = palette.method_style("mosaic"), palette.method_style("mosaic_no_intra")
+    assert ours.color == palette.OKABE_ITO["vermillion"].lower()
+    assert ours.width > max(palette.method_style(name).width for name in METHODS if name != "mosaic")
+    assert contrast(ablation.color) < contrast(ours.color)
+    assert ablation.line()["markerfacecolor"] == "white"
+    assert ours.line()["markerfacecolor"] == ours.color
+    hues = {
+        palette.method_style(name).color for name in ("iai", "supervised_late", "supcon", "random", "mosaic")
+    }
+    assert len(hues) == 5
+
+
+def test_a_method_that_is_no_row_is_black_and_always_the_same() -> None:
+    first, second = palette.method_style("my_method"), palette.method_style("my_method")
+    assert first == second
+    assert first.label == "my method"
+    assert first.family == "other"
+
+
+def test_methods_are_ordered_as_in_the_table() -> None:
+    assert palette.method_order(["mosaic", "zzz", "random", "mosaic", "iai"]) == [
+        "random",
+        "iai",
+        "mosaic",
+        "zzz",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("Arable land", "Arable land"),
+        (
+            "Land principally occupied by agriculture, with significant areas of natural vegetation",
+            "Agriculture + nature",
+        ),
+        ("Agro-forestry areas", "Agro-forestry"),
+        ("Deciduous Broadleaf and Mixed Forests with snow", "Deciduous Broadleaf +…"),
+        ("Areas", "Areas"),
+        ("Supercalifragilisticexpialidocious", "Supercalifragilistice…"),
+    ],
+)
+def test_short_names(name: str, short: str) -> None:
+    found = palette.short_name(name)
+    assert found == short.replace(" +…", "…")
+    assert len(found) <= 22
+
+
+def test_groups_get_the_colour_their_name_suggests() -> None:
+    colors = palette.group_colors(list(LEVEL1))
+    assert colors["Water bodies"] == palette.OKABE_ITO["blue"]
+    assert colors["Forest and seminatural areas"] == palette.OKABE_ITO["bluish green"]
+    assert len(set(colors.values())) == len(colors)
+
+
+def test_groups_of_any_number_and_name_get_colours() -> None:
+    colors = palette.group_colors(["Water", "More water", *"abcdefghij"])
+    assert list(colors)[:2] == ["Water", "More water"]
+    assert colors["Water"] == palette.OKABE_ITO["blue"] != colors["More water"]
+    assert len(colors) == 12
+    assert colors["j"] == palette.GREY
+
+
+def test_classes_follow_their_groups_and_strays_come_last() -> None:
+    grouped = palette.grouped_classes(["Marine waters", "Stray", "Pastures", "Urban fabric"], LEVEL1)
+    assert list(grouped) == ["Urban fabric", "Pastures", "Marine waters", "Stray"]
+    assert grouped["Stray"] == "Other"
+    colors = palette.class_group_colors(list(grouped), LEVEL1)
+    assert list(colors) == list(grouped)
+    assert colors["Stray"] == palette.GREY
+
+
+def test_grey_text_is_readable() -> None:
+    assert contrast(palette.GREY) >= 4.5
+
+
+def test_tint_mixes_with_white() -> None:
+    assert palette.tint("#000000", 0.0) == "#000000"
+    assert palette.tint("#000000", 1.0) == "#ffffff"
+    assert palette.tint("#ff0000", 0.5) == "#ff8080"
+
+
+def test_figures_know_no_torch() -> None:
+    modules = ["palette", "marks", "figures_data", "figures_imagery", "figures_signals", "figures_training"]
+    modules += ["figures_scores", "figures_embeddings", "figures_claims"]
+    names = ", ".join(f"mosaic.report.{name}" for name in modules)
+    code = f"import sys, {names}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

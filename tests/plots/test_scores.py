@@ -1,0 +1,184 @@
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from mosaic.plots import palette
+from mosaic.plots import scores as figures
+
+
+@pytest.fixture(autouse=True)
+def clean_figures() -> Iterator[None]:
+    plt.switch_backend("agg")
+    palette.use_theme()
+    yield
+    plt.close("all")
+
+
+def results(**columns: object) -> pd.DataFrame:
+    """One aggregated number; keywords replace its columns, and lists make several rows."""
+    row = {
+        "method": "mosaic",
+        "seed": -1,
+        "label_protocol": "budgeted",
+        "fraction": 100.0,
+        "evaluation": "linear",
+        "input": "fused",
+        "stratum": "all",
+        "metric": "ap_macro",
+        "value": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+    }
+    length = max([len(value) for value in columns.values() if isinstance(value, list)], default=1)
+    return pd.DataFrame({name: columns.get(name, value) for name, value in row.items()}, index=range(length))
+
+
+def segments(ax: object) -> list[np.ndarray]:
+    found = [item for item in ax.collections if hasattr(item, "get_segments")]  # type: ignore[attr-defined]
+    return [segment for item in found for segment in item.get_segments()]
+
+
+def test_pooled_prefers_aggregates_and_accepts_a_single_seed() -> None:
+    frame = results(seed=[0, 1, -1], value=[0.4, 0.6, 0.5])
+    assert figures.pooled(frame)["value"].tolist() == [0.5]
+    assert figures.pooled(results(seed=0))["value"].tolist() == [0.5]
+
+
+def test_pooled_refuses_several_seeds_without_an_aggregate() -> None:
+    with pytest.raises(ValueError, match="aggregate over seeds"):
+        figures.pooled(results(seed=[0, 1]))
+
+
+@pytest.mark.parametrize(
+    ("stratum", "title"),
+    [
+        ("all", "all"),
+        ("labels: 1", "1 label"),
+        ("labels: 3-4", "3–4 labels"),
+        ("labels: 5+", "5+ labels"),
+        ("group: forests", "forests"),
+        ("class: Agro-forestry areas", "Agro-forestry"),
+    ],
+)
+def test_stratum_titles(stratum: str, title: str) -> None:
+    assert figures.stratum_title(stratum) == title
+
+
+def test_scores_against_fraction_stand_in_their_panels() -> None:
+    frame = pd.concat(
+        [
+            results(fraction=[1.0, 100.0], value=[0.3, 0.5], low=[0.2, np.nan], high=[0.4, np.nan]),
+            results(label_protocol="full", fraction=[1.0, 100.0], value=[0.4, 0.6]),
+            results(method="iai", label_protocol="none", fraction=[1.0, 100.0], value=[0.25, 0.45]),
+            results(evaluation="knn", value=0.35),
+        ]
+    )
+    fig = figures.score_vs_fraction(frame)
+    knn, linear, empty, full = fig.axes
+    assert [ax.get_title() for ax in fig.axes] == ["k nearest neighbours", "linear probe", "", ""]
+    lines = {line.get_label(): line for line in linear.lines}
+    np.testing.assert_allclose(lines["MoSAiC"].get_ydata(), [0.3, 0.5])
+    np.testing.assert_allclose(lines["MoSAiC"].get_xdata(), [1.0, 100.0], rtol=0.12)  # dodged
+    np.testing.assert_allclose(lines["IaI-SimCLR"].get_ydata(), [0.25, 0.45])
+    ends = sorted(tuple(segment[:, 1]) for segment in segments(linear))
+    assert ends == [(0.2, 0.4), (0.4, 0.6), (0.4, 0.6)]  # an unknown interval is not drawn
+    assert {line.get_label(): list(line.get_ydata()) for line in full.lines} == {
+        "IaI-SimCLR": [0.25, 0.45],  # uses no labels: belongs to both protocols
+        "MoSAiC": [0.4, 0.6],
+    }
+    assert empty.texts[0].get_text() == "not evaluated"
+    assert linear.get_xscale() == "log"
+    assert [tick.get_text() for tick in full.get_xticklabels()] == ["1 %", "100 %"]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["IaI-SimCLR", "MoSAiC"]
+    assert len(knn.lines) == 1
+
+
+def test_seeds_are_small_dots_beside_their_aggregate() -> None:
+    (ax,) = figures.score_vs_fraction(results(seed=[-1, 0, 1], value=[0.5, 0.45, 0.55])).axes
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.5])
+    dots = [item for item in ax.collections if not hasattr(item, "get_segments")]
+    np.testing.assert_allclose(np.concatenate([item.get_offsets() for item in dots])[:, 1], [0.45, 0.55])
+
+
+def test_methods_without_labels_alone_have_a_panel() -> None:
+    fig = figures.score_vs_fraction(results(method="iai", label_protocol="none"))
+    assert [len(ax.lines) for ax in fig.axes] == [1]
+
+
+def test_per_class_heatmap_stars_the_best_and_bears_gaps() -> None:
+    frame = pd.concat(
+        [
+            results(stratum=["class: Pastures", "class: Arable land"], value=[0.2, 0.8], metric="ap"),
+            results(method="iai", stratum=["class: Pastures"], value=[0.3], metric="ap"),
+            results(),  # not a class: left out
+        ]
+    )
+    (ax,) = figures.per_class_heatmap(frame).axes
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["Arable land", "Pastures"]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["IaI-SimCLR", "MoSAiC"]
+    assert {text.get_text() for text in ax.texts} == {"0.80 ★", "0.30 ★", "0.20"}
+    drawn = np.ma.filled(ax.collections[0].get_array().reshape(2, 2), np.nan)
+    np.testing.assert_allclose(drawn, [[np.nan, 0.8], [0.3, 0.2]])
+    assert ax.get_xlabel() == "average precision"
+
+
+def test_per_class_heatmap_in_a_given_order() -> None:
+    frame = results(stratum=["class: A", "class: B"], value=[0.2, 0.8])
+    (ax,) = figures.per_class_heatmap(frame, classes=["A", "missing", "B"]).axes
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["A", "B"]
+
+
+def test_strata_have_a_panel_a_kind_and_a_row_each() -> None:
+    frame = pd.concat(
+        [
+            results(stratum=["all", "labels: 1", "labels: 2", "group: forests"], value=[0.9, 0.4, 0.5, 0.6]),
+            results(method="iai", stratum=["labels: 2"], value=[0.3], low=np.nan, high=np.nan),
+        ]
+    )
+    fig = figures.strata_dots(frame)
+    labels, groups = fig.axes
+    assert [tick.get_text() for tick in labels.get_yticklabels()] == ["1 label", "2 labels"]
+    assert [tick.get_text() for tick in groups.get_yticklabels()] == ["forests"]
+    points = {line.get_label(): line for line in labels.lines if not line.get_label().startswith("_")}
+    np.testing.assert_allclose(points["MoSAiC"].get_xdata(), [0.4, 0.5])
+    np.testing.assert_allclose(points["IaI-SimCLR"].get_xdata(), [np.nan, 0.3])
+    assert all(abs(y - round(y)) < 0.5 for y in points["MoSAiC"].get_ydata())
+    assert len(segments(labels)) == 2
+
+
+def test_derived_groups_have_a_panel_each() -> None:
+    strata = ["labels: 1", "group: forests", "group: company 1", "group: company 2", "group: look-alike 1"]
+    fig = figures.strata_dots(results(stratum=strata, value=[0.1, 0.2, 0.3, 0.4, 0.5]))
+    ticks = [[tick.get_text() for tick in ax.get_yticklabels()] for ax in fig.axes]
+    assert ticks == [["1 label"], ["forests"], ["company 1", "company 2"], ["look-alike 1"]]
+
+
+def test_missing_sensor_draws_what_a_method_has() -> None:
+    frame = pd.concat(
+        [
+            results(
+                input=["fused", "fused_without_s1", "fused_without_s2", "s1"], value=[0.5, 0.4, 0.3, 0.1]
+            ),
+            results(method="supervised_s1", input="s1"),
+            results(method="iai", input=["fused"], value=[0.45]),
+        ]
+    )
+    ax = figures.missing_sensor(frame)
+    lines = {line.get_label(): line for line in ax.lines}
+    np.testing.assert_allclose(lines["MoSAiC"].get_ydata(), [0.4, 0.5, 0.3])
+    np.testing.assert_allclose(lines["IaI-SimCLR"].get_ydata(), [np.nan, 0.45, np.nan])
+    assert "Supervised S1" not in lines
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["S1 missing", "both sensors", "S2 missing"]
+    ax.figure.draw_without_rendering()
+
+
+def test_missing_sensor_without_any_fused_input_says_so() -> None:
+    assert figures.missing_sensor(results(input="s1")).texts[0].get_text() == "nothing to show"
+
+
+@pytest.mark.parametrize("draw", [figures.score_vs_fraction, figures.per_class_heatmap, figures.strata_dots])
+def test_empty_results_give_a_figure_that_says_so(draw: object) -> None:
+    assert draw(pd.DataFrame()).axes[0].texts[0].get_text() == "nothing to show"  # type: ignore[operator]

@@ -1,0 +1,138 @@
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from mosaic.plots import palette
+from mosaic.plots import training as figures
+
+
+@pytest.fixture(autouse=True)
+def clean_figures() -> Iterator[None]:
+    plt.switch_backend("agg")
+    palette.use_theme()
+    yield
+    plt.close("all")
+
+
+LOG = pd.DataFrame(
+    {
+        "step": [0, 50, 0, 50, 0, 50],
+        "method": ["mosaic"] * 4 + ["iai"] * 2,
+        "seed": [0, 0, 1, 1, 0, 0],
+        "intra": [4.0, 2.0, 4.0, 3.0, 5.0, 1.0],
+        "label": [2.0, 1.0, 2.0, 1.0, np.nan, np.nan],
+        "embedding_std": [0.2, 0.8, 0.4, 1.0, 0.3, 0.9],
+        "effective_rank": [5.0, 50.0, 7.0, 70.0, 6.0, 40.0],
+        "alignment": [1.0, 0.5, 1.2, 0.6, 0.9, np.nan],
+        "uniformity": [-1.0, -3.0, -1.0, -3.2, -1.0, -2.0],
+        "knn": [0.3, 0.5, 0.3, 0.6, 0.3, 0.4],
+    }
+)
+EMPTY = "nothing to show"
+
+
+def strong(ax: object) -> dict[str, object]:
+    return {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}  # type: ignore
+
+
+def test_loss_curves_draw_each_run_and_the_mean_of_each_term() -> None:
+    fig = figures.loss_curves(LOG)
+    iai, mosaic = fig.axes
+    assert [iai.get_title(), mosaic.get_title()] == ["IaI-SimCLR", "MoSAiC"]
+    assert list(strong(iai)) == ["intra-modality"]  # its label term was never logged
+    lines = strong(mosaic)
+    assert list(lines) == ["intra-modality", "label"]
+    np.testing.assert_allclose(lines["intra-modality"].get_ydata(), [4.0, 2.5])
+    faint = [line.get_ydata().tolist() for line in mosaic.lines if line not in lines.values()]
+    assert [4.0, 2.0] in faint
+    assert [4.0, 3.0] in faint
+    assert mosaic.get_ylim()[0] == 0
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["intra-modality", "label"]
+
+
+def test_loss_terms_are_drawn_in_different_dashes() -> None:
+    dashes = [str(style) for _, _, style in figures.TERMS.values()]
+    assert len(set(dashes)) == len(dashes)
+
+
+def test_loss_curves_of_one_run_without_seed_column() -> None:
+    one = LOG[(LOG["method"] == "iai")].drop(columns="seed")
+    (ax,) = figures.loss_curves(one).axes
+    assert len(ax.lines) == 1
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), [0, 50])
+
+
+def test_smoothing_keeps_the_raw_curve_faint() -> None:
+    one = pd.DataFrame({"step": range(5), "method": "iai", "intra": [4.0, 0.0, 4.0, 0.0, 4.0]})
+    (ax,) = figures.loss_curves(one, smooth=3).axes
+    raw, mean = ax.lines
+    np.testing.assert_allclose(raw.get_ydata(), one["intra"])
+    np.testing.assert_allclose(mean.get_ydata(), [2, 8 / 3, 4 / 3, 8 / 3, 2])
+
+
+def test_collapse_monitor_marks_the_isotropic_level() -> None:
+    fig = figures.collapse_monitor(LOG)
+    spread, rank = fig.axes
+    np.testing.assert_allclose(strong(spread)["MoSAiC"].get_ydata(), [0.3, 0.9])
+    np.testing.assert_allclose(strong(rank)["MoSAiC"].get_ydata(), [6.0, 60.0])
+    assert any(list(line.get_ydata()) == [1, 1] for line in spread.lines)
+    assert spread.get_ylim()[0] == rank.get_ylim()[0] == 0
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["IaI-SimCLR", "MoSAiC"]
+
+
+def test_knn_over_time_draws_on_the_axes_given() -> None:
+    given = plt.subplots()[1]
+    ax = figures.knn_over_time(LOG, ax=given)
+    assert ax is given
+    np.testing.assert_allclose(strong(ax)["MoSAiC"].get_ydata(), [0.3, 0.55])
+
+
+def test_knn_over_time_skips_steps_without_a_score() -> None:
+    log = pd.DataFrame({"step": [0, 10, 20], "method": "iai", "knn": [0.2, np.nan, 0.4]})
+    np.testing.assert_allclose(figures.knn_over_time(log).lines[0].get_xdata(), [0, 20])
+
+
+def test_alignment_uniformity_marks_where_each_run_ended() -> None:
+    ax = figures.alignment_uniformity(LOG)
+    ends = [line for line in ax.lines if line.get_linestyle() == "None"]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in ends] == [
+        (-1.0, 0.9),
+        (-3.0, 0.5),
+        (-3.2, 0.6),
+    ]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["IaI-SimCLR", "MoSAiC"]
+
+
+def test_cost_bars_show_means_and_runs_and_leave_out_what_was_not_measured() -> None:
+    frame = pd.DataFrame(
+        {"method": ["mosaic", "mosaic", "iai"], "seconds": [1000.0, 1400.0, 8.0], "peak_memory_mb": np.nan}
+    )
+    (ax,) = figures.cost_bars(frame).axes
+    assert [bar.get_width() for bar in ax.patches] == [1200.0, 8.0]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["MoSAiC", "IaI-SimCLR"]
+    assert [text.get_text() for text in ax.texts] == ["1,200", "8"]
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), [1000.0, 1400.0])
+
+
+def test_cost_bars_of_other_measures() -> None:
+    frame = pd.DataFrame({"method": ["iai"], "steps_per_second": [12.5]})
+    (ax,) = figures.cost_bars(frame, {"steps_per_second": "optimiser steps a second"}).axes
+    assert ax.get_title() == "optimiser steps a second"
+
+
+@pytest.mark.parametrize("draw", [figures.loss_curves, figures.collapse_monitor, figures.cost_bars])
+def test_empty_logs_give_a_figure_that_says_so(draw: object) -> None:
+    assert draw(pd.DataFrame()).axes[0].texts[0].get_text() == EMPTY  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("draw", [figures.knn_over_time, figures.alignment_uniformity])
+def test_empty_logs_give_axes_that_say_so(draw: object) -> None:
+    assert draw(pd.DataFrame()).texts[0].get_text() == EMPTY  # type: ignore[operator]
+
+
+def test_a_missing_column_is_named() -> None:
+    with pytest.raises(ValueError, match="effective_rank"):
+        figures.collapse_monitor(LOG.drop(columns="effective_rank"))

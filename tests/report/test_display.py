@@ -1,0 +1,185 @@
+import base64
+import io
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from PIL import Image
+
+from mosaic.report import display
+
+
+class Shown(list[dict[str, Any]]):
+    """What was displayed: HTML, and the metadata the report reads."""
+
+    @property
+    def html(self) -> str:
+        return self[-1]["html"]
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        return self[-1]["notes"]
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
+    record = Shown()
+
+    def catch(data: dict[str, str], raw: bool, metadata: dict[str, Any]) -> None:
+        assert raw and data["text/plain"]
+        record.append({"html": data["text/html"], "notes": metadata[display.KEY]})
+
+    monkeypatch.setattr(display, "display", catch)
+    return record
+
+
+@pytest.fixture
+def fig() -> Figure:
+    figure, ax = plt.subplots(figsize=(4, 2))
+    ax.plot([1, 2], label="a & b")
+    ax.legend()
+    return figure
+
+
+def test_svg_is_embedded_whole(shown: Shown, fig: Figure) -> None:
+    display.figure(fig, "It *rises*; $x < 1$.", 'A line from "1" to 2.')
+    assert shown.notes == {"role": "figure"}
+    assert 'alt="A line from &quot;1&quot; to 2."' in shown.html
+    assert "<em>rises</em>" in shown.html and "<math" in shown.html
+    source = re.search(r'src="data:image/svg\+xml,([^"]*)"', shown.html)
+    assert source is not None and not re.search(r"[<>#]", source[1])
+    root = ElementTree.fromstring(unquote(source[1]))  # well-formed
+    width = float(root.attrib["viewBox"].split()[2]) * 96 / 72
+    assert f'width="{round(width)}"' in shown.html
+
+
+def test_svg_bytes_do_not_depend_on_the_time(shown: Shown) -> None:
+    for _ in range(2):
+        figure, ax = plt.subplots(figsize=(2, 2))
+        ax.plot([1, 2])
+        display.figure(figure, "c", "a")
+    assert shown[0]["html"] == shown[1]["html"]
+
+
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
+def test_rasters_keep_their_natural_size(shown: Shown, fig: Figure, format: display.Format) -> None:
+    display.figure(fig, "caption", "alt", format=format)
+    source = re.search(rf"data:image/{format};base64,([^\"]*)", shown.html)
+    assert source is not None
+    image = Image.open(io.BytesIO(base64.b64decode(source[1])))
+    assert image.format == format.upper()
+    assert f'width="{round(image.width * 96 / 150)}" height="{round(image.height * 96 / 150)}"' in shown.html
+
+
+def test_figures_are_closed_and_kept_where_asked(shown: Shown, fig: Figure, tmp_path: Path) -> None:
+    display.figure(fig, "caption", "alt", name="scores", format="png", folder=tmp_path / "figures")
+    assert not plt.fignum_exists(fig.number)  # type: ignore[attr-defined]
+    assert Image.open(tmp_path / "figures" / "scores.png").format == "PNG"
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["scores.png"]
+
+
+def test_the_headline_brings_a_thumbnail(shown: Shown, fig: Figure) -> None:
+    display.figure(fig, "caption", "what it shows", headline=True)
+    assert shown.notes["alt"] == "what it shows"
+    content = base64.b64decode(shown.notes["thumbnail"].partition(",")[2])
+    assert max(Image.open(io.BytesIO(content)).size) == 480
+    assert len(content) < 30_000
+
+
+@pytest.mark.parametrize(("caption", "alt"), [("", "alt"), ("caption", " ")])
+def test_captions_and_alt_texts_are_required(fig: Figure, caption: str, alt: str) -> None:
+    with pytest.raises(ValueError, match="needs a caption"):
+        display.figure(fig, caption, alt)
+
+
+def cells(text: str) -> list[list[str]]:
+    """Return the text of a table's body, row by row."""
+    body = text.partition("<tbody>")[2].partition("</tbody>")[0]
+    rows = [re.split(r"</t[hd]>", row)[:-1] for row in body.split("</tr>")[:-1]]
+    return [[re.sub(r"<[^>]*>", "", cell) for cell in row] for row in rows]
+
+
+def test_tables_mark_the_best_and_format_numbers(shown: Shown) -> None:
+    frame = pd.DataFrame(
+        {
+            "method": ["a <b>", "b", "c"],
+            "AP": [(0.5, 0.4, 0.6), (0.61234, 0.5, 0.7), np.nan],
+            "loss": [-0.25, 2.0, -0.25],
+            "n": [1200, 3, 40],
+            "ours": [True, False, False],
+        }
+    )
+    display.table(frame, "Best in $AP$.", best={"AP": "max", "loss": "min"}, digits=2)
+    assert cells(shown.html) == [
+        ["a &lt;b&gt;", "0.50 [0.40, 0.60]", "\u22120.25★", "1\u202f200", "yes"],
+        ["b", "0.61 [0.50, 0.70]★", "2.00", "3", "no"],
+        ["c", "–", "\u22120.25★", "40", "no"],
+    ]
+    assert shown.html.count("<strong>") == shown.html.count('aria-label="best"') == 3
+    assert shown.html.count('<th scope="col"') == 5 and shown.html.count('<th scope="row"') == 3
+    assert 'role="region" tabindex="0" aria-label="Table: Best in AP."' in shown.html
+
+
+def test_an_index_names_the_rows(shown: Shown) -> None:
+    frame = pd.DataFrame(
+        {"x": [1.0, 2.0]}, index=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["m", None])
+    )
+    display.table(frame, "c", best="min")
+    assert cells(shown.html) == [["a", "1", "1.000★"], ["b", "2", "2.000"]]
+    assert shown.html.count('<th scope="row"') == 4
+    assert '<thead><tr><th scope="col">m</th><td></td>' in shown.html
+
+
+def test_the_best_of_each_row_among_the_columns_named(shown: Shown) -> None:
+    frame = pd.DataFrame(
+        {"class": ["a", "b", "c"], "n": [900, 2, 3], "x": [0.1, 0.5, np.nan], "y": [0.2, 0.5, np.nan]}
+    )
+    display.table(frame, "c", best={"x": "max", "y": "max"}, by_row=True, digits=1)
+    assert cells(shown.html) == [
+        ["a", "900", "0.1", "0.2★"],
+        ["b", "2", "0.5★", "0.5★"],
+        ["c", "3", "–", "–"],
+    ]
+
+
+def test_an_empty_table_still_shows_its_columns(shown: Shown) -> None:
+    display.table(pd.DataFrame({"a": [], "b": []}), "Nothing was skipped.", best="max")
+    assert cells(shown.html) == []
+    assert shown.html.count('<th scope="col"') == 2
+
+
+def test_decimals_by_column(shown: Shown) -> None:
+    frame = pd.DataFrame({"method": ["a"], "AP": [0.5], "seconds": [12.34]})
+    display.table(frame, "c", digits={"seconds": 1})
+    assert cells(shown.html) == [["a", "0.500", "12.3"]]
+
+
+def test_a_best_column_must_exist() -> None:
+    with pytest.raises(ValueError, match=r"\['AB'\].*\['m', 'AP'\]"):
+        display.table(pd.DataFrame({"m": ["a"], "AP": [1.0]}), "c", best={"AB": "max"})
+
+
+def test_answer_and_key_result_carry_what_the_report_needs(shown: Shown) -> None:
+    display.answer("It **helps**.")
+    assert shown.notes == {"role": "answer", "html": "It <strong>helps</strong>."}
+    display.key_result("gained", -0.0213, low=-0.03, high=-0.01, n_seeds=3)
+    assert shown.notes["value"] == "\u22120.021"
+    assert shown.notes["detail"] == "95 % interval \u22120.030 to \u22120.010, resampled by scene, 3 seeds"
+    display.key_result("supported", "4 of 9")
+    assert (shown.notes["value"], shown.notes["detail"]) == ("4 of 9", "")
+
+
+def test_stamp_keeps_facts_by_name(shown: Shown) -> None:
+    display.stamp(seed=1, device="cpu", data="ab12", packed_pairs=20)
+    assert shown.notes["facts"] == {"seed": 1, "device": "cpu", "data": "ab12", "packed_pairs": 20}
+
+
+def test_counted_is_singular_for_one() -> None:
+    assert [display.counted(number, "seed") for number in (0, 1, 3)] == ["0 seeds", "1 seed", "3 seeds"]

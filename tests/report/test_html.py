@@ -1,0 +1,137 @@
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from mosaic.report.html import duration, render, render_all
+from mosaic.report.summary import digest, shown
+from mosaic.utils import files
+from mosaic.utils.errors import RunError
+
+
+def executed(
+    *outputs: NotebookNode, source: str = "x", count: int | None = 1, **metadata: object
+) -> NotebookNode:
+    cell = new_code_cell(source, outputs=list(outputs), execution_count=count)
+    return new_notebook(cells=[new_markdown_cell("# A title\n\nA question?"), cell], metadata=metadata)
+
+
+def page_of(notebook: NotebookNode, folder: Path) -> str:
+    nbformat.write(notebook, folder / "01_a.ipynb")
+    render(folder / "01_a.ipynb", folder / "01_a.html")
+    return (folder / "01_a.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(None, ""), (0.4, "0 s"), (59.6, "1 min 00 s"), (723, "12 min 03 s"), (3900, "1 h 05 min")],
+)
+def test_duration_in_words(seconds: float | None, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_noise_is_dropped() -> None:
+    assert shown(new_output("stream", name="stderr", text="warning")) == ""
+    assert shown(new_output("stream", name="stdout", text=" 10%|# | 1/10\r 100%|###| 10/10\n")) == ""
+    assert ">done\na &lt;b&gt;<" in shown(
+        new_output("stream", name="stdout", text="1\r2\rdone\r\n\x1b[1ma\x1b[0m <b>\n")
+    )
+    widget = {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "FloatProgress()"}
+    assert shown(new_output("display_data", data=widget)) == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"text/html": "<table></table>", "text/plain": "x"}, r'<div class="scroll".*<table></table></div>'),
+        ({"text/html": "<figure>x</figure>"}, "<figure>x</figure>"),
+        ({"text/markdown": "**a**"}, "<strong>a</strong>"),
+        ({"text/latex": "$\\alpha$"}, '<math.*display="block"'),
+        ({"image/png": "QUJD\n"}, '<img alt=".+" src="data:image/png;base64,QUJD">'),
+        ({"image/svg+xml": "<svg/>"}, 'src="data:image/svg\\+xml,%3Csvg/%3E"'),
+        ({"text/plain": "a < b"}, "<pre.*a &lt; b</pre>"),
+    ],
+)
+def test_each_kind_of_output_is_shown(data: dict[str, str], expected: str) -> None:
+    assert re.search(expected, shown(new_output("display_data", data=data)))
+
+
+def test_a_plain_notebook_without_a_runner_still_renders(tmp_path: Path) -> None:
+    page = page_of(executed(new_output("stream", name="stdout", text="hello")), tmp_path)
+    assert "<title>A title</title>" in page and "hello" in page
+    assert 'class="pager"' not in page and 'id="reproduce"' not in page
+
+
+def test_no_script_and_nothing_from_elsewhere_can_run(tmp_path: Path) -> None:
+    page = page_of(executed(), tmp_path)
+    assert "<script" not in page
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page
+    assert not re.findall(r'(?:src|href)="https?:', page)
+
+
+def test_text_is_escaped(tmp_path: Path) -> None:
+    notebook = executed(mosaic={"profile": "<i>", "command": "a && b <c>"}, source="'<script>'")
+    page = page_of(notebook, tmp_path)
+    assert "&lt;i&gt;" in page and "a &amp;&amp; b &lt;c&gt;" in page and "<script" not in page
+
+
+def test_a_page_above_two_megabytes_is_told(tmp_path: Path) -> None:
+    notebook = executed(new_output("display_data", data={"image/png": "A" * 2_100_000}))
+    with pytest.warns(UserWarning, match=r"01_a\.html is 2\.1 MB"):
+        page_of(notebook, tmp_path)
+
+
+def test_the_last_answer_stands(tmp_path: Path) -> None:
+    outputs = [
+        new_output("display_data", data={}, metadata={"mosaic": {"role": "answer", "html": text}})
+        for text in ("It hurts.", "It helps.")
+    ]
+    page = page_of(executed(*outputs), tmp_path)
+    assert page.count("It helps.") == 1 and "It hurts." not in page
+
+
+def test_status_unfinished_when_papermill_never_came_to_the_end(tmp_path: Path) -> None:
+    notebook = executed(papermill={"start_time": "2026-01-01T00:00:00+00:00", "end_time": None})
+    notebook.cells += [new_markdown_cell("## Later"), new_code_cell("later()")]
+    page = page_of(notebook, tmp_path)
+    assert digest(tmp_path / "01_a.ipynb").status == "unfinished"
+    assert "1 further code cell\nwas not executed" in page and "Later" not in page
+
+
+def test_the_runner_says_why_it_ended(tmp_path: Path) -> None:
+    notebook = executed(papermill={"end_time": None}, mosaic={"status": "failed", "error": "its kernel died"})
+    assert "its kernel died" in page_of(notebook, tmp_path)
+    assert digest(tmp_path / "01_a.ipynb").status == "failed"
+
+
+def test_a_folder_of_notebooks_without_record_gets_pages_and_links(tmp_path: Path) -> None:
+    for name in ("01_a", "02_b"):
+        nbformat.write(executed(), tmp_path / f"{name}.ipynb")
+    index = render_all(tmp_path)
+    assert 'href="01_a.html"' in index.read_text() and 'href="02_b.html"' in index.read_text()
+    assert '<a rel="next" href="02_b.html">' in (tmp_path / "01_a.html").read_text()
+    assert '<a rel="prev" href="01_a.html">' in (tmp_path / "02_b.html").read_text()
+    assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
+
+
+def test_a_killed_run_is_not_shown_as_running(tmp_path: Path) -> None:
+    entries = [
+        {"name": "01_a", "title": "A", "status": "running"},
+        {"name": "02_b", "title": "B", "status": "not run"},
+    ]
+    files.write_json(tmp_path / "run.json", {"status": "running", "notebooks": entries})
+
+    def statuses() -> list[str]:
+        return re.findall(r'class="badge ([\w-]+)"', render_all(tmp_path).read_text())
+
+    with files.lock(tmp_path):
+        assert statuses() == ["running", "running", "not-run"]
+    assert statuses() == ["interrupted", "interrupted", "not-run"]
+
+
+def test_an_empty_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no executed notebook"):
+        render_all(tmp_path)

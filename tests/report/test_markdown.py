@@ -1,0 +1,58 @@
+import pytest
+
+from mosaic.report.markdown import Prose, inline, mathml, plain
+
+
+def test_heading_ids_are_unique_and_the_title_is_not_repeated() -> None:
+    prose = Prose()
+    text = prose("# Title\n\n## A part") + prose("## A part\n\n### Loss $L_i$ (a)")
+    assert [heading.id for heading in prose.headings] == ["title", "a-part", "a-part-2", "loss-a"]
+    assert "<h1" not in text
+    assert '<h2 id="a-part-2">' in text
+    assert "<math" in prose.headings[3].html
+
+
+def test_formulas_become_mathml() -> None:
+    text = Prose()("Inline $a < b$ and\n\n$$\\sum_{i=1}^N x_i$$\n\n\\begin{cases}1 & x\\\\0 & y\\end{cases}")
+    assert text.count("<math") == 3
+    assert text.count('display="block"') == 2
+    assert "$" not in text and "\\" not in text
+    assert "<munderover>" in text  # limits above and below, as in display style
+
+
+def test_a_formula_that_cannot_be_converted_stays_readable() -> None:
+    assert mathml(r"\frac{") == r"<code>\frac{</code>"
+
+
+def test_code_keeps_its_dollars() -> None:
+    assert "<math" not in inline("`$HOME/a` and `b$`")
+
+
+@pytest.mark.parametrize("source", ["1. not a list", "- 0.02 less", "# 3 of them"])
+def test_inline_makes_no_blocks(source: str) -> None:
+    assert inline(source) == source
+
+
+def test_plain_removes_tags_and_entities() -> None:
+    assert plain("<b>a</b> &amp; <i>b</i>") == "a & b"
+
+
+def test_tables_scroll_and_name_their_columns() -> None:
+    text = Prose()("| a | b |\n|---|--:|\n| 1 | 2 |")
+    assert text.count('<th scope="col"') == 2
+    assert 'role="region" tabindex="0"' in text
+
+
+@pytest.mark.parametrize("source", ["it costs $5 and $6", r"\$a\$ is text", "a $ b $ c"])
+def test_dollars_that_are_money_stay(source: str) -> None:
+    assert "<math" not in inline(source)
+
+
+def test_formulas_are_not_read_as_markdown() -> None:
+    text = Prose()(r"| a | b |" "\n|---|---|\n" r"| $|x_i| * y_j$ | $a*b*c$ |")
+    assert text.count("<math") == 2 and text.count("<td") == 2
+    assert "<em>" not in text
+
+
+def test_fenced_code_keeps_its_dollars() -> None:
+    assert "<math" not in Prose()("```\n$a$ and $b$\n```\n\nand `$c$`.")

@@ -1,0 +1,45 @@
+import importlib.metadata
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mosaic.report import provenance
+
+
+def repository(folder: Path) -> Path:
+    """Make a repository with one committed file and return the file."""
+    tracked = folder / "provenance.py"
+    tracked.write_text("1\n")
+    settings = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "m"]):
+        subprocess.run(["git", "-C", folder, *settings, *command], check=True)
+    return tracked
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_commit_is_named_and_changes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracked = repository(tmp_path)
+    monkeypatch.setattr(provenance, "__file__", str(tracked))
+    head = subprocess.check_output(["git", "-C", tmp_path, "rev-parse", "HEAD"], text=True)
+    assert provenance.commit() == head[:10]
+    tracked.write_text("2\n")
+    assert provenance.commit() == f"{head[:10]}, modified"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_commit_of_a_foreign_repository_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository(tmp_path)
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "installed.py"))
+    assert provenance.commit() is None
+
+
+def test_versions_are_those_installed() -> None:
+    versions = provenance.packages()
+    assert versions["python"] == platform.python_version()
+    assert versions["papermill"] == importlib.metadata.version("papermill")
+    assert "pytest" not in versions  # an extra, not needed to reproduce

@@ -1,0 +1,163 @@
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from mosaic.report.runner import render_all, run
+from mosaic.report.summary import digest
+from mosaic.utils.errors import RunError, SettingsError
+from mosaic.utils.files import lock
+from mosaic.utils.progress import PROGRESS_FILE
+
+Make = Callable[..., nbformat.NotebookNode]
+Write = Callable[..., list[Path]]
+
+
+def text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+# One run of three notebooks of which the second fails (see conftest).
+
+
+def test_the_failure_is_named_with_its_page(small_run: Any) -> None:
+    message = str(small_run.error)
+    assert re.match(r"second failed after \d+ s: ValueError in cell 2: no band B13\n", message)
+    assert str(small_run.folder / "second.html") in message
+
+
+def test_every_notebook_has_its_status(small_run: Any) -> None:
+    record = json.loads(text(small_run.folder / "run.json"))
+    assert [entry["status"] for entry in record["notebooks"]] == ["finished", "failed", "not run"]
+    assert (record["status"], record["profile"], record["command"]) == ("failed", "tiny", "make study")
+    assert record["notebooks"][0]["parameters"] == {"rate": 0.5}
+    assert record["packages"]["matplotlib"] and record["device"] == "cpu, 2 threads"
+    index = text(small_run.folder / "index.html")
+    assert re.findall(r'class="badge ([\w-]+)"', index) == ["failed", "finished", "failed", "not-run"]
+    assert "Never reached" in index and 'href="third.html"' not in index
+    assert index.count("data:image/webp") == 1
+    assert "Label-aware contrast <strong>helps</strong>" in index
+
+
+def test_the_folder_holds_only_finished_files(small_run: Any) -> None:
+    names = sorted(path.name for path in small_run.folder.iterdir() if path.name != ".lock")
+    assert names == ["first.html", "first.ipynb", "index.html", "run.json", "second.html", "second.ipynb"]
+
+
+def test_progress_goes_to_the_terminal_and_not_to_the_page(small_run: Any) -> None:
+    assert small_run.lines[0] == "[1/3 first] started"
+    assert "[1/3 first] drawing: 1/1" in small_run.lines
+    assert any(
+        re.match(r"\[1/3 first\] finished in \d+ s, time left unknown", line) for line in small_run.lines
+    )
+    page = text(small_run.folder / "first.html")
+    assert page.count("drawing") == page.count("noise on standard error") == 1  # in the folded code
+    assert ">rate is 0.5</pre>" in page
+
+
+def test_the_page_opens_with_what_was_found(small_run: Any) -> None:
+    page = text(small_run.folder / "first.html")
+    head, _, body = page.partition("</header>")
+    for fact in (
+        "Everything at once",
+        "<strong>helps</strong>",
+        "finished",
+        "cpu, 2 threads",
+        "tiny",
+        "0123abcd",
+    ):
+        assert fact in head
+    assert body.index("macro AP gained over random") < body.index("Does it <em>work</em>?")
+    assert body.index("Does it <em>work</em>?") < body.index('id="parameters"') < body.index('id="reproduce"')
+    assert "95 % interval 0.190 to 0.230, resampled by scene, 3 seeds" in body
+    assert page.count("gained over random") == 2  # as a key result, and in the folded code
+    assert page.count("<math") >= 5 and page.count("<figcaption>") == 2
+    assert page.count("<h1>") == 1
+
+
+def test_parameters_show_default_and_value(small_run: Any) -> None:
+    page = text(small_run.folder / "first.html")
+    row = re.search(r'<th scope="row"><code>rate</code>.*?</tr>', page, re.DOTALL)
+    assert row is not None
+    assert re.findall(r"<code>(.*?)</code>", row[0]) == ["rate", "0.001", "0.5"]
+    assert "step size, unitless" in row[0] and 'aria-label="changed"' in row[0]
+    assert page.count('aria-label="changed"') == 1
+
+
+def test_the_failed_page_shows_its_traceback_and_stops_there(small_run: Any) -> None:
+    page = text(small_run.folder / "second.html")
+    assert "ValueError</span>" in page or "ValueError: no band B13" in page
+    assert "\x1b" not in page and "papermill-error-cell" not in page
+    assert "After" not in page and "1 further code cell\nwas not executed" in page
+    assert '<a rel="prev" href="first.html">' in page and 'rel="next"' not in page
+    assert '<a rel="next" href="second.html">' in text(small_run.folder / "first.html")
+
+
+def test_pages_can_be_rendered_again(small_run: Any) -> None:
+    before = text(small_run.folder / "first.html")
+    (small_run.folder / "first.html").unlink()
+    assert render_all(small_run.folder) == small_run.folder / "index.html"
+    assert text(small_run.folder / "first.html") == before
+
+
+# Runs of notebooks that hardly do anything.
+
+
+def test_a_finished_run_and_its_repetition(make: Make, write_notebooks: Write, tmp_path: Path) -> None:
+    look = "import os, sys\nprint(sys.prefix, os.getcwd(), rate)"
+    notebooks = write_notebooks(a=make("A", look))
+    (tmp_path / "a.html").write_text("an old page")
+    (tmp_path / ".a.partial.ipynb").write_text("left behind by a killed run")
+    lines: list[str] = []
+    index = run(notebooks, {"a": {"rate": 1}}, tmp_path, profile="p", command="c", tell=lines.append)
+    assert lines[-1] == str(index) == str(tmp_path / "index.html")
+    page = text(tmp_path / "a.html")
+    assert sys.prefix in page and str(notebooks[0].parent) in page
+    assert digest(tmp_path / "a.ipynb").status == "finished"
+    assert not (tmp_path / ".a.partial.ipynb").exists()
+    assert PROGRESS_FILE not in os.environ
+
+    again: list[str] = []
+    run(notebooks, {}, tmp_path, profile="p", command="c", tell=again.append)
+    assert re.fullmatch(r"\[1/1 a\] started, took \d+ s last time", again[0])
+    assert "0.001" in text(tmp_path / "a.html")
+
+
+def test_nothing_starts_with_a_wrong_parameter(make: Make, write_notebooks: Write, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(SettingsError, match="did you mean 'rate'"):
+        run(write_notebooks(a=make("A", "1")), {"a": {"rates": 1.0}}, out, profile="p", command="c")
+    assert not out.exists()
+
+
+def test_a_folder_in_use_is_refused(make: Make, write_notebooks: Write, tmp_path: Path) -> None:
+    with lock(tmp_path), pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
+        run(write_notebooks(a=make("A", "1")), {}, tmp_path, profile="p", command="c")
+
+
+def test_a_dead_kernel_is_told(make: Make, write_notebooks: Write, tmp_path: Path) -> None:
+    notebooks = write_notebooks(a=make("A", "import os", "os._exit(1)"))
+    with pytest.raises(RunError, match=r"kernel died.*memory"):
+        run(notebooks, {}, tmp_path, profile="p", command="c", tell=lambda line: None)
+    assert "its kernel died" in text(tmp_path / "a.html")
+    assert digest(tmp_path / "a.ipynb").status == "failed"
+
+
+def test_an_interruption_leaves_what_was_done(
+    make: Make, write_notebooks: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(source: Path, partial: Path, *_: object, **__: object) -> None:
+        nbformat.write(nbformat.read(source, as_version=4), partial)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("papermill.execute_notebook", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(write_notebooks(a=make("A", "1")), {}, tmp_path, profile="p", command="c", tell=lambda line: None)
+    assert json.loads(text(tmp_path / "run.json"))["notebooks"][0]["status"] == "interrupted"
+    assert digest(tmp_path / "a.ipynb").status == "interrupted"

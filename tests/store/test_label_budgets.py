@@ -1,0 +1,129 @@
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mosaic.store.label_budgets import label_budgets, save_budgets, stratified_order
+from mosaic.store.reader import label_matrix
+from mosaic.utils.errors import BudgetError
+
+FRACTIONS = [1, 5, 10, 100]
+REAL = Path(__file__).parents[3] / "shared/data/ben_v2_labels.parquet"
+
+
+@pytest.fixture(scope="module")
+def labels():
+    """3,000 label vectors over 12 classes; the rarest class has about 9 positives."""
+    rng = np.random.default_rng(0)
+    frequency = np.geomspace(0.4, 0.003, 12)
+    drawn = (rng.random((3000, 12)) < frequency).astype(np.uint8)
+    drawn[drawn.sum(axis=1) == 0, 0] = 1
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return np.arange(100, 2900)
+
+
+def test_sizes_nesting_and_membership(labels, rows):
+    budgets = label_budgets(labels, rows, FRACTIONS)
+    assert [len(budgets[fraction]) for fraction in FRACTIONS] == [28, 140, 280, 2800]
+    for smaller, larger in pairwise(FRACTIONS):
+        assert set(budgets[smaller]) <= set(budgets[larger])
+    for chosen in budgets.values():
+        assert np.array_equal(chosen, np.unique(chosen))
+    assert np.array_equal(budgets[100], rows)
+
+
+def test_every_class_in_the_smallest_budget(labels, rows):
+    assert (labels[rows].sum(axis=0).min()) < 15
+    for seed in range(5):
+        assert labels[label_budgets(labels, rows, [1], seed)[1]].any(axis=0).all()
+
+
+def test_counts_follow_the_split(labels, rows):
+    frequency = labels[rows].mean(axis=0)
+    for fraction, chosen in label_budgets(labels, rows, [5, 10, 30]).items():
+        error = labels[chosen].sum(axis=0) - frequency * len(chosen)
+        assert np.abs(error).max() < 2, fraction
+        random = np.random.default_rng(1).choice(rows, len(chosen), replace=False)
+        assert np.abs(error).max() < np.abs(labels[random].sum(axis=0) - frequency * len(chosen)).max() / 3
+
+
+def test_label_sets_stay_those_of_a_sample(labels, rows):
+    """The number of labels per patch is not served by the algorithm; it must not be distorted either."""
+    chosen = label_budgets(labels, rows, [10])[10]
+    sizes = [np.bincount(labels[some].sum(axis=1), minlength=8)[:8] / len(some) for some in (rows, chosen)]
+    assert np.abs(sizes[0] - sizes[1]).max() < 0.07
+
+
+def test_deterministic_and_independent_of_the_other_fractions(labels, rows):
+    first = label_budgets(labels, rows, [1, 10], seed=3)
+    assert np.array_equal(first[1], label_budgets(labels, rows, [1], seed=3)[1])
+    assert np.array_equal(first[10], label_budgets(labels, rows, [10, 30, 100], seed=3)[10])
+    assert not np.array_equal(first[1], label_budgets(labels, rows, [1], seed=4)[1])
+
+
+def test_too_small_names_a_fraction_that_works(labels, rows):
+    with pytest.raises(
+        BudgetError, match=r"0.4 % is 11 of 2800 .* each of the 12 classes: use at least 0.43 %"
+    ):
+        label_budgets(labels, rows, [0.4, 10])
+    assert len(label_budgets(labels, rows, [0.43])[0.43]) == 12
+
+
+@pytest.mark.parametrize("patches", [12, 19, 57, 1400, 237_871])
+def test_the_named_fraction_always_works(patches):
+    labels = np.eye(12, dtype=np.uint8)[np.arange(patches) % 12]
+    with pytest.raises(BudgetError) as caught:
+        label_budgets(labels, np.arange(patches), [1e-9])
+    named = float(str(caught.value).split("at least ")[1].split(" %")[0])
+    assert round(named * patches / 100) >= 12
+
+
+def test_a_class_absent_from_the_split_asks_for_nothing():
+    labels = np.tile(np.array([[1, 0, 0], [0, 1, 0]], np.uint8), (50, 1))
+    assert len(label_budgets(labels, np.arange(100), [2])[2]) == 2
+
+
+@pytest.mark.parametrize("fraction", [0, -1, 100.5])
+def test_impossible_fractions(labels, rows, fraction):
+    with pytest.raises(BudgetError, match="more than 0 and at most 100"):
+        label_budgets(labels, rows, [fraction])
+
+
+def test_order_is_a_permutation_even_with_unlabelled_patches():
+    labels = np.array([[1, 0], [0, 0], [0, 1], [1, 1], [0, 0], [1, 0]], np.uint8)
+    order = stratified_order(labels, 6, seed=0)
+    assert sorted(order) == [0, 1, 2, 3, 4, 5]
+    assert labels[order[:2]].any(axis=0).all()
+
+
+def test_saved_as_patch_ids_with_the_count_of_every_class(labels, rows, tmp_path):
+    ids = [f"patch_{i}" for i in range(3000)]
+    names = [f"class {i}" for i in range(12)]
+    budgets = label_budgets(labels, rows, [1, 5], seed=2)
+    save_budgets(tmp_path / "budgets.json", budgets, ids, labels, names, seed=2)
+    content = json.loads((tmp_path / "budgets.json").read_text())
+    assert content["seed"] == 2
+    assert [entry["fraction_percent"] for entry in content["budgets"]] == [1, 5]
+    assert content["budgets"][1]["patches"] == [f"patch_{row}" for row in budgets[5]]
+    assert content["budgets"][0]["classes"]["class 3"] == labels[budgets[1]][:, 3].sum()
+
+
+def test_real_labels_at_full_scale():
+    if not REAL.exists():
+        pytest.skip("the official BigEarthNet v2 label table is not here")
+    table = pd.read_parquet(REAL, columns=["labels", "split"])
+    table = table[table["split"] == "train"]
+    labels = label_matrix(table["labels"], sorted({name for names in table["labels"] for name in names}))
+    budgets = label_budgets(labels, np.arange(len(labels)), [0.1, 1, 10])
+    assert {fraction: len(chosen) for fraction, chosen in budgets.items()} == {0.1: 238, 1: 2379, 10: 23787}
+    for chosen in budgets.values():
+        error = labels[chosen].sum(axis=0) - labels.mean(axis=0) * len(chosen)
+        assert np.abs(error).max() < 3
+        assert labels[chosen].any(axis=0).all()

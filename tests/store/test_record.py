@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+
+from mosaic.store.record import to_record
+from mosaic.store.record_format import BandLayout
+
+LAYOUT = BandLayout.of(("VV", "VH"), ("B01", "B02"), {"VV": 120, "VH": 120, "B01": 20, "B02": 120})
+
+
+@pytest.fixture
+def sample():
+    rng = np.random.default_rng(0)
+    return {
+        "B01": rng.integers(1, 9000, (20, 20), dtype=np.uint16),
+        "B02": rng.integers(1, 9000, (120, 120), dtype=np.uint16),
+        "VV": rng.uniform(-55, 25, (120, 120)).astype(np.float32),
+        "VH": rng.uniform(-55, 25, (120, 120)).astype(np.float32),
+    }
+
+
+def record_of(sample):
+    """What is known of the record."""
+    return to_record(sample, LAYOUT, memoryview(bytearray(LAYOUT.record_bytes)))
+
+
+def stored(sample):
+    """What is in the record."""
+    out = bytearray(LAYOUT.record_bytes)
+    to_record(sample, LAYOUT, memoryview(out))
+    return np.frombuffer(out, LAYOUT.dtype)[0]
+
+
+def test_sentinel_2_is_exact_and_sentinel_1_within_half_a_hundredth(sample):
+    record = stored(sample)
+    assert np.array_equal(record["s2_10m"][0], sample["B02"])
+    assert np.array_equal(record["s2_60m"][0], sample["B01"])
+    error = np.abs(record["s1"] / 100.0 - np.stack([sample["VV"], sample["VH"]]).astype(np.float64))
+    assert 0.004 < error.max() <= 0.005 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("value", "integer"), [(-12.344, -1234), (-12.346, -1235), (327.67, 32767), (-327.67, -32767)]
+)
+def test_decibels_are_rounded_not_cut(sample, value, integer):
+    sample["VH"][0, 0] = value
+    assert stored(sample)["s1"][1, 0, 0] == integer
+
+
+@pytest.mark.parametrize(
+    ("band", "value", "message"),
+    [
+        ("VV", np.nan, "VV has 1 values that are NaN or infinite"),
+        ("VH", np.inf, "VH has 1 values that are NaN or infinite"),
+        ("VH", -np.inf, "VH has 1 values that are NaN or infinite"),
+        ("VV", 327.68, r"VV spans -5\d.* to 327.68 dB, expected -327.67 to 327.67"),
+        ("VV", -500, "VV spans -500"),
+        ("B02", 32768, "B02 spans 1 to 32768 DN, expected 0 to 32767"),
+    ],
+)
+def test_what_a_cast_would_hide_is_refused(sample, band, value, message):
+    sample[band][3, 4] = value
+    with pytest.raises(ValueError, match=message):
+        record_of(sample)
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("int16", -1), ("int32", 65536 + 5), ("uint64", 2**40)])
+def test_integers_of_any_width_are_refused_outside_the_range(sample, dtype, value):
+    sample["B02"] = sample["B02"].astype(dtype)
+    assert np.array_equal(stored(sample)["s2_10m"][0], sample["B02"])
+    sample["B02"][3, 4] = value
+    with pytest.raises(ValueError, match=r"B02 spans .* DN, expected 0 to 32767"):
+        record_of(sample)
+
+
+def test_largest_dn_is_kept(sample):
+    sample["B02"][3, 4] = 32767
+    assert stored(sample)["s2_10m"][0, 3, 4] == 32767
+
+
+def test_wrong_shape_type_and_missing_band_are_refused(sample):
+    for band, values, message in [
+        ("B01", sample["B02"], r"B01 has shape \(120, 120\), expected \(20, 20\)"),
+        ("B02", sample["B02"] / 1e4, "B02 has type float64, expected integer DN"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            record_of(sample | {band: values})
+    del sample["VH"]
+    with pytest.raises(ValueError, match="VH is missing"):
+        record_of(sample)
+
+
+@pytest.mark.parametrize(("bands", "sensor"), [(("B01", "B02"), "Sentinel-2"), (("VV", "VH"), "Sentinel-1")])
+def test_all_zero_sensor_is_refused_a_single_band_is_flagged(sample, bands, sensor):
+    sample[bands[0]][:] = 0
+    assert record_of(sample).constant_bands == bands[0]
+    sample[bands[1]][:] = 0
+    with pytest.raises(ValueError, match=f"all {sensor} values are zero"):
+        record_of(sample)
+
+
+def test_flags_and_moments(sample):
+    sample["B02"][:60] = 0
+    record = record_of(sample)
+    assert record.constant_bands == ""
+    assert record.nodata_share == 60 * 120 / (120 * 120 + 20 * 20)
+    values = sample["B01"].astype(int)
+    assert record.moments["B01"] == [400, values.sum(), (values**2).sum()]

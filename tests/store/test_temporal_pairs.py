@@ -1,0 +1,71 @@
+import numpy as np
+import pandas as pd
+
+from mosaic.store.temporal_pairs import TemporalPartners
+
+INDEX = pd.DataFrame(
+    [
+        ("A", "2017-06-01", "train", ["x"]),  # 0
+        ("B", "2017-06-01", "train", ["x"]),  # 1 seen once
+        ("A", "2017-08-01", "train", ["x"]),  # 2
+        ("A", "2017-08-01", "train", ["x"]),  # 3 the same day as 2
+        ("A", "2017-07-01", "test", ["x"]),  # 4 another split
+        ("A", "2018-02-01", "train", ["x", "y"]),  # 5 other labels
+        ("C", "2017-08-01", "train", ["y", "x"]),  # 6
+        ("C", "2017-06-01", "train", ["x", "y"]),  # 7 the same labels in another order
+        ("A", "2017-07-15", "train", ["x"]),  # 8
+    ],
+    columns=["location", "date", "split", "labels"],
+)
+
+
+def test_by_hand():
+    partners = TemporalPartners(INDEX)
+    expected = [[2, 3, 8], [], [0, 8], [0, 8], [], [], [7], [6], [0, 2, 3]]
+    assert [partners.of(row).tolist() for row in range(9)] == expected
+    assert partners.counts.tolist() == [len(rows) for rows in expected]
+
+
+def test_draws_are_partners_all_of_them_and_equally_often():
+    partners = TemporalPartners(INDEX)
+    rows = np.repeat(np.arange(9), 3000)
+    drawn = partners.draw(rows, np.random.default_rng(0)).reshape(9, 3000)
+    for row in range(9):
+        values, counts = np.unique(drawn[row], return_counts=True)
+        allowed = partners.of(row)
+        assert values.tolist() == (allowed.tolist() or [row])
+        assert np.allclose(counts / 3000, 1 / len(counts), atol=0.04)
+
+
+def test_draws_follow_the_generator():
+    partners, rows = TemporalPartners(INDEX), np.arange(9)
+    first, second = (partners.draw(rows, np.random.default_rng(7)) for _ in range(2))
+    assert first.tolist() == second.tolist()
+
+
+def test_invariants_on_random_places():
+    rng = np.random.default_rng(0)
+    index = pd.DataFrame(
+        {
+            "location": rng.integers(0, 60, 300).astype(str),
+            "date": rng.integers(0, 4, 300).astype(str),
+            "split": rng.choice(["train", "test"], 300),
+            "labels": [["x"] if even else ["y"] for even in rng.integers(0, 2, 300)],
+        }
+    )
+    partners = TemporalPartners(index)
+    for row in range(300):
+        same = (
+            index[["location", "split", "labels"]] == index.loc[row, ["location", "split", "labels"]]
+        ).all(axis=1)
+        expected = np.flatnonzero(same & (index["date"] != index.loc[row, "date"]))
+        assert partners.of(row).tolist() == expected.tolist()
+
+
+def test_empty_index():
+    assert TemporalPartners(INDEX.iloc[:0]).counts.tolist() == []
+
+
+def test_store_offers_them(store):
+    # in the fake archive rows 2k and 2k + 1 share a place but not their labels
+    assert store.partners.counts.tolist() == [0] * 20

@@ -1,0 +1,275 @@
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mosaic.datasets.problems import PatchError
+from mosaic.store.reader import PackedStore
+from mosaic.store.writer import pack
+from mosaic.utils import files
+from mosaic.utils.errors import PackError, RunError
+
+
+def broken(_sample):
+    raise PatchError("patch_x", "B02.tif", "truncated")
+
+
+def not_a_number(sample):
+    sample["VV"][0, 0] = np.nan
+
+
+def killed(_sample):
+    raise KeyboardInterrupt
+
+
+def test_statistics_are_those_of_numpy_over_the_training_split(archive, store):
+    rows = np.flatnonzero(archive.index["split"] == "train")
+    samples = [archive.sample(i) for i in rows]
+    for band in ("B01", "B02", "B05", "VV", "VH"):
+        values = np.stack([sample[band] for sample in samples]).astype(np.float64)
+        if band in archive.s1_bands:
+            values = np.rint(values * 100) / 100
+        found = store.layout.statistics[band]
+        assert found["mean"] == pytest.approx(values.mean(), rel=1e-12)
+        assert found["std"] == pytest.approx(values.std(), rel=1e-12)
+
+
+def test_manifest_and_index_say_what_was_packed(archive, store):
+    manifest = store.manifest
+    assert manifest.counts == {"patches": 20, "train": 12, "validation": 4, "test": 4, "skipped": 0}
+    assert [shard.records for shard in manifest.shards] == [8, 8, 4]
+    assert (manifest.dataset, manifest.fingerprint, manifest.class_names) == (
+        "fake",
+        "v1",
+        archive.class_names,
+    )
+    assert store.index["shard"].tolist() == [0] * 8 + [1] * 8 + [2] * 4
+    assert store.index["record"].tolist() == [*range(8), *range(8), *range(4)]
+    for column in archive.index:  # what the archive knows is kept
+        assert store.index[column].tolist() == archive.index[column].tolist()
+
+
+def test_second_pack_reads_nothing(archive, store, folder):
+    archive.reads.clear()
+    assert pack(archive, folder, shard_size=5).fingerprint == store.fingerprint
+    assert archive.reads == []
+
+
+def test_killed_pack_resumes_by_shard(archive, store, folder, tmp_path):
+    archive.faults[12] = killed
+    with pytest.raises(KeyboardInterrupt):
+        pack(archive, tmp_path / "again", shard_size=8, workers=1)
+    with pytest.raises(PackError, match="unfinished"):
+        PackedStore(tmp_path / "again")
+    archive.faults.clear()
+    archive.reads.clear()
+    resumed = pack(archive, tmp_path / "again", shard_size=8, workers=1)
+    assert archive.reads == list(range(8, 20))
+    assert resumed.fingerprint == store.fingerprint  # as if it had never been interrupted
+    assert resumed.layout == store.layout
+
+
+def test_kill_leaves_no_partial_file_after_resuming(archive, folder):
+    folder.mkdir()
+    (folder / ".shard-00001.77.partial.bin").write_bytes(b"half")
+    pack(archive, folder, shard_size=8, workers=1)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".lock",
+        "index.parquet",
+        "manifest.json",
+        *(f"shard-0000{n}.{suffix}" for n in range(3) for suffix in ("bin", "json")),
+    ]
+
+
+def test_unfinished_shards_of_a_changed_source_are_packed_anew(archive, folder, capsys):
+    archive.faults[12] = killed
+    with pytest.raises(KeyboardInterrupt):
+        pack(archive, folder, shard_size=8, workers=1)
+    archive.faults.clear()
+    archive.reads.clear()
+    archive.version = "v2"
+    pack(archive, folder, shard_size=8, workers=1)
+    assert archive.reads == list(range(20))
+    assert "another source" in capsys.readouterr().err
+
+
+def test_finished_data_of_a_changed_source_is_not_overwritten(archive, store, folder):
+    archive.version = "v2"
+    with pytest.raises(PackError, match=r"fake v1 .* is now fake v2 .*delete that folder or choose another"):
+        pack(archive, folder, workers=1)
+    assert PackedStore(folder).fingerprint == store.fingerprint
+
+
+def test_other_bands_need_another_folder(archive, store, folder):
+    archive.s2_bands = ("B02",)
+    with pytest.raises(PackError, match="bands VV, VH, B02: delete"):
+        pack(archive, folder, workers=1)
+
+
+def test_bad_patches_stop_with_the_whole_list(archive, folder):
+    archive.faults = {1: broken, 9: not_a_number, 17: broken}
+    with pytest.raises(PackError) as caught:
+        pack(archive, folder, shard_size=8, workers=1)
+    message = str(caught.value)
+    assert message.startswith("3 of 20 patches cannot be packed")
+    assert "patch_x: truncated (B02.tif)" in message
+    assert "patch_009: VV has 1 values that are NaN or infinite" in message
+    assert "on_bad_patch" in message
+    assert len(json.loads((folder / "bad_patches.json").read_text())) == 3
+    assert not (folder / "manifest.json").exists()
+
+
+def test_a_long_list_shows_ten_and_the_count(archive, folder):
+    archive.faults = dict.fromkeys(range(2, 16), not_a_number)
+    with pytest.raises(PackError, match=r"14 of 20 .*(?s:.*)and 4 more, all in .*bad_patches.json"):
+        pack(archive, folder, workers=1)
+
+
+def test_bad_patches_may_be_skipped_and_are_counted(archive, folder):
+    archive.faults = {1: broken, 9: not_a_number}
+    skipping = pack(archive, folder, on_bad_patch="skip", shard_size=8, workers=1)
+    assert len(skipping) == 18
+    assert skipping.manifest.counts["skipped"] == 2
+    assert [bad["reason"] for bad in skipping.manifest.skipped] == [
+        "truncated",
+        "VV has 1 values that are NaN or infinite",
+    ]
+    kept = [i for i in range(20) if i not in archive.faults]
+    assert skipping.index["patch_id"].tolist() == [f"patch_{i:03d}" for i in kept]
+    expected = np.stack([archive.sample(i)["B02"] for i in kept])
+    assert np.array_equal(skipping.read(np.arange(18))["s2_10m"][:, 0], expected)
+
+
+def test_stop_after_skip_still_stops_and_mended_patches_are_taken(archive, store, folder, tmp_path):
+    archive.faults = {9: not_a_number}
+    pack(archive, tmp_path / "skip", on_bad_patch="skip", shard_size=8, workers=1)
+    with pytest.raises(PackError, match="1 of 20"):
+        pack(archive, tmp_path / "skip", shard_size=8, workers=1)
+    archive.faults.clear()
+    mended = pack(archive, tmp_path / "skip", shard_size=8, workers=1)
+    assert mended.fingerprint == store.fingerprint
+    assert not (tmp_path / "skip" / "bad_patches.json").exists()
+
+
+def test_a_shard_of_bad_patches_only(archive, folder):
+    archive.faults = dict.fromkeys(range(8, 16), broken)
+    store = pack(archive, folder, on_bad_patch="skip", shard_size=8, workers=1)
+    assert [shard.records for shard in store.manifest.shards] == [8, 0, 4]
+    assert np.array_equal(store.read([8])["s2_10m"][0, 0], archive.sample(16)["B02"])
+    store.verify()
+
+
+def test_missing_and_damaged_shards_are_mended_by_packing_again(archive, store, folder):
+    (folder / "shard-00001.bin").unlink()
+    with open(folder / "shard-00002.bin", "r+b") as file:
+        file.truncate(1000)
+    archive.reads.clear()
+    mended = pack(archive, folder, shard_size=8, workers=1)
+    assert archive.reads == list(range(8, 20))
+    mended.verify()
+    assert mended.fingerprint == store.fingerprint
+
+
+def test_several_processes_give_the_same_bytes(archive, store, tmp_path):
+    archive.faults = {}
+    assert pack(archive, tmp_path / "two", shard_size=8, workers=2).fingerprint == store.fingerprint
+
+
+def test_a_killed_reading_process_is_named(archive, folder):
+    archive.faults = {3: lambda _sample: os._exit(9)}
+    with pytest.raises(PackError, match="reading process was killed"):
+        pack(archive, folder, workers=2)
+
+
+def test_no_training_patches(archive, folder):
+    archive.index["split"] = "test"
+    with pytest.raises(PackError, match="no usable patch in split 'train'"):
+        pack(archive, folder)
+
+
+def test_constant_band_cannot_be_normalised(archive, folder):
+    archive.faults = dict.fromkeys(range(20), lambda sample: sample["B05"].fill(7))
+    with pytest.raises(PackError, match="B05 has the same value in every training patch"):
+        pack(archive, folder, workers=1)
+
+
+def test_unknown_label_is_found_before_reading(archive, folder):
+    archive.index.at[3, "labels"] = ["lava"]
+    with pytest.raises(PackError, match="lava"):
+        pack(archive, folder)
+    assert archive.reads == []
+
+
+def test_disk_too_small_is_refused_before_reading(archive, folder, monkeypatch):
+    usage = type("Usage", (), {"free": 20 * 94_400 - 1})
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _path: usage)
+    with pytest.raises(RunError, match="free some space"):
+        pack(archive, folder)
+    assert archive.reads == []
+
+
+def test_disk_full_in_between_leaves_nothing_half_written(archive, folder, monkeypatch):
+    def full(*_args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(RunError, match="no space left"):
+        pack(archive, folder, workers=1)
+    assert [path.name for path in folder.iterdir()] == [".lock"]
+
+
+def test_second_packer_is_refused(archive, folder):
+    folder.mkdir()
+    with open(folder / ".lock", "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(RunError, match="in use by process"):
+            pack(archive, folder)
+
+
+def test_wrong_options(archive, folder):
+    with pytest.raises(PackError, match="did you mean 'skip'"):
+        pack(archive, folder, on_bad_patch="skipp")
+    with pytest.raises(PackError, match="shard_size is 0"):
+        pack(archive, folder, shard_size=0)
+
+
+def test_kill_minus_nine_frees_the_folder_and_the_next_pack_resumes(archive, store, folder, tmp_path):
+    code = f"""
+import sys, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from conftest import FakeArchive
+from mosaic.store.writer import pack
+archive = FakeArchive(Path({str(archive.root)!r}), faults={{12: lambda _sample: time.sleep(60)}})
+pack(archive, Path({str(tmp_path / "killed")!r}), shard_size=8, workers=2)
+"""
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        wait_for(lambda: (tmp_path / "killed" / "shard-00000.json").exists())
+        process.kill()
+    archive.reads.clear()
+    # the reading processes inherited the lock, so it is free only when they are gone too
+    wait_for(lambda: not in_use(tmp_path / "killed"))
+    assert pack(archive, tmp_path / "killed", shard_size=8, workers=1).fingerprint == store.fingerprint
+    assert archive.reads == list(range(8, 20))
+
+
+def in_use(folder):
+    with open(folder / ".lock", "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def wait_for(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)

@@ -1,0 +1,86 @@
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from mosaic.losses.label_kernels import KERNELS
+from mosaic.methods import ABLATIONS, METHODS, SAME_UNTUNED, Method, get_method
+from mosaic.utils.errors import SettingsError
+
+
+def what_is_trained(method):
+    return (
+        method.streams,
+        method.intra,
+        method.inter,
+        method.label,
+        method.classify,
+        method.kernel,
+        method.temporal,
+        method.objective,
+        method.architecture,
+        method.weights,
+    )
+
+
+def test_table_is_keyed_by_name_and_no_two_rows_are_the_same_training():
+    assert all(name == method.name for name, method in METHODS.items())
+    trainings = [what_is_trained(method) for name, method in METHODS.items() if name not in SAME_UNTUNED]
+    assert len(set(trainings)) == len(trainings)
+    assert len({method.title for method in METHODS.values()}) == len(METHODS)
+
+
+def test_the_methods_of_the_study_are_there():
+    assert set(METHODS) >= {
+        *("random", "supervised_s1", "supervised_s2", "supervised_early", "supervised_late"),
+        *("simclr_s1", "simclr_s2", "inter", "iai", "supcon", "mosaic", "mosaic_temporal"),
+        *("vicreg", "barlow", "decur", "supcon_queue", "sct", "macl", "sadcl", "mimrf", "msc"),
+        *("frozen_moco", "frozen_decur", "frozen_softcon", "frozen_croma", "frozen_dofa"),
+    }
+
+
+def test_only_random_features_and_published_weights_are_untrained():
+    untrained = [method for method in METHODS.values() if not method.trained]
+    assert untrained[0].name == "random"
+    assert all(method.weights and method.family == "pretrained" for method in untrained[1:])
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_families_say_what_reaches_training(method):
+    if method.family in ("random", "self-supervised", "pretrained"):
+        assert not method.uses_labels
+    if method.family in ("supervised", "label-contrastive", "mosaic"):
+        assert method.uses_labels
+    assert method.only_classifies == (method.family == "supervised")
+    assert method.kernel is None or method.kernel in KERNELS
+
+
+@pytest.mark.parametrize("term", ["intra", "inter", "label"])
+def test_each_ablation_is_mosaic_less_one_term(term):
+    less = replace(METHODS["mosaic"], **{term: 0.0})
+    assert what_is_trained(METHODS[ABLATIONS[term]]) == what_is_trained(less)
+    assert METHODS[ABLATIONS[term]].like == "mosaic"  # and its hyperparameters
+
+
+def test_what_is_the_same_untuned_is_trained_alike():
+    for name, other in SAME_UNTUNED.items():
+        assert what_is_trained(METHODS[name]) == what_is_trained(METHODS[other])
+
+
+def test_inputs_follow_from_the_streams():
+    assert METHODS["simclr_s1"].inputs == ("s1",)
+    assert METHODS["supervised_early"].inputs == ("fused", "fused_without_s1", "fused_without_s2")
+    assert METHODS["mosaic"].inputs == ("s1", "s2", "fused", "fused_without_s1", "fused_without_s2")
+
+
+def test_rows_cannot_be_changed_and_unknown_names_get_a_suggestion():
+    with pytest.raises(FrozenInstanceError):
+        METHODS["mosaic"].intra = 0.0
+    with pytest.raises(SettingsError, match="did you mean 'mosaic'"):
+        get_method("mosiac")
+
+
+def test_impossible_rows_are_refused():
+    with pytest.raises(SettingsError, match="inter needs streams s1 and s2"):
+        Method("x", "X", "ablation", ("s1",), inter=1.0)
+    with pytest.raises(SettingsError, match="below 0"):
+        Method("x", "X", "ablation", ("s1",), intra=-1.0)

@@ -1,0 +1,104 @@
+import errno
+import hashlib
+import multiprocessing
+import os
+import threading
+
+import pytest
+
+from mosaic.utils import files
+from mosaic.utils.errors import RunError, suggest
+from mosaic.utils.progress import PROGRESS_FILE
+
+
+def test_atomic_path_gives_the_whole_file_or_none(tmp_path):
+    path = tmp_path / "deep" / "table.parquet"
+    with files.atomic_path(path) as partial:
+        partial.write_bytes(b"whole")
+        assert not path.exists()
+        assert partial.suffix == ".parquet"
+    assert path.read_bytes() == b"whole"
+
+
+def test_atomic_path_keeps_what_was_there_when_writing_fails(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with pytest.raises(KeyError), files.atomic_path(path) as partial:
+        partial.write_text("half")
+        raise KeyError("interrupted")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_full_disk_is_said_in_words(tmp_path):
+    with pytest.raises(RunError, match="no space left while writing"), files.atomic_path(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert not os.listdir(tmp_path)
+
+
+def test_json_round_trip_and_a_damaged_file(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_json(path, {"ä": [1, 2.5, None]})
+    assert files.read_json(path) == {"ä": [1, 2.5, None]}
+    path.write_text('{"a": ')
+    with pytest.raises(RunError, match=r"a\.json is not valid JSON"):
+        files.read_json(path)
+
+
+def test_checksum_is_hashlibs(tmp_path):
+    content = os.urandom(3_000_000)
+    (tmp_path / "a").write_bytes(content)
+    assert files.sha256_file(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunError, match=r"cannot write to .*file/reports"):
+        files.require_writable(tmp_path / "file" / "reports")
+
+
+def test_too_little_space_is_named_before_anything_is_made(tmp_path):
+    with pytest.raises(RunError, match=r"needs 1000000000\.00 GB"):
+        files.require_free_space(tmp_path / "new", 10**18)
+    assert not (tmp_path / "new").exists()
+    files.require_free_space(tmp_path / "new", 1)
+
+
+def hold(folder, ready, done):
+    with files.lock(folder):
+        ready.set()
+        done.wait(20)
+
+
+def test_a_second_holder_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path):
+    context = multiprocessing.get_context("fork")
+    ready, done = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(tmp_path, ready, done))
+    other.start()
+    assert ready.wait(20)
+    with pytest.raises(RunError, match=f"in use by process {other.pid}"), files.lock(tmp_path):
+        pass
+    other.kill()
+    other.join()
+    with files.lock(tmp_path):
+        pass
+
+
+def test_a_lock_can_be_waited_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv(PROGRESS_FILE, raising=False)
+    context = multiprocessing.get_context("fork")
+    ready, done = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(tmp_path, ready, done))
+    other.start()
+    assert ready.wait(20)
+    threading.Timer(0.2, done.set).start()
+    with files.lock(tmp_path, wait=True):
+        assert done.is_set()
+        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+    other.join()
+    assert f"{tmp_path} is in use by process {other.pid}: waiting for it" in capsys.readouterr().err
+
+
+def test_suggest_names_the_nearest_or_all():
+    assert "did you mean 'steps'" in suggest("stpes", ["steps", "seeds", "jobs"])
+    assert "steps" in suggest("xyz", ["steps", "seeds"])
