@@ -23,7 +23,7 @@ from simulated import DATA, OFFICIAL, bytes_of, opened, torchgeo
 from mosaic.datasets import geotiff
 from mosaic.store.reader import PackedStore
 from mosaic.store.writer import pack
-from mosaic.utils.forked import cores
+from mosaic.utils.forked import default_workers
 
 RASTERIO_PART = 60  # pairs; all of them would take most of the time of this benchmark
 COMPRESSED = 64  # records
@@ -126,7 +126,7 @@ def main() -> None:
     torch.set_num_threads(1)
     archive, triplets = opened(args.patches), opened(args.triplets, "sen12ms")
     store = pack(archive, DATA / f"packed-{args.patches}")
-    workers = cores()
+    workers = default_workers()
     pairs, random = torchgeo(archive.root), np.random.default_rng(0)
 
     def by_torchgeo() -> int:

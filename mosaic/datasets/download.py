@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from mosaic.utils.errors import ArchiveError, suggest
 from mosaic.utils.files import lock, require_free_space
-from mosaic.utils.progress import progress, say
+from mosaic.utils.progress import log, progress
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60  # seconds without a byte
@@ -110,13 +110,13 @@ def fetch(name: str, root: Path, yes: bool = False) -> Path:
     what = source(name)
     missing = {made: parts for made, parts in what.bundles.items() if not (root / made).exists()}
     if not missing:
-        say(f"{what.title}: already in {root}")
+        log(f"{what.title}: already in {root}")
         return root
     wanted = [part for parts in missing.values() for part in parts]
     absent = sum(_size(part) for part in wanted if not (root / part.name).exists())
     begun = sum(path.stat().st_size for path in root.glob("*.partial"))
     unpacked = f"about {what.unpacked / 1e9:.0f} GB" if what.unpacked else "size not known beforehand"
-    say(
+    log(
         f"{what.title}: {max(0, absent - begun) / 1e9:.2f} GB to download into {root}; unpacked: {unpacked}; "
         f"{what.note}"
     )
@@ -150,7 +150,7 @@ def _download(part: Part, root: Path) -> Path:
         except (urllib.error.URLError, OSError) as error:
             raise _unreachable(part, error) from error
         partial.rename(path)
-    say(f"{part.name}: checking")
+    log(f"{part.name}: checking")
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, "md5").hexdigest()
     if found != part.md5:
@@ -194,7 +194,7 @@ def _receive(part: Part, partial: Path) -> None:
         goes_on = start > 0 and answer.status == 206
         length = answer.headers.get("Content-Length")
         if start and goes_on:
-            say(f"{part.name}: going on after {start / 1e9:.2f} GB")
+            log(f"{part.name}: going on after {start / 1e9:.2f} GB")
         chunks = -(-int(length) // _CHUNK) if length else None
         with open(partial, "ab" if goes_on else "wb") as file:
             for chunk in progress(_chunks(answer), part.name, total=chunks):
@@ -230,7 +230,7 @@ class _Joined:
 
 def _unpack(files: Sequence[Path], root: Path, made: str) -> None:
     """Unpack into a folder aside, and move the result to its name once it is whole."""
-    say(f"{made}: unpacking")
+    log(f"{made}: unpacking")
     aside = root / f".{made}.partial"
     shutil.rmtree(aside, ignore_errors=True)
     try:

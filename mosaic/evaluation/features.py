@@ -13,7 +13,7 @@ from mosaic.store.reader import PackedStore, Rows
 from mosaic.transforms.views import Views
 from mosaic.utils.errors import CheckpointError
 from mosaic.utils.files import atomic_path
-from mosaic.utils.hashing import digest
+from mosaic.utils.hashing import hash_json
 
 Features = dict[str, NDArray[np.float32]]
 
@@ -47,7 +47,7 @@ def extract_features(
         return _extract(store, load_encoder(checkpoint), rows, own_statistics)
     key = [store.fingerprint, read_card(checkpoint)["weights"]["sha256"], np.asarray(rows).tolist()]
     key += [own_statistics] if own_statistics else []
-    path = folder / f"features-{digest(key)}.npz"
+    path = folder / f"features-{hash_json(key)}.npz"
     if path.is_file():
         with np.load(path) as kept:
             return dict(kept)

@@ -18,7 +18,7 @@ from mosaic.experiments.launch import Launch
 from mosaic.experiments.workers import DIED, Attempt, Failure, Shares, set_up
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import lock
-from mosaic.utils.progress import PROGRESS_FILE, say
+from mosaic.utils.progress import PROGRESS_FILE, log
 
 if TYPE_CHECKING:
     import submitit
@@ -88,7 +88,7 @@ class Submitit:
                 subprocess.run(["scancel", *sorted(arrays)], check=False, start_new_session=True)
             for one in jobs if self.cluster == "local" else ():
                 one.job.cancel()
-            say(f"{len(jobs)} job{'s' * (len(jobs) != 1)} cancelled; what finished is kept")
+            log(f"{len(jobs)} job{'s' * (len(jobs) != 1)} cancelled; what finished is kept")
 
 
 @dataclass(frozen=True)

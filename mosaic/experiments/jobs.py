@@ -15,7 +15,7 @@ from mosaic.experiments.workers import Attempt, Failure, Here, Job, Pool, Worker
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import write_text
 from mosaic.utils.forked import available_cores
-from mosaic.utils.progress import Board, say
+from mosaic.utils.progress import Board, log
 
 R = TypeVar("R")
 #: What cells are told apart by -> their arguments; a plain sequence is numbered.
@@ -84,7 +84,7 @@ def run_cells(
     """
     launch = Launch.current()
     todo = {name: call for name, call in calls.items() if not (call[-1] / proof).exists()}
-    say(f"{what}: {len(todo)} encoders to {verb}, {len(calls) - len(todo)} reused")
+    log(f"{what}: {len(todo)} encoders to {verb}, {len(calls) - len(todo)} reused")
     _, failures, logs = _run(function, todo, what, run.settings.jobs, launch)
     if failures and (not launch.keep_going or len(failures) == len(calls)):
         raise _failed(what, failures, len(calls), logs)

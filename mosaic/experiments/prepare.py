@@ -10,8 +10,8 @@ from mosaic.store.reader import PackedStore
 from mosaic.store.record_format import reduction
 from mosaic.store.writer import pack
 from mosaic.utils.errors import ArchiveError
-from mosaic.utils.hashing import digest
-from mosaic.utils.progress import say
+from mosaic.utils.hashing import hash_json
+from mosaic.utils.progress import log
 
 
 def archive_root(settings: ExploreSettings) -> Path:
@@ -51,8 +51,8 @@ def prepare(settings: ExploreSettings) -> tuple[Any, PackedStore]:
             )
     key = {"source": archive.fingerprint(), "bands": archive.s2_bands, "bad": settings.on_bad_patch}
     reduced = reduction(archive.band_sizes, settings.most_pixels)
-    name = digest({**key, "reduced": reduced} if reduced > 1 else key)
+    name = hash_json({**key, "reduced": reduced} if reduced > 1 else key)
     folder = data_folder() / "packed" / f"{archive.root.name}-{name}"
     store = pack(archive, folder, on_bad_patch=settings.on_bad_patch, most_pixels=settings.most_pixels)
-    say(f"data: {len(store)} pairs packed in {folder}")
+    log(f"data: {len(store)} pairs packed in {folder}")
     return archive, store

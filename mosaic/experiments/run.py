@@ -12,8 +12,8 @@ from mosaic import settings as settings_module
 from mosaic.store.reader import PackedStore
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import atomic_path, read_json, require_writable, write_json
-from mosaic.utils.hashing import digest
-from mosaic.utils.progress import say
+from mosaic.utils.hashing import hash_json
+from mosaic.utils.progress import log
 
 S = TypeVar("S", bound=settings_module.Settings)
 
@@ -103,7 +103,7 @@ class Run(Generic[S]):
         """
         path = cache_path(name, key, ".parquet")
         if path.exists():
-            say(f"{name}: reused")
+            log(f"{name}: reused")
             return pd.read_parquet(path)
         table = compute()
         with atomic_path(path) as partial:
@@ -118,7 +118,7 @@ class Run(Generic[S]):
 
 def cache_path(stage: str, key: Mapping[str, Any], suffix: str = "") -> Path:
     """Return where the work of ``stage`` with the inputs ``key`` is kept: the same inputs, the same place."""
-    return data_folder() / "cache" / stage / (digest({"version": RESULTS_VERSION, **key}) + suffix)
+    return data_folder() / "cache" / stage / (hash_json({"version": RESULTS_VERSION, **key}) + suffix)
 
 
 def start(notebook: str, variables: Mapping[str, Any]) -> Run[Any]:

@@ -14,7 +14,7 @@ from mosaic.store.prefetch import prefetch
 from mosaic.store.temporal_pairs import TemporalPartners
 from mosaic.utils.errors import PackError
 from mosaic.utils.files import read_json, sha256_file
-from mosaic.utils.hashing import digest
+from mosaic.utils.hashing import hash_json
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +89,7 @@ class PackedStore:
         """Short name of the content: it changes when any pixel, label, split or statistic does."""
         manifest = self.manifest
         shards = [shard.sha256 for shard in manifest.shards]
-        return digest([manifest.dataset, manifest.layout.to_json(), shards, manifest.index_sha256])
+        return hash_json([manifest.dataset, manifest.layout.to_json(), shards, manifest.index_sha256])
 
     @cached_property
     def labels(self) -> NDArray[np.uint8]:

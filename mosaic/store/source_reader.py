@@ -19,7 +19,7 @@ from mosaic.datasets.problems import PatchError
 from mosaic.store.record import Record, averaged, to_record
 from mosaic.store.record_format import BandLayout
 from mosaic.utils.errors import PackError
-from mosaic.utils.forked import cores
+from mosaic.utils.forked import default_workers
 
 _AHEAD = 3  # chunks of patches under way or waiting, per reading process
 _CHUNK = 16  # patches
@@ -99,7 +99,7 @@ def read_records(
     Raises:
         PackError: when a reading process is killed.
     """
-    workers = workers or cores()
+    workers = workers or default_workers()
     size = layout.record_bytes
     if workers == 1:
         memory = memoryview(bytearray(size))

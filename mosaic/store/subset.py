@@ -9,7 +9,7 @@ import numpy as np
 
 from mosaic.store.reader import Groups, PackedStore, Rows
 from mosaic.utils.errors import PackError
-from mosaic.utils.hashing import digest
+from mosaic.utils.hashing import hash_json
 
 
 class PartOfStore(PackedStore):
@@ -52,7 +52,7 @@ class PartOfStore(PackedStore):
     def fingerprint(self) -> str:
         """As of the whole when nothing is left out, so that work on it is found again."""
         whole = super().fingerprint
-        return whole if self.whole else digest([whole, self.bands, self.leave_out])
+        return whole if self.whole else hash_json([whole, self.bands, self.leave_out])
 
     def split_rows(self, split: str) -> Rows:
         """Return the rows of a split, without those left out of training and validation."""

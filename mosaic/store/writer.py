@@ -19,8 +19,8 @@ from mosaic.store.record_format import BandLayout, reduction
 from mosaic.store.source_reader import Archive, Result, read_records
 from mosaic.utils.errors import PackError, suggest
 from mosaic.utils.files import atomic_path, lock, read_json, require_free_space, sha256_file, write_json
-from mosaic.utils.hashing import digest
-from mosaic.utils.progress import progress, say
+from mosaic.utils.hashing import hash_json
+from mosaic.utils.progress import log, progress
 
 __all__ = ["Archive", "pack"]
 
@@ -72,7 +72,7 @@ def pack(
             if finished is None:
                 job.write_shards(workers)
                 return job.finish()
-    say(f"packed data in {folder} is up to date: {len(finished)} patches reused")
+    log(f"packed data in {folder} is up to date: {len(finished)} patches reused")
     return finished
 
 
@@ -87,7 +87,7 @@ class _Job:
         self.block = block
         self.fingerprint = archive.fingerprint()
         # Whatever the bytes of a shard depend on: a shard of another key is not ours.
-        self.key = digest([VERSION, archive.name, self.fingerprint, self.layout.to_json()])
+        self.key = hash_json([VERSION, archive.name, self.fingerprint, self.layout.to_json()])
         label_matrix(
             self.index["labels"], archive.class_names
         )  # an unknown label shows before hours of packing
@@ -125,7 +125,7 @@ class _Job:
         try:
             return PackedStore(self.folder)
         except PackError as error:
-            say(f"mending packed data: {error}")
+            log(f"mending packed data: {error}")
             return None
 
     def _note(self, number: int) -> dict[str, Any] | None:
@@ -153,9 +153,9 @@ class _Job:
         self.notes = {number: note for number, note in known.items() if note is not None}
         todo = [number for number in known if number not in self.notes]
         if self.notes:
-            say(f"packing resumes: {len(self.notes)} of {len(self.parts)} shards are done")
+            log(f"packing resumes: {len(self.notes)} of {len(self.parts)} shards are done")
         elif any(self.folder.glob("shard-*.json")):
-            say(f"the shards in {self.folder} are of another source or damaged: packing anew")
+            log(f"the shards in {self.folder} are of another source or damaged: packing anew")
         parts = [self.parts[number] for number in todo]
         left = sum(len(part) for part in parts)
         require_free_space(self.folder, left * self.layout.record_bytes)
@@ -251,7 +251,7 @@ class _Job:
         for path in {*self.folder.glob("shard-*"), self.folder / BAD_PATCHES} - ours:
             path.unlink(missing_ok=True)
         if skipped:
-            say(f"packed {len(index)} patches, skipped {len(skipped)} bad ones (listed in {MANIFEST})")
+            log(f"packed {len(index)} patches, skipped {len(skipped)} bad ones (listed in {MANIFEST})")
         return PackedStore(self.folder)
 
     def _statistics(self, notes: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:

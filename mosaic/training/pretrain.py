@@ -22,7 +22,7 @@ from mosaic.training.data import KnownLabels, ScenePicker, StepBatches
 from mosaic.training.distributed import Processes, join
 from mosaic.utils.errors import BudgetError, RunError, SettingsError, suggest
 from mosaic.utils.files import lock
-from mosaic.utils.hashing import digest
+from mosaic.utils.hashing import hash_json
 
 LAST = "last.ckpt"
 LOG = "log.csv"
@@ -211,7 +211,7 @@ def _inputs(store: PackedStore, config: PretrainConfig, labelled: Rows) -> str:
     initial = read_card(config.initial)["weights"]["sha256"] if config.initial else None
     settings = {**asdict(config), "initial": initial, "precision": config.resolved_precision()}
     settings = {name: value for name, value in settings.items() if value is not None}
-    return digest([store.fingerprint, settings, labelled.tolist()])
+    return hash_json([store.fingerprint, settings, labelled.tolist()])
 
 
 def _run(

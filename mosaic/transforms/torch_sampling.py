@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mosaic.utils.progress import say
+from mosaic.utils.progress import log
 
 
 def sample(
@@ -57,7 +57,7 @@ class Fused:
                 raise
             except Exception as error:  # no compiler there, or one that fails: slower, but the same views
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
-                say(f"views are made by kernels that are not fused: torch.compile failed ({reason})")
+                log(f"views are made by kernels that are not fused: torch.compile failed ({reason})")
                 self._compiled = None
         return self._plain(*arguments)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mosaic.utils.errors import RunError
-from mosaic.utils.progress import say
+from mosaic.utils.progress import log
 
 
 @contextlib.contextmanager
@@ -135,7 +135,7 @@ def lock(folder: Path, wait: bool = False) -> Iterator[None]:
                 raise RunError(
                     f"{folder} is in use by process {holder}: wait for it, or give this run another name"
                 ) from error
-            say(f"{folder} is in use by process {holder}: waiting for it")
+            log(f"{folder} is in use by process {holder}: waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         file.truncate()

@@ -14,7 +14,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def cores() -> int:
+def default_workers() -> int:
     """Return the number of reading processes, at most 8: forking is only safe on Linux."""
     return min(8, available_cores()) if sys.platform == "linux" else 1
 
@@ -30,7 +30,7 @@ def forked_map(function: Callable[[int], R], count: int, workers: int | None = N
         count: number of calls.
         workers: processes; by default one per available core.
     """
-    workers = workers or cores()
+    workers = workers or default_workers()
     if workers == 1 or count < 2:
         yield from map(function, range(count))
         return

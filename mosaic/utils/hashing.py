@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 
-def digest(content: Any, length: int = 16) -> str:
+def hash_json(content: Any, length: int = 16) -> str:
     """Return the first ``length`` hex digits of the SHA-256 of ``content`` as canonical JSON.
 
     Args:

@@ -17,7 +17,7 @@ PROGRESS_FILE = "MOSAIC_PROGRESS_FILE"
 _INTERVAL = 5.0  # seconds between two plain lines
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """Tell one line of progress: to the runner if there is one, otherwise to standard error."""
     target = os.environ.get(PROGRESS_FILE)
     if target:
@@ -54,7 +54,7 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
         if now - told >= _INTERVAL:
             told = now
             left = f", {(now - start) / done * (total - done):.0f} s left" if total else ""
-            say(f"{what}: {done}{f'/{total}' if total else ''}{left}")
+            log(f"{what}: {done}{f'/{total}' if total else ''}{left}")
 
 
 class Board:
@@ -84,7 +84,7 @@ class Board:
         since = time.monotonic() - self._when
         if since >= (_INTERVAL if summary != self._told else self._UNCHANGED):
             self._told, self._when = summary, time.monotonic()
-            say(summary + more)
+            log(summary + more)
 
     def clear(self) -> None:
         """Take the lines away."""

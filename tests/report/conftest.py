@@ -22,9 +22,9 @@ import sys
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
-from mosaic.utils.progress import say
+from mosaic.utils.progress import log
 from mosaic.report import display
-say("drawing: 1/1")
+log("drawing: 1/1")
 print("noise on standard error", file=sys.stderr)
 print("old\\rrate is", rate)
 display.stamp(seed=seed, device="cpu, 2 threads", data="0123abcd")"""

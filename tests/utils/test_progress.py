@@ -3,13 +3,13 @@ import os
 import sys
 
 from mosaic.utils import progress as module
-from mosaic.utils.progress import Board, progress, say
+from mosaic.utils.progress import Board, log, progress
 
 
 def test_lines_go_to_the_runners_file_and_nowhere_else(tmp_path, monkeypatch, capsys):
     path = tmp_path / "progress"
     monkeypatch.setenv(module.PROGRESS_FILE, str(path))
-    say("hello")
+    log("hello")
     monkeypatch.setattr(module, "_INTERVAL", 0.0)
     assert list(progress([3, 1, 2], "counting")) == [3, 1, 2]
     lines = path.read_text().splitlines()
@@ -20,7 +20,7 @@ def test_lines_go_to_the_runners_file_and_nowhere_else(tmp_path, monkeypatch, ca
 
 def test_without_a_runner_plain_lines_go_to_standard_error(monkeypatch, capsys):
     monkeypatch.delenv(module.PROGRESS_FILE, raising=False)
-    say("hello")
+    log("hello")
     assert capsys.readouterr().err == "hello\n"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from mosaic.utils.errors import ArchiveError
 from mosaic.utils.files import read_json, require_free_space, write_json
 from mosaic.utils.forked import available_cores
-from mosaic.utils.progress import progress, say
+from mosaic.utils.progress import log, progress
 
 Rows = list[dict[str, Any]]
 NOTE = "simulation.json"
@@ -46,7 +46,7 @@ def produce(
     """
     note = root / NOTE
     if note.exists() and read_json(note) == recipe:
-        say(f"simulated archive: reused {root}")
+        log(f"simulated archive: reused {root}")
         return root
     if root.exists() and any(root.iterdir()):
         raise ArchiveError(
