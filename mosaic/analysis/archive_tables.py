@@ -41,7 +41,7 @@ def tiles(archive: Any, store: PackedStore) -> pd.DataFrame:
     )
 
 
-def shown_bands(store: PackedStore) -> list[str]:
+def display_bands(store: PackedStore) -> list[str]:
     """Return what is shown as red, green and blue: true colour, or the first 10 m bands there are.
 
     Raises:
@@ -57,13 +57,13 @@ def shown_bands(store: PackedStore) -> list[str]:
     return (fine * 3)[:3]
 
 
-def gallery(archive: Any, store: PackedStore, patches: int, seed: int = 0) -> dict[str, Any]:
-    """Return ``patches`` pairs of many labels, as ``reporting.figures_imagery.gallery`` takes them."""
+def pair_images(archive: Any, store: PackedStore, patches: int, seed: int = 0) -> dict[str, Any]:
+    """Return ``patches`` pairs of many labels, as ``plots.imagery.gallery`` takes them."""
     random = np.random.default_rng(seed)
     rows = random.choice(len(store), size=min(patches, len(store)), replace=False)
     place = {name: i for i, name in enumerate(archive.index["patch_id"])}
     ids = store.index["patch_id"].to_numpy()[rows]
-    visible = shown_bands(store)
+    visible = display_bands(store)
     bands = store.read_bands(rows, [*visible, "VV", "VH"])
     maps = [archive.read_map(place[name]) for name in ids]
     return {

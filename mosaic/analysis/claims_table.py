@@ -1,4 +1,4 @@
-"""From predictions and embeddings to the claims ledger. What ``07`` runs."""
+"""From predictions and embeddings to the claims table. What ``07`` runs."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -91,7 +91,7 @@ class Entry:
         return f"{METHODS[self.method].title} ({EVALUATION_TITLES[self.evaluation]})"
 
 
-class Ledger:
+class ArchiveClaims:
     """The claims of one run.
 
     Args:
@@ -126,7 +126,7 @@ class Ledger:
         self._kept: dict[tuple[str, float], Entry | None] = {}
 
     def key(self) -> dict[str, Any]:
-        """Return everything the ledger depends on, for the cache; where files lie does not matter."""
+        """Return everything the claims depend on, for the cache; where files lie does not matter."""
         return {
             "title": self.title,
             "data": self.store.fingerprint,
@@ -234,8 +234,8 @@ class Ledger:
         return pd.DataFrame(rows, columns=["term", "fraction", "effect", "low", "high", "n_seeds"])
 
 
-def books(run: Run[ClaimSettings]) -> list[Ledger]:
-    """Return the ledgers of this run and of those named in ``beside``.
+def archive_claims(run: Run[ClaimSettings]) -> list[ArchiveClaims]:
+    """Return the claims of this run and of those named in ``beside``.
 
     Raises:
         RunError: when a notebook of one of them was not run.
@@ -244,7 +244,7 @@ def books(run: Run[ClaimSettings]) -> list[Ledger]:
     for one in [run, *(run.beside(name) for name in run.settings.beside)]:
         embedding, store = one.earlier("04_embeddings_and_coherence"), one.store()
         found.append(
-            Ledger(
+            ArchiveClaims(
                 one.earlier("01_explore_data")["title"],
                 store,
                 pd.DataFrame(one.earlier("03_finetune_low_label")["predictions"]),
@@ -263,15 +263,15 @@ def _lost(run: Run[ClaimSettings]) -> set[str]:
     return {cell.partition(" seed ")[0] for failed in stages for cells in failed.values() for cell in cells}
 
 
-def key_of(books: Sequence[Ledger]) -> dict[str, Any]:
-    """Return all that the ledgers of a run depend on, for the cache."""
-    return {"books": [book.key() for book in books]}
+def claims_key(archives: Sequence[ArchiveClaims]) -> dict[str, Any]:
+    """Return all that the claims of a run depend on, for the cache."""
+    return {"archives": [archive.key() for archive in archives]}
 
 
-def judged(books: Sequence[Ledger]) -> pd.DataFrame:
-    """Return the ledger of all archives: one row a claim and archive, with its verdict (``claims.judge``)."""
-    pairs = [(book, claim) for book in books for claim in CLAIMS]
-    return judge([book.compare(claim) for book, claim in progress(pairs, "claims", total=len(pairs))])
+def judge_claims(archives: Sequence[ArchiveClaims]) -> pd.DataFrame:
+    """Return the claims of all archives: one row a claim and archive, with its verdict (``claims.judge``)."""
+    pairs = [(archive, claim) for archive in archives for claim in CLAIMS]
+    return judge([archive.compare(claim) for archive, claim in progress(pairs, "claims", total=len(pairs))])
 
 
 def _comparison(claim: Claim, ours: str, theirs: str, found: Difference) -> Comparison:
@@ -284,14 +284,14 @@ def _macro(labels: NDArray[np.uint8], predictions: NDArray[np.float32]) -> float
     return float(np.nanmean(per_class_ap(labels, predictions)))
 
 
-def as_json(ledger: pd.DataFrame, rules: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the ledger as ``claims.json`` holds it: rules, then one object a claim, NaN as null."""
-    rows = ledger.astype(object).where(ledger.notna(), None).to_dict("records")
+def as_json(claims: pd.DataFrame, rules: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the claims as ``claims.json`` holds them: rules, then one object a claim, NaN as null."""
+    rows = claims.astype(object).where(claims.notna(), None).to_dict("records")
     return {"rules": dict(rules), "claims": rows}
 
 
-def shown(ledger: pd.DataFrame) -> pd.DataFrame:
-    """Return the ledger as readers see it."""
+def readable_claims(claims: pd.DataFrame) -> pd.DataFrame:
+    """Return the claims as readers see them."""
     return pd.DataFrame(
         [
             {
@@ -305,12 +305,12 @@ def shown(ledger: pd.DataFrame) -> pd.DataFrame:
                 "verdict": row["verdict"],
                 "why": row["reason"],
             }
-            for row in ledger.to_dict("records")
+            for row in claims.to_dict("records")
         ]
     )
 
 
-def shown_ablation(ablation: pd.DataFrame) -> pd.DataFrame:
+def readable_ablation(ablation: pd.DataFrame) -> pd.DataFrame:
     """Return what each term adds as readers see it."""
     return pd.DataFrame(
         [

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mosaic.analysis.claims_table import Ledger, shown_ablation
+from mosaic.analysis.claims_table import ArchiveClaims, readable_ablation
 from mosaic.analysis.results import common_evaluation_title, common_evaluations, common_rows
 from mosaic.analysis.scoring import resampled
 from mosaic.evaluation.bootstrap import percentile_interval
+from mosaic.evaluation.names import input_title
 from mosaic.evaluation.ranking import Ranking, rank_methods
 from mosaic.experiments.jobs import run_jobs
 from mosaic.experiments.predictions import main_input, prediction_keys
 from mosaic.experiments.run import Run
 from mosaic.methods import METHODS, get_method
 from mosaic.models.checkpoint import load_encoder
-from mosaic.plots.scores import INPUTS
 from mosaic.settings import CompareSettings, PretrainSettings
 from mosaic.store.reader import PackedStore
 
@@ -28,7 +28,7 @@ _RESULTS = "results.parquet"
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedRun:
     """What the earlier notebooks of one run left.
 
     Attributes:
@@ -36,7 +36,7 @@ class Finished:
         store: its packed data.
         settings: of its pretraining.
         choices: changes to them that were tuned, by method.
-        cells: its encoders, one row each.
+        trials: its encoders, one row each.
         results: tidy results, see :mod:`mosaic.analysis.results`.
         predictions: table of ``assess.predict_all``.
         published: what :meth:`mosaic.datasets.reference.Reference.beside` returned.
@@ -46,7 +46,7 @@ class Finished:
     store: PackedStore
     settings: PretrainSettings
     choices: dict[str, dict[str, Any]]
-    cells: pd.DataFrame
+    trials: pd.DataFrame
     results: pd.DataFrame
     predictions: pd.DataFrame
     published: dict[str, Any]
@@ -57,16 +57,16 @@ class Finished:
         return sorted(float(f) for f in self.results["fraction"].unique())
 
     @property
-    def judge(self) -> str:
+    def evaluation(self) -> str:
         """The evaluation by which methods are compared, in words."""
         return common_evaluation_title(self.results)
 
     def seeds(self, method: str) -> int:
         """Return how many seeds a method was trained with."""
-        return int((self.cells.query("method == @method")["seed"]).nunique())
+        return int((self.trials.query("method == @method")["seed"]).nunique())
 
 
-def finished_runs(run: Run[CompareSettings]) -> list[Finished]:
+def finished_runs(run: Run[CompareSettings]) -> list[FinishedRun]:
     """Return this run and those named in ``beside``.
 
     Raises:
@@ -76,7 +76,7 @@ def finished_runs(run: Run[CompareSettings]) -> list[Finished]:
     for one in [run, *(run.beside(name) for name in run.settings.beside)]:
         data, judged = one.earlier("01_explore_data"), one.earlier("03_finetune_low_label")
         found.append(
-            Finished(
+            FinishedRun(
                 data["title"],
                 one.store(),
                 one.earlier_settings("02_pretrain"),
@@ -93,7 +93,7 @@ def finished_runs(run: Run[CompareSettings]) -> list[Finished]:
 # --------------------------------------------------------------------------------------- scores
 
 
-def compared_rows(one: Finished) -> pd.DataFrame:
+def compared_rows(one: FinishedRun) -> pd.DataFrame:
     """Return the rows that compare all methods: one evaluation, every input of both or single sensors.
 
     Of methods that learn from labels those of the budgeted protocol; means over seeds, with intervals.
@@ -104,7 +104,7 @@ def compared_rows(one: Finished) -> pd.DataFrame:
     return rows[chosen & rows["metric"].isin(["ap_macro", "ap_micro"])].assign(archive=one.title)
 
 
-def score_table(one: Finished) -> pd.DataFrame:
+def score_table(one: FinishedRun) -> pd.DataFrame:
     """Return macro and micro average precision of the methods with all seeds, with intervals.
 
     Returns:
@@ -120,7 +120,7 @@ def score_table(one: Finished) -> pd.DataFrame:
             place,
             {
                 "method": get_method(row["method"]).title,
-                "input": INPUTS[row["input"]],
+                "input": input_title(row["input"]),
                 "seeds": int(row["n_seeds"]),
             },
         )
@@ -132,7 +132,7 @@ def score_table(one: Finished) -> pd.DataFrame:
     )
 
 
-def few_seeds_table(run: Run[CompareSettings], one: Finished) -> pd.DataFrame:
+def few_seeds_table(run: Run[CompareSettings], one: FinishedRun) -> pd.DataFrame:
     """Return the methods with fewer seeds than the run beside :data:`REFERENCES`, on the same seeds.
 
     Returns:
@@ -142,14 +142,14 @@ def few_seeds_table(run: Run[CompareSettings], one: Finished) -> pd.DataFrame:
     return on_common_seeds(run, one, [*REFERENCES, *few] if few else [], ("macro", "micro"))
 
 
-def vit_table(run: Run[CompareSettings], one: Finished) -> pd.DataFrame:
+def vit_table(run: Run[CompareSettings], one: FinishedRun) -> pd.DataFrame:
     """Return the methods on a vision transformer beside each other, as :func:`on_common_seeds`."""
     return on_common_seeds(run, one, [name for name, method in METHODS.items() if method.architecture])
 
 
 def on_common_seeds(
     run: Run[CompareSettings],
-    one: Finished,
+    one: FinishedRun,
     methods: Collection[str],
     averages: Sequence[str] = ("macro",),
 ) -> pd.DataFrame:
@@ -190,7 +190,7 @@ def on_common_seeds(
     return pd.DataFrame(found, columns=["method", "seeds", *columns])
 
 
-def published_table(one: Finished) -> pd.DataFrame:
+def published_table(one: FinishedRun) -> pd.DataFrame:
     """Return published scores on the same test split, then ours with all labels; empty where none compare."""
     table = pd.DataFrame(one.published["rows"])
     if table.empty:
@@ -198,7 +198,7 @@ def published_table(one: Finished) -> pd.DataFrame:
     rows = common_rows(one.results.query("stratum == 'all'"), 100.0)
     ours = rows.groupby(["method", "metric"])["value"].mean().unstack()  # over seeds
     for name in (name for name in METHODS if name in ours.index):
-        about = {"model": f"{get_method(name).title} (this run)", "input": INPUTS[main_input(name)]}
+        about = {"model": f"{get_method(name).title} (this run)", "input": input_title(main_input(name))}
         table = pd.concat([table, pd.DataFrame([{**about, **ours.loc[name]}])[list(table.columns)]])
     return table.rename(
         columns={
@@ -213,7 +213,7 @@ def published_table(one: Finished) -> pd.DataFrame:
 # --------------------------------------------------------------------------------------- ranking
 
 
-def ranked(run: Run[CompareSettings], runs: Sequence[Finished]) -> tuple[list[str], Ranking]:
+def method_ranking(run: Run[CompareSettings], runs: Sequence[FinishedRun]) -> tuple[list[str], Ranking]:
     """Rank the methods that every run trained with all its seeds, over archives and label fractions.
 
     Returns:
@@ -269,7 +269,7 @@ def rank_table(methods: Sequence[str], found: Ranking) -> pd.DataFrame:
 # --------------------------------------------------------------------------------------- ablations
 
 
-def kernel_table(run: Run[CompareSettings], one: Finished) -> pd.DataFrame:
+def kernel_table(run: Run[CompareSettings], one: FinishedRun) -> pd.DataFrame:
     """Return what each label kernel reaches alone: multi-label SupCon with it, a column a label fraction.
 
     SupCon itself is a row as well, with the kernel it was tuned to; a second row with that one is left out.
@@ -284,22 +284,22 @@ def kernel_table(run: Run[CompareSettings], one: Finished) -> pd.DataFrame:
     return table.assign(method=table["method"].map(kernels)).rename(columns={"method": "kernel"})
 
 
-def term_table(run: Run[CompareSettings], one: Finished) -> pd.DataFrame:
+def term_table(run: Run[CompareSettings], one: FinishedRun) -> pd.DataFrame:
     """Return what each term of MoSAiC adds, at the least and at all labels, as readers see it."""
     nothing = pd.DataFrame(columns=["method", "seed", "path"])
     resamples = run.settings.bootstrap_resamples
-    book = Ledger(one.title, one.store, one.predictions, nothing, np.empty(0, np.int64), resamples)
-    return shown_ablation(run.table("ablation", book.key(), book.ablation))
+    archive = ArchiveClaims(one.title, one.store, one.predictions, nothing, np.empty(0, np.int64), resamples)
+    return readable_ablation(run.table("ablation", archive.key(), archive.ablation))
 
 
-def trust_table(one: Finished, method: str = "mimrf") -> pd.DataFrame:
+def trust_table(one: FinishedRun, method: str = "mimrf") -> pd.DataFrame:
     """Return how far each class trusts each sensor, as MIMRF learned it with all labels.
 
     Returns:
         One row a class, sensor and seed: class, sensor, seed, trust in [0, 1]. Empty when it did not run.
     """
     rows = []
-    cells = one.cells.query("method == @method and budget == 100")
+    cells = one.trials.query("method == @method and budget == 100")
     for cell in cells.to_dict("records"):
         encoder = load_encoder(cell["folder"])
         trust = getattr(encoder.classifier, "trust", None)

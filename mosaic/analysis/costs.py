@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mosaic.analysis.compare import Finished, compared_rows
+from mosaic.analysis.compare import FinishedRun, compared_rows
 from mosaic.analysis.results import common_rows
 from mosaic.methods import get_method
 from mosaic.utils.files import read_json
 
 
-def cost_table(one: Finished) -> pd.DataFrame:
+def cost_table(one: FinishedRun) -> pd.DataFrame:
     """Return what a method cost beside what it reached, at all labels.
 
     Returns:
@@ -24,7 +24,7 @@ def cost_table(one: Finished) -> pd.DataFrame:
     best = common_rows(rows, max(one.fractions)).to_dict("records")
     scores: dict[str, dict[Any, Any]] = {row["method"]: row for row in best}
     found = []
-    for method, cells in one.cells[one.cells["budget"].isin([0.0, 100.0])].groupby("method", sort=False):
+    for method, cells in one.trials[one.trials["budget"].isin([0.0, 100.0])].groupby("method", sort=False):
         if method not in scores:
             continue
         cards = [read_json(Path(folder) / "card.json") for folder in cells["folder"]]
@@ -45,7 +45,7 @@ def cost_table(one: Finished) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def shown_costs(table: pd.DataFrame) -> pd.DataFrame:
+def readable_costs(table: pd.DataFrame) -> pd.DataFrame:
     """Return costs as readers see them."""
     return pd.DataFrame(
         {

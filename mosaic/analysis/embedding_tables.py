@@ -8,14 +8,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from mosaic.analysis.archive_tables import shown_bands
+from mosaic.analysis.archive_tables import display_bands
 from mosaic.evaluation import coherence
 from mosaic.evaluation.bootstrap import Interval
 from mosaic.experiments.embed import DIRECTIONS, load_array, per_seed
 from mosaic.losses.label_kernels import KERNELS, msc_weights, pair_weights
 from mosaic.methods import get_method
-from mosaic.plots.imagery import true_colour
-from mosaic.plots.palette import group_colors
 from mosaic.store.reader import PackedStore
 
 #: Lengths of the retrieval list.
@@ -79,7 +77,7 @@ def retrieval_table(embedded: pd.DataFrame, scenes: NDArray[np.str_], resamples:
     return pd.DataFrame(rows, columns=["method", "direction", "k", "recall", "low", "high", "map_at_20"])
 
 
-def similarities(embedded: pd.DataFrame) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+def sensor_cosines(embedded: pd.DataFrame) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
     """Return cosines across sensors of the first seed: method -> (same scene, different scenes)."""
     found = {}
     for _, cell in embedded[embedded["seed"] == 0].iterrows():
@@ -89,7 +87,7 @@ def similarities(embedded: pd.DataFrame) -> dict[str, tuple[NDArray[Any], NDArra
     return found
 
 
-def maps(embedded: pd.DataFrame, methods: Sequence[str]) -> dict[tuple[str, int], NDArray[Any]]:
+def umap_points(embedded: pd.DataFrame, methods: Sequence[str]) -> dict[tuple[str, int], NDArray[Any]]:
     """Return the UMAPs of the first seed's encoders: (method, UMAP seed) -> (N, 2)."""
     found: dict[tuple[str, int], NDArray[Any]] = {}
     for _, cell in embedded[(embedded["seed"] == 0) & embedded["method"].isin(methods)].iterrows():
@@ -100,7 +98,7 @@ def maps(embedded: pd.DataFrame, methods: Sequence[str]) -> dict[tuple[str, int]
     return found
 
 
-def trust_table(embedded: pd.DataFrame) -> pd.DataFrame:
+def trustworthiness_table(embedded: pd.DataFrame) -> pd.DataFrame:
     """Return the trustworthiness of every map: one row a method, one column a UMAP seed."""
     rows = []
     for _, cell in embedded[embedded["seed"] == 0].iterrows():
@@ -114,7 +112,7 @@ def trust_table(embedded: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def neighbours_shown(
+def nearest_neighbours(
     store: PackedStore,
     cell: Mapping[str, Any] | pd.Series,
     rows: NDArray[np.int64],
@@ -188,28 +186,25 @@ def single_label_classes(labels: NDArray[np.uint8]) -> dict[int, int]:
     return dict(zip(kinds.tolist(), counts.tolist(), strict=True))
 
 
-def level1_of(store: PackedStore, rows: NDArray[np.int64]) -> tuple[list[str], dict[str, str]]:
-    """Return the coarse group of each patch (``"several"`` where its labels differ), and colours."""
+def coarse_groups(store: PackedStore, rows: NDArray[np.int64]) -> list[str]:
+    """Return the coarse group of each patch, ``"several"`` where its labels belong to more than one."""
     groups = store.manifest.level1
     member = np.zeros((len(groups), len(store.class_names)), bool)
     for place, names in enumerate(groups.values()):
         member[place, [store.class_names.index(name) for name in names]] = True
     carried = store.labels[rows] @ member.T.astype(np.int64) > 0
     titles = list(groups)
-    kinds = [titles[own.argmax()] if own.sum() == 1 else "several" for own in carried]
-    return kinds, group_colors(titles)
+    return [titles[groups.argmax()] if groups.sum() == 1 else "several" for groups in carried]
 
 
-def gallery(
+def neighbour_images(
     store: PackedStore, cell: Mapping[str, Any] | pd.Series, rows: NDArray[np.int64], queries: int
 ) -> dict[str, Any]:
-    """Return queries and neighbours as ``reporting.figures_imagery.neighbour_gallery`` takes them."""
-    chosen = neighbours_shown(store, cell, rows, queries)
-    shape, visible = chosen["neighbours"].shape, shown_bands(store)
+    """Return queries and neighbours as ``plots.imagery.neighbour_gallery`` takes them."""
+    chosen = nearest_neighbours(store, cell, rows, queries)
+    shape, visible = chosen["neighbours"].shape, display_bands(store)
     images = {
-        name: true_colour(
-            np.stack([store.read_bands(part.ravel(), visible)[band] for band in visible], axis=-1)
-        )
+        name: np.stack([store.read_bands(part.ravel(), visible)[band] for band in visible], axis=-1)
         for name, part in chosen.items()
     }
     labels = {name: store.labels[part] for name, part in chosen.items()}

@@ -75,7 +75,7 @@ def class_quantiles(archive: Any, store: PackedStore, patches: int = 300, seed: 
     return pd.DataFrame(found)
 
 
-def beside_real(quantiles: pd.DataFrame, reference: Reference) -> pd.DataFrame:
+def compare_quantiles(quantiles: pd.DataFrame, reference: Reference) -> pd.DataFrame:
     """Set the quantiles of :func:`class_quantiles` beside those of real pairs: six bands, shared classes.
 
     Returns:

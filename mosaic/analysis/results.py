@@ -12,13 +12,12 @@ from mosaic.evaluation.label_overlap import (
     pointwise_mutual_information,
     similar_groups,
 )
-from mosaic.evaluation.metrics import METRICS, absent_classes
+from mosaic.evaluation.metrics import absent_classes
+from mosaic.evaluation.names import EVALUATIONS, METRICS
 from mosaic.experiments.jobs import run_jobs
 from mosaic.experiments.predictions import KEYS, load, main_input, prediction_keys
 from mosaic.experiments.run import Run
 from mosaic.methods import METHODS, get_method
-from mosaic.plots.scores import EVALUATIONS
-from mosaic.plots.scores import METRICS as METRIC_TITLES
 from mosaic.settings import FinetuneSettings
 from mosaic.store.reader import PackedStore
 
@@ -152,7 +151,7 @@ def metric_table(results: pd.DataFrame, fraction: float) -> pd.DataFrame:
     """Return every metric of every method at one label fraction, means over seeds."""
     chosen = common_rows(results, fraction).query("stratum == 'all' and seed >= 0")
     table = chosen.pivot_table(index="method", columns="metric", values="value", sort=False)
-    table = table[[name for name in METRICS if name in table]].rename(columns=METRIC_TITLES).reset_index()
+    table = table[[name for name in METRICS if name in table]].rename(columns=METRICS).reset_index()
     table.columns.name = None
     return titled(table)
 

@@ -82,7 +82,7 @@ def resampled(
     return value, over_seeds(per_seed)
 
 
-def gains_of(
+def method_differences(
     store: PackedStore,
     ours: pd.DataFrame,
     reference: pd.DataFrame,
@@ -107,7 +107,7 @@ def gains_of(
         rows.append(
             {
                 "method": str(ours["method"].iloc[0]),
-                "part": name,
+                "subgroup": name,
                 **{key: getattr(span, key) for key in ("value", "low", "high", "n_seeds")},
             }
         )

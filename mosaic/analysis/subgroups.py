@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from mosaic.analysis.compare import Finished
+from mosaic.analysis.compare import FinishedRun
 from mosaic.analysis.results import common_rows
-from mosaic.analysis.scoring import gains_of
+from mosaic.analysis.scoring import method_differences
 from mosaic.evaluation.label_overlap import Stratum, strata
 from mosaic.experiments.jobs import run_jobs
 from mosaic.experiments.predictions import KEYS, prediction_keys
@@ -19,7 +19,7 @@ REFERENCE = "supervised_late"
 RARE = 0.05
 
 
-def parts_of(store: PackedStore) -> dict[str, Stratum]:
+def define_subgroups(store: PackedStore) -> dict[str, Stratum]:
     """Return the parts of the test split where gains are looked for: name -> patches and classes.
 
     Rare and common classes on all patches; all classes on patches of one label, and of five or more (three,
@@ -51,7 +51,7 @@ def parts_of(store: PackedStore) -> dict[str, Stratum]:
     return found | groups
 
 
-def gains_all(run: Run[CompareSettings], one: Finished, fraction: float) -> pd.DataFrame:
+def subgroup_differences(run: Run[CompareSettings], one: FinishedRun, fraction: float) -> pd.DataFrame:
     """Return what every method gains over :data:`REFERENCE` in each part, paired by scene and common seeds.
 
     Returns:
@@ -60,10 +60,10 @@ def gains_all(run: Run[CompareSettings], one: Finished, fraction: float) -> pd.D
     """
     rows = common_rows(one.predictions, fraction)
     reference = rows[rows["method"] == REFERENCE]
-    columns = ["method", "part", "value", "low", "high", "n_seeds"]
+    columns = ["method", "subgroup", "value", "low", "high", "n_seeds"]
     if reference.empty:
         return pd.DataFrame(columns=columns)
-    parts, others = parts_of(one.store), [name for name in METHODS if name in set(rows["method"])]
+    parts, others = define_subgroups(one.store), [name for name in METHODS if name in set(rows["method"])]
     calls = [
         (one.store, rows[rows["method"] == name], reference, parts, run.settings.bootstrap_resamples)
         for name in others
@@ -78,7 +78,7 @@ def gains_all(run: Run[CompareSettings], one: Finished, fraction: float) -> pd.D
     }
 
     def compute() -> pd.DataFrame:
-        found = run_jobs(gains_of, calls, "gains", run.settings.jobs, submit=False)
+        found = run_jobs(method_differences, calls, "gains", run.settings.jobs, submit=False)
         return pd.DataFrame([row for part in found for row in part], columns=columns)
 
     return run.table("gains", key, compute)

@@ -1,4 +1,4 @@
-"""The claims ledger: what the abstract says, as comparisons whose rules were fixed before any result.
+"""What the abstract says, as comparisons whose rules were fixed before any result.
 
 Each claim is a paired difference, MoSAiC less one opponent, on the test split. Whatever could be chosen
 to please is chosen on the validation split: which opponent of a family stands for it, and which evaluation

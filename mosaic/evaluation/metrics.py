@@ -12,18 +12,6 @@ from sklearn import metrics
 Labels = NDArray[np.uint8]
 Predictions = NDArray[np.float32]
 
-#: Metric -> whether higher is better.
-METRICS: dict[str, bool] = {
-    "ap_macro": True,
-    "ap_micro": True,
-    "f1_macro": True,
-    "f1_micro": True,
-    "lrap": True,
-    "coverage_error": False,
-    "hamming": False,
-    "jaccard": True,
-    "calibration_error": False,
-}
 _BINS = 15
 
 
@@ -85,7 +73,7 @@ def ranking_precision(labels: Labels, predictions: Predictions) -> float:
 def scores(
     labels: Labels, predictions: Predictions, thresholds: NDArray[np.float64] | None = None
 ) -> dict[str, float]:
-    """Return every metric of :data:`METRICS`, as shares in [0, 1] but for ``coverage_error`` (labels).
+    """Return every metric of a split, each in [0, 1] but for ``coverage_error`` (labels).
 
     Args:
         labels: (N, C), 0 or 1.

@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from mosaic.evaluation.names import input_order, input_title
 from mosaic.plots.layout import (
     WIDTH,
     distinct,
@@ -20,7 +21,6 @@ from mosaic.plots.layout import (
     whiskers,
 )
 from mosaic.plots.palette import GREY, LIGHT_GREY, OKABE_ITO, method_style, short_name
-from mosaic.plots.scores import INPUTS
 
 _SENSOR_LOOKS = {"s1": (OKABE_ITO["blue"], "o", "Sentinel-1"), "s2": (OKABE_ITO["orange"], "s", "Sentinel-2")}
 
@@ -43,9 +43,8 @@ def score_matrix(table: pd.DataFrame) -> Figure:
     wide = table.pivot_table(
         index="method", columns=["archive", "input", "fraction"], values="value", sort=False
     )
-    inputs = list(INPUTS)
     archives = distinct(table, "archive")
-    order = sorted(wide.columns, key=lambda c: (archives.index(c[0]), c[2], inputs.index(c[1])))
+    order = sorted(wide.columns, key=lambda c: (archives.index(c[0]), c[2], input_order(c[1])))
     values = wide.reindex(index=methods)[order].to_numpy(float)
     low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
     shade = (values - low) / np.where(high > low, high - low, 1)
@@ -64,7 +63,7 @@ def score_matrix(table: pd.DataFrame) -> Figure:
         ax=ax,
         annot_kws={"fontsize": 7.5},
         yticklabels=_with_seeds(table),
-        xticklabels=[f"{INPUTS[c[1]]}, {c[2]:g} %" for c in order],
+        xticklabels=[f"{input_title(c[1])}, {c[2]:g} %" for c in order],
     )
     ax.set_facecolor("#EEEEEE")
     ax.xaxis.tick_top()
@@ -145,23 +144,25 @@ def _with_seeds(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def gain_matrix(table: pd.DataFrame, reference: str) -> Figure:
+def difference_matrix(table: pd.DataFrame, reference: str) -> Figure:
     """Show what each method gains over a reference in each part of the test split.
 
     Args:
-        table: one row a method and part: ``method``, ``part``, ``value`` (difference of macro average
+        table: one row a method and part: ``method``, ``subgroup``, ``value`` (difference of macro average
             precision), ``low``, ``high``, ``n_seeds``. A difference whose interval excludes zero has a sign
             behind it.
         reference: title of what it is compared with.
     """
-    require(table, "method", "part", "value", "low", "high", "n_seeds")
-    methods, parts = methods_of(table), distinct(table, "part")
+    require(table, "method", "subgroup", "value", "low", "high", "n_seeds")
+    methods, parts = methods_of(table), distinct(table, "subgroup")
     fig, axes = panels(1 if methods else 0, 1, 0.27 * len(methods) + 1.9)
     if not axes:
         return fig
     ax = axes[0]
     wide = {
-        name: table.pivot(index="method", columns="part", values=name).reindex(index=methods, columns=parts)
+        name: table.pivot(index="method", columns="subgroup", values=name).reindex(
+            index=methods, columns=parts
+        )
         for name in ("value", "low", "high")
     }
     values = wide["value"].to_numpy(float)

@@ -117,8 +117,8 @@ def neighbour_gallery(
     A tick marks a label that the neighbour shares with the query.
 
     Args:
-        queries: images (q, H, W, 3) in [0, 1], from ``true_colour`` or ``sar_composite``.
-        neighbours: images (q, k, H, W, 3) in [0, 1], nearest first.
+        queries: DN (q, H, W, 3), red, green, blue.
+        neighbours: DN (q, k, H, W, 3), nearest first.
         query_labels: (q, C), 0 or 1.
         neighbour_labels: (q, k, C), 0 or 1.
         class_names: C names.
@@ -133,7 +133,7 @@ def neighbour_gallery(
     shades = sns.color_palette("mako_r", as_cmap=True)
     for row in range(count):
         own = np.asarray(query_labels[row], bool)
-        _picture(grid[row, 0], queries[row], "query", "white")
+        _picture(grid[row, 0], true_colour(queries[row]), "query", "white")
         grid[row, 0].set_xlabel(_label_lines(own, own, class_names, most_labels, mark=False), **_SMALL)
         if query_titles is not None:
             grid[row, 0].set_ylabel(query_titles[row], fontsize=8)
@@ -142,7 +142,12 @@ def neighbour_gallery(
             either = (own | theirs).sum()
             jaccard = (own & theirs).sum() / either if either else 0.0
             ax = grid[row, place + 1]
-            _picture(ax, neighbours[row, place], f"Jaccard {jaccard:.2f}", shades(0.1 + 0.75 * jaccard))
+            _picture(
+                ax,
+                true_colour(neighbours[row, place]),
+                f"Jaccard {jaccard:.2f}",
+                shades(0.1 + 0.75 * jaccard),
+            )
             ax.set_xlabel(_label_lines(theirs, own, class_names, most_labels), **_SMALL)
     return fig
 

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from mosaic.evaluation.names import EVALUATIONS, METRICS
 from mosaic.plots.layout import (
     WIDTH,
     canvas,
@@ -36,32 +37,7 @@ from mosaic.plots.layout import (
 )
 from mosaic.plots.palette import GREY, LIGHT_GREY, method_style, short_name
 
-METRICS = {
-    "ap": "average precision",
-    "ap_macro": "macro average precision",
-    "ap_micro": "micro average precision",
-    "f1_macro": "macro F1",
-    "f1_micro": "micro F1",
-    "lrap": "label ranking average precision",
-    "coverage_error": "coverage error, labels",
-    "hamming": "Hamming loss",
-    "jaccard": "sample Jaccard",
-    "calibration_error": "calibration error",
-}
-EVALUATIONS = {
-    "knn": "k nearest neighbours",
-    "linear": "linear probe",
-    "finetune": "fine-tuning",
-    "end_to_end": "end to end",
-}
 PROTOCOLS = {"budgeted": "budgeted labels", "full": "full-label pretraining"}
-INPUTS = {
-    "s1": "S1",
-    "s2": "S2",
-    "fused": "both",
-    "fused_without_s1": "without S1",
-    "fused_without_s2": "without S2",
-}
 _CELL = ["method", "label_protocol", "fraction", "evaluation", "input", "stratum", "metric"]
 
 

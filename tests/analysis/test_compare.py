@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from mosaic.analysis import compare, scoring
-from mosaic.analysis.costs import cost_table, shown_costs
+from mosaic.analysis.costs import cost_table, readable_costs
 from mosaic.evaluation.bootstrap import interval
 from mosaic.settings import CompareSettings, PretrainSettings
 from mosaic.utils.files import write_json
@@ -42,7 +42,7 @@ def result(method, value=0.5, **more):
 
 
 def finished(results=(), cells=(), predictions=(), seeds=3, title="A", choices=None, **settings):
-    return compare.Finished(
+    return compare.FinishedRun(
         title,
         STORE,
         PretrainSettings(seeds=seeds, **settings),
@@ -78,7 +78,7 @@ def test_the_score_table_has_every_input_and_leaves_out_other_protocols_and_eval
     )
     table = compare.score_table(one)
     assert table["method"].tolist() == ["Random features", "IaI-SimCLR", "IaI-SimCLR", "MoSAiC"]
-    assert table["input"].tolist() == ["both", "S1", "both", "both"]
+    assert table["input"].tolist() == ["all sensors", "S1", "all sensors", "all sensors"]
     assert table.columns[3:].tolist() == ["macro, 5 %", "macro, 100 %", "micro, 5 %", "micro, 100 %"]
     assert table["macro, 100 %"][3] == pytest.approx((0.7, 0.6, 0.8))
     values = [cell[0] for name in table.columns[3:] for cell in table[name].dropna()]
@@ -115,7 +115,7 @@ def test_only_methods_with_all_seeds_are_ranked_and_by_their_scores(tmp_path):
         rows += predictions(tmp_path, method, own, seeds)
         cells += [(method, seed, 0.0, "") for seed in range(seeds)]
     one = finished([result(name) for name in noise], cells, rows, seeds=2)
-    methods, ranking = compare.ranked(run(), [one])
+    methods, ranking = compare.method_ranking(run(), [one])
     assert methods == ["random", "iai", "mosaic"]
     table = compare.rank_table(methods, ranking)
     assert table["method"].tolist() == ["iai", "mosaic", "random"]
@@ -145,7 +145,7 @@ def test_costs_are_those_of_the_cards_beside_the_score(tmp_path):
     table = cost_table(finished([result("iai", 0.6), result("random", 0.2)], cells)).set_index("method")
     assert table.loc["iai", ["minutes", "steps", "trained", "value"]].tolist() == [1.5, 200, 1_200_000, 0.6]
     assert table.loc["random", ["steps", "trained"]].tolist() == [0, 0]
-    shown = shown_costs(table.reset_index())
+    shown = readable_costs(table.reset_index())
     assert shown["encoder, million"].tolist() == [1.0, 1.0]
 
 
@@ -196,7 +196,7 @@ def test_published_scores_are_shown_only_where_they_compare_and_ours_below_them(
     own = [result("iai", 0.6), result("iai", 0.7, metric="ap_micro")]
     own += [result("iai", value, metric="f1_macro", seed=seed) for seed, value in enumerate((0.4, 0.5))]
     one = finished([*own, result("iai", 0.9, fraction=5.0)])
-    other = {"model": "ResNet", "input": "both", "ap_macro": 0.7, "ap_micro": 0.8, "f1_macro": 0.6}
+    other = {"model": "ResNet", "input": "all sensors", "ap_macro": 0.7, "ap_micro": 0.8, "f1_macro": 0.6}
     one = replace(one, published={"rows": [other], "source": "", "why": ""})
     table = compare.published_table(one)
     assert table["model"].tolist() == ["ResNet", "IaI-SimCLR (this run)"]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mosaic.analysis import embedding_tables as spaces
+from mosaic.analysis import embedding_tables
 from mosaic.evaluation import coherence
 
 RANDOM = np.random.default_rng(0)
@@ -22,7 +22,7 @@ def test_coherence_table_averages_seeds(tmp_path):
         return {f"measure|{name}": value for name in coherence.MEASURES}
 
     embedded = pd.DataFrame([cell(tmp_path, "iai", s, **measures(v)) for s, v in ((0, 0.2), (1, 0.4))])
-    table = spaces.coherence_table(embedded)
+    table = embedding_tables.coherence_table(embedded)
     assert table["value"].tolist() == pytest.approx([0.3] * len(table))
     assert table["n_seeds"].unique().tolist() == [2]
     assert table["spread"].iloc[0] == pytest.approx(np.std([0.2, 0.4], ddof=1))
@@ -30,12 +30,12 @@ def test_coherence_table_averages_seeds(tmp_path):
 
 def test_retrieval_table_counts_ranks_and_skips_single_sensor_methods(tmp_path):
     ranks = np.arange(1, N + 1)
-    both = {f"rank|{d}": ranks for d in spaces.DIRECTIONS}
-    both |= {f"map_at_k|{d}": np.full(N, 0.25) for d in spaces.DIRECTIONS}
+    both = {f"rank|{d}": ranks for d in embedding_tables.DIRECTIONS}
+    both |= {f"map_at_k|{d}": np.full(N, 0.25) for d in embedding_tables.DIRECTIONS}
     embedded = pd.DataFrame(
         [cell(tmp_path, "iai", 0, **both), cell(tmp_path, "simclr_s2", 0, embeddings=np.zeros((N, 2)))]
     )
-    table = spaces.retrieval_table(embedded, np.arange(N).astype(str), 50)
+    table = embedding_tables.retrieval_table(embedded, np.arange(N).astype(str), 50)
     assert set(table["method"]) == {"iai"}
     assert table.query("k == 10")["recall"].tolist() == [10 / N] * 2
     assert table["map_at_20"].unique().tolist() == [0.25]
@@ -48,9 +48,7 @@ def test_level1_names_a_patch_only_when_all_its_labels_agree():
         class_names=["bog", "lake", "sea"],
         labels=np.array([[0, 1, 1], [1, 1, 0], [1, 0, 0]], np.uint8),
     )
-    kinds, colors = spaces.level1_of(store, np.arange(3))
-    assert kinds == ["Water bodies", "several", "Wetlands"]
-    assert list(colors) == ["Water bodies", "Wetlands"]
+    assert embedding_tables.coarse_groups(store, np.arange(3)) == ["Water bodies", "several", "Wetlands"]
 
 
 def test_gallery_shows_the_nearest_of_other_places(tmp_path):
@@ -59,7 +57,7 @@ def test_gallery_shows_the_nearest_of_other_places(tmp_path):
     store = SimpleNamespace(index=pd.DataFrame({"location": [f"p{i // 2}" for i in range(200)]}))
     rows = np.arange(100, 100 + N)
     one = cell(tmp_path, "mosaic", 0, embeddings=space)
-    shown = spaces.neighbours_shown(store, one, rows, queries=5, k=3)
+    shown = embedding_tables.nearest_neighbours(store, one, rows, queries=5, k=3)
     for query, found in zip(shown["queries"], shown["neighbours"], strict=True):
         others = [r for r in rows if r // 2 != query // 2]
         order = sorted(others, key=lambda r: -(space[r - 100] @ space[query - 100]))
@@ -68,7 +66,7 @@ def test_gallery_shows_the_nearest_of_other_places(tmp_path):
 
 def test_kernels_weigh_the_batch_with_zero_diagonals_and_msc_has_prototypes():
     labels = (RANDOM.random((12, 5)) < 0.5).astype(np.uint8)
-    weights = spaces.kernel_weights(labels)
+    weights = embedding_tables.kernel_weights(labels)
     assert weights["jaccard"].shape == (12, 12)
     assert weights["msc"].shape == (12, 17)
     assert not np.diag(weights["any"]).any()

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mosaic.analysis import subgroups as gains
+from mosaic.analysis import subgroups
 from mosaic.evaluation.bootstrap import paired_difference
 from mosaic.settings import CompareSettings
 
@@ -35,7 +35,7 @@ def predicted(folder, method, noise, seeds):
 
 
 def test_parts_are_rare_and_common_classes_label_counts_and_groups():
-    parts = gains.parts_of(STORE)
+    parts = subgroups.define_subgroups(STORE)
     assert parts["all classes"].classes.tolist() == [0, 1, 2]  # the fourth has no test patch
     assert parts["rare classes, below 5 %"].classes.tolist() == [2]
     assert parts["common classes"].classes.tolist() == [0, 1]
@@ -52,7 +52,7 @@ def test_gains_are_paired_by_the_seeds_of_both_sides(tmp_path):
     run = SimpleNamespace(
         settings=CompareSettings(jobs=1, bootstrap_resamples=50), table=lambda name, key, compute: compute()
     )
-    table = gains.gains_all(run, one, 100.0).set_index("part")
+    table = subgroups.subgroup_differences(run, one, 100.0).set_index("subgroup")
     assert table["method"].unique().tolist() == ["iai"]
     assert table["n_seeds"].unique().tolist() == [2]
     arrays = {name: dict(np.load(row["path"])) for name, row in zip("abcde", rows, strict=True)}
@@ -69,4 +69,4 @@ def test_gains_are_paired_by_the_seeds_of_both_sides(tmp_path):
 
 def test_without_the_reference_there_is_nothing_to_compare_with(tmp_path):
     one = SimpleNamespace(store=STORE, predictions=pd.DataFrame(predicted(tmp_path, "iai", 0.5, (0,))))
-    assert gains.gains_all(SimpleNamespace(settings=CompareSettings()), one, 100.0).empty
+    assert subgroups.subgroup_differences(SimpleNamespace(settings=CompareSettings()), one, 100.0).empty

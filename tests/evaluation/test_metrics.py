@@ -10,7 +10,6 @@ from torchmetrics.functional.classification import (
 )
 
 from mosaic.evaluation.metrics import (
-    METRICS,
     absent_classes,
     calibration_error,
     choose_thresholds,
@@ -18,6 +17,7 @@ from mosaic.evaluation.metrics import (
     ranking_precision,
     scores,
 )
+from mosaic.evaluation.names import METRICS
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_scores_equal_torchmetrics(split):
     labels, predictions = split
     p, t = torch.tensor(predictions), torch.tensor(labels, dtype=torch.long)
     found = scores(labels, predictions)
-    assert set(found) == set(METRICS)
+    assert set(found) == set(METRICS) - {"ap"}
     for name, function in (
         ("ap_macro", lambda: multilabel_average_precision(p, t, 5, average="macro")),
         ("ap_micro", lambda: multilabel_average_precision(p, t, 5, average="micro")),

@@ -35,10 +35,10 @@ def test_score_matrix_stars_the_best_of_each_column_and_orders_archives_fraction
     (ax,) = figures_compare.score_matrix(table).axes
     assert [t.get_text() for t in ax.get_yticklabels()] == ["Random features", "MoSAiC"]
     assert [t.get_text() for t in ax.get_xticklabels()] == [
-        "both, 5 %",
+        "all sensors, 5 %",
         "S1, 100 %",
-        "both, 100 %",
-        "both, 100 %",
+        "all sensors, 100 %",
+        "all sensors, 100 %",
     ]
     words = [
         text.get_text() for text in ax.texts if "A" not in text.get_text() and "B" not in text.get_text()
@@ -95,12 +95,12 @@ def test_costs_are_drawn_over_time_and_memory():
 def test_gains_carry_their_sign_and_a_mark_where_the_interval_excludes_zero():
     table = pd.DataFrame(
         [
-            {"method": "iai", "part": "all classes", "value": 0.02, "low": 0.01, "high": 0.03},
-            {"method": "iai", "part": "rare", "value": -0.05, "low": -0.1, "high": 0.01},
-            {"method": "mosaic", "part": "all classes", "value": -0.03, "low": -0.04, "high": -0.02},
+            {"method": "iai", "subgroup": "all classes", "value": 0.02, "low": 0.01, "high": 0.03},
+            {"method": "iai", "subgroup": "rare", "value": -0.05, "low": -0.1, "high": 0.01},
+            {"method": "mosaic", "subgroup": "all classes", "value": -0.03, "low": -0.04, "high": -0.02},
         ]
     ).assign(n_seeds=[1.0, 1.0, 3.0])
-    (ax,) = figures_compare.gain_matrix(table, "late fusion").axes
+    (ax,) = figures_compare.difference_matrix(table, "late fusion").axes
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["IaI-SimCLR (1 of 3 seeds)", "MoSAiC"]
     assert [text.get_text() for text in ax.texts] == ["+0.020*", "−0.050", "−0.030*"]
     assert "late fusion" in ax.get_xlabel()
@@ -132,7 +132,7 @@ def test_trust_is_sorted_by_which_sensor_is_trusted_more():
         figures_compare.score_matrix,
         lambda table: figures_compare.rank_diagram(table, []),
         figures_compare.cost_scatter,
-        lambda table: figures_compare.gain_matrix(table, "x"),
+        lambda table: figures_compare.difference_matrix(table, "x"),
         lambda table: figures_compare.trust_dots(table, ()),
     ],
 )

@@ -85,7 +85,7 @@ def test_gallery_of_one_pair() -> None:
 
 
 def test_neighbours_carry_their_jaccard_index_and_tick_shared_labels() -> None:
-    images = np.random.default_rng(0).random((2, 3, 4, 4, 3))
+    images = 2500 * np.random.default_rng(0).random((2, 3, 4, 4, 3))
     query_labels = np.array([[1, 1, 0], [0, 0, 0]])
     neighbour_labels = np.array([[[1, 1, 0], [0, 1, 1], [0, 0, 1]], [[0, 0, 0], [1, 0, 0], [1, 1, 1]]])
     fig = figures.neighbour_gallery(
@@ -97,6 +97,6 @@ def test_neighbours_carry_their_jaccard_index_and_tick_shared_labels() -> None:
     assert grid[0, 0].get_xlabel() == "Arable land\nMarine waters"
     assert grid[0, 2].get_xlabel() == "✓ Marine waters\nPastures"
     assert grid[1, 3].get_xlabel() == "Arable land\nMarine waters\n+ 1 more"
-    np.testing.assert_allclose(grid[0, 3].images[0].get_array(), images[0, 2])
+    np.testing.assert_allclose(grid[0, 3].images[0].get_array(), figures.true_colour(images[0, 2]))
     frames = [to_hex(ax.spines["left"].get_edgecolor()) for ax in grid[0, 1:]]
     assert len(set(frames)) == 3
