@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mosaic.losses.objectives.build import build_classifier, classifier_kind
+from mosaic.models.classifiers import build_classifier, classifier_kind
 from mosaic.models.encoders import ENCODERS, FUSIONS, Encoder, timm_recipe
 from mosaic.models.foundation import FOUNDATION
 from mosaic.store.record_format import BandLayout

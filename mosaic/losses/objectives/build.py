@@ -1,9 +1,7 @@
 """From a row of the table of methods to its objective."""
 
-from torch import nn
-
 from mosaic.losses.objectives.base import Objective, ObjectiveSettings
-from mosaic.losses.objectives.choquet import Choquet, ChoquetClassifier
+from mosaic.losses.objectives.choquet import Choquet
 from mosaic.losses.objectives.macl import AdaptiveTemperature
 from mosaic.losses.objectives.momentum_queue import Queue
 from mosaic.losses.objectives.mosaic import Contrastive
@@ -22,15 +20,3 @@ def build_objective(method: Method, encoder: Encoder, settings: ObjectiveSetting
         return RedundancyReduction(method, widths, settings)
     kinds = {"macl": AdaptiveTemperature, "sadcl": LabelFeatures, "choquet": Choquet}
     return kinds.get(method.objective, Contrastive)(method, widths, settings)
-
-
-def build_classifier(kind: str, feature_dims: dict[str, int], classes: int) -> nn.Module:
-    """Return an untrained classifier of the kind that a checkpoint names: ``"linear"`` or ``"choquet"``."""
-    if kind == "choquet":
-        return ChoquetClassifier(feature_dims, classes)
-    return nn.Linear(sum(feature_dims.values()), classes)
-
-
-def classifier_kind(classifier: nn.Module) -> str:
-    """Return the name under which :func:`build_classifier` knows a classifier."""
-    return "choquet" if isinstance(classifier, ChoquetClassifier) else "linear"
