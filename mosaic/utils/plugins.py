@@ -1,0 +1,106 @@
+"""Names that a user may choose from, and Python files that add some.
+
+A loss, label kernel, method or dataset is registered under a name. The library registers its own when it is
+imported; a plugin is any Python file that registers more.
+"""
+
+import hashlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mosaic.utils.errors import SettingsError, suggest
+
+T = TypeVar("T")
+C = TypeVar("C", bound=Callable[..., Any])
+#: Environment variable with the absolute paths of loaded plugins, for processes that this one starts.
+VARIABLE = "MOSAIC_PLUGINS"
+
+
+class Registry(dict[str, T]):
+    """What is known by name; looking up an unknown name raises an error that suggests the nearest.
+
+    Example:
+        >>> KERNELS: Registry[Kernel] = Registry("kernel")
+        >>> @KERNELS.register("any")
+        ... def any_label(anchors, labels): ...
+
+    Args:
+        kind: what the entries are, for messages.
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def __missing__(self, name: str) -> T:
+        raise SettingsError(f"unknown {self.kind} {name!r}{suggest(name, self)}")
+
+    def add(self, name: str, entry: T) -> None:
+        """Add an entry. Running its definition again, as in a notebook, replaces it.
+
+        Raises:
+            SettingsError: when the name stands for something else.
+        """
+        if name in self and self[name] != entry and _origin(self[name]) != _origin(entry):
+            raise SettingsError(f"{self.kind} {name!r} is registered already: choose another name")
+        self[name] = entry
+
+    def register(self, name: str) -> Callable[[C], C]:
+        """Return a decorator that adds a function or class under a name."""
+
+        def decorate(entry: C) -> C:
+            self.add(name, entry)  # type: ignore[arg-type]
+            return entry
+
+        return decorate
+
+
+def _origin(entry: object) -> object:
+    """Return where a function or class is defined; other entries are only equal to themselves."""
+    name = getattr(entry, "__qualname__", None)
+    return (entry.__module__, name) if name else id(entry)
+
+
+def load_plugins(paths: Iterable[str | Path] | None = None) -> None:
+    """Import Python files, each once, and let processes that this one starts do the same.
+
+    Example:
+        >>> load_plugins(["my_losses.py"])
+
+    Args:
+        paths: files, relative to the current directory. By default those that the parent process loaded: call
+            it so at the start of a worker process.
+
+    Raises:
+        SettingsError: when a file is missing or raises; names the file, and the line that failed.
+    """
+    inherited = [path for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
+    files = [str(Path(path).expanduser().resolve()) for path in (inherited if paths is None else paths)]
+    for file in files:
+        _load(Path(file))
+    if files:
+        os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys([*inherited, *files]))
+
+
+def _load(file: Path) -> None:
+    name = f"mosaic_plugin_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, file)
+    if not file.is_file() or spec is None or spec.loader is None:
+        raise SettingsError(f"plugin {file} is not there or no Python file: give the path of a .py file")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        lines = [
+            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)
+        ]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else "?"
+        raise SettingsError(f"plugin {file}, line {line}: {type(error).__name__}: {error}") from error

@@ -1,0 +1,76 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mosaic.utils import plugins
+from mosaic.utils.errors import SettingsError
+from mosaic.utils.plugins import Registry, load_plugins
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """Forget afterwards what a test loads."""
+    monkeypatch.setenv(plugins.VARIABLE, "")
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+
+
+@pytest.fixture
+def registry():
+    kernels = Registry("kernel")
+    kernels.add("jaccard", 1)
+    return kernels
+
+
+def test_unknown_names_get_a_suggestion(registry):
+    with pytest.raises(SettingsError, match="unknown kernel 'jacard'; did you mean 'jaccard'"):
+        registry["jacard"]
+    assert registry.get("jacard") is None and "jacard" not in registry
+
+
+def test_a_name_stands_for_one_thing_and_a_definition_may_run_again(registry):
+    registry.add("jaccard", 1)
+    with pytest.raises(SettingsError, match="kernel 'jaccard' is registered already"):
+        registry.add("jaccard", 2)
+
+    def define():
+        @registry.register("mine")
+        def mine(): ...
+
+        return mine
+
+    define()
+    again = define()  # as when a notebook cell runs twice
+    assert registry["mine"] is again
+    with pytest.raises(SettingsError, match="'mine' is registered already"):
+        registry.register("mine")(lambda: None)
+
+
+def test_a_plugin_is_run_once_and_by_child_processes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("print('loaded')\n")
+    command = "from mosaic.utils.plugins import load_plugins; load_plugins(['mine.py']); load_plugins()"
+    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]], cwd='/', check=True)"
+    inherit = "from mosaic.utils.plugins import load_plugins; load_plugins(); load_plugins()"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{command}; {child}", inherit], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["loaded"] * 2
+
+
+def test_errors_name_the_file_and_the_line(tmp_path):
+    broken = tmp_path / "broken.py"
+    for source, message in (
+        ("x = 1\ny = z\n", "line 2: NameError: name 'z'"),
+        ("x = 1\nx = = 2\n", "line 2: SyntaxError"),
+    ):
+        broken.write_text(source)
+        with pytest.raises(SettingsError, match=f"plugin .*broken.py, {message}"):
+            load_plugins([broken])
+    with pytest.raises(SettingsError, match=r"absent.py is not there"):
+        load_plugins([tmp_path / "absent.py"])
+    assert not os.environ[plugins.VARIABLE]
+    broken.write_text("x = 1\n")  # mended, it loads
+    load_plugins([broken])
+    assert os.environ[plugins.VARIABLE] == str(broken)
