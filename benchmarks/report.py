@@ -5,7 +5,7 @@ Usage: python benchmarks/report.py
 
 from pathlib import Path
 
-from mosaic.experiments.run import reports_folder
+from mosaic.experiments.study import reports_folder
 from mosaic.report.runner import run
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def _simulate(args: argparse.Namespace) -> int:
 
 def _fetch(args: argparse.Namespace) -> int:
     from mosaic.datasets.download import fetch
-    from mosaic.experiments.run import data_folder
+    from mosaic.experiments.study import data_folder
 
     print(fetch(args.name, args.folder or data_folder() / "archives" / args.name, yes=args.yes))
     return 0
@@ -65,7 +65,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from mosaic.experiments.run import reports_folder
+    from mosaic.experiments.study import reports_folder
     from mosaic.report.runner import render_all
 
     folder = Path(args.run) if Path(args.run).is_dir() else reports_folder(args.run)
@@ -170,7 +170,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--cluster",
         default="pool",
-        help="what runs the cells: pool (processes, the default), local or slurm (through submitit)",
+        help="what runs the trials: pool (processes, the default), local or slurm (through submitit)",
     )
     run.add_argument(
         "--cluster-options",
@@ -178,7 +178,7 @@ def parser() -> argparse.ArgumentParser:
         help="of submitit, e.g. partition=gpu,gpus_per_node=1,timeout_min=240, or a YAML file of them",
     )
     run.add_argument(
-        "--keep-going", action="store_true", help="report without the cells that failed, and list them"
+        "--keep-going", action="store_true", help="report without the trials that failed, and list them"
     )
 
     report = add("report", _report, "render the reports of a run again from its executed notebooks")

@@ -49,7 +49,7 @@ def test_question_parameters_start_and_limits_come_in_order(notebook):
     titles = [line for text in prose for line in text.splitlines() if line.startswith("# ")]
     assert len(titles) == 1
     assert content.cells[1] is parameters(content)
-    assert "run.start(" in content.cells[2].source
+    assert "Study.open(" in content.cells[2].source
     assert prose[-1].startswith("## Limits")
 
 

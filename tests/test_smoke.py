@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
-from mosaic.experiments.grid import Cell, checkpoint_folder, config_of
+from mosaic.experiments.grid import Trial, checkpoint_folder, config_of
 from mosaic.methods import METHODS
 from mosaic.models.checkpoint import load_encoder
 from mosaic.settings import NOTEBOOKS, make
@@ -66,9 +66,9 @@ def test_results_are_tidy_and_their_scores_are_scikit_learns(smoke_run):
     spans = results.dropna(subset=["low"])
     assert (spans["low"] <= spans["high"]).all()
 
-    store = PackedStore(Path(read_json(smoke_run / "01_explore_data.json")["packed"]))
+    store = PackedStore(Path(read_json(smoke_run / "archive.json")["packed"]))
     labels = store.labels[store.split_rows("test")]
-    prediction = pd.DataFrame(read_json(smoke_run / "03_finetune_low_label.json")["predictions"]).iloc[7]
+    prediction = pd.read_parquet(smoke_run / "predictions.parquet").iloc[7]
     with np.load(prediction["path"]) as file:
         scores = file[f"{prediction['key']}|test"]
     present = labels.any(0)
@@ -82,15 +82,15 @@ def test_results_are_tidy_and_their_scores_are_scikit_learns(smoke_run):
 
 def test_budgets_are_nested_and_labels_beyond_them_never_reached_an_encoder(smoke_run):
     (quarter,) = read_json(smoke_run / "label_budgets-seed0.json")["budgets"]
-    store = PackedStore(Path(read_json(smoke_run / "01_explore_data.json")["packed"]))
+    store = PackedStore(Path(read_json(smoke_run / "archive.json")["packed"]))
     train = set(store.index["patch_id"].iloc[store.split_rows("train")])
     assert quarter["fraction_percent"] == 25
     assert set(quarter["patches"]) < train
-    for cell in read_json(smoke_run / "02_pretrain.json")["cells"]:
-        card = read_json(Path(cell["folder"]) / "card.json")
-        allowed = len(train) * cell["budget"] / 100
+    for trial in pd.read_parquet(smoke_run / "encoders.parquet").to_dict("records"):
+        card = read_json(Path(trial["folder"]) / "card.json")
+        allowed = len(train) * trial["budget"] / 100
         assert card["patches"]["labelled"] <= np.ceil(allowed)
-        assert (card["patches"]["labelled"] > 0) == METHODS[cell["method"]].uses_labels
+        assert (card["patches"]["labelled"] > 0) == METHODS[trial["method"]].uses_labels
 
 
 def test_one_seed_decides_no_claim(smoke_run):
@@ -103,9 +103,9 @@ def test_one_seed_decides_no_claim(smoke_run):
 
 
 def test_encoders_load_in_three_lines(smoke_run):
-    cell = read_json(smoke_run / "02_pretrain.json")["cells"][-1]
-    encoder = load_encoder(cell["folder"])
-    assert encoder.card["method"] == cell["method"]
+    trial = pd.read_parquet(smoke_run / "encoders.parquet").iloc[-1]
+    encoder = load_encoder(trial["folder"])
+    assert encoder.card["method"] == trial["method"]
 
 
 def test_the_same_again_reuses_all_work_and_gives_the_same_numbers(smoke_run):
@@ -127,11 +127,11 @@ def partial_run(smoke_run):
 
     Returns its folder, what the terminal showed and that file.
     """
-    store = PackedStore(Path(read_json(smoke_run / "01_explore_data.json")["packed"]))
+    store = PackedStore(Path(read_json(smoke_run / "archive.json")["packed"]))
     settings = make("02_pretrain", read_json(smoke_run / "02_pretrain.json")["settings"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOSAIC_ROOT", str(smoke_run.parents[1]))
-        config = config_of(Cell("inter", 0, 0.0), settings)
+        config = config_of(Trial("inter", 0, 0.0), settings)
         place = checkpoint_folder(store, config, np.empty(0, np.int64))
     place.parent.mkdir()
     place.write_text("in the way")
@@ -144,11 +144,11 @@ def partial_run(smoke_run):
 def test_a_run_that_keeps_going_reports_what_finished(smoke_run, partial_run):
     folder, told, place = partial_run
     assert "pretraining: 1 encoders to train, 9 reused" in told
-    handed = read_json(folder / "02_pretrain.json")
-    assert {cell["method"] for cell in handed["cells"]} == {
-        cell["method"] for cell in read_json(smoke_run / "02_pretrain.json")["cells"]
-    }
-    (reason,) = handed["failed"]["pretraining"].values()
+    methods, before = (
+        set(pd.read_parquet(run / "encoders.parquet")["method"]) for run in (folder, smoke_run)
+    )
+    assert methods == before
+    (reason,) = read_json(folder / "02_pretrain.json")["failed"]["pretraining"].values()
     assert str(place) in reason
     assert "inter seed 0" in (folder / "02_pretrain.html").read_text()
     records = read_json(folder / "run.json")["notebooks"]
@@ -165,9 +165,8 @@ def test_one_parameter_reruns_what_depends_on_it(partial_run):
 
 def test_a_place_that_was_held_out_reached_neither_encoder_nor_budget(smoke_run):
     """Two methods were trained without the largest country: their cards count its patches out."""
-    handed = read_json(smoke_run / "05_transfer.json")
-    (country,) = {row["domain"] for row in handed["unseen"]}
-    store = PackedStore(Path(read_json(smoke_run / "01_explore_data.json")["packed"]))
+    (country,) = pd.read_parquet(smoke_run / "domain_shift.parquet")["domain"].unique()
+    store = PackedStore(Path(read_json(smoke_run / "archive.json")["packed"]))
     train = store.index.iloc[store.split_rows("train")]
     elsewhere = int((train["country"] != country).sum())
     assert 0 < elsewhere < len(train)
@@ -197,7 +196,7 @@ def test_another_archive_runs_the_same_and_both_stand_in_its_ledger(second_run):
 
 
 def test_encoders_carry_over_between_the_archives_on_their_shared_bands(second_run):
-    rows = pd.DataFrame(read_json(second_run / "05_transfer.json")["transfer"])
+    rows = pd.read_parquet(second_run / "transfer.parquet")
     archives = {"SEN12MS", "BigEarthNet v2"}
     assert set(zip(rows["source"], rows["target"], strict=True)) == {
         (a, b) for a in archives for b in archives

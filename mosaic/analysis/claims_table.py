@@ -25,7 +25,7 @@ from mosaic.evaluation.coherence import difference_of_means
 from mosaic.evaluation.metrics import per_class_ap
 from mosaic.experiments.embed import chosen_rows, per_seed
 from mosaic.experiments.predictions import KEYS, load, main_input, prediction_keys
-from mosaic.experiments.run import Run
+from mosaic.experiments.study import Study
 from mosaic.methods import ABLATIONS, METHODS, SAME_UNTUNED
 from mosaic.settings import NOTEBOOKS, ClaimSettings
 from mosaic.store.reader import PackedStore
@@ -101,7 +101,7 @@ class ArchiveClaims:
         embedded: table of ``embeddings.embed_all``.
         embedded_test: test rows that were embedded.
         resamples: of scenes and seeds, for each claim.
-        lost: methods of which cells failed in a run that kept going: one of them may be the best opponent.
+        lost: methods of which trials failed in a run that kept going: one of them may be the best opponent.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class ArchiveClaims:
             return missing(claim, "the run has one label fraction only")
         family = [name for name, method in METHODS.items() if method.family == claim.against]
         if gone := [METHODS[name].title for name in family if name in self.lost]:
-            return missing(claim, f"cells of {', '.join(gone)} failed, perhaps of the best opponent")
+            return missing(claim, f"trials of {', '.join(gone)} failed, perhaps of the best opponent")
         if claim.measure == "knn_jaccard":
             return self._compare_coherence(claim, family)
         ours = self.entry(OURS, fraction)
@@ -234,33 +234,33 @@ class ArchiveClaims:
         return pd.DataFrame(rows, columns=["term", "fraction", "effect", "low", "high", "n_seeds"])
 
 
-def archive_claims(run: Run[ClaimSettings]) -> list[ArchiveClaims]:
+def archive_claims(study: Study[ClaimSettings]) -> list[ArchiveClaims]:
     """Return the claims of this run and of those named in ``beside``.
 
     Raises:
         RunError: when a notebook of one of them was not run.
     """
     found = []
-    for one in [run, *(run.beside(name) for name in run.settings.beside)]:
-        embedding, store = one.earlier("04_embeddings_and_coherence"), one.store()
+    for one in study.with_companions():
+        store, most = one.store(), one.earlier("04_embeddings_and_coherence").settings.most_patches
         found.append(
             ArchiveClaims(
-                one.earlier("01_explore_data")["title"],
+                one.read("archive")["title"],
                 store,
-                pd.DataFrame(one.earlier("03_finetune_low_label")["predictions"]),
-                pd.DataFrame(embedding["embedded"]),
-                chosen_rows(store, embedding["most_patches"])["test"],
-                run.settings.claim_resamples,
+                one.read("predictions"),
+                one.read("embeddings"),
+                chosen_rows(store, most)["test"],
+                study.settings.claim_resamples,
                 _lost(one),
             )
         )
     return found
 
 
-def _lost(run: Run[ClaimSettings]) -> set[str]:
-    """Return the methods of which a run that kept going lacks cells; cells are named by method and seed."""
-    stages = [run.earlier(name).get("failed", {}) for name in list(NOTEBOOKS)[1:4]]
-    return {cell.partition(" seed ")[0] for failed in stages for cells in failed.values() for cell in cells}
+def _lost(study: Study[ClaimSettings]) -> set[str]:
+    """Return the methods of which a run lacks trials, which are named by method and seed."""
+    failed = pd.concat([study.earlier(name).failed_trials() for name in list(NOTEBOOKS)[1:4]])
+    return {trial.partition(" seed ")[0] for trial in failed["trial"]}
 
 
 def claims_key(archives: Sequence[ArchiveClaims]) -> dict[str, Any]:

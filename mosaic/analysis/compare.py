@@ -13,9 +13,9 @@ from mosaic.analysis.scoring import resampled
 from mosaic.evaluation.bootstrap import percentile_interval
 from mosaic.evaluation.names import input_title
 from mosaic.evaluation.ranking import Ranking, rank_methods
-from mosaic.experiments.jobs import run_jobs
+from mosaic.experiments.parallel import parallel_map
 from mosaic.experiments.predictions import main_input, prediction_keys
-from mosaic.experiments.run import Run
+from mosaic.experiments.study import Study
 from mosaic.methods import METHODS, get_method
 from mosaic.models.checkpoint import load_encoder
 from mosaic.settings import CompareSettings, PretrainSettings
@@ -24,7 +24,6 @@ from mosaic.store.reader import PackedStore
 #: Methods that those of fewer seeds stand beside.
 REFERENCES = ("random", "supervised_late", "iai", "supcon", "mosaic")
 _SENSORS = ("s1", "s2", "fused")
-_RESULTS = "results.parquet"
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class FinishedRun:
         choices: changes to them that were tuned, by method.
         trials: its encoders, one row each.
         results: tidy results, see :mod:`mosaic.analysis.results`.
-        predictions: table of ``assess.predict_all``.
+        predictions: table of ``predict.predict_all``.
         published: what :meth:`mosaic.datasets.reference.Reference.beside` returned.
     """
 
@@ -66,25 +65,25 @@ class FinishedRun:
         return int((self.trials.query("method == @method")["seed"]).nunique())
 
 
-def finished_runs(run: Run[CompareSettings]) -> list[FinishedRun]:
+def finished_runs(study: Study[CompareSettings]) -> list[FinishedRun]:
     """Return this run and those named in ``beside``.
 
     Raises:
         RunError: when a notebook of one of them was not run.
     """
     found = []
-    for one in [run, *(run.beside(name) for name in run.settings.beside)]:
-        data, judged = one.earlier("01_explore_data"), one.earlier("03_finetune_low_label")
+    for one in study.with_companions():
+        archive = one.read("archive")
         found.append(
             FinishedRun(
-                data["title"],
+                archive["title"],
                 one.store(),
-                one.earlier_settings("02_pretrain"),
-                one.earlier("02_pretrain")["choices"],
-                pd.DataFrame(one.earlier("02_pretrain")["cells"]),
-                pd.read_parquet(one.folder / _RESULTS),
-                pd.DataFrame(judged["predictions"]),
-                data["published"],
+                one.earlier("02_pretrain").settings,
+                one.read("choices"),
+                one.read("encoders"),
+                one.read("results"),
+                one.read("predictions"),
+                archive["published"],
             )
         )
     return found
@@ -132,23 +131,23 @@ def score_table(one: FinishedRun) -> pd.DataFrame:
     )
 
 
-def few_seeds_table(run: Run[CompareSettings], one: FinishedRun) -> pd.DataFrame:
+def few_seeds_table(study: Study[CompareSettings], one: FinishedRun) -> pd.DataFrame:
     """Return the methods with fewer seeds than the run beside :data:`REFERENCES`, on the same seeds.
 
     Returns:
         As :func:`on_common_seeds`, macro and micro; empty where every method has all seeds.
     """
     few = [name for name in METHODS if 0 < one.seeds(name) < one.settings.seeds]
-    return on_common_seeds(run, one, [*REFERENCES, *few] if few else [], ("macro", "micro"))
+    return on_common_seeds(study, one, [*REFERENCES, *few] if few else [], ("macro", "micro"))
 
 
-def vit_table(run: Run[CompareSettings], one: FinishedRun) -> pd.DataFrame:
+def vit_table(study: Study[CompareSettings], one: FinishedRun) -> pd.DataFrame:
     """Return the methods on a vision transformer beside each other, as :func:`on_common_seeds`."""
-    return on_common_seeds(run, one, [name for name, method in METHODS.items() if method.architecture])
+    return on_common_seeds(study, one, [name for name, method in METHODS.items() if method.architecture])
 
 
 def on_common_seeds(
-    run: Run[CompareSettings],
+    study: Study[CompareSettings],
     one: FinishedRun,
     methods: Collection[str],
     averages: Sequence[str] = ("macro",),
@@ -175,16 +174,16 @@ def on_common_seeds(
         "data": one.store.fingerprint,
         "predictions": prediction_keys(rows),
         "averages": list(averages),
-        "resamples": run.settings.bootstrap_resamples,
+        "resamples": study.settings.bootstrap_resamples,
     }
 
     def compute() -> pd.DataFrame:
-        calls = [(one.store, own, run.settings.bootstrap_resamples, average) for own, average in wanted]
-        found = run_jobs(resampled, calls, "common seeds", run.settings.jobs, submit=False)
+        calls = [(one.store, own, study.settings.bootstrap_resamples, average) for own, average in wanted]
+        found = parallel_map(resampled, calls, "common seeds", study.settings.jobs)
         spans = [(value, *percentile_interval(value, drawn)) for value, drawn in found]
         return pd.DataFrame(spans, columns=["value", "low", "high"])
 
-    spans = iter(run.table("common_seeds", key, compute).itertuples(index=False, name=None))
+    spans = iter(study.cached("common_seeds", key, compute).itertuples(index=False, name=None))
     columns = [(f"{average}, " if len(averages) > 1 else "") + f"{f:g} %" for average, f in parts]
     found = [{"method": name, "seeds": len(seeds), **{c: next(spans) for c in columns}} for name in names]
     return pd.DataFrame(found, columns=["method", "seeds", *columns])
@@ -213,7 +212,7 @@ def published_table(one: FinishedRun) -> pd.DataFrame:
 # --------------------------------------------------------------------------------------- ranking
 
 
-def method_ranking(run: Run[CompareSettings], runs: Sequence[FinishedRun]) -> tuple[list[str], Ranking]:
+def method_ranking(study: Study[CompareSettings], runs: Sequence[FinishedRun]) -> tuple[list[str], Ranking]:
     """Rank the methods that every run trained with all its seeds, over archives and label fractions.
 
     Returns:
@@ -232,7 +231,7 @@ def method_ranking(run: Run[CompareSettings], runs: Sequence[FinishedRun]) -> tu
         (
             one.store,
             common_rows(one.predictions, f).query("method == @name"),
-            run.settings.bootstrap_resamples,
+            study.settings.bootstrap_resamples,
         )
         for one in runs
         for f in one.fractions
@@ -241,14 +240,14 @@ def method_ranking(run: Run[CompareSettings], runs: Sequence[FinishedRun]) -> tu
     key = {
         "data": [one.store.fingerprint for one in runs],
         "predictions": [prediction_keys(members) for _, members, _ in calls],
-        "resamples": run.settings.bootstrap_resamples,
+        "resamples": study.settings.bootstrap_resamples,
     }
 
     def compute() -> pd.DataFrame:
-        found = run_jobs(resampled, calls, "ranking", run.settings.jobs, submit=False)
+        found = parallel_map(resampled, calls, "ranking", study.settings.jobs)
         return pd.DataFrame(found, columns=["value", "drawn"])
 
-    table = run.table("ranking", key, compute)
+    table = study.cached("ranking", key, compute)
     problems = [table[start : start + len(methods)] for start in range(0, len(table), len(methods))]
     drawn = [np.stack(problem["drawn"].to_list()) for problem in problems]
     return methods, rank_methods([problem["value"].to_numpy() for problem in problems], drawn)
@@ -269,7 +268,7 @@ def rank_table(methods: Sequence[str], found: Ranking) -> pd.DataFrame:
 # --------------------------------------------------------------------------------------- ablations
 
 
-def kernel_table(run: Run[CompareSettings], one: FinishedRun) -> pd.DataFrame:
+def kernel_table(study: Study[CompareSettings], one: FinishedRun) -> pd.DataFrame:
     """Return what each label kernel reaches alone: multi-label SupCon with it, a column a label fraction.
 
     SupCon itself is a row as well, with the kernel it was tuned to; a second row with that one is left out.
@@ -280,16 +279,16 @@ def kernel_table(run: Run[CompareSettings], one: FinishedRun) -> pd.DataFrame:
         for name, method in METHODS.items()
         if name.startswith("supcon_") and method.kernel and method.kernel != own
     }
-    table = on_common_seeds(run, one, kernels)
+    table = on_common_seeds(study, one, kernels)
     return table.assign(method=table["method"].map(kernels)).rename(columns={"method": "kernel"})
 
 
-def term_table(run: Run[CompareSettings], one: FinishedRun) -> pd.DataFrame:
+def term_table(study: Study[CompareSettings], one: FinishedRun) -> pd.DataFrame:
     """Return what each term of MoSAiC adds, at the least and at all labels, as readers see it."""
     nothing = pd.DataFrame(columns=["method", "seed", "path"])
-    resamples = run.settings.bootstrap_resamples
+    resamples = study.settings.bootstrap_resamples
     archive = ArchiveClaims(one.title, one.store, one.predictions, nothing, np.empty(0, np.int64), resamples)
-    return readable_ablation(run.table("ablation", archive.key(), archive.ablation))
+    return readable_ablation(study.cached("ablation", archive.key(), archive.ablation))
 
 
 def trust_table(one: FinishedRun, method: str = "mimrf") -> pd.DataFrame:
@@ -299,15 +298,15 @@ def trust_table(one: FinishedRun, method: str = "mimrf") -> pd.DataFrame:
         One row a class, sensor and seed: class, sensor, seed, trust in [0, 1]. Empty when it did not run.
     """
     rows = []
-    cells = one.trials.query("method == @method and budget == 100")
-    for cell in cells.to_dict("records"):
-        encoder = load_encoder(cell["folder"])
+    trained = one.trials.query("method == @method and budget == 100")
+    for trial in trained.to_dict("records"):
+        encoder = load_encoder(trial["folder"])
         trust = getattr(encoder.classifier, "trust", None)
         if trust is None:
             continue
         for sensor, values in zip(encoder.encoder.feature_dims, trust.detach().numpy(), strict=True):
             rows += [
-                {"class": name, "sensor": sensor, "seed": cell["seed"], "trust": float(value)}
+                {"class": name, "sensor": sensor, "seed": trial["seed"], "trust": float(value)}
                 for name, value in zip(one.store.class_names, values, strict=True)
             ]
     return pd.DataFrame(rows, columns=["class", "sensor", "seed", "trust"])

@@ -24,10 +24,10 @@ def cost_table(one: FinishedRun) -> pd.DataFrame:
     best = common_rows(rows, max(one.fractions)).to_dict("records")
     scores: dict[str, dict[Any, Any]] = {row["method"]: row for row in best}
     found = []
-    for method, cells in one.trials[one.trials["budget"].isin([0.0, 100.0])].groupby("method", sort=False):
+    for method, trials in one.trials[one.trials["budget"].isin([0.0, 100.0])].groupby("method", sort=False):
         if method not in scores:
             continue
-        cards = [read_json(Path(folder) / "card.json") for folder in cells["folder"]]
+        cards = [read_json(Path(folder) / "card.json") for folder in trials["folder"]]
         trained = get_method(str(method)).trained
         found.append(
             {

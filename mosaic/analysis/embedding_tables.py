@@ -80,41 +80,41 @@ def retrieval_table(embedded: pd.DataFrame, scenes: NDArray[np.str_], resamples:
 def sensor_cosines(embedded: pd.DataFrame) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
     """Return cosines across sensors of the first seed: method -> (same scene, different scenes)."""
     found = {}
-    for _, cell in embedded[embedded["seed"] == 0].iterrows():
-        same, different = load_array(cell, "same"), load_array(cell, "different")
+    for _, trial in embedded[embedded["seed"] == 0].iterrows():
+        same, different = load_array(trial, "same"), load_array(trial, "different")
         if same is not None and different is not None:
-            found[str(cell["method"])] = (same, different)
+            found[str(trial["method"])] = (same, different)
     return found
 
 
 def umap_points(embedded: pd.DataFrame, methods: Sequence[str]) -> dict[tuple[str, int], NDArray[Any]]:
     """Return the UMAPs of the first seed's encoders: (method, UMAP seed) -> (N, 2)."""
     found: dict[tuple[str, int], NDArray[Any]] = {}
-    for _, cell in embedded[(embedded["seed"] == 0) & embedded["method"].isin(methods)].iterrows():
-        with np.load(cell["path"]) as file:
+    for _, trial in embedded[(embedded["seed"] == 0) & embedded["method"].isin(methods)].iterrows():
+        with np.load(trial["path"]) as file:
             for name in file.files:
                 if name.startswith("map|"):
-                    found[str(cell["method"]), int(name.removeprefix("map|"))] = file[name]
+                    found[str(trial["method"]), int(name.removeprefix("map|"))] = file[name]
     return found
 
 
 def trustworthiness_table(embedded: pd.DataFrame) -> pd.DataFrame:
     """Return the trustworthiness of every map: one row a method, one column a UMAP seed."""
     rows = []
-    for _, cell in embedded[embedded["seed"] == 0].iterrows():
-        with np.load(cell["path"]) as file:
+    for _, trial in embedded[embedded["seed"] == 0].iterrows():
+        with np.load(trial["path"]) as file:
             trust = {
                 f"seed {name.removeprefix('trust|')}": float(file[name])
                 for name in sorted(file.files)
                 if name.startswith("trust|")
             }
-        rows.append({"method": get_method(cell["method"]).title, **trust})
+        rows.append({"method": get_method(trial["method"]).title, **trust})
     return pd.DataFrame(rows)
 
 
 def nearest_neighbours(
     store: PackedStore,
-    cell: Mapping[str, Any] | pd.Series,
+    trial: Mapping[str, Any] | pd.Series,
     rows: NDArray[np.int64],
     queries: int,
     k: int = 4,
@@ -124,7 +124,7 @@ def nearest_neighbours(
 
     Args:
         store: packed data.
-        cell: an embedded encoder.
+        trial: an embedded encoder.
         rows: the embedded test rows (N,).
         queries: number of queries.
         k: neighbours of each.
@@ -133,9 +133,9 @@ def nearest_neighbours(
     Returns:
         ``queries`` (q,) and ``neighbours`` (q, k), rows of the store.
     """
-    embeddings = load_array(cell, "embeddings")
+    embeddings = load_array(trial, "embeddings")
     if embeddings is None:
-        raise ValueError(f"{cell['path']} holds no embeddings")
+        raise ValueError(f"{trial['path']} holds no embeddings")
     places = store.index["location"].to_numpy(str)[rows]
     found = coherence.nearest(embeddings, k, places)
     chosen = np.random.default_rng(seed).choice(len(rows), size=min(queries, len(rows)), replace=False)
@@ -198,10 +198,10 @@ def coarse_groups(store: PackedStore, rows: NDArray[np.int64]) -> list[str]:
 
 
 def neighbour_images(
-    store: PackedStore, cell: Mapping[str, Any] | pd.Series, rows: NDArray[np.int64], queries: int
+    store: PackedStore, trial: Mapping[str, Any] | pd.Series, rows: NDArray[np.int64], queries: int
 ) -> dict[str, Any]:
     """Return queries and neighbours as ``plots.imagery.neighbour_gallery`` takes them."""
-    chosen = nearest_neighbours(store, cell, rows, queries)
+    chosen = nearest_neighbours(store, trial, rows, queries)
     shape, visible = chosen["neighbours"].shape, display_bands(store)
     images = {
         name: np.stack([store.read_bands(part.ravel(), visible)[band] for band in visible], axis=-1)

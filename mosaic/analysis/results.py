@@ -14,9 +14,9 @@ from mosaic.evaluation.label_overlap import (
 )
 from mosaic.evaluation.metrics import absent_classes
 from mosaic.evaluation.names import EVALUATIONS, METRICS
-from mosaic.experiments.jobs import run_jobs
+from mosaic.experiments.parallel import parallel_map
 from mosaic.experiments.predictions import KEYS, load, main_input, prediction_keys
-from mosaic.experiments.run import Run
+from mosaic.experiments.study import Study
 from mosaic.methods import METHODS, get_method
 from mosaic.settings import FinetuneSettings
 from mosaic.store.reader import PackedStore
@@ -28,7 +28,7 @@ _CHUNK = 256  # patches read at a time
 _COMMON = (("linear",), ("knn",), ("finetune", "end_to_end"))
 
 
-def score_all(run: Run[FinetuneSettings], store: PackedStore, predictions: pd.DataFrame) -> pd.DataFrame:
+def score_all(study: Study[FinetuneSettings], store: PackedStore, predictions: pd.DataFrame) -> pd.DataFrame:
     """Score every set of predictions on the test split; thresholds come from validation.
 
     All metrics are computed over all patches; average precision of a method's main input also for each class
@@ -38,7 +38,7 @@ def score_all(run: Run[FinetuneSettings], store: PackedStore, predictions: pd.Da
         Tidy results, one row a number. Rows with ``seed`` -1 are means over seeds, with 95 % intervals from
         resampled scenes and seeds.
     """
-    resamples = run.settings.bootstrap_resamples
+    resamples = study.settings.bootstrap_resamples
     key = {"data": store.fingerprint, "resamples": resamples, "predictions": prediction_keys(predictions)}
 
     common = common_evaluations(predictions)
@@ -49,10 +49,10 @@ def score_all(run: Run[FinetuneSettings], store: PackedStore, predictions: pd.Da
             (store.folder, members, groups, resamples, members["evaluation"].iloc[0] in common)
             for _, members in predictions.groupby(KEYS, sort=False)
         ]
-        parts = run_jobs(score_group, calls, "scoring", run.settings.jobs, submit=False)
+        parts = parallel_map(score_group, calls, "scoring", study.settings.jobs)
         return pd.DataFrame([row for part in parts for row in part])
 
-    return run.table("results", key, compute)
+    return study.cached("results", key, compute)
 
 
 def hard_groups(store: PackedStore) -> dict[str, tuple[str, ...]]:

@@ -7,9 +7,9 @@ from mosaic.analysis.compare import FinishedRun
 from mosaic.analysis.results import common_rows
 from mosaic.analysis.scoring import method_differences
 from mosaic.evaluation.label_overlap import Stratum, strata
-from mosaic.experiments.jobs import run_jobs
+from mosaic.experiments.parallel import parallel_map
 from mosaic.experiments.predictions import KEYS, prediction_keys
-from mosaic.experiments.run import Run
+from mosaic.experiments.study import Study
 from mosaic.methods import METHODS
 from mosaic.settings import CompareSettings
 from mosaic.store.reader import PackedStore
@@ -51,7 +51,7 @@ def define_subgroups(store: PackedStore) -> dict[str, Stratum]:
     return found | groups
 
 
-def subgroup_differences(run: Run[CompareSettings], one: FinishedRun, fraction: float) -> pd.DataFrame:
+def subgroup_differences(study: Study[CompareSettings], one: FinishedRun, fraction: float) -> pd.DataFrame:
     """Return what every method gains over :data:`REFERENCE` in each part, paired by scene and common seeds.
 
     Returns:
@@ -65,7 +65,7 @@ def subgroup_differences(run: Run[CompareSettings], one: FinishedRun, fraction: 
         return pd.DataFrame(columns=columns)
     parts, others = define_subgroups(one.store), [name for name in METHODS if name in set(rows["method"])]
     calls = [
-        (one.store, rows[rows["method"] == name], reference, parts, run.settings.bootstrap_resamples)
+        (one.store, rows[rows["method"] == name], reference, parts, study.settings.bootstrap_resamples)
         for name in others
         if name != REFERENCE
     ]
@@ -74,11 +74,11 @@ def subgroup_differences(run: Run[CompareSettings], one: FinishedRun, fraction: 
         "predictions": prediction_keys(rows[["seed", *KEYS, "path", "key"]]),
         "reference": REFERENCE,
         "parts": {name: [part.patches.tolist(), part.classes.tolist()] for name, part in parts.items()},
-        "resamples": run.settings.bootstrap_resamples,
+        "resamples": study.settings.bootstrap_resamples,
     }
 
     def compute() -> pd.DataFrame:
-        found = run_jobs(method_differences, calls, "gains", run.settings.jobs, submit=False)
+        found = parallel_map(method_differences, calls, "gains", study.settings.jobs)
         return pd.DataFrame([row for part in found for row in part], columns=columns)
 
-    return run.table("gains", key, compute)
+    return study.cached("gains", key, compute)

@@ -1,4 +1,4 @@
-"""Who runs the cells of a study as jobs of submitit: processes of this machine, or arrays of SLURM."""
+"""Who runs the trials of a study as jobs of submitit: processes of this machine, or arrays of SLURM."""
 
 import contextlib
 import fcntl
@@ -134,7 +134,7 @@ class RemoteAttempt(Attempt):
     device: str | None = None
 
     def __call__(self) -> Any:
-        """Run the cell; what it tells goes to the log of the job."""
+        """Run the trial; what it tells goes to the log of the job."""
         os.environ.pop(PROGRESS_FILE, None)
         if self.study:
             set_up(self.threads, self.device)
@@ -150,7 +150,7 @@ class RemoteAttempt(Attempt):
         return outcome
 
     def checkpoint(self) -> Any:
-        """Return what a job does that is queued again: the same, from the cell's own checkpoint."""
+        """Return what a job does that is queued again: the same, from the trial's own checkpoint."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)

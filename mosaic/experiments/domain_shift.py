@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from mosaic.evaluation.bootstrap import interval, paired_difference
 from mosaic.evaluation.probes import linear_probe
 from mosaic.experiments.grid import full_label_call, train_missing
-from mosaic.experiments.jobs import run_cells
-from mosaic.experiments.run import Run, cache_path
-from mosaic.experiments.transfer import Side, encoded, full_label_cells, splits_of
+from mosaic.experiments.jobs import run_trials
+from mosaic.experiments.study import Study, cache_path
+from mosaic.experiments.transfer import Side, encoded, full_label_trials, splits_of
 from mosaic.methods import get_method
 from mosaic.settings import TransferSettings
 from mosaic.store.reader import PackedStore
@@ -47,46 +47,46 @@ def domains(store: PackedStore, most: int) -> tuple[str, list[str]]:
     return column, [str(name) for name in whole[:most]]
 
 
-def unseen_all(run: Run[TransferSettings], side: Side) -> pd.DataFrame:
+def unseen_all(study: Study[TransferSettings], side: Side) -> pd.DataFrame:
     """Train without each of the largest domains, and test there; beside it, training with them.
 
     Returns:
         One row a domain, method and training (``seen``, ``unseen``, or ``change``, unseen less seen): value
         (macro average precision, or its difference), low, high, n_seeds, n_scenes, n (test patches).
     """
-    column, chosen = domains(side.store, run.settings.held_out)
-    cells = full_label_cells(side.settings, run.settings.transfer_methods)
-    whole = {str(cell): full_label_call(side.store, cell, side.settings, side.choices) for cell in cells}
+    column, chosen = domains(side.store, study.settings.held_out)
+    trials = full_label_trials(side.settings, study.settings.transfer_methods)
+    whole = {str(trial): full_label_call(side.store, trial, side.settings, side.choices) for trial in trials}
     parts = {name: PartOfStore(side.store.folder, side.store.bands, (column, name)) for name in chosen}
     held = {
         name: {
-            f"{cell}, without {name}": full_label_call(part, cell, side.settings, side.choices)
-            for cell in cells
+            f"{trial}, without {name}": full_label_call(part, trial, side.settings, side.choices)
+            for trial in trials
         }
         for name, part in parts.items()
     }
     there: set[str] = set()
     if chosen:
-        there = {*train_missing(run, whole, "pretraining")}
+        there = {*train_missing(study, whole, "pretraining")}
         every = {name: call for calls in held.values() for name, call in calls.items()}
-        there |= {*train_missing(run, every, f"pretraining without a {column}")}
+        there |= {*train_missing(study, every, f"pretraining without a {column}")}
     calls: dict[str, tuple[Any, ...]] = {}
     kept: dict[str, dict[str, Any]] = {}
     for name, part in parts.items():
         test = side.store.split_rows("test")
         rows = test[side.store.index[column].to_numpy()[test] == name]
         for kind, store, trained in (("seen", side.store, whole), ("unseen", part, held[name])):
-            for cell, (trial, (*_, folder)) in zip(cells, trained.items(), strict=True):
-                if trial not in there:
+            for trial, (label, (*_, folder)) in zip(trials, trained.items(), strict=True):
+                if label not in there:
                     continue
                 key = {"encoder": folder.name, "data": store.fingerprint, "domain": [column, name]}
                 path = cache_path("unseen", key, ".npz")
-                about = f"{cell}, {kind} {name}"
-                calls[about] = (folder, cell.method, store, rows, path)
-                kept[about] = {"domain": name, "method": cell.method, "training": kind}
-                kept[about] |= {"seed": cell.seed, "path": path}
-    judged = [kept[name] for name in run_cells(run, judge_there, calls, "places never seen", "judge")]
-    return _unseen_table(pd.DataFrame(judged), side.store, column, run.settings.bootstrap_resamples)
+                about = f"{trial}, {kind} {name}"
+                calls[about] = (folder, trial.method, store, rows, path)
+                kept[about] = {"domain": name, "method": trial.method, "training": kind}
+                kept[about] |= {"seed": trial.seed, "path": path}
+    judged = [kept[name] for name in run_trials(study, judge_there, calls, "places never seen", "judge")]
+    return _unseen_table(pd.DataFrame(judged), side.store, column, study.settings.bootstrap_resamples)
 
 
 def _unseen_table(kept: pd.DataFrame, store: PackedStore, column: str, resamples: int) -> pd.DataFrame:

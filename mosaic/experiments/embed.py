@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from mosaic.evaluation import coherence
 from mosaic.evaluation.features import extract_features, mean_features, representations
-from mosaic.experiments.grid import Cell
-from mosaic.experiments.jobs import run_cells
+from mosaic.experiments.grid import Trial
+from mosaic.experiments.jobs import run_trials
 from mosaic.experiments.predictions import main_input
-from mosaic.experiments.run import Run, cache_path
+from mosaic.experiments.study import Study, cache_path
 from mosaic.settings import EmbeddingSettings
 from mosaic.store.reader import PackedStore
 from mosaic.utils.files import atomic_path
@@ -32,40 +32,40 @@ def chosen_rows(store: PackedStore, most: int) -> dict[str, NDArray[np.int64]]:
     }
 
 
-def embed_all(run: Run[EmbeddingSettings], store: PackedStore, cells: pd.DataFrame) -> pd.DataFrame:
+def embed_all(study: Study[EmbeddingSettings], store: PackedStore, trials: pd.DataFrame) -> pd.DataFrame:
     """Embed and measure every encoder that saw no labels or all of them, unless that is in the cache.
 
     Args:
-        run: of ``04_embeddings_and_coherence``.
+        study: of ``04_embeddings_and_coherence``.
         store: packed data.
-        cells: the encoders, as ``matrix.pretrain_all`` returns them.
+        trials: the encoders, as ``matrix.pretrain_all`` returns them.
 
     Returns:
-        ``cells`` of those encoders that could be measured, with ``path`` of the ``.npz`` that
-        :func:`embed_cell` wrote.
+        ``trials`` of those encoders that could be measured, with ``path`` of the ``.npz`` that
+        :func:`embed_trial` wrote.
     """
-    cells = cells[cells["budget"].isin([0.0, 100.0])].reset_index(drop=True)
-    rows = chosen_rows(store, run.settings.most_patches)
+    trials = trials[trials["budget"].isin([0.0, 100.0])].reset_index(drop=True)
+    rows = chosen_rows(store, study.settings.most_patches)
     settings = {
-        "neighbours": run.settings.coherence_neighbours,
-        "umap_neighbours": run.settings.umap_neighbours,
-        "umap_min_dist": run.settings.umap_min_dist,
+        "neighbours": study.settings.coherence_neighbours,
+        "umap_neighbours": study.settings.umap_neighbours,
+        "umap_min_dist": study.settings.umap_min_dist,
     }
     calls = {}
-    for cell in cells.to_dict("records"):
-        folder = Path(cell["folder"])
-        drawn = cell["seed"] == 0 and cell["method"] in run.settings.umap_methods
-        own = {**settings, "umap_seeds": run.settings.umap_seeds if drawn else 0}
+    for trial in trials.to_dict("records"):
+        folder = Path(trial["folder"])
+        drawn = trial["seed"] == 0 and trial["method"] in study.settings.umap_methods
+        own = {**settings, "umap_seeds": study.settings.umap_seeds if drawn else 0}
         key = {"encoder": folder.name, "settings": own, "rows": {s: len(r) for s, r in rows.items()}}
         path = cache_path("embeddings", key, ".npz")
-        name = str(Cell(cell["method"], cell["seed"], cell["budget"]))
-        calls[name] = (store.folder, folder, cell["method"], rows, own, path)
-    there = run_cells(run, embed_cell, calls, "embeddings", "measure")
-    embedded = cells.assign(path=[str(call[-1]) for call in calls.values()])
+        name = str(Trial(trial["method"], trial["seed"], trial["budget"]))
+        calls[name] = (store.folder, folder, trial["method"], rows, own, path)
+    there = run_trials(study, embed_trial, calls, "embeddings", "measure")
+    embedded = trials.assign(path=[str(call[-1]) for call in calls.values()])
     return embedded[[name in there for name in calls]].reset_index(drop=True)
 
 
-def embed_cell(
+def embed_trial(
     store_folder: Path,
     checkpoint: Path,
     method: str,
@@ -131,14 +131,14 @@ def _across_sensors(
     return found
 
 
-def load_array(cell: Mapping[str, Any] | pd.Series, name: str) -> NDArray[Any] | None:
-    """Return one array of an embedded cell, or None where it has none of that name."""
-    with np.load(cell["path"]) as file:
+def load_array(trial: Mapping[str, Any] | pd.Series, name: str) -> NDArray[Any] | None:
+    """Return one array of an embedded trial, or None where it has none of that name."""
+    with np.load(trial["path"]) as file:
         return file[name] if name in file.files else None
 
 
 def per_seed(embedded: pd.DataFrame, method: str, name: str) -> list[NDArray[Any]]:
     """Return an array of each seed of a method, in the order of seeds; empty where it has none."""
     members = embedded[embedded["method"] == method].sort_values("seed")
-    arrays = [load_array(cell, name) for _, cell in members.iterrows()]
+    arrays = [load_array(trial, name) for _, trial in members.iterrows()]
     return [array for array in arrays if array is not None]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mosaic.experiments.jobs import run_cells
-from mosaic.experiments.run import Run, cache_path
+from mosaic.experiments.jobs import run_trials
+from mosaic.experiments.study import Study, cache_path
 from mosaic.methods import get_method
 from mosaic.models.checkpoint import CARD
 from mosaic.models.encoders import encoder_for
@@ -19,7 +19,7 @@ from mosaic.store.reader import PackedStore
 from mosaic.training.pretrain import PretrainConfig, pretrain
 from mosaic.utils.files import read_json
 
-#: Settings that say which cells exist or how they are run, not what one cell computes.
+#: Settings that say which trials exist or how they are run, not what one trial computes.
 _NOT_CONFIG = {
     *("out", "label_weight", "methods", "seeds", "label_fractions", "label_protocols", "jobs", "encoder"),
     *("vit_encoder", "one_seed", "tuning_steps"),
@@ -28,12 +28,12 @@ _NOT_CONFIG = {
 _NOT_TRAINED = ("title", "family", "like")
 #: Method -> changes to the run's settings that were chosen for it on validation.
 Choices = Mapping[str, Mapping[str, Any]]
-#: What :func:`pretrain_cell` takes.
+#: What :func:`pretrain_trial` takes.
 TrainCall = tuple[PackedStore, PretrainConfig, np.ndarray, Path]
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One encoder to train.
 
     Attributes:
@@ -50,8 +50,8 @@ class Cell:
         return f"{self.method} seed {self.seed}" + (f", {self.budget:g} % of labels" if self.budget else "")
 
 
-def plan(settings: PretrainSettings) -> list[Cell]:
-    """List the cells, each training once even where both label protocols need it.
+def plan(settings: PretrainSettings) -> list[Trial]:
+    """List the trials, each training once even where both label protocols need it.
 
     The budgeted protocol asks for one encoder for each label fraction, full-label pretraining for one that
     saw every training label; at 100 % they are the same encoder.
@@ -60,7 +60,7 @@ def plan(settings: PretrainSettings) -> list[Cell]:
     if "full" in settings.label_protocols:
         budgets.add(100.0)
     return [
-        Cell(name, seed, budget)
+        Trial(name, seed, budget)
         for seed in range(settings.seeds)
         for name in settings.methods
         if seed == 0 or name not in settings.one_seed
@@ -75,21 +75,21 @@ def draw_budgets(store: PackedStore, settings: PretrainSettings) -> dict[int, di
     return {seed: label_budgets(store.labels, rows, fractions, seed=seed) for seed in range(settings.seeds)}
 
 
-def config_of(cell: Cell, settings: PretrainSettings, choices: Choices | None = None) -> PretrainConfig:
-    """Return what the trainer needs to know of one cell.
+def config_of(trial: Trial, settings: PretrainSettings, choices: Choices | None = None) -> PretrainConfig:
+    """Return what the trainer needs to know of one trial.
 
     Args:
-        cell: method, seed and budget.
+        trial: method, seed and budget.
         settings: of the run.
         choices: changes to them, by method; a variant takes those of the method it is like.
     """
     shared = {name: value for name, value in settings.model_dump().items() if name not in _NOT_CONFIG}
-    method = get_method(cell.method)
+    method = get_method(trial.method)
     # alone, a term's weight is only a learning rate
     beside = method.label > 0 and (method.intra > 0 or method.inter > 0)
     weight = settings.label_weight * method.label if beside else None
     encoder = encoder_for(method, settings.encoder, settings.vit_encoder)
-    own = {"method": cell.method, "seed": cell.seed, "weight_label": weight, "encoder": encoder}
+    own = {"method": trial.method, "seed": trial.seed, "weight_label": weight, "encoder": encoder}
     changes = dict((choices or {}).get(method.like or method.name, {}))
     if not beside:
         changes.pop("weight_label", None)
@@ -97,37 +97,37 @@ def config_of(cell: Cell, settings: PretrainSettings, choices: Choices | None = 
 
 
 def pretrain_all(
-    run: Run[PretrainSettings], store: PackedStore, choices: Choices | None = None
+    study: Study[PretrainSettings], store: PackedStore, choices: Choices | None = None
 ) -> pd.DataFrame:
-    """Train every cell that is not in the cache yet.
+    """Train every trial that is not in the cache yet.
 
     Args:
-        run: of ``02_pretrain``.
+        study: of ``02_pretrain``.
         store: packed data.
         choices: changes to the settings of each method, see :mod:`mosaic.experiments.tuning`.
 
     Returns:
-        One row a cell that is there: method, seed, budget (% of training labels), folder of the checkpoint,
+        One row a trial that is there: method, seed, budget (% of training labels), folder of the checkpoint,
         and whether it was reused. The budgets are saved as patch ids in ``label_budgets-seed<n>.json`` of the
         run folder.
     """
-    absent = set(left_out(store, run.settings.methods)["key"])
-    cells = [cell for cell in plan(run.settings) if cell.method not in absent]
-    budgets = draw_budgets(store, run.settings)
+    absent = set(left_out(store, study.settings.methods)["key"])
+    trials = [trial for trial in plan(study.settings) if trial.method not in absent]
+    budgets = draw_budgets(store, study.settings)
     ids = store.index["patch_id"].tolist()
     for seed, chosen in budgets.items():
         below = {fraction: rows for fraction, rows in chosen.items() if fraction < 100}
-        path = run.folder / f"label_budgets-seed{seed}.json"
+        path = study.folder / f"label_budgets-seed{seed}.json"
         save_budgets(path, below, ids, store.labels, store.class_names, seed)
     calls = {}
-    for cell in cells:
-        config = config_of(cell, run.settings, choices)
-        rows = budgets[cell.seed][cell.budget] if cell.budget else np.empty(0, dtype=np.int64)
+    for trial in trials:
+        config = config_of(trial, study.settings, choices)
+        rows = budgets[trial.seed][trial.budget] if trial.budget else np.empty(0, dtype=np.int64)
         folder = checkpoint_folder(store, config, rows)
-        calls[str(cell)] = (store, config, rows, folder)
+        calls[str(trial)] = (store, config, rows, folder)
     reused = [(call[3] / CARD).exists() for call in calls.values()]
-    there = train_missing(run, calls, "pretraining")
-    table = pd.DataFrame([asdict(cell) for cell in cells])
+    there = train_missing(study, calls, "pretraining")
+    table = pd.DataFrame([asdict(trial) for trial in trials])
     table["folder"] = [str(call[3]) for call in calls.values()]
     table["reused"] = reused
     return table[[name in there for name in calls]].reset_index(drop=True)
@@ -143,22 +143,22 @@ def left_out(store: PackedStore, methods: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["key", "method", "why"])
 
 
-def train_missing(run: Run[Any], calls: Mapping[str, TrainCall], what: str) -> list[str]:
+def train_missing(study: Study[Any], calls: Mapping[str, TrainCall], what: str) -> list[str]:
     """Train the encoders that are not in the cache yet; returns the names of those that now are."""
-    return run_cells(run, pretrain_cell, calls, what, "train", CARD)
+    return run_trials(study, pretrain_trial, calls, what, "train", CARD)
 
 
 def full_label_call(
-    store: PackedStore, cell: Cell, settings: PretrainSettings, choices: Choices | None
+    store: PackedStore, trial: Trial, settings: PretrainSettings, choices: Choices | None
 ) -> TrainCall:
     """Return what trains one encoder on every training label of a store, or on none if it needs none."""
-    config = config_of(cell, settings, choices)
-    rows = store.split_rows("train") if cell.budget else np.empty(0, dtype=np.int64)
+    config = config_of(trial, settings, choices)
+    rows = store.split_rows("train") if trial.budget else np.empty(0, dtype=np.int64)
     return store, config, rows, checkpoint_folder(store, config, rows)
 
 
 def checkpoint_folder(store: PackedStore, config: PretrainConfig, labelled_rows: np.ndarray) -> Path:
-    """Return where the encoder of one cell lies: named by data, method, configuration and label budget."""
+    """Return where the encoder of one trial lies: named by data, method, configuration and label budget."""
     row = asdict(get_method(config.method))
     key = {
         "data": store.fingerprint,
@@ -171,29 +171,29 @@ def checkpoint_folder(store: PackedStore, config: PretrainConfig, labelled_rows:
     return cache_path(f"pretrain/{config.method}-seed{config.seed}", key)
 
 
-def pretrain_cell(
+def pretrain_trial(
     store: PackedStore, config: PretrainConfig, labelled_rows: np.ndarray, folder: Path
 ) -> Path:
-    """Train one cell; runs in a process of its own."""
+    """Train one trial; runs in a process of its own."""
     return pretrain(store, config, labelled_rows, folder)
 
 
-def training_logs(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the logs of all trained cells, one row a logged step, with method, seed and budget."""
+def training_logs(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the logs of all trained trials, one row a logged step, with method, seed and budget."""
     parts = []
-    for cell in cells.to_dict("records"):
-        path = Path(cell["folder"]) / "log.csv"
+    for trial in trials.to_dict("records"):
+        path = Path(trial["folder"]) / "log.csv"
         if path.exists():
             log = pd.read_csv(path)
-            parts.append(log.assign(**{name: cell[name] for name in ("method", "seed", "budget")}))
+            parts.append(log.assign(**{name: trial[name] for name in ("method", "seed", "budget")}))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def training_costs(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return what each cell cost: the timing entries of its card (seconds, steps/s, peak memory, device)."""
-    cards = [read_json(Path(folder) / CARD) for folder in cells["folder"]]
+def training_costs(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return what each trial cost: the timing entries of its card (seconds, steps/s, peak memory, device)."""
+    cards = [read_json(Path(folder) / CARD) for folder in trials["folder"]]
     timing: list[Mapping[str, object]] = [card.get("timing", {}) for card in cards]
-    return pd.concat([cells[["method", "seed", "budget"]], pd.DataFrame(timing)], axis=1)
+    return pd.concat([trials[["method", "seed", "budget"]], pd.DataFrame(timing)], axis=1)
 
 
 def methods_table(methods: Sequence[str]) -> pd.DataFrame:

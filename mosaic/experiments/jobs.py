@@ -1,4 +1,4 @@
-"""Run independent cells of the study, several at a time; one that fails does not stop the others."""
+"""Run independent trials of the study, several at a time; one that fails does not stop the others."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mosaic.experiments.launch import Launch
-from mosaic.experiments.run import Run, data_folder
+from mosaic.experiments.study import Study, data_folder
 from mosaic.experiments.workers import Attempt, Failure, Here, Job, Pool, Workers
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import write_text
@@ -18,20 +18,20 @@ from mosaic.utils.forked import available_cores
 from mosaic.utils.progress import Board, log
 
 R = TypeVar("R")
-#: What cells are told apart by -> their arguments; a plain sequence is numbered.
+#: What trials are told apart by -> their arguments; a plain sequence is numbered.
 Calls = Mapping[str, tuple[Any, ...]] | Sequence[tuple[Any, ...]]
 
-RETRIES = 2  # of a cell that failed
-_SHOWN = 5  # cells that failed, on the board
+RETRIES = 2  # of a trial that failed
+_SHOWN = 5  # trials that failed, on the board
 
 
-def workers(jobs: int, cells: int) -> int:
+def workers(jobs: int, trials: int) -> int:
     """Return how many processes to use: ``jobs``, or by default one a core on a CPU and one a GPU."""
     if jobs == 0:
         import torch  # seconds, which a process that only scores does without
 
         jobs = torch.cuda.device_count() or available_cores()
-    return max(1, min(jobs, cells))
+    return max(1, min(jobs, trials))
 
 
 def run_jobs(
@@ -40,17 +40,17 @@ def run_jobs(
     """Return ``[function(*call) for call in calls]``, computed by several processes or a cluster's jobs.
 
     On a CPU, two processes of one thread each finish small models sooner than one process of two threads.
-    A cell that fails is tried again while the others go on; what they finished stays in the cache.
+    A trial that fails is tried again while the others go on; what they finished stays in the cache.
 
     Args:
         function: a function of an importable module.
-        calls: its arguments, one tuple a cell.
+        calls: its arguments, one tuple a trial.
         what: name of the stage, for the progress line.
         jobs: number of processes on this machine; 0 for the default of :func:`workers`.
         submit: whether to use the cluster of the run, if it has one; not for work of seconds.
 
     Raises:
-        RunError: when all that can be done is done and cells have failed; it names them and their errors.
+        RunError: when all that can be done is done and trials have failed; it names them and their errors.
     """
     results, failures, logs = _run(function, calls, what, jobs, Launch.current() if submit else Launch())
     if failures:
@@ -58,45 +58,45 @@ def run_jobs(
     return results
 
 
-def run_cells(
-    run: Run[Any],
+def run_trials(
+    study: Study[Any],
     function: Callable[..., Any],
     calls: Mapping[str, tuple[Any, ...]],
     what: str,
     verb: str,
     proof: str = "",
 ) -> list[str]:
-    """Run the cells that are not there yet, and note in the run which failed.
+    """Run the trials that are not there yet, and note in the run which failed.
 
     Args:
-        run: a notebook whose settings have ``jobs``.
+        study: at a notebook whose settings have ``jobs``.
         function: a function of an importable module; its last argument is the file or folder it writes.
-        calls: its arguments, by what cells are told apart by.
+        calls: its arguments, by what trials are told apart by.
         what: name of the stage.
         verb: what is done to an encoder.
         proof: the file in that folder which shows that it is whole.
 
     Returns:
-        The names of the cells that are there, in order.
+        The names of the trials that are there, in order.
 
     Raises:
-        RunError: when cells have failed, unless the run keeps going and some are there.
+        RunError: when trials have failed, unless the run keeps going and some are there.
     """
     launch = Launch.current()
     todo = {name: call for name, call in calls.items() if not (call[-1] / proof).exists()}
     log(f"{what}: {len(todo)} encoders to {verb}, {len(calls) - len(todo)} reused")
-    _, failures, logs = _run(function, todo, what, run.settings.jobs, launch)
+    _, failures, logs = _run(function, todo, what, study.settings.jobs, launch)
     if failures and (not launch.keep_going or len(failures) == len(calls)):
         raise _failed(what, failures, len(calls), logs)
     if failures:
-        run.failed[what] = {name: failure.line for name, failure in failures.items()}
+        study.failed[what] = {name: failure.line for name, failure in failures.items()}
     return [name for name in calls if name not in failures]
 
 
 def _run(
     function: Callable[..., R], calls: Calls, what: str, jobs: int, launch: Launch
 ) -> tuple[list[R], dict[str, Failure], Path]:
-    """Return results in the order of the calls, the cells that failed, and the folder of their logs."""
+    """Return results in the order of the calls, the trials that failed, and the folder of their logs."""
     named = calls if isinstance(calls, Mapping) else {f"{what} {i}": call for i, call in enumerate(calls, 1)}
     logs = data_folder() / "jobs" / f"{what.replace(' ', '-')}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     if not named:
@@ -133,9 +133,9 @@ def _crew(launch: Launch, what: str, folder: Path, room: int, module: str) -> Wo
 
 
 def _failed(what: str, failures: Mapping[str, Failure], total: int, logs: Path) -> RunError:
-    cells = "".join(f"\n  {name}: {failure.line}" for name, failure in failures.items())
+    trials = "".join(f"\n  {name}: {failure.line}" for name, failure in failures.items())
     error = RunError(
-        f"{what}: {len(failures)} of {total} failed{cells}\n"
+        f"{what}: {len(failures)} of {total} failed{trials}\n"
         f"More in {logs}. What finished is kept: run the same again to try these, "
         "or with --keep-going to report without them."
     )
@@ -144,25 +144,25 @@ def _failed(what: str, failures: Mapping[str, Failure], total: int, logs: Path) 
 
 
 class _Stage:
-    """Where each cell of a stage stands."""
+    """Where each trial of a stage stands."""
 
-    def __init__(self, what: str, cells: Mapping[str, tuple[Any, ...]]) -> None:
-        self.what, self.total = what, len(cells)
-        self.waiting = deque(cells)
+    def __init__(self, what: str, trials: Mapping[str, tuple[Any, ...]]) -> None:
+        self.what, self.total = what, len(trials)
+        self.waiting = deque(trials)
         self.running: dict[str, Job] = {}
         self.results: dict[str, Any] = {}
         self.failures: dict[str, Failure] = {}
         self.tries: Counter[str] = Counter()
-        self.trouble: dict[str, str] = {}  # of cells that failed or are tried again
+        self.trouble: dict[str, str] = {}  # of trials that failed or are tried again
         self.board = Board()
         self.started = time.monotonic()
 
     def next(self, room: int) -> list[str]:
-        """Take the next cells there is room for off the queue."""
+        """Take the next trials there is room for off the queue."""
         return [self.waiting.popleft() for _ in range(min(len(self.waiting), room - len(self.running)))]
 
     def take(self) -> None:
-        """Take what has ended; put a cell that failed at the end of the queue while another try may help."""
+        """Take what has ended; put a trial that failed at the end of the queue while another try may help."""
         for name in [name for name, job in self.running.items() if job.done()]:
             outcome = self.running.pop(name).outcome()
             if not isinstance(outcome, Failure):
@@ -178,7 +178,7 @@ class _Stage:
                 self.trouble[name] = outcome.line
 
     def show(self) -> None:
-        """Tell how many cells wait, run, are done, failed and are tried again, and what went wrong."""
+        """Tell how many trials wait, run, are done, failed and are tried again, and what went wrong."""
         begun = [name for name, job in self.running.items() if job.running()]
         done, failed = len(self.results), len(self.failures)
         again = len(self.trouble) - failed

@@ -1,4 +1,4 @@
-"""How the cells of a run are launched: by processes of this machine, or as jobs of a cluster."""
+"""How the trials of a run are launched: by processes of this machine, or as jobs of a cluster."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LAUNCH = "MOSAIC_LAUNCH"
 CLUSTERS = {
     "pool": "a pool of processes on this machine",
-    "local": "submitit, each cell a process on this machine",
+    "local": "submitit, each trial a process on this machine",
     "slurm": "submitit, arrays of SLURM jobs",
     "debug": "submitit, one after the other in this process",
 }
@@ -32,12 +32,12 @@ _MOST_TIMEOUTS = 20  # times that a job which reached its limit is queued again
 
 @dataclass(frozen=True)
 class Launch:
-    """How cells are launched.
+    """How trials are launched.
 
     Attributes:
         cluster: a key of :data:`CLUSTERS`.
         options: for submitit, e.g. ``{"partition": "gpu", "gpus_per_node": 1, "timeout_min": 240}``.
-        keep_going: whether a run goes on without the cells that failed.
+        keep_going: whether a run goes on without the trials that failed.
     """
 
     cluster: str = "pool"
@@ -99,7 +99,7 @@ class Launch:
         if self.cluster == "debug":
             return submitit.DebugExecutor(folder)
         if several := {"nodes", "tasks_per_node"} & set(self.options):
-            raise SettingsError(f"a cell is one task on one machine: leave out {', '.join(sorted(several))}")
+            raise SettingsError(f"a trial is one task on one machine: leave out {', '.join(sorted(several))}")
         options = {"max_num_timeout": _MOST_TIMEOUTS, "timeout_min": _MINUTES[self.cluster], **self.options}
         timeouts = {f"{self.cluster}_max_num_timeout": options.pop("max_num_timeout")}
         own = {key if key in _SHARED else f"{self.cluster}_{key}": value for key, value in options.items()}

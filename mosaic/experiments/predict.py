@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from mosaic.evaluation.features import extract_features, mean_features, representations
 from mosaic.evaluation.probes import knn_scores, linear_probe
-from mosaic.experiments.grid import Cell, draw_budgets
-from mosaic.experiments.jobs import run_cells
+from mosaic.experiments.grid import Trial, draw_budgets
+from mosaic.experiments.jobs import run_trials
 from mosaic.experiments.predictions import KEYS
-from mosaic.experiments.run import Run, cache_path
+from mosaic.experiments.study import Study, cache_path
 from mosaic.methods import get_method
 from mosaic.settings import FinetuneSettings
 from mosaic.store.reader import PackedStore
@@ -35,10 +35,10 @@ def evaluated_fractions(budget: float, fractions: Sequence[float]) -> list[tuple
     return pairs + ([("full", f) for f in fractions] if budget == 100 else [])
 
 
-def assess_cell(
+def predict_trial(
     store_folder: Path,
     checkpoint: Path,
-    cell: Cell,
+    trial: Trial,
     budgets: Budgets,
     settings: Mapping[str, Any],
     path: Path,
@@ -50,14 +50,14 @@ def assess_cell(
     Args:
         store_folder: packed data.
         checkpoint: folder of the encoder.
-        cell: its method, seed and label budget.
+        trial: its method, seed and label budget.
         budgets: label fraction -> training rows whose labels the evaluation may use.
         settings: the parameters of ``03_finetune_low_label``.
         path: the ``.npz`` to write: ``evaluation|input|fraction|split`` -> float32 (N, C).
     """
     with lock(path.with_suffix(""), wait=True):  # fine-tuning keeps its files there
         if not path.exists():
-            found = _assessed(PackedStore(store_folder), checkpoint, cell, budgets, settings, path)
+            found = _assessed(PackedStore(store_folder), checkpoint, trial, budgets, settings, path)
             with atomic_path(path) as partial:
                 np.savez_compressed(partial, **found)  # type: ignore[arg-type]  # its stub knows no keyword arrays
     return path
@@ -66,7 +66,7 @@ def assess_cell(
 def _assessed(
     store: PackedStore,
     checkpoint: Path,
-    cell: Cell,
+    trial: Trial,
     budgets: Budgets,
     settings: Mapping[str, Any],
     path: Path,
@@ -103,7 +103,7 @@ def _assessed(
                     judged,
                 )
                 found.update({f"linear|{key}": value for key, value in probe.scores.items()})
-        trained = _trained(store, checkpoint, cell, labelled, rows, fraction, settings, path)
+        trained = _trained(store, checkpoint, trial, labelled, rows, fraction, settings, path)
         found.update(trained)
     return found
 
@@ -111,7 +111,7 @@ def _assessed(
 def _trained(
     store: PackedStore,
     checkpoint: Path,
-    cell: Cell,
+    trial: Trial,
     labelled: NDArray[np.int64],
     rows: Mapping[str, NDArray[np.int64]],
     fraction: float,
@@ -123,8 +123,8 @@ def _trained(
     That classifier has seen the labels of its own budget, so it stands for no other fraction.
     """
     judged = {split: rows[split] for split in ("validation", "test")}
-    if get_method(cell.method).only_classifies:
-        if fraction != cell.budget:
+    if get_method(trial.method).only_classifies:
+        if fraction != trial.budget:
             return {}
         kind, result = "end_to_end", classifier_scores(store, checkpoint, rows["train"], judged)
     elif "finetune" in settings["evaluations"]:
@@ -132,7 +132,7 @@ def _trained(
             steps=settings["finetune_steps"],
             batch_scenes=min(settings["finetune_batch"], len(labelled)),
             learning_rate=settings["finetune_learning_rate"],
-            seed=cell.seed,
+            seed=trial.seed,
         )
         folder = path.with_suffix("") / f"finetune-{fraction:g}"
         kind, result = "finetune", finetune(store, checkpoint, labelled, judged, folder, "fused", config)
@@ -145,36 +145,34 @@ def _trained(
     }
 
 
-def predict_all(run: Run[FinetuneSettings], store: PackedStore, cells: pd.DataFrame) -> pd.DataFrame:
+def predict_all(study: Study[FinetuneSettings], store: PackedStore, trials: pd.DataFrame) -> pd.DataFrame:
     """Predict with every encoder that is not in the cache yet.
 
     Returns:
         One row a set of predictions, of the encoders that could be judged: seed, the columns of :data:`KEYS`,
         and where it lies (path, key).
     """
-    pretraining = run.earlier_settings("02_pretrain")
+    pretraining = study.earlier("02_pretrain").settings
     budgets = draw_budgets(store, pretraining)
-    settings = {
-        k: v for k, v in run.settings.model_dump().items() if k not in ("out", "jobs", "bootstrap_resamples")
-    }
+    settings = study.settings.model_dump(exclude={"out", "jobs", "bootstrap_resamples"})
     calls, wanted = {}, {}
-    for row in cells.to_dict("records"):
-        cell, folder = Cell(row["method"], row["seed"], row["budget"]), Path(row["folder"])
-        pairs = evaluated_fractions(cell.budget, pretraining.label_fractions)
-        chosen = {f: budgets[cell.seed][f] for f in sorted({f for _, f in pairs})}
+    for row in trials.to_dict("records"):
+        trial, folder = Trial(row["method"], row["seed"], row["budget"]), Path(row["folder"])
+        pairs = evaluated_fractions(trial.budget, pretraining.label_fractions)
+        chosen = {f: budgets[trial.seed][f] for f in sorted({f for _, f in pairs})}
         key = {"encoder": folder.name, "settings": settings, "fractions": list(chosen)}
         path = cache_path("predictions", key, ".npz")
-        calls[str(cell)] = (store.folder, folder, cell, chosen, settings, path)
-        wanted[str(cell)] = (cell, pairs, path)
+        calls[str(trial)] = (store.folder, folder, trial, chosen, settings, path)
+        wanted[str(trial)] = (trial, pairs, path)
     rows = []
-    for name in run_cells(run, assess_cell, calls, "evaluation", "judge"):
-        cell, pairs, path = wanted[name]
+    for name in run_trials(study, predict_trial, calls, "evaluation", "judge"):
+        trial, pairs, path = wanted[name]
         with np.load(path) as file:
             keys = [key.split("|") for key in file.files if key.endswith("|test")]
         for evaluation, source, fraction, _ in keys:
             for protocol, f in pairs:
                 if f"{f:g}" == fraction:
                     place = f"{evaluation}|{source}|{fraction}"
-                    entry = dict(zip(KEYS, (cell.method, protocol, f, evaluation, source), strict=True))
-                    rows.append({"seed": cell.seed, **entry, "path": str(path), "key": place})
+                    entry = dict(zip(KEYS, (trial.method, protocol, f, evaluation, source), strict=True))
+                    rows.append({"seed": trial.seed, **entry, "path": str(path), "key": place})
     return pd.DataFrame(rows)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mosaic.datasets.registry import DEFAULT_DATASET, get_dataset, open_archive
-from mosaic.experiments.run import data_folder
+from mosaic.experiments.study import data_folder
 from mosaic.settings import ExploreSettings
 from mosaic.store.reader import PackedStore
 from mosaic.store.record_format import reduction

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from mosaic.evaluation.bootstrap import interval
 from mosaic.evaluation.features import Features, extract_features, mean_features, representations
 from mosaic.evaluation.probes import linear_probe
-from mosaic.experiments.grid import Cell, Choices, draw_budgets, full_label_call, train_missing
-from mosaic.experiments.jobs import run_cells
+from mosaic.experiments.grid import Choices, Trial, draw_budgets, full_label_call, train_missing
+from mosaic.experiments.jobs import run_trials
 from mosaic.experiments.predictions import main_input
-from mosaic.experiments.run import Run, cache_path
+from mosaic.experiments.study import Study, cache_path
 from mosaic.methods import get_method
 from mosaic.models.published_weights import PUBLISHED
 from mosaic.settings import PretrainSettings, TransferSettings
@@ -48,24 +48,24 @@ class Side:
     choices: Choices
 
 
-def sides(run: Run[TransferSettings]) -> list[Side]:
+def sides(study: Study[TransferSettings]) -> list[Side]:
     """Return this run and those named in ``beside``, in the bands they share.
 
     Raises:
         RunError: when a run was not made, or there is no common band of a sensor.
     """
-    runs = [run, *(run.beside(name) for name in run.settings.beside)]
-    folders = [Path(one.earlier("01_explore_data")["packed"]) for one in runs]
+    runs = study.with_companions()
+    folders = [Path(one.read("archive")["packed"]) for one in runs]
     bands = shared_bands([PackedStore(folder) for folder in folders])
-    titles = [one.earlier("01_explore_data")["title"] for one in runs]
+    titles = [one.read("archive")["title"] for one in runs]
     if len(set(titles)) < len(titles):  # two archives of one layout
         titles = [f"{title}, {one.folder.name}" for title, one in zip(titles, runs, strict=True)]
     return [
         Side(
             title,
             PartOfStore(folder, bands),
-            one.earlier_settings("02_pretrain"),
-            one.earlier("02_pretrain")["choices"],
+            one.earlier("02_pretrain").settings,
+            one.read("choices"),
         )
         for title, folder, one in zip(titles, folders, runs, strict=True)
     ]
@@ -107,7 +107,7 @@ def coarse_table(found: Sequence[Side]) -> pd.DataFrame:
     return table
 
 
-def transfer_all(run: Run[TransferSettings], found: Sequence[Side]) -> pd.DataFrame:
+def transfer_all(study: Study[TransferSettings], found: Sequence[Side]) -> pd.DataFrame:
     """Train what is missing, and probe every encoder on every archive.
 
     Returns:
@@ -119,16 +119,17 @@ def transfer_all(run: Run[TransferSettings], found: Sequence[Side]) -> pd.DataFr
     calls: dict[str, tuple[Any, ...]] = {}
     kept: dict[str, dict[str, Any]] = {}
     for source in found:
-        cells = full_label_cells(source.settings, run.settings.transfer_methods)
+        trials = full_label_trials(source.settings, study.settings.transfer_methods)
         trained = {
-            str(cell): full_label_call(source.store, cell, source.settings, source.choices) for cell in cells
+            str(trial): full_label_call(source.store, trial, source.settings, source.choices)
+            for trial in trials
         }
-        there = train_missing(run, trained, f"pretraining on {source.title}")
+        there = train_missing(study, trained, f"pretraining on {source.title}")
         for target in found:
             budgets = draw_budgets(target.store, target.settings)
-            for cell in [cell for cell in cells if str(cell) in there]:
-                folder = trained[str(cell)][-1]
-                chosen = budgets.get(cell.seed, budgets[0])
+            for trial in [trial for trial in trials if str(trial) in there]:
+                folder = trained[str(trial)][-1]
+                chosen = budgets.get(trial.seed, budgets[0])
                 key = {
                     "encoder": folder.name,
                     "target": target.store.fingerprint,
@@ -137,11 +138,11 @@ def transfer_all(run: Run[TransferSettings], found: Sequence[Side]) -> pd.DataFr
                     "fractions": list(chosen),
                 }
                 path = cache_path("transfer", key, ".npz")
-                name = f"{cell}, {source.title} to {target.title}"
-                calls[name] = (folder, cell.method, source.store, target.store, names, chosen, path)
-                about = {"source": source.title, "target": target.title, "method": cell.method}
-                kept[name] = {**about, "seed": cell.seed, "path": path}
-    table = pd.DataFrame([kept[name] for name in run_cells(run, carry_over, calls, "transfer", "probe")])
+                name = f"{trial}, {source.title} to {target.title}"
+                calls[name] = (folder, trial.method, source.store, target.store, names, chosen, path)
+                about = {"source": source.title, "target": target.title, "method": trial.method}
+                kept[name] = {**about, "seed": trial.seed, "path": path}
+    table = pd.DataFrame([kept[name] for name in run_trials(study, carry_over, calls, "transfer", "probe")])
     stores = {side.title: side.store for side in found}
     rows = []
     for group, members in table.groupby(["source", "target", "method"], sort=False):
@@ -153,17 +154,17 @@ def transfer_all(run: Run[TransferSettings], found: Sequence[Side]) -> pd.DataFr
         for name in arrays[0]:
             probe, fraction = name.split("|")
             span = interval(
-                labels, [one[name] for one in arrays], scenes, resamples=run.settings.bootstrap_resamples
+                labels, [one[name] for one in arrays], scenes, resamples=study.settings.bootstrap_resamples
             )
             rows.append({**about, "probe": probe, "fraction": float(fraction), **asdict(span)})
     return pd.DataFrame(rows)
 
 
-def full_label_cells(settings: PretrainSettings, methods: Sequence[str]) -> list[Cell]:
+def full_label_trials(settings: PretrainSettings, methods: Sequence[str]) -> list[Trial]:
     """List encoders of full labels: those methods of a run that take both sensors and enter a transfer."""
     wanted = [name for name in settings.methods if name in methods]
     return [
-        Cell(name, seed, 100.0 if get_method(name).uses_labels else 0.0)
+        Trial(name, seed, 100.0 if get_method(name).uses_labels else 0.0)
         for seed in range(settings.seeds)
         for name in wanted
         if seed == 0 or name not in settings.one_seed

@@ -14,16 +14,16 @@ import pandas as pd
 from mosaic.evaluation.features import extract_features, mean_features, representations
 from mosaic.evaluation.metrics import per_class_ap
 from mosaic.evaluation.probes import linear_probe
-from mosaic.experiments.grid import Cell, Choices, checkpoint_folder, config_of, train_missing
-from mosaic.experiments.jobs import run_jobs
-from mosaic.experiments.run import Run
+from mosaic.experiments.grid import Choices, Trial, checkpoint_folder, config_of, train_missing
+from mosaic.experiments.parallel import parallel_map
+from mosaic.experiments.study import Study
 from mosaic.methods import METHODS, Method, get_method
 from mosaic.models.checkpoint import CARD
 from mosaic.settings import PretrainSettings
 from mosaic.store.reader import PackedStore
 from mosaic.utils.files import read_json
 
-#: Seed of every trial.
+#: Seed of every candidate.
 SEED = 1000
 
 Candidate = Mapping[str, Any]
@@ -64,42 +64,44 @@ def grid_of(method: Method) -> tuple[Candidate, ...]:
     return GRIDS.get(method.name, _RATES)
 
 
-def tune_all(run: Run[PretrainSettings], store: PackedStore) -> pd.DataFrame:
+def tune_all(study: Study[PretrainSettings], store: PackedStore) -> pd.DataFrame:
     """Train and score every candidate that is not in the cache yet.
 
     Returns:
         One row a candidate: method, candidate (its changes in words), settings (dict), validation_ap,
         seconds and chosen. Empty when the run does not tune.
     """
-    settings = run.settings
+    settings = study.settings
     if not settings.tuning_steps:
         return pd.DataFrame(columns=["method", "candidate", "settings", "validation_ap", "seconds", "chosen"])
     short = settings.model_copy(update={"steps": settings.tuning_steps})
     train = store.split_rows("train")
     sources = {get_method(name).like or name for name in settings.methods}
-    trials, calls = {}, {}
+    candidates, calls = {}, {}
     for name in (name for name in METHODS if name in sources):
         method = get_method(name)
         for changes in grid_of(method):
-            config = config_of(Cell(name, SEED, 100.0), short, {name: changes})
+            config = config_of(Trial(name, SEED, 100.0), short, {name: changes})
             rows = train if method.uses_labels else np.empty(0, dtype=np.int64)
             folder = checkpoint_folder(store, config, rows)
             words = f"{name}, {in_words(changes)}"
-            trials[words] = (name, changes, folder)
+            candidates[words] = (name, changes, folder)
             calls[words] = (store, config, rows, folder)
-    there = train_missing(run, calls, "choosing hyperparameters")
-    trials = {words: trials[words] for words in there}
+    there = train_missing(study, calls, "choosing hyperparameters")
+    candidates = {words: candidates[words] for words in there}
 
     def score() -> pd.DataFrame:
-        probes = {words: (store.folder, folder, name) for words, (name, _, folder) in trials.items()}
-        return pd.DataFrame({"validation_ap": run_jobs(validation_ap, probes, "probing", settings.jobs)})
+        probes = {words: (store.folder, folder, name) for words, (name, _, folder) in candidates.items()}
+        return pd.DataFrame(
+            {"validation_ap": parallel_map(validation_ap, list(probes.values()), "probing", settings.jobs)}
+        )
 
-    key = {"data": store.fingerprint, "trials": [folder.name for _, _, folder in trials.values()]}
-    table = pd.DataFrame({"method": [name for name, _, _ in trials.values()]})
-    table["candidate"] = [in_words(changes) for _, changes, _ in trials.values()]
-    table["settings"] = pd.Series([dict(changes) for _, changes, _ in trials.values()], dtype=object)
-    table["validation_ap"] = run.table("tuning", key, score)["validation_ap"].to_numpy()
-    table["seconds"] = [read_json(folder / CARD)["timing"]["seconds"] for _, _, folder in trials.values()]
+    key = {"data": store.fingerprint, "candidates": [folder.name for _, _, folder in candidates.values()]}
+    table = pd.DataFrame({"method": [name for name, _, _ in candidates.values()]})
+    table["candidate"] = [in_words(changes) for _, changes, _ in candidates.values()]
+    table["settings"] = pd.Series([dict(changes) for _, changes, _ in candidates.values()], dtype=object)
+    table["validation_ap"] = study.cached("tuning", key, score)["validation_ap"].to_numpy()
+    table["seconds"] = [read_json(folder / CARD)["timing"]["seconds"] for _, _, folder in candidates.values()]
     best = table.groupby("method")["validation_ap"].idxmax()
     return table.assign(chosen=table.index.isin(best))
 

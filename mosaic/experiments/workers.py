@@ -1,4 +1,4 @@
-"""Who runs the cells of a study on this machine: this process, or a pool of processes."""
+"""Who runs the trials of a study on this machine: this process, or a pool of processes."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ DIED = "its process died, as when memory runs out"
 
 @dataclass(frozen=True)
 class Failure:
-    """What a cell ended with instead of a result.
+    """What a trial ended with instead of a result.
 
     Attributes:
         line: the error in one line.
@@ -47,13 +47,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try of one cell: calling it returns a result or a :class:`Failure`."""
+    """One try of one trial: calling it returns a result or a :class:`Failure`."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
 
     def __call__(self) -> Any:
-        """Run the cell."""
+        """Run the trial."""
         try:
             return self.function(*self.arguments)
         except Exception as error:
@@ -162,7 +162,7 @@ class _Here:
 class Pool:
     """Runs attempts in processes that stay.
 
-    Each is a pool of its own: when one is killed its cell alone is lost, and it is known which.
+    Each is a pool of its own: when one is killed its trial alone is lost, and it is known which.
 
     Args:
         room: number of processes.

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from mosaic.experiments.launch import Launch
-from mosaic.experiments.run import reports_folder
+from mosaic.experiments.study import reports_folder
 from mosaic.report.runner import run as run_notebooks
 from mosaic.settings import NOTEBOOKS, make
 from mosaic.utils.errors import SettingsError, suggest
@@ -75,7 +75,7 @@ def run_sequence(
         archive: ``"simulated"`` or a folder in the official layout; the profile's by default.
         out: name of the run; the profile's name by default.
         overrides: further parameters that replace the profile's.
-        launch: how the cells are launched; by a pool of processes when left out.
+        launch: how the trials are launched; by a pool of processes when left out.
 
     Returns:
         The path of the run's ``index.html``.

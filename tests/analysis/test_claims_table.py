@@ -137,7 +137,7 @@ def test_an_opponent_with_fewer_seeds_enters_no_claim(study):
     assert "all seeds" in study.claims().compare(claim("coherence vs self-supervised")).opponent
 
 
-def test_where_cells_of_an_opponent_failed_nothing_is_decided_against_its_family(study):
+def test_where_trials_of_an_opponent_failed_nothing_is_decided_against_its_family(study):
     study.predict("mosaic", 100.0, "linear", 0.5, 0.5)
     study.predict("iai", 100.0, "linear", 0.8, 0.9, protocol="none")
     study.predict("supervised_late", 100.0, "linear", 0.8, 0.9)

@@ -57,7 +57,7 @@ def finished(results=(), cells=(), predictions=(), seeds=3, title="A", choices=N
 def run(**settings):
     return SimpleNamespace(
         settings=CompareSettings(jobs=1, bootstrap_resamples=50, **settings),
-        table=lambda name, key, compute: compute(),
+        cached=lambda name, key, compute: compute(),
     )
 
 

@@ -50,7 +50,7 @@ def test_gains_are_paired_by_the_seeds_of_both_sides(tmp_path):
     rows = predicted(tmp_path, "supervised_late", 0.6, (0, 1, 2)) + predicted(tmp_path, "iai", 0.5, (0, 2))
     one = SimpleNamespace(store=STORE, predictions=pd.DataFrame(rows))
     run = SimpleNamespace(
-        settings=CompareSettings(jobs=1, bootstrap_resamples=50), table=lambda name, key, compute: compute()
+        settings=CompareSettings(jobs=1, bootstrap_resamples=50), cached=lambda name, key, compute: compute()
     )
     table = subgroups.subgroup_differences(run, one, 100.0).set_index("subgroup")
     assert table["method"].unique().tolist() == ["iai"]

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from mosaic.experiments.jobs import run_cells, run_jobs, workers
+from mosaic.experiments.jobs import run_jobs, run_trials, workers
 from mosaic.experiments.launch import Launch
-from mosaic.experiments.run import Run
+from mosaic.experiments.study import Study
 from mosaic.experiments.workers import Attempt, Pool
 from mosaic.utils import progress
 from mosaic.utils.errors import RunError
@@ -133,9 +133,9 @@ def test_a_run_that_keeps_going_lists_what_is_missing_and_tries_only_that_again(
     }
 
     def pretraining(**those):
-        run = Run("02_pretrain", SimpleNamespace(jobs=1), tmp_path)
-        there = run_cells(run, cells.written, those or calls, "pretraining", "train")
-        return there, run.missing().values.tolist()
+        run = Study("02_pretrain", SimpleNamespace(jobs=1), tmp_path)
+        there = run_trials(run, cells.written, those or calls, "pretraining", "train")
+        return there, run.failed_trials().values.tolist()
 
     with Launch(keep_going=True).handed_on():
         missing = [["pretraining", "bad", "ZeroDivisionError: never works"]]
@@ -176,13 +176,13 @@ def test_as_many_processes_as_cores_but_no_more_than_jobs():
 @pytest.mark.parametrize("cluster", ["pool", "local"])
 def test_a_killed_study_leaves_no_process_and_the_next_resumes(cells, tmp_path, cluster):
     """Of three cells two are finished and one is under way."""
-    run = Run("02_pretrain", SimpleNamespace(jobs=2), tmp_path)
+    run = Study("02_pretrain", SimpleNamespace(jobs=2), tmp_path)
     steps = {"short": 1, "long": 60, "last": 1}
     calls = {name: (count, tmp_path / f"{name}.done") for name, count in steps.items()}
     start = (run, cells.counts, calls, "counting", "count")
     step = tmp_path / "long.last"
     with Launch(cluster).handed_on():
-        study = multiprocessing.get_context("spawn").Process(target=run_cells, args=start)
+        study = multiprocessing.get_context("spawn").Process(target=run_trials, args=start)
         study.start()
         wait_until(lambda: (tmp_path / "last.done").exists() and step.exists() and int(step.read_text()) > 2)
         study.kill()
@@ -191,7 +191,7 @@ def test_a_killed_study_leaves_no_process_and_the_next_resumes(cells, tmp_path, 
         reached = int(step.read_text())
         assert reached < 60
         step.write_text("58")  # as if it had been further: the rest would only take time
-        assert run_cells(*start) == ["short", "long", "last"]
+        assert run_trials(*start) == ["short", "long", "last"]
     assert (tmp_path / "long.done").read_text() == "58"
     assert [len(begun(tmp_path, name)) for name in steps] == [1, 2, 1]
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mosaic.experiments import tuning
-from mosaic.experiments.grid import Cell, config_of
+from mosaic.experiments.grid import Trial, config_of
 from mosaic.methods import METHODS
 from mosaic.settings import PretrainSettings
 from mosaic.training.pretrain import PretrainConfig
@@ -28,7 +28,7 @@ def test_every_candidate_changes_a_setting_of_the_trainer():
     for method in METHODS.values():
         for changes in tuning.grid_of(method):
             assert set(changes) <= known
-            config = config_of(Cell(method.name, 0, 100.0), PretrainSettings(), {method.name: changes})
+            config = config_of(Trial(method.name, 0, 100.0), PretrainSettings(), {method.name: changes})
             for name, value in changes.items():
                 assert getattr(config, name) == value
 
@@ -53,16 +53,16 @@ def tuned(tmp_path, monkeypatch):
             trained.append((config, rows))
         return list(calls)
 
-    def run_jobs(function, calls, what, jobs):
+    def parallel_map(function, calls, what, jobs):
         assert function is tuning.validation_ap
         places = {name: iter(values) for name, values in scores.items()}
-        return [next(places[method]) for _, _, method in calls.values()]
+        return [next(places[method]) for _, _, method in calls]
 
     monkeypatch.setattr(tuning, "train_missing", train)
-    monkeypatch.setattr(tuning, "run_jobs", run_jobs)
+    monkeypatch.setattr(tuning, "parallel_map", parallel_map)
     settings = PretrainSettings(methods=["random", "supcon_any", "iai"], tuning_steps=7)
     store = SimpleNamespace(split_rows=lambda split: np.arange(5), fingerprint="f", folder=tmp_path)
-    run = SimpleNamespace(settings=settings, table=lambda name, key, compute: compute())
+    run = SimpleNamespace(settings=settings, cached=lambda name, key, compute: compute())
     return tuning.tune_all(run, store), trained
 
 
@@ -95,5 +95,5 @@ def test_a_run_without_trial_steps_chooses_nothing():
 def test_a_variant_takes_the_choice_but_a_lone_label_term_no_weight():
     choices = {"mosaic": {"weight_label": 0.3, "temperature_intra": 0.2}}
     settings = PretrainSettings()
-    assert config_of(Cell("mosaic_temporal", 0, 100.0), settings, choices).weight_label == 0.3
-    assert config_of(Cell("iai", 0, 0.0), settings, choices).temperature_intra == 0.5
+    assert config_of(Trial("mosaic_temporal", 0, 100.0), settings, choices).weight_label == 0.3
+    assert config_of(Trial("iai", 0, 0.0), settings, choices).temperature_intra == 0.5

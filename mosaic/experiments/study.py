@@ -1,0 +1,194 @@
+"""One run of the study: its settings, its tables, its failed trials, and the cache of finished work."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import pandas as pd
+
+from mosaic import settings as settings_module
+from mosaic.store.reader import PackedStore
+from mosaic.utils.errors import RunError
+from mosaic.utils.files import atomic_path, read_json, require_writable, write_json
+from mosaic.utils.hashing import hash_json
+from mosaic.utils.progress import log
+
+S = TypeVar("S", bound=settings_module.Settings)
+
+#: Part of every cache key. Raise it when a change of code changes results, so that old work is not reused.
+RESULTS_VERSION = 2
+#: Table of a run -> the notebook that writes it.
+TABLES = {
+    "archive": "01_explore_data",
+    "encoders": "02_pretrain",
+    "choices": "02_pretrain",
+    "predictions": "03_finetune_low_label",
+    "results": "03_finetune_low_label",
+    "embeddings": "04_embeddings_and_coherence",
+    "transfer": "05_transfer",
+    "domain_shift": "05_transfer",
+    "ranks": "06_compare_methods",
+    "claims": "07_claims",
+}
+
+
+def root() -> Path:
+    """Return the folder that holds ``data/`` and ``reports/``: ``$MOSAIC_ROOT``, or the repository."""
+    return Path(os.environ.get("MOSAIC_ROOT", Path(__file__).resolve().parents[2]))
+
+
+def data_folder() -> Path:
+    """Return the folder of archives, packed data and cached work."""
+    return root() / "data"
+
+
+def reports_folder(out: str) -> Path:
+    """Return the folder of the run named ``out``."""
+    return root() / "reports" / out
+
+
+def cache_path(stage: str, key: Mapping[str, Any], suffix: str = "") -> Path:
+    """Return the path under which ``stage`` keeps what it made from the inputs ``key``, as JSON."""
+    return data_folder() / "cache" / stage / (hash_json({"version": RESULTS_VERSION, **key}) + suffix)
+
+
+@dataclass(frozen=True, repr=False)
+class Study(Generic[S]):
+    """A run of the study as one of its notebooks sees it.
+
+    Example:
+        >>> study = Study.open("03_finetune_low_label", globals())
+        >>> encoders = study.read("encoders")
+        >>> study.write(predictions=predictions, results=results)
+
+    Attributes:
+        notebook: its name, such as ``"02_pretrain"``.
+        settings: its validated parameters.
+        folder: ``reports/<out>/``, where reports and tables go.
+        failed: stage -> trial -> error, of trials that a run with ``--keep-going`` does without.
+    """
+
+    notebook: str
+    settings: S
+    folder: Path
+    failed: dict[str, dict[str, str]] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def open(cls, notebook: str, variables: Mapping[str, Any]) -> "Study[Any]":
+        """Validate a notebook's parameters and open the folder of its run.
+
+        Args:
+            notebook: file name without ``.ipynb``.
+            variables: ``globals()`` of the notebook; the declared parameters are taken from it.
+
+        Raises:
+            SettingsError: for a parameter of unknown name, wrong type or impossible value.
+            RunError: when the folder cannot be written.
+        """
+        declared = settings_module.NOTEBOOKS[notebook].model_fields
+        names = [*declared, *settings_module.injected_names(variables.get("In", []))]
+        values = {name: variables[name] for name in names if name in variables}
+        settings = settings_module.make(notebook, values)
+        folder = reports_folder(settings.out)
+        require_writable(folder)
+        return Study(notebook, settings, folder)
+
+    def __repr__(self) -> str:
+        lines = [f"Study {self.folder.name!r} at {self.notebook}, in {self.folder}"]
+        lines.append(f"tables: {', '.join(self.tables) or 'none yet'}")
+        lines += [f"failed: {stage}, {trial}: {why}" for stage, trial, why in self.failed_trials().values]
+        return "\n".join(lines)
+
+    @property
+    def tables(self) -> dict[str, Path]:
+        """Names and files of the tables that the run has so far."""
+        files = {name: self._file(name) for name in TABLES}
+        return {name: path for name, path in files.items() if path}
+
+    def _file(self, name: str) -> Path | None:
+        paths = [self.folder / f"{name}{suffix}" for suffix in (".parquet", ".json")]
+        return next((path for path in paths if path.exists()), None)
+
+    def read(self, name: str) -> Any:
+        """Return a table of the run: a data frame, or what JSON holds.
+
+        Raises:
+            RunError: when the notebook that writes it has not run.
+        """
+        path = self._file(name)
+        if path is None:
+            raise self._not_run(TABLES[name], f"{self.folder / name}.*")
+        return pd.read_parquet(path) if path.suffix == ".parquet" else read_json(path)
+
+    def write(self, **tables: Any) -> None:
+        """Write tables for later notebooks, data frames as parquet and all else as JSON; and the settings."""
+        for name, table in tables.items():
+            if isinstance(table, pd.DataFrame):
+                with atomic_path(self.folder / f"{name}.parquet") as partial:
+                    table.to_parquet(partial, index=False)
+            else:
+                write_json(self.folder / f"{name}.json", table)
+        content = {"settings": self.settings.model_dump(), "failed": self.failed}
+        write_json(self.folder / f"{self.notebook}.json", content)
+
+    def earlier(self, notebook: str) -> "Study[Any]":
+        """Return the run as an earlier notebook left it, with that notebook's settings and failed trials.
+
+        Raises:
+            RunError: when it has not run.
+        """
+        path = self.folder / f"{notebook}.json"
+        if not path.exists():
+            raise self._not_run(notebook, path)
+        content = read_json(path)
+        settings = settings_module.make(notebook, content["settings"])
+        return Study(notebook, settings, self.folder, content["failed"])
+
+    def _not_run(self, notebook: str, missing: Path | str) -> RunError:
+        return RunError(
+            f"{missing} is missing: run {notebook}.ipynb with out={self.folder.name!r} first, "
+            "or the whole sequence with `make study`"
+        )
+
+    def with_companions(self) -> "list[Study[S]]":
+        """Return this run and those named in ``companion_runs``, whose tables are read as well."""
+        names = self.settings.beside  # type: ignore[attr-defined]  # of notebooks that compare archives
+        return [self, *(replace(self, folder=reports_folder(name)) for name in names)]
+
+    def store(self) -> PackedStore:
+        """Open the packed data that ``01_explore_data`` prepared."""
+        return PackedStore(Path(self.read("archive")["packed"]))
+
+    def cached(self, name: str, key: Mapping[str, Any], compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Return a table from the cache, or compute and keep it.
+
+        Args:
+            name: what it is, such as ``"coherence"``.
+            key: everything the table depends on, as JSON.
+            compute: makes the table.
+        """
+        path = cache_path(name, key, ".parquet")
+        if path.exists():
+            log(f"{name}: reused")
+            return pd.read_parquet(path)
+        table = compute()
+        with atomic_path(path) as partial:
+            table.to_parquet(partial, index=False)
+        return table
+
+    def failed_trials(self) -> pd.DataFrame:
+        """Return the trials that this notebook goes on without: columns stage, trial and reason."""
+        rows = [(stage, *pair) for stage, reasons in self.failed.items() for pair in reasons.items()]
+        return pd.DataFrame(rows, columns=["stage", "trial", "reason"])
+
+    @property
+    def device(self) -> str:
+        """What this machine computes on: its GPU, or ``"CPU, 2 cores"``."""
+        import torch  # seconds, and most who look for a folder do not compute
+
+        if torch.cuda.is_available():
+            return str(torch.cuda.get_device_name())
+        cores = os.cpu_count() or 1
+        return f"CPU, {cores} core{'s' * (cores > 1)}"

@@ -1,0 +1,80 @@
+import pandas as pd
+import pytest
+
+from mosaic.experiments import study as study_module
+from mosaic.experiments.study import Study, cache_path
+from mosaic.utils.errors import RunError, SettingsError
+
+
+@pytest.fixture(autouse=True)
+def own_root(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
+
+
+def opened(notebook="07_claims", **values):
+    return Study.open(notebook, {"out": "x", "In": [], **values})
+
+
+def test_parameters_are_taken_from_the_notebook(tmp_path):
+    study = opened(claim_resamples=200, unrelated=object())
+    assert study.settings.claim_resamples == 200
+    assert study.folder == tmp_path / "reports" / "x"
+
+
+def test_a_name_that_papermill_injected_but_nobody_declared_is_refused():
+    injected = "# Parameters\nclaim_resample = 500\n"
+    with pytest.raises(SettingsError, match="did you mean 'claim_resamples'"):
+        opened(In=["claim_resamples = 100", injected], claim_resample=500)
+
+
+def test_a_reports_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "reports").write_text("in the way")
+    with pytest.raises(RunError, match="cannot write to"):
+        opened()
+
+
+def test_tables_pass_from_notebook_to_notebook():
+    earlier, later = opened("02_pretrain", steps=7), opened()
+    for read in (lambda: later.read("encoders"), lambda: later.earlier("02_pretrain")):
+        with pytest.raises(RunError, match=r"run 02_pretrain\.ipynb with out='x' first"):
+            read()
+    encoders = pd.DataFrame({"method": ["iai"], "seed": [0], "value": [float("nan")]})
+    earlier.failed["pretraining"] = {"mosaic seed 0": "out of memory"}
+    earlier.write(encoders=encoders, choices={"iai": {"steps": 3}})
+    pd.testing.assert_frame_equal(later.read("encoders"), encoders)
+    assert later.read("choices") == {"iai": {"steps": 3}}
+    left = later.earlier("02_pretrain")
+    assert left.settings == earlier.settings and left.settings.steps == 7
+    assert left.failed_trials().values.tolist() == [["pretraining", "mosaic seed 0", "out of memory"]]
+    assert "tables: encoders, choices\nfailed: pretraining, mosaic seed 0: out of memory" in repr(left)
+
+
+def test_a_table_is_computed_once_for_the_same_key():
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return pd.DataFrame({"a": [1.5]})
+
+    study = opened()
+    first = study.cached("t", {"data": "f"}, compute)
+    pd.testing.assert_frame_equal(study.cached("t", {"data": "f"}, compute), first)
+    assert len(calls) == 1
+    study.cached("t", {"data": "g"}, compute)
+    assert len(calls) == 2
+
+
+def test_a_raised_version_asks_for_new_work(monkeypatch):
+    before = cache_path("t", {"data": "f"})
+    monkeypatch.setattr(study_module, "RESULTS_VERSION", study_module.RESULTS_VERSION + 1)
+    assert cache_path("t", {"data": "f"}) != before
+
+
+def test_the_device_is_the_gpu_or_the_cores(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for cores, name in ((1, "CPU, 1 core"), (16, "CPU, 16 cores")):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        assert opened().device == name
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H200")
+    assert opened().device == "NVIDIA H200"
