@@ -89,7 +89,9 @@ class Alone:
         wide = config.resolved_precision() != "32" if autocast is None else autocast
         self.autocast = torch.autocast(DEVICE.type, torch.bfloat16, enabled=wide)
         self.forward: Callable[..., Any] = self.encoder
-        channels = self.encoder.in_channels
+        channels = {
+            name: bands for stream in self.encoder.in_channels.values() for name, bands in stream.items()
+        }
         side, images = config.image_size, 2 * config.batch_scenes
         self.images = {
             name: torch.randn(images, bands, side, side, device=DEVICE).to(memory_format=form)

@@ -20,7 +20,8 @@ from simulated import OFFICIAL
 from torch.utils.flop_counter import FlopCounterMode
 
 from mosaic.methods import get_method
-from mosaic.models.encoders import Encoder, Heads, channels_of
+from mosaic.models.encoders import Encoder
+from mosaic.models.heads import Heads
 from mosaic.utils.files import write_text
 
 PLACE = Path(__file__).with_name("scaling.md")
@@ -45,7 +46,7 @@ RATE = 1000  # scenes/s of one device, to multiply by, where no GPU was measured
 def counted() -> tuple[int, float]:
     """Return the parameters of MoSAiC's encoders and heads, and FLOPs a scene of forward and backward."""
     method = get_method("mosaic")
-    channels = channels_of(method, *BANDS)
+    channels = dict(zip(method.streams, BANDS, strict=True))
     encoder = Encoder(ENCODER, channels, PIXELS)
     heads = Heads(method, encoder.feature_dims, LABELS, DIM)
     parameters = sum(p.numel() for module in (encoder, heads) for p in module.parameters())

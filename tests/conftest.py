@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import torch
 
+from mosaic.datasets.sensors import sentinel1, sentinel2
 from mosaic.methods import METHODS
 from mosaic.models.encoders import encoder_for
 from mosaic.store.reader import PackedStore
@@ -195,6 +196,10 @@ class FakeArchive:
             }
         )
 
+    @property
+    def sensors(self):
+        return sentinel1(self.s1_bands), sentinel2(self.s2_bands)
+
     def read(self, i):
         rng = np.random.default_rng(i)
         sample = {}
@@ -258,7 +263,7 @@ def layout():
     # every band its own statistics, so that a mix-up of bands shows
     s1 = {band: {"mean": -12.0 - 6 * i, "std": 5.0 + i} for i, band in enumerate(S1)}
     s2 = {band: {"mean": 300.0 + 150 * i, "std": 400.0 + 50 * i} for i, band in enumerate(S2)}
-    return replace(BandLayout.of(S1, S2, SIZE), statistics=s1 | s2)
+    return BandLayout((sentinel1(S1), sentinel2(S2)), SIZE, s1 | s2)
 
 
 @pytest.fixture

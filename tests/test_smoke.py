@@ -205,6 +205,8 @@ def test_encoders_carry_over_between_the_archives_on_their_shared_bands(second_r
     assert rows.query("target == 'SEN12MS' and probe == 'target'")["fraction"].unique().tolist() == [50, 100]
     assert rows["value"].between(0, 1).all()
     pretrained = second_run.parents[1] / "data" / "cache" / "pretrain"
-    bands = {tuple(read_json(path)["layout"]["s2_bands"]) for path in pretrained.glob("*/*/card.json")}
+    bands = {
+        tuple(read_json(path)["layout"]["sensors"][1]["bands"]) for path in pretrained.glob("*/*/card.json")
+    }
     assert {len(names) for names in bands} == {12, 13}  # SEN12MS whole, and both less the cirrus band
     assert all("B10" not in names for names in bands if len(names) == 12)

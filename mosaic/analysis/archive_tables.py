@@ -47,7 +47,7 @@ def display_bands(store: PackedStore) -> list[str]:
     Raises:
         PackError: when no optical band was packed.
     """
-    there = store.layout.s2_bands
+    there = [band for sensor in store.layout.sensors if sensor.unit != "dB" for band in sensor.bands]
     if set(TRUE_COLOUR) <= set(there):
         return list(TRUE_COLOUR)
     finest = max((store.layout.group_of(band)[0].size for band in there), default=0)

@@ -42,7 +42,7 @@ def class_quantiles(archive: Any, store: PackedStore, patches: int = 300, seed: 
     random = np.random.default_rng(seed)
     rows = np.sort(random.choice(len(store), size=min(patches, len(store)), replace=False))
     place = {name: i for i, name in enumerate(archive.index["patch_id"])}
-    bands = [*store.layout.s2_bands, *store.layout.s1_bands]
+    bands = [band for sensor in reversed(store.layout.sensors) for band in sensor.bands]
     values: dict[tuple[int, str], list[NDArray[np.float32]]] = {}
     for row in progress(rows, "pixels under the reference maps", total=len(rows)):
         classes = archive.read_map(place[store.index["patch_id"].iloc[row]])
@@ -126,7 +126,7 @@ def reference_classifier(
     Returns:
         One row a draw and input: draw, input, ap_macro, ap_micro, pairs, classes.
     """
-    ten = [band for band in TEN_METRE if band in store.layout.s2_bands]
+    ten = [band for band in TEN_METRE if band in store.layout.bands]
     inputs = {"S1": list(_RADAR), "S2, 10 m bands": ten, "both": [*ten, *_RADAR]}
     rows = []
     for draw in progress(range(draws), "reference classifier", total=draws):
@@ -217,9 +217,9 @@ def card_table(card: pd.DataFrame) -> pd.DataFrame:
 def moments_table(store: PackedStore, reference: Reference) -> pd.DataFrame:
     """Set mean and standard deviation of every band beside the published ones of the real archive."""
     rows = []
-    for band in (*store.layout.s2_bands, *store.layout.s1_bands):
+    for band in (band for sensor in reversed(store.layout.sensors) for band in sensor.bands):
         here, real = store.layout.statistics[band], reference.moments.get(band)
-        unit = "dB" if band in store.layout.s1_bands else "DN"
+        unit = store.layout.sensor_of(band).unit
         rows.append(
             {
                 "band": band,

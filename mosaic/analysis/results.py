@@ -81,7 +81,7 @@ def hard_groups(store: PackedStore) -> dict[str, tuple[str, ...]]:
 
 def _band_means(store: PackedStore, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the mean of every band over each patch, (N, bands), DN or dB."""
-    bands = [*store.layout.s1_bands, *store.layout.s2_bands]
+    bands = store.layout.bands
     parts = []
     for start in range(0, len(rows), _CHUNK):
         images = store.read_bands(rows[start : start + _CHUNK], bands)

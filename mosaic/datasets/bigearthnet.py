@@ -26,6 +26,7 @@ from mosaic.datasets.bigearthnet_reference import bigearthnet_reference
 from mosaic.datasets.geotiff import Expected, read_band
 from mosaic.datasets.problems import PatchError, Problem, refuse
 from mosaic.datasets.reference import Reference
+from mosaic.datasets.sensors import sentinel1, sentinel2
 from mosaic.datasets.sentinel2 import TEN_METRE, chosen_bands
 from mosaic.datasets.tiles import tile_centre, tile_corner
 from mosaic.utils.errors import ArchiveError
@@ -93,6 +94,7 @@ class BigEarthNetArchive(BigEarthNetV2):
         problems: list[Problem] | None = None,
     ) -> None:
         self.s2_bands = chosen_bands(bands, facts.S2_BANDS, facts.S1_BANDS)
+        self.sensors = sentinel1(), sentinel2(self.s2_bands)
         self.band_sizes = {
             **dict.fromkeys(facts.S1_BANDS, 120),
             **{band: facts.S2_SIZE[band] for band in self.s2_bands},

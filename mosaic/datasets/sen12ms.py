@@ -23,6 +23,7 @@ from mosaic.datasets.geotiff import Header, fault_of, read_raster
 from mosaic.datasets.problems import PatchError, Problem, listing, refuse
 from mosaic.datasets.reference import Reference
 from mosaic.datasets.sen12ms_lists import SOURCES, read_lists, with_validation
+from mosaic.datasets.sensors import sentinel1, sentinel2
 from mosaic.datasets.sentinel2 import chosen_bands
 from mosaic.utils.errors import ArchiveError
 from mosaic.utils.files import file_state
@@ -78,6 +79,7 @@ class SEN12MSArchive(SEN12MS):
         problems: list[Problem] | None = None,
     ) -> None:
         self.s2_bands = chosen_bands(bands, facts.S2_BANDS, facts.S1_BANDS)
+        self.sensors = sentinel1(), sentinel2(self.s2_bands)
         self.band_sizes = dict.fromkeys((*facts.S1_BANDS, *self.s2_bands), facts.SIDE)
         self.root = Path(root)
         listed = read_lists(self.root)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mosaic.models.checkpoint import LoadedEncoder, layout_for, load_encoder, read_card
 from mosaic.models.encoders import Encoder
+from mosaic.store.prefetch import prefetch
 from mosaic.store.reader import PackedStore, Rows
 from mosaic.transforms.views import Views
 from mosaic.utils.errors import CheckpointError
@@ -62,7 +63,7 @@ def _extract(store: PackedStore, encoder: LoadedEncoder, rows: Rows, own_statist
     layout = layout_for(encoder, store.layout)  # also refuses other bands
     views = Views(store.layout if own_statistics else layout, encoder.encoder.image_size)
     encoder.to(device)
-    return encode_rows(store, encoder.encoder, views, rows, device, without=("s1", "s2"))
+    return encode_rows(store, encoder.encoder, views, rows, device, without=layout.sensor_names)
 
 
 @torch.inference_mode()
@@ -89,7 +90,7 @@ def encode_rows(
     """
     chunks = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
     parts: list[dict[str, torch.Tensor]] = []
-    for _, records in store.batches(chunks, device.type):
+    for _, records in prefetch(store, chunks, device.type):
         images = views.evaluation({name: r.to(device, non_blocking=True) for name, r in records.items()})
         features = encoder(images)
         for absent in without if "early" in features else ():

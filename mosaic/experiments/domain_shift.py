@@ -16,7 +16,6 @@ from mosaic.experiments.transfer import Side, encoded, full_label_trials, splits
 from mosaic.methods import get_method
 from mosaic.settings import TransferSettings
 from mosaic.store.reader import PackedStore
-from mosaic.store.subset import PartOfStore
 from mosaic.utils.files import atomic_path
 
 #: Columns of an index by which its places can be divided, the first that is there.
@@ -57,7 +56,7 @@ def unseen_all(study: Study[TransferSettings], side: Side) -> pd.DataFrame:
     column, chosen = domains(side.store, study.settings.held_out)
     trials = full_label_trials(side.settings, study.settings.transfer_methods)
     whole = {str(trial): full_label_call(side.store, trial, side.settings, side.choices) for trial in trials}
-    parts = {name: PartOfStore(side.store.folder, side.store.bands, (column, name)) for name in chosen}
+    parts = {name: PackedStore(side.store.folder, side.store.bands, (column, name)) for name in chosen}
     held = {
         name: {
             f"{trial}, without {name}": full_label_call(part, trial, side.settings, side.choices)

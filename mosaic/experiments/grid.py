@@ -137,7 +137,7 @@ def left_out(store: PackedStore, methods: Sequence[str]) -> pd.DataFrame:
     """Return the methods that these data say nothing of, and why: key, method, why."""
     why = "its views are of two dates, and no place was seen twice: it would be MoSAiC again"
     names = [name for name in methods if get_method(name).temporal]
-    if names and store.partners.counts.any():
+    if names and store.temporal_positives.counts.any():
         names = []
     rows = [(name, get_method(name).title, why) for name in names]
     return pd.DataFrame(rows, columns=["key", "method", "why"])

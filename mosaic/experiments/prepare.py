@@ -7,7 +7,7 @@ from mosaic.datasets.registry import DEFAULT_DATASET, get_dataset, open_archive
 from mosaic.experiments.study import data_folder
 from mosaic.settings import ExploreSettings
 from mosaic.store.reader import PackedStore
-from mosaic.store.record_format import reduction
+from mosaic.store.record_format import averaging_block
 from mosaic.store.writer import pack
 from mosaic.utils.errors import ArchiveError
 from mosaic.utils.hashing import hash_json
@@ -49,8 +49,12 @@ def prepare(settings: ExploreSettings) -> tuple[Any, PackedStore]:
                 f"{', '.join(f'{n} {name}' for name, n in counts.items()) or 'none'}): the study trains on "
                 "'train', chooses on 'validation' and reports 'test'; assign some, or add scenes"
             )
-    key = {"source": archive.fingerprint(), "bands": archive.s2_bands, "bad": settings.on_bad_patch}
-    reduced = reduction(archive.band_sizes, settings.most_pixels)
+    key = {
+        "source": archive.fingerprint(),
+        "bands": [sensor.bands for sensor in archive.sensors],
+        "bad": settings.on_bad_patch,
+    }
+    reduced = averaging_block(archive.band_sizes, settings.most_pixels)
     name = hash_json({**key, "reduced": reduced} if reduced > 1 else key)
     folder = data_folder() / "packed" / f"{archive.root.name}-{name}"
     store = pack(archive, folder, on_bad_patch=settings.on_bad_patch, most_pixels=settings.most_pixels)

@@ -24,7 +24,6 @@ from mosaic.methods import get_method
 from mosaic.models.published_weights import PUBLISHED
 from mosaic.settings import PretrainSettings, TransferSettings
 from mosaic.store.reader import PackedStore
-from mosaic.store.subset import PartOfStore
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import atomic_path
 
@@ -43,7 +42,7 @@ class Side:
     """
 
     title: str
-    store: PartOfStore
+    store: PackedStore
     settings: PretrainSettings
     choices: Choices
 
@@ -63,7 +62,7 @@ def sides(study: Study[TransferSettings]) -> list[Side]:
     return [
         Side(
             title,
-            PartOfStore(folder, bands),
+            PackedStore(folder, bands),
             one.earlier("02_pretrain").settings,
             one.read("choices"),
         )
@@ -77,11 +76,13 @@ def shared_bands(stores: Sequence[PackedStore]) -> list[str]:
     Raises:
         RunError: when no band of a sensor is shared.
     """
-    each = [(store.layout.s1_bands, store.layout.s2_bands) for store in stores]
-    shared = [[b for b in each[0][i] if all(b in one[i] for one in each)] for i in range(2)]
-    if not all(shared):
-        raise RunError("these runs share no band of Sentinel-1 or of Sentinel-2: pack the same bands")
-    return [*shared[0], *shared[1]]
+    shared: list[str] = []
+    for sensor in stores[0].layout.sensors:
+        bands = [band for band in sensor.bands if all(band in store.layout.bands for store in stores)]
+        if not bands:
+            raise RunError(f"these runs share no band of {sensor.title}: pack the same bands")
+        shared += bands
+    return shared
 
 
 def coarse_classes(stores: Sequence[PackedStore]) -> list[str]:

@@ -23,7 +23,7 @@ from mosaic.utils.files import atomic_path, read_json, sha256_file, write_json
 
 WEIGHTS = "encoder.safetensors"
 CARD = "card.json"
-FORMAT = 1
+FORMAT = 2
 
 
 class LoadedEncoder(nn.Module):
@@ -53,7 +53,7 @@ class LoadedEncoder(nn.Module):
         """Encode normalised images, as :class:`mosaic.transforms.views.Views` makes them.
 
         Args:
-            images: ``"s1"`` (B, 2, H, W) and/or ``"s2"`` (B, bands, H, W), standard deviations from the mean.
+            images: sensor -> (B, bands, H, W), standard deviations from the mean.
 
         Returns:
             Stream -> features (B, F); a stream whose sensor is missing is left out.
@@ -65,8 +65,8 @@ class LoadedEncoder(nn.Module):
         """Return the joined features of images in physical units; a missing sensor counts as zeros.
 
         Args:
-            images: ``"s1"`` (B, 2, H, W) in dB and ``"s2"`` (B, bands, H, W) in DN (reflectance x 1e4), bands
-                as in ``layout.s1_bands`` and ``layout.s2_bands``, up-sampled to one size; any H and W.
+            images: sensor -> (B, bands, H, W) in its unit: dB for ``"s1"``, DN (reflectance x 1e4) for
+                ``"s2"``. Bands as in ``layout.sensor("s2").bands``, up-sampled to one size; any H and W.
 
         Returns:
             (B, sum of F) features of all streams in their order.
@@ -89,11 +89,11 @@ class LoadedEncoder(nn.Module):
         logits = self.classifier(torch.from_numpy(features).to(next(self.classifier.parameters()).device))
         return torch.sigmoid(logits).cpu().numpy()
 
-    def _normalise(self, sensor: str, image: Tensor) -> Tensor:
-        bands = {"s1": self.layout.s1_bands, "s2": self.layout.s2_bands}[sensor]
+    def _normalise(self, name: str, image: Tensor) -> Tensor:
+        bands = self.layout.sensor(name).bands
         if image.shape[1] != len(bands):
             raise CheckpointError(
-                f"{sensor} has {image.shape[1]} bands, this encoder expects {', '.join(bands)}"
+                f"{name} has {image.shape[1]} bands, this encoder expects {', '.join(bands)}"
             )
         statistics = [self.layout.statistics[band] for band in bands]
         mean = torch.tensor([s["mean"] for s in statistics], device=image.device)[:, None, None]
@@ -191,7 +191,10 @@ def _timm_recipes(encoder: Encoder) -> dict[str, dict[str, Any]]:
     """Return stream -> arguments of ``timm.create_model``; empty for an encoder that is none of timm's."""
     if encoder.name not in ENCODERS:
         return {}
-    return {s: timm_recipe(encoder.name, b, encoder.image_size) for s, b in encoder.in_channels.items()}
+    return {
+        stream: timm_recipe(encoder.name, sum(bands.values()), encoder.image_size)
+        for stream, bands in encoder.in_channels.items()
+    }
 
 
 def _load(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, folder: Path, name: str) -> None:
@@ -213,13 +216,13 @@ def layout_for(encoder: LoadedEncoder, layout: BandLayout) -> BandLayout:
     Raises:
         CheckpointError: when the bands are not the encoder's.
     """
-    ours, theirs = encoder.layout, layout
-    if (ours.s1_bands, ours.s2_bands) != (theirs.s1_bands, theirs.s2_bands):
+    trained = encoder.layout
+    if [(s.name, s.bands) for s in trained.sensors] != [(s.name, s.bands) for s in layout.sensors]:
         raise CheckpointError(
-            f"the encoder was trained on {', '.join(ours.s1_bands + ours.s2_bands)}, the data hold "
-            f"{', '.join(theirs.s1_bands + theirs.s2_bands)}: pack the same bands, or train again"
+            f"the encoder was trained on {', '.join(trained.bands)}, the data hold "
+            f"{', '.join(layout.bands)}: pack the same bands, or train again"
         )
-    return replace(layout, statistics=ours.statistics)
+    return replace(layout, statistics=trained.statistics)
 
 
 def to_timm_state_dict(encoder: LoadedEncoder, stream: str) -> dict[str, Tensor]:
@@ -229,7 +232,7 @@ def to_timm_state_dict(encoder: LoadedEncoder, stream: str) -> dict[str, Tensor]
 
     Args:
         encoder: loaded encoder.
-        stream: ``"s1"``, ``"s2"`` or ``"early"``.
+        stream: such as ``"s2"``.
 
     Raises:
         CheckpointError: when the encoder has no such stream.

@@ -72,8 +72,8 @@ class Croma(nn.Module):
     def take(self, state: Mapping[str, Any], bands: Sequence[str]) -> None:
         """Take published weights, for images of these bands."""
         self.places = torch.tensor([list(bands).index(band) for band in self.WANTED[self.sensor]])
-        number = {"sar": "s1", "optical": "s2"}[self.sensor]
-        for part in (f"{number}_encoder", f"{number}_GAP_FFN"):
+        prefix = f"s{list(self.WANTED).index(self.sensor) + 1}"  # as in the published file
+        for part in (f"{prefix}_encoder", f"{prefix}_GAP_FFN"):
             getattr(self.model, part).load_state_dict(state[part])
 
 

@@ -43,39 +43,33 @@ def load_published(name: str, layout: BandLayout, image_size: int) -> tuple[Enco
     """
     if name in FOUNDATION:
         return _transformers(name, layout, image_size), layout
+    channels = {sensor.name: len(sensor.bands) for sensor in layout.sensors}
     statistics: dict[str, Mapping[str, float]] = {}
     states = {}
-    for sensor, member, bands in zip(
-        ("s1", "s2"), PUBLISHED[name], (layout.s1_bands, layout.s2_bands), strict=True
-    ):
-        weights = getattr(torchgeo_models().ResNet50_Weights, member)
-        expected = [canonical(band) for band in weights.meta["bands"]]
-        _require_bands(member, expected, bands)
+    for sensor in layout.sensors:
+        bands = sensor.bands
+        member, weights, expected = _matching(PUBLISHED[name], bands)
         mean, std = _normalisation(weights.transforms, len(expected))
         statistics |= {b: {"mean": m, "std": s} for b, m, s in zip(expected, mean, std, strict=True)}
         state = {k: v for k, v in _state(weights, member).items() if not k.startswith("fc.")}
         order = [expected.index(band) for band in bands]
-        states[sensor] = {**state, "conv1.weight": state["conv1.weight"][:, order]}
-    encoder = Encoder(ENCODER, _channels(layout), image_size)
-    for sensor, state in states.items():
-        encoder.backbones[sensor].load_state_dict(state)
+        states[sensor.name] = {**state, "conv1.weight": state["conv1.weight"][:, order]}
+    encoder = Encoder(ENCODER, channels, image_size)
+    for stream, state in states.items():
+        encoder.backbones[stream].load_state_dict(state)
     return encoder, replace(layout, statistics=statistics)
 
 
-def _channels(layout: BandLayout) -> dict[str, int]:
-    return {"s1": len(layout.s1_bands), "s2": len(layout.s2_bands)}
-
-
 def _transformers(name: str, layout: BandLayout, image_size: int) -> Encoder:
-    kind, bands = FOUNDATION[name], {"s1": layout.s1_bands, "s2": layout.s2_bands}
-    for own in bands.values():
-        kind.require(own)
+    kind = FOUNDATION[name]
+    for sensor in layout.sensors:
+        kind.require(sensor.bands)
     enum, member = kind.weights
-    encoder = Encoder(name, _channels(layout), image_size)
+    encoder = Encoder(name, {sensor.name: len(sensor.bands) for sensor in layout.sensors}, image_size)
     state = _state(getattr(getattr(torchgeo_models(), enum), member), f"{enum}.{member}")
     backbone: Any
-    for sensor, backbone in encoder.backbones.items():
-        backbone.take(state, bands[sensor])
+    for stream, backbone in encoder.backbones.items():
+        backbone.take(state, layout.sensor(stream).bands)
     return encoder
 
 
@@ -87,15 +81,20 @@ def canonical(band: str) -> str:
     return f"B{number.zfill(2)}"
 
 
-def _require_bands(member: str, expected: Sequence[str], bands: Sequence[str]) -> None:
-    if set(expected) != set(bands):
-        lacking = sorted(set(expected) - set(bands)) or ["none"]
-        surplus = sorted(set(bands) - set(expected)) or ["none"]
+def _matching(members: Sequence[str], bands: Sequence[str]) -> tuple[str, Any, list[str]]:
+    """Return the member of ``ResNet50_Weights`` that expects ``bands``, its weights, and its bands."""
+    known = {member: getattr(torchgeo_models().ResNet50_Weights, member) for member in members}
+    expected = {member: [canonical(b) for b in weights.meta["bands"]] for member, weights in known.items()}
+    nearest = max(members, key=lambda member: len(set(expected[member]) & set(bands)))
+    if set(expected[nearest]) != set(bands):
+        lacking = sorted(set(expected[nearest]) - set(bands)) or ["none"]
+        surplus = sorted(set(bands) - set(expected[nearest])) or ["none"]
         raise CheckpointError(
-            f"{member} expects {', '.join(expected)}; the packed data lack {', '.join(lacking)} and have "
-            f"{', '.join(surplus)} beside: pack exactly those bands (SEN12MS has them, BigEarthNet v2 has no "
-            "B10), or leave this method out"
+            f"{nearest} expects {', '.join(expected[nearest])}; the packed data lack {', '.join(lacking)} "
+            f"and have {', '.join(surplus)} in addition: pack exactly those bands (SEN12MS has them, "
+            "BigEarthNet v2 has no B10), or leave this method out"
         )
+    return nearest, known[nearest], expected[nearest]
 
 
 def _normalisation(transforms: Any, bands: int) -> tuple[list[float], list[float]]:

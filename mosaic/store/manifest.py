@@ -6,8 +6,8 @@ from typing import Any, Self
 from mosaic.store.record_format import BandLayout
 from mosaic.utils.errors import PackError
 
-#: Raised by one whenever files of an older version could no longer be read.
-VERSION = 2
+#: Increased whenever files of an older version can no longer be read.
+VERSION = 3
 MANIFEST = "manifest.json"
 INDEX = "index.parquet"
 
@@ -23,10 +23,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder of packed data holds; written last, so a folder without it is unfinished.
+    """Contents of a folder of packed data; written last, so a folder without it is unfinished.
 
     Attributes:
-        version: version of the format.
+        version: of the format.
         dataset: name of the archive's dataset.
         source: folder that was packed.
         fingerprint: of the source, as the archive gave it.
@@ -34,12 +34,12 @@ class Manifest:
         class_colors: hex colour of each class, for maps.
         level1: coarse group -> class names.
         confusable: group of easily confused classes -> class names.
-        coarse: class that datasets share -> class names; what transfer between datasets is judged by.
-        layout: bands, their places, and the statistics of the training split.
+        coarse: class that datasets share -> class names; transfer between datasets is judged by these.
+        layout: sensors, band sizes, and the statistics of the training split.
         record_bytes: bytes of one record.
         shards: in order of rows.
         index_sha256: checksum of ``index.parquet``.
-        counts: patches per split, under ``"patches"`` in all, and under ``"skipped"`` those left out.
+        counts: patches per split, in all (``"patches"``) and left out (``"skipped"``).
         skipped: patches left out on request, each with ``patch_id``, ``path`` and ``reason``.
     """
 
@@ -65,7 +65,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
-        """Build the manifest from what ``to_json`` gave.
+        """Build the manifest from the content that ``to_json`` returned.
 
         Raises:
             PackError: when the content is of another version or lacks entries.
@@ -78,15 +78,14 @@ class Manifest:
         missing = {f.name for f in fields(cls)} - set(content)
         if missing:
             raise PackError(f"{MANIFEST} lacks {', '.join(sorted(missing))}: delete it and pack again")
-        kinds = ("level1", "confusable", "coarse")
-        groups = {key: {k: tuple(v) for k, v in content[key].items()} for key in kinds}
-        known: dict[str, Any] = {
-            **{f.name: content[f.name] for f in fields(cls)},
-            **groups,
-            "class_names": tuple(content["class_names"]),
-            "class_colors": tuple(content["class_colors"]),
-            "layout": BandLayout.from_json(content["layout"]),
-            "shards": tuple(Shard(**shard) for shard in content["shards"]),
-            "skipped": tuple(content["skipped"]),
-        }
-        return cls(**known)
+        names = ("class_names", "class_colors", "skipped")
+        groups = ("level1", "confusable", "coarse")
+        return cls(
+            **{f.name: content[f.name] for f in fields(cls)}
+            | {key: tuple(content[key]) for key in names}
+            | {key: {k: tuple(v) for k, v in content[key].items()} for key in groups}
+            | {
+                "layout": BandLayout.from_json(content["layout"]),
+                "shards": tuple(Shard(**shard) for shard in content["shards"]),
+            }
+        )

@@ -6,25 +6,19 @@ Worker processes would be slower: a record is read faster than it can be handed 
 import queue
 import threading
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
-if TYPE_CHECKING:
-    import torch
+from mosaic.store.reader import PackedStore, Rows
 
-    from mosaic.store.reader import PackedStore
+Batch = tuple[Rows, dict[str, torch.Tensor]]
 
-    Batch = tuple[NDArray[np.int64], dict[str, torch.Tensor]]
-
-_AHEAD = 2  # batches held ready
-_POLL = 0.1  # seconds after which a waiting reader looks whether it is still wanted
+_READY = 2  # batches held ready
+_POLL = 0.1  # seconds between two checks whether a waiting reader is still wanted
 
 
-def prefetch(
-    store: "PackedStore", batches: Iterable[NDArray[np.int64]], device: str = "cpu"
-) -> Iterator["Batch"]:
+def prefetch(store: PackedStore, batches: Iterable[Rows], device: str = "cpu") -> Iterator[Batch]:
     """Yield the records of each batch of rows, in the order given.
 
     Args:
@@ -37,15 +31,13 @@ def prefetch(
         The rows (B,) and group name -> stored int16 tensor (B, bands, size, size).
 
     Raises:
-        Exception: whatever reading or ``batches`` raised, in the consumer's thread.
+        Exception: any error of reading or of ``batches``, in the consumer's thread.
     """
-    import torch
-
     pinned = device.startswith("cuda")
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=_AHEAD)
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=_READY)
     stop = threading.Event()
 
-    def offer(item: "Batch | BaseException | None") -> None:
+    def offer(item: Batch | BaseException | None) -> None:
         while not stop.is_set():
             try:
                 return ready.put(item, timeout=_POLL)

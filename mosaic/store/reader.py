@@ -1,23 +1,19 @@
-"""Reading packed data: memory-mapped records, their index, and what a study asks of both."""
+"""Reading packed data: memory-mapped records and their index."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from mosaic.store.manifest import INDEX, MANIFEST, Manifest
-from mosaic.store.prefetch import prefetch
-from mosaic.store.temporal_pairs import TemporalPartners
+from mosaic.store.temporal_pairs import TemporalPositives
 from mosaic.utils.errors import PackError
 from mosaic.utils.files import read_json, sha256_file
 from mosaic.utils.hashing import hash_json
-
-if TYPE_CHECKING:
-    import torch
 
 Rows = NDArray[np.int64]
 Groups = dict[str, NDArray[np.int16]]
@@ -26,15 +22,30 @@ Groups = dict[str, NDArray[np.int16]]
 class PackedStore:
     """Packed data, opened for reading. Files are mapped on first use, so opening is cheap and forks are safe.
 
+    A subset of bands or of scenes keeps the row numbers, labels and scenes of the whole.
+
+    Example:
+        >>> store = PackedStore(Path("data/packed/bigearthnet"))
+        >>> rows = store.split_rows("validation")[:8]
+        >>> store.read_bands(rows, ["B04", "VV"])["VV"].shape  # dB
+        (8, 120, 120)
+        >>> radar = PackedStore(store.folder, bands=["VV", "VH"])
+        >>> no_finland = PackedStore(store.folder, leave_out=("country", "Finland"))
+
     Args:
-        folder: what ``pack`` wrote.
+        folder: written by :func:`mosaic.store.writer.pack`.
+        bands: names of the bands to read; None for all.
+        leave_out: (column, value) of the index: these rows are in neither the training nor the validation
+            split. The test split stays whole.
 
     Raises:
-        PackError: when the folder holds no packed data, packing was not finished, or a file is missing, short
-            or of another version. The message names the file and the remedy.
+        PackError: when the folder holds no packed data, packing was not finished, a file is missing, short or
+            of another version, or a band or column does not exist. The message names the file and the remedy.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, bands: Sequence[str] | None = None, leave_out: tuple[str, str] | None = None
+    ) -> None:
         self.folder = folder
         if not (folder / MANIFEST).is_file():
             began = any(folder.glob("shard-*.json"))
@@ -43,20 +54,33 @@ class PackedStore:
                 f"run `python -m mosaic pack` {'again, it resumes' if began else 'first'}"
             )
         self.manifest = Manifest.from_json(read_json(folder / MANIFEST))
-        self.layout = self.manifest.layout
         self.class_names = self.manifest.class_names
+        whole = self.manifest.layout
+        self.bands = None if bands is None or set(bands) == set(whole.bands) else tuple(bands)
+        self.layout = whole if self.bands is None else whole.select(self.bands)
         self._check_sizes()
         self.index = self._read_index()
+        self.leave_out = leave_out
+        if leave_out is not None and leave_out[0] not in self.index:
+            raise PackError(
+                f"the index of {folder} has no column {leave_out[0]!r}, only {', '.join(self.index.columns)}"
+            )
         self._first = np.cumsum([0] + [shard.records for shard in self.manifest.shards])
         self._maps: dict[int, list[NDArray[np.int16]]] = {}
+        # for each group of this layout: the group of whole records it lies in, and its channels there
+        self._sources: list[tuple[str, list[int] | slice]] = []
+        for group in self.layout.groups:
+            stored = whole.group_of(group.bands[0])[0]
+            channels = [stored.bands.index(band) for band in group.bands]
+            self._sources.append((stored.name, slice(None) if stored.bands == group.bands else channels))
 
     def _check_sizes(self) -> None:
         for shard in self.manifest.shards:
             path = self.folder / shard.file
-            found = path.stat().st_size if path.is_file() else None
+            size = path.stat().st_size if path.is_file() else None
             expected = shard.records * self.manifest.record_bytes
-            if found != expected:
-                state = "is missing" if found is None else f"has {found:,} bytes instead of {expected:,}"
+            if size != expected:
+                state = "is missing" if size is None else f"has {size:,} bytes instead of {expected:,}"
                 raise PackError(
                     f"{path} {state}: run `python -m mosaic pack` again, only this shard will be read anew"
                 )
@@ -78,18 +102,20 @@ class PackedStore:
         return index
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel to another process as the folder's name: the index and the maps are opened anew there."""
-        return type(self), (self.folder,)
+        """Pickle as the folder's name: another process opens the index and the maps anew."""
+        return type(self), (self.folder, self.bands, self.leave_out)
 
     def __len__(self) -> int:
         return len(self.index)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Short name of the content: it changes when any pixel, label, split or statistic does."""
+        """Hash of the content: it changes with any pixel, label, split, statistic or choice of a subset."""
         manifest = self.manifest
         shards = [shard.sha256 for shard in manifest.shards]
-        return hash_json([manifest.dataset, manifest.layout.to_json(), shards, manifest.index_sha256])
+        whole = hash_json([manifest.dataset, manifest.layout.to_json(), shards, manifest.index_sha256])
+        complete = self.bands is None and self.leave_out is None
+        return whole if complete else hash_json([whole, self.bands, self.leave_out])
 
     @cached_property
     def labels(self) -> NDArray[np.uint8]:
@@ -102,9 +128,9 @@ class PackedStore:
         return self.index["scene"].to_numpy(dtype=np.str_)
 
     @cached_property
-    def partners(self) -> TemporalPartners:
-        """Which rows show the same place, with the same labels and in the same split, on other dates."""
-        return TemporalPartners(self.index)
+    def temporal_positives(self) -> TemporalPositives:
+        """Rows that show the same location, with the same labels and in the same split, on other dates."""
+        return TemporalPositives(self.index)
 
     def split_rows(self, split: str) -> Rows:
         """Return the rows of ``"train"``, ``"validation"`` or ``"test"``, ascending.
@@ -114,13 +140,18 @@ class PackedStore:
         """
         rows = np.flatnonzero(self.index["split"].to_numpy() == split)
         if not rows.size:
-            found = ", ".join(
-                f"{name} {n}" for name, n in self.index["split"].value_counts().sort_index().items()
-            )
+            counts = self.index["split"].value_counts().sort_index()
             raise PackError(
-                f"split {split!r} has no patches in {self.folder} (it holds: {found}): "
+                f"split {split!r} has no patches in {self.folder} "
+                f"(it holds: {', '.join(f'{name} {n}' for name, n in counts.items())}): "
                 "choose another split, or an archive whose metadata assigns some"
             )
+        if self.leave_out is None or split == "test":
+            return rows
+        column, value = self.leave_out
+        rows = rows[self.index[column].to_numpy()[rows] != value]
+        if not rows.size:
+            raise PackError(f"without {column} {value!r} the split {split!r} of {self.folder} has no patches")
         return rows
 
     def positives(self, split: str) -> dict[str, int]:
@@ -129,11 +160,11 @@ class PackedStore:
         return dict(zip(self.class_names, counts.tolist(), strict=True))
 
     def _shard(self, number: int) -> list[NDArray[np.int16]]:
-        """Return the groups of one shard, each (records, bands, size, size), mapped on first use."""
+        """Return the groups of whole records in one shard, each (records, bands, size, size)."""
         if number not in self._maps:
             path = self.folder / self.manifest.shards[number].file
-            records = np.asarray(np.memmap(path, dtype=self.layout.dtype, mode="r"))
-            self._maps[number] = [records[group.name] for group in self.layout.groups]
+            records = np.asarray(np.memmap(path, dtype=self.manifest.layout.dtype, mode="r"))
+            self._maps[number] = [records[name] for name, _ in self._sources]
         return self._maps[number]
 
     def read(self, rows: Rows | Sequence[int], out: Groups | None = None) -> Groups:
@@ -141,11 +172,10 @@ class PackedStore:
 
         Args:
             rows: row numbers (B,).
-            out: arrays to fill, as returned by ``allocate``; made anew when left out.
+            out: arrays to fill, as returned by ``allocate``; new ones by default.
 
         Returns:
-            Group name -> stored int16 (B, bands, size, size): DN for Sentinel-2, hundredths of a dB for
-            Sentinel-1.
+            Group name -> stored int16 (B, bands, size, size); times the group's ``scale`` that is DN or dB.
 
         Raises:
             PackError: when a row does not exist.
@@ -157,13 +187,14 @@ class PackedStore:
             )
         out = self.allocate(len(rows)) if out is None else out
         targets = [out[group.name] for group in self.layout.groups]
+        channels = [chosen for _, chosen in self._sources]
         order = np.argsort(rows, kind="stable")  # of the files, so that a disk reads forward
         shards = np.searchsorted(self._first, rows[order], side="right") - 1
         records = rows[order] - self._first[shards]
         # as plain integers, which index faster than NumPy's
-        for place, number, record in zip(order.tolist(), shards.tolist(), records.tolist(), strict=True):
-            for source, target in zip(self._shard(number), targets, strict=True):
-                target[place] = source[record]
+        for i, shard, record in zip(order.tolist(), shards.tolist(), records.tolist(), strict=True):
+            for stored, target, chosen in zip(self._shard(shard), targets, channels, strict=True):
+                target[i] = stored[record, chosen]
         return out
 
     def allocate(self, batch: int) -> Groups:
@@ -179,18 +210,12 @@ class PackedStore:
         Raises:
             PackError: when a band is not packed.
         """
-        places = {band: self.layout.group_of(band) for band in bands}
+        channels = {band: self.layout.group_of(band) for band in bands}
         stored = self.read(rows)
         return {
-            band: stored[group.name][:, place].astype(np.float32) * np.float32(group.scale)
-            for band, (group, place) in places.items()
+            band: stored[group.name][:, channel].astype(np.float32) * np.float32(group.scale)
+            for band, (group, channel) in channels.items()
         }
-
-    def batches(
-        self, batches: Iterable[Rows], device: str = "cpu"
-    ) -> Iterator[tuple[Rows, dict[str, "torch.Tensor"]]]:
-        """Read batches ahead on one background thread: see ``mosaic.store.prefetch``."""
-        return prefetch(self, batches, device)
 
     def verify(self) -> None:
         """Compare every file with its checksum (about 1 GB/s).
@@ -209,26 +234,18 @@ class PackedStore:
 
 
 def label_matrix(labels: Iterable[Iterable[str]], class_names: Sequence[str]) -> NDArray[np.uint8]:
-    """Turn lists of class names into label vectors.
-
-    Args:
-        labels: N lists of class names.
-        class_names: C names; their order is that of the columns.
-
-    Returns:
-        uint8 (N, C), 0 or 1.
+    """Turn N lists of class names into label vectors, uint8 (N, C), 0 or 1, columns as ``class_names``.
 
     Raises:
         PackError: when a name is not among ``class_names``.
     """
-    column = {name: place for place, name in enumerate(class_names)}
+    column = {name: i for i, name in enumerate(class_names)}
     lists = [list(names) for names in labels]
     flat = [name for names in lists for name in names]
     unknown = sorted(set(flat) - set(column))
     if unknown:
         raise PackError(f"labels {unknown} are not among the classes {list(class_names)}")
     matrix = np.zeros((len(lists), len(class_names)), np.uint8)
-    matrix[
-        np.repeat(np.arange(len(lists)), [len(names) for names in lists]), [column[name] for name in flat]
-    ] = 1
+    rows = np.repeat(np.arange(len(lists)), [len(names) for names in lists])
+    matrix[rows, [column[name] for name in flat]] = 1
     return matrix

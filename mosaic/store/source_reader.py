@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mosaic.datasets.problems import PatchError
+from mosaic.datasets.sensors import Sensor
 from mosaic.store.record import Record, averaged, to_record
 from mosaic.store.record_format import BandLayout
 from mosaic.utils.errors import PackError
@@ -58,12 +60,8 @@ class Archive(Protocol):
         """Class that datasets share -> class names."""
 
     @property
-    def s1_bands(self) -> Sequence[str]:
-        """Sentinel-1 bands in canonical order."""
-
-    @property
-    def s2_bands(self) -> Sequence[str]:
-        """Sentinel-2 bands in canonical order."""
+    def sensors(self) -> Sequence[Sensor]:
+        """Sensors with the bands to pack, both in canonical order."""
 
     @property
     def band_sizes(self) -> Mapping[str, int]:
@@ -80,21 +78,21 @@ class Archive(Protocol):
         """Return a short name of the content, another one when any file changed."""
 
 
-#: A record in memory that is written anew once the next one is asked for, or what is wrong with the patch.
+#: A record in memory that is overwritten once the next one is asked for, and its facts or its fault.
 Result = tuple[memoryview, Record | PatchError]
 
 
 def read_records(
-    archive: Archive, layout: BandLayout, parts: Iterable[range], workers: int | None, block: int = 1
+    archive: Archive, layout: BandLayout, shards: Iterable[range], workers: int | None, block: int = 1
 ) -> Generator[Result, None, None]:
-    """Yield the record of every patch, or what is wrong with it.
+    """Yield the record of every patch, or the reason why there is none.
 
     Args:
-        archive: to read from; with several workers it is inherited by forked processes, never pickled.
+        archive: to read from; forked processes inherit it, so it is never pickled.
         layout: of the records.
-        parts: patch numbers, shard by shard.
+        shards: patch numbers, shard by shard.
         workers: reading processes; None for one per available core, at most 8.
-        block: side of the blocks of pixels that are averaged; 1 for none.
+        block: side of the blocks of pixels to average; 1 for none.
 
     Raises:
         PackError: when a reading process is killed.
@@ -103,35 +101,34 @@ def read_records(
     size = layout.record_bytes
     if workers == 1:
         memory = memoryview(bytearray(size))
-        for part in parts:
-            for i in part:
-                yield memory, _read_one(archive, layout, block, i, memory)
+        for i in chain.from_iterable(shards):
+            yield memory, _read_one(archive, layout, block, i, memory)
         return
-    # Records are written where both sides see them: to hand them over would cost more than to read them.
+    # Records are written to shared memory: to pickle them would take longer than to read them.
     length = max(1, min(_CHUNK, _CHUNK_BYTES // size))
     slots = tuple(memoryview(mmap.mmap(-1, length * size)) for _ in range(_AHEAD * workers))
-    # Fork, not spawn: a child that imports TorchGeo anew would cost more seconds than packing 500 patches.
+    # Fork, not spawn: importing TorchGeo again would take longer than packing 500 patches.
     fork = multiprocessing.get_context("fork")
-    pool = ProcessPoolExecutor(workers, fork, _adopt, (archive, layout, block, slots, os.getpid()))
+    pool = ProcessPoolExecutor(workers, fork, _inherit, (archive, layout, block, slots, os.getpid()))
     running: deque[tuple[memoryview, Future[list[Record | PatchError]]]] = deque()
 
     def finished() -> Iterator[Result]:
         slot, future = running.popleft()
-        for place, result in enumerate(future.result()):
-            yield slot[size * place : size * (place + 1)], result
+        for i, result in enumerate(future.result()):
+            yield slot[size * i : size * (i + 1)], result
 
     try:
-        chunks = (part[start : start + length] for part in parts for start in range(0, len(part), length))
-        for turn, rows in enumerate(chunks):
+        chunks = (shard[start : start + length] for shard in shards for start in range(0, len(shard), length))
+        for turn, patches in enumerate(chunks):
             if len(running) == len(slots):
-                yield from finished()  # and with that its slot, the next in turn, is free again
+                yield from finished()  # which frees the next slot in turn
             number = turn % len(slots)
-            running.append((slots[number], pool.submit(_read_adopted, rows, number)))
+            running.append((slots[number], pool.submit(_read_chunk, patches, number)))
         while running:
             yield from finished()
     except BrokenProcessPool as error:
         raise PackError(
-            "a reading process was killed, perhaps for want of memory: pack again, finished shards are "
+            "a reading process was killed, perhaps for lack of memory: pack again, finished shards are "
             "kept; if it happens twice, with workers=1"
         ) from error
     finally:
@@ -151,28 +148,28 @@ def _read_one(
         return PatchError(str(archive.index["patch_id"].iloc[i]), archive.root, str(error))
 
 
-_adopted: tuple[Archive, BandLayout, int, tuple[memoryview, ...]]  # of a child process
+_inherited: tuple[Archive, BandLayout, int, tuple[memoryview, ...]]  # of a child process
 
 
-def _adopt(
+def _inherit(
     archive: Archive, layout: BandLayout, block: int, slots: tuple[memoryview, ...], parent: int
 ) -> None:
-    global _adopted
-    _adopted = archive, layout, block, slots
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    global _inherited
+    _inherited = archive, layout, block, slots
+    threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
 
 
-def _leave_with(parent: int) -> None:
+def _exit_with(parent: int) -> None:
     """End this process soon after the packer was killed: it inherited the packer's lock on the folder."""
     while os.getppid() == parent:
         time.sleep(0.2)
     os._exit(1)
 
 
-def _read_adopted(rows: range, number: int) -> list[Record | PatchError]:
-    archive, layout, block, slots = _adopted
-    size = layout.record_bytes
+def _read_chunk(patches: range, number: int) -> list[Record | PatchError]:
+    archive, layout, block, slots = _inherited
+    size, slot = layout.record_bytes, slots[number]
     return [
-        _read_one(archive, layout, block, i, slots[number][size * place : size * (place + 1)])
-        for place, i in enumerate(rows)
+        _read_one(archive, layout, block, patch, slot[size * i : size * (i + 1)])
+        for i, patch in enumerate(patches)
     ]

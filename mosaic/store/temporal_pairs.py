@@ -1,58 +1,52 @@
-"""Other dates of the same place: temporal positives that cost no label."""
+"""Other dates of the same location: temporal positives that cost no label."""
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 
-class TemporalPartners:
+class TemporalPositives:
     """For every row, the rows of the same location, labels and split on another date.
 
     In BigEarthNet v2 69,479 training locations were seen on several dates, always with the same labels. Rows
-    are sorted by place and date once; a place is then a run, and a draw is arithmetic on it.
+    are sorted by location and date once; a location is then a run of rows, and a draw is arithmetic on it.
 
     Args:
         index: with columns ``location``, ``split``, ``labels`` and ``date``; row number = position.
 
     Attributes:
-        counts: number of partners of each row, (N,).
+        counts: number of temporal positives of each row, (N,).
     """
 
     def __init__(self, index: pd.DataFrame) -> None:
         keys = pd.DataFrame(
             {
-                "place": index["split"].astype(str) + "|" + index["location"].astype(str),
+                "location": index["split"].astype(str) + "|" + index["location"].astype(str),
                 "labels": ["|".join(sorted(names)) for names in index["labels"]],
                 "date": index["date"].to_numpy(),
             }
         )
-        place = np.asarray(keys.groupby(["place", "labels"]).ngroup(), np.int64)
-        day = np.asarray(keys.groupby(["place", "labels", "date"]).ngroup(), np.int64)
-        # Groups are numbered in sorted order, so sorting by day also makes every place a run.
+        location = np.asarray(keys.groupby(["location", "labels"]).ngroup(), np.int64)
+        day = np.asarray(keys.groupby(["location", "labels", "date"]).ngroup(), np.int64)
+        # Groups are numbered in sorted order, so sorting by day also makes every location a run.
         self._order: NDArray[np.int64] = np.argsort(day, kind="stable")
         position = np.empty_like(self._order)
         position[self._order] = np.arange(len(position))
-        self._start, self._length, _ = _runs(place[self._order], position)
+        self._start, self._length, _ = _runs(location[self._order], position)
         _, same_day, self._day_end = _runs(day[self._order], position)
         self.counts: NDArray[np.int64] = self._length - same_day
 
     def of(self, row: int) -> NDArray[np.int64]:
-        """Return the partners of one row, ascending; empty when the place was seen once."""
+        """Return the temporal positives of one row, ascending; empty where only one date is known."""
         return np.sort(self._pick(np.full(self.counts[row], row), np.arange(self.counts[row])))
 
     def draw(self, rows: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-        """Draw a partner for each row, uniformly; a row without partners is given back itself.
-
-        Args:
-            rows: (B,).
-            generator: source of randomness.
-        """
-        several = self.counts[rows] > 0
+        """Draw a temporal positive for each of ``rows`` (B,), uniformly; the row itself where it has none."""
         step = generator.integers(0, np.maximum(self.counts[rows], 1))
-        return np.where(several, self._pick(rows, step), rows)
+        return np.where(self.counts[rows] > 0, self._pick(rows, step), rows)
 
     def _pick(self, rows: NDArray[np.int64], step: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Walk ``step`` rows on from the end of the row's own date, around the run of its place."""
+        """Walk ``step`` rows on from the end of the row's own date, around the run of its location."""
         start, length = self._start[rows], self._length[rows]
         return self._order[start + (self._day_end[rows] - start + step) % length]
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -15,14 +15,12 @@ from mosaic.datasets.problems import PatchError
 from mosaic.store.manifest import INDEX, MANIFEST, VERSION, Manifest, Shard
 from mosaic.store.reader import PackedStore, label_matrix
 from mosaic.store.record import Record
-from mosaic.store.record_format import BandLayout, reduction
+from mosaic.store.record_format import BandLayout, averaging_block
 from mosaic.store.source_reader import Archive, Result, read_records
 from mosaic.utils.errors import PackError, suggest
 from mosaic.utils.files import atomic_path, lock, read_json, require_free_space, sha256_file, write_json
 from mosaic.utils.hashing import hash_json
 from mosaic.utils.progress import log, progress
-
-__all__ = ["Archive", "pack"]
 
 BAD_PATCHES = "bad_patches.json"
 
@@ -36,14 +34,18 @@ def pack(
     workers: int | None = None,
     most_pixels: int | None = None,
 ) -> PackedStore:
-    """Pack ``archive`` into ``folder``, or open what was packed there before.
+    """Pack ``archive`` into ``folder``, or open the data that was packed there before.
 
     Killed at any moment it resumes: finished shards are kept when their checksum holds. Finished data of
     another source is never overwritten.
 
+    Example:
+        >>> archive = BigEarthNetArchive(Path("data/BigEarthNet"), bands="10m")
+        >>> store = pack(archive, Path("data/packed/bigearthnet"))
+
     Args:
-        archive: what to pack.
-        folder: where to; one folder for one archive and band set.
+        archive: to pack.
+        folder: to write to; one folder for one archive and band set.
         on_bad_patch: ``"stop"`` reads on to the end and raises with the list; ``"skip"`` leaves bad patches
             out, counts them and records them in ``manifest.skipped``.
         shard_size: patches per file; 4,096 with 12 bands are 891 MB.
@@ -62,40 +64,39 @@ def pack(
         raise PackError(f"on_bad_patch is {on_bad_patch!r}{suggest(on_bad_patch, ('stop', 'skip'))}")
     if shard_size < 1:
         raise PackError(f"shard_size is {shard_size}, expected at least 1 patch")
-    block = reduction(archive.band_sizes, most_pixels)
-    job = _Job(archive, folder, shard_size, skip=on_bad_patch == "skip", block=block)
+    block = averaging_block(archive.band_sizes, most_pixels)
+    packing = _Packing(archive, folder, shard_size, skip=on_bad_patch == "skip", block=block)
     # finished data is only read, by any number of runs at once
-    finished = job.finished()
+    finished = packing.finished()
     if finished is None:
         with lock(folder):
-            finished = job.finished()
+            finished = packing.finished()
             if finished is None:
-                job.write_shards(workers)
-                return job.finish()
+                packing.write_shards(workers)
+                return packing.finish()
     log(f"packed data in {folder} is up to date: {len(finished)} patches reused")
     return finished
 
 
-class _Job:
-    """One packing: what is done, what is left, and where it goes."""
+class _Packing:
+    """One packing: finished shards and those left to write."""
 
     def __init__(self, archive: Archive, folder: Path, shard_size: int, skip: bool, block: int) -> None:
-        self.archive, self.folder, self.skip = archive, folder, skip
+        self.archive, self.folder, self.skip, self.block = archive, folder, skip, block
         self.index = archive.index
-        sizes = {band: size // block for band, size in archive.band_sizes.items()}
-        self.layout = BandLayout.of(archive.s1_bands, archive.s2_bands, sizes, 10 * block)
-        self.block = block
+        sensors = tuple(sensor for sensor in archive.sensors if sensor.bands)
+        bands = [band for sensor in sensors for band in sensor.bands]
+        self.layout = BandLayout(sensors, {band: archive.band_sizes[band] // block for band in bands})
         self.fingerprint = archive.fingerprint()
-        # Whatever the bytes of a shard depend on: a shard of another key is not ours.
-        self.key = hash_json([VERSION, archive.name, self.fingerprint, self.layout.to_json()])
-        label_matrix(
-            self.index["labels"], archive.class_names
-        )  # an unknown label shows before hours of packing
+        # all that the bytes of a shard depend on
+        groups = [asdict(group) for group in self.layout.groups]
+        self.key = hash_json([VERSION, archive.name, self.fingerprint, groups])
+        label_matrix(self.index["labels"], archive.class_names)  # finds unknown labels before packing
         self.train = (self.index["split"] == "train").to_numpy()
         self._require_training(bool(self.train.any()))
         starts = range(0, len(self.index), shard_size)
-        self.parts = [range(start, min(start + shard_size, len(self.index))) for start in starts]
-        self.notes: dict[int, dict[str, Any]] = {}
+        self.shards = [range(start, min(start + shard_size, len(self.index))) for start in starts]
+        self.notes: dict[int, dict[str, Any]] = {}  # of finished shards
 
     def _require_training(self, found: bool) -> None:
         if not found:
@@ -112,20 +113,22 @@ class _Job:
         if not (self.folder / MANIFEST).is_file():
             return None
         manifest = Manifest.from_json(read_json(self.folder / MANIFEST))
-        layout = replace(manifest.layout, statistics={})
-        there = f"{manifest.dataset} {manifest.fingerprint} with bands {', '.join(_bands(layout))}"
-        here = f"{self.archive.name} {self.fingerprint} with bands {', '.join(_bands(self.layout))}"
-        if (there, layout) != (here, self.layout):
+        packed = f"{manifest.dataset} {manifest.fingerprint} with bands {', '.join(manifest.layout.bands)}"
+        wanted = f"{self.archive.name} {self.fingerprint} with bands {', '.join(self.layout.bands)}"
+        if (packed, manifest.layout.groups) != (wanted, self.layout.groups):
             raise PackError(
-                f"{self.folder} holds {there}, packed from {manifest.source}; {self.archive.root} is now "
-                f"{here}: delete that folder or choose another one"
+                f"{self.folder} holds {packed}, packed from {manifest.source}; {self.archive.root} is now "
+                f"{wanted}: delete that folder or choose another one"
             )
         if manifest.skipped and not self.skip:
             return None
+        if manifest.layout.sensors != self.layout.sensors:  # other titles or augmentation, the same pixels
+            layout = replace(manifest.layout, sensors=self.layout.sensors)
+            write_json(self.folder / MANIFEST, replace(manifest, layout=layout).to_json())
         try:
             return PackedStore(self.folder)
         except PackError as error:
-            log(f"mending packed data: {error}")
+            log(f"repairing packed data: {error}")
             return None
 
     def _note(self, number: int) -> dict[str, Any] | None:
@@ -134,8 +137,8 @@ class _Job:
         if not (note_path.is_file() and path.is_file()):
             return None
         note: dict[str, Any] = read_json(note_path)
-        part = self.parts[number]
-        if [note["key"], note["start"], note["stop"]] != [self.key, part.start, part.stop]:
+        shard = self.shards[number]
+        if [note["key"], note["start"], note["stop"]] != [self.key, shard.start, shard.stop]:
             return None
         if note["skipped"] and not self.skip:
             return None
@@ -149,20 +152,20 @@ class _Job:
         """
         for leftover in self.folder.glob(".*.partial*"):
             leftover.unlink()
-        known = {number: self._note(number) for number in range(len(self.parts))}
-        self.notes = {number: note for number, note in known.items() if note is not None}
-        todo = [number for number in known if number not in self.notes]
+        notes = {number: self._note(number) for number in range(len(self.shards))}
+        self.notes = {number: note for number, note in notes.items() if note is not None}
+        missing = [number for number in notes if number not in self.notes]
         if self.notes:
-            log(f"packing resumes: {len(self.notes)} of {len(self.parts)} shards are done")
+            log(f"packing resumes: {len(self.notes)} of {len(self.shards)} shards are done")
         elif any(self.folder.glob("shard-*.json")):
             log(f"the shards in {self.folder} are of another source or damaged: packing anew")
-        parts = [self.parts[number] for number in todo]
-        left = sum(len(part) for part in parts)
+        shards = [self.shards[number] for number in missing]
+        left = sum(len(shard) for shard in shards)
         require_free_space(self.folder, left * self.layout.record_bytes)
-        with closing(read_records(self.archive, self.layout, parts, workers, self.block)) as records:
+        with closing(read_records(self.archive, self.layout, shards, workers, self.block)) as records:
             results = progress(records, "packing", left)
-            for number in todo:
-                self._write_shard(number, islice(results, len(self.parts[number])))
+            for number in missing:
+                self._write_shard(number, islice(results, len(self.shards[number])))
         skipped = self._skipped()
         if skipped and not self.skip:
             write_json(self.folder / BAD_PATCHES, skipped)
@@ -170,58 +173,54 @@ class _Job:
 
     def _write_shard(self, number: int, results: Iterable[Result]) -> None:
         """Write the good patches of one shard, then its note."""
-        part, path = self.parts[number], self._path(number, "bin")
-        kept: list[int] = []
-        records: list[Record] = []
+        shard, record_bytes = self.shards[number], self.layout.record_bytes
+        kept: dict[int, Record] = {}
         skipped: list[dict[str, str]] = []
         sha256 = hashlib.sha256()
-        with atomic_path(path) as partial, open(partial, "wb") as file:
-            os.posix_fallocate(
-                file.fileno(), 0, len(part) * self.layout.record_bytes
-            )  # a full disk shows now
-            for i, (data, result) in zip(part, results, strict=True):
+        with atomic_path(self._path(number, "bin")) as partial, open(partial, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, len(shard) * record_bytes)  # a full disk shows now
+            for i, (data, result) in zip(shard, results, strict=True):
                 if isinstance(result, PatchError):
-                    skipped.append(
-                        {"patch_id": result.patch_id, "path": str(result.path), "reason": result.reason}
-                    )
+                    problem = {"patch_id": result.patch_id, "path": str(result.path), "reason": result.reason}
+                    skipped.append(problem)
                     continue
                 file.write(data)
                 sha256.update(data)
-                kept.append(i)
-                records.append(result)
-            file.truncate(len(kept) * self.layout.record_bytes)
-        train = [record.moments for i, record in zip(kept, records, strict=True) if self.train[i]]
+                kept[i] = result
+            file.truncate(len(kept) * record_bytes)
+        train = [record.moments for i, record in kept.items() if self.train[i]]
         note = {
             "key": self.key,
-            "start": part.start,
-            "stop": part.stop,
+            "start": shard.start,
+            "stop": shard.stop,
             "sha256": sha256.hexdigest(),
-            "kept": kept,
-            "constant_bands": [record.constant_bands for record in records],
-            "nodata_share": [record.nodata_share for record in records],
-            "moments": {band: _total(moments[band] for moments in train) for band in _bands(self.layout)},
+            "kept": list(kept),
+            "constant_bands": [record.constant_bands for record in kept.values()],
+            "nodata_share": [record.nodata_share for record in kept.values()],
+            "moments": {band: _total(moments[band] for moments in train) for band in self.layout.bands},
             "skipped": skipped,
         }
         write_json(self._path(number, "json"), note)
         self.notes[number] = note
 
     def _skipped(self) -> list[dict[str, str]]:
-        return [bad for number in sorted(self.notes) for bad in self.notes[number]["skipped"]]
+        return [problem for number in sorted(self.notes) for problem in self.notes[number]["skipped"]]
 
     def finish(self) -> PackedStore:
-        """Write the index and, last, the manifest; remove what an earlier source left behind."""
-        notes = [self.notes[number] for number in range(len(self.parts))]
+        """Write the index and, last, the manifest; remove files of an earlier source."""
+        notes = [self.notes[number] for number in range(len(self.shards))]
         kept = np.concatenate([np.asarray(note["kept"], dtype=np.int64) for note in notes])
         self._require_training(bool(self.train[kept].any()))
         index = self.index.iloc[kept].reset_index(drop=True)
         counts = [len(note["kept"]) for note in notes]
         index["shard"] = np.repeat(np.arange(len(notes)), counts)
         index["record"] = np.concatenate([np.arange(count) for count in counts])
-        index["constant_bands"] = [names for note in notes for names in note["constant_bands"]]
-        index["nodata_share"] = [share for note in notes for share in note["nodata_share"]]
+        for column in ("constant_bands", "nodata_share"):
+            index[column] = [value for note in notes for value in note[column]]
         with atomic_path(self.folder / INDEX) as partial:
             index.to_parquet(partial, index=False)
         archive, skipped = self.archive, self._skipped()
+        splits = {str(split): int(n) for split, n in index["split"].value_counts().sort_index().items()}
         manifest = Manifest(
             version=VERSION,
             dataset=archive.name,
@@ -239,39 +238,31 @@ class _Job:
                 for number, note in enumerate(notes)
             ),
             index_sha256=sha256_file(self.folder / INDEX),
-            counts={
-                "patches": len(index),
-                **{str(split): int(n) for split, n in index["split"].value_counts().sort_index().items()},
-                "skipped": len(skipped),
-            },
+            counts={"patches": len(index), **splits, "skipped": len(skipped)},
             skipped=tuple(skipped),
         )
         write_json(self.folder / MANIFEST, manifest.to_json())
-        ours = {self._path(number, suffix) for number in range(len(notes)) for suffix in ("bin", "json")}
-        for path in {*self.folder.glob("shard-*"), self.folder / BAD_PATCHES} - ours:
+        current = {self._path(number, suffix) for number in range(len(notes)) for suffix in ("bin", "json")}
+        for path in {*self.folder.glob("shard-*"), self.folder / BAD_PATCHES} - current:
             path.unlink(missing_ok=True)
         if skipped:
             log(f"packed {len(index)} patches, skipped {len(skipped)} bad ones (listed in {MANIFEST})")
         return PackedStore(self.folder)
 
     def _statistics(self, notes: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-        """Mean and standard deviation per band over the training patches, in DN or dB, from exact sums."""
+        """Return mean and standard deviation per band over the training patches, in physical units."""
         statistics = {}
-        for band in _bands(self.layout):
+        for band in self.layout.bands:
             scale = self.layout.group_of(band)[0].scale
             n, total, squares = _total(note["moments"][band] for note in notes)
             variance = (n * squares - total * total) / (n * n)  # of Python integers: no cancellation
             if variance == 0:
                 raise PackError(
                     f"{band} has the same value in every training patch of {self.archive.root}, so it cannot "
-                    "be normalised: leave the band out, or mend the archive"
+                    "be normalised: leave the band out, or repair the archive"
                 )
             statistics[band] = {"mean": total / n * scale, "std": variance**0.5 * scale}
         return statistics
-
-
-def _bands(layout: BandLayout) -> list[str]:
-    return [*layout.s1_bands, *layout.s2_bands]
 
 
 def _total(moments: Iterable[Sequence[int]]) -> list[int]:
@@ -285,5 +276,5 @@ def _listing(bad: Sequence[Mapping[str, str]], patches: int, folder: Path) -> st
         lines.append(f"  and {len(bad) - 10} more, all in {folder / BAD_PATCHES}")
     return (
         f"{len(bad)} of {patches} patches cannot be packed:\n" + "\n".join(lines) + "\n"
-        "Mend or remove them, or set on_bad_patch to 'skip' to leave them out and count them"
+        "Repair or remove them, or set on_bad_patch to 'skip' to leave them out and count them"
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mosaic.methods import Method
+from mosaic.store.prefetch import prefetch
 from mosaic.store.reader import PackedStore, Rows
 
 
@@ -176,11 +177,12 @@ class StepBatches:
         self._part = part
         self._store, self._picker, self._known, self._method = store, picker, known, method
         self._first, self._last, self._device = first, last, device
-        sensors = {"s1", "s2"} if "early" in method.streams else set(method.streams)
+        early = "early" in method.streams
+        sensors = set(store.layout.sensor_names if early else method.streams)
         self._groups = [group.name for group in store.layout.groups if group.sensor in sensors]
 
     def __iter__(self) -> Iterator[Batch]:
-        for step, (rows, read) in enumerate(self._store.batches(self._rows(), self._device), self._first):
+        for step, (rows, read) in enumerate(prefetch(self._store, self._rows(), self._device), self._first):
             records = second = {name: read[name] for name in self._groups}
             if self._method.temporal:
                 half = len(rows) // 2
@@ -199,7 +201,9 @@ class StepBatches:
             number, parts = self._part
             own = slice(number * len(rows) // parts, (number + 1) * len(rows) // parts)
             if self._method.temporal:  # drawn for the whole batch, so that the parts do not matter
-                partners = self._store.partners.draw(rows, random_of(self._picker.seed, "partners", step))
+                partners = self._store.temporal_positives.draw(
+                    rows, random_of(self._picker.seed, "partners", step)
+                )
                 yield np.concatenate([rows[own], partners[own]])
             else:
                 yield rows[own]

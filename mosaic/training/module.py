@@ -18,7 +18,7 @@ from mosaic.models.encoders import Encoder, channels_of
 from mosaic.store.reader import PackedStore
 from mosaic.store.record_format import BandLayout
 from mosaic.training.data import Batch, KnownLabels, view_generator
-from mosaic.transforms.views import Augmentation, Views
+from mosaic.transforms.views import Views
 from mosaic.utils.distributed import gather
 from mosaic.utils.errors import CheckpointError, RunError
 
@@ -54,11 +54,16 @@ class Pretraining(LightningModule):
         self.method = method = config.weighted_method()
         start = load_encoder(config.initial) if config.initial is not None else None
         layout, classes = layout_for(start, store.layout) if start else store.layout, len(store.class_names)
-        augmentation = Augmentation.scaled(config.crop_scale, config.radiometry)
-        self.views = Views(layout, config.image_size, config.shared_geometry, augmentation)
+        self.views = Views(
+            layout,
+            config.image_size,
+            config.shared_geometry,
+            crop_scale=config.crop_scale,
+            radiometry=config.radiometry,
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            channels = channels_of(method, len(layout.s1_bands), len(layout.s2_bands))
+            channels = channels_of(method, layout)
             self.encoder = Encoder(config.encoder, channels, config.image_size)
             self.objective = build_objective(
                 method, self.encoder, _objective_settings(config, known, classes)

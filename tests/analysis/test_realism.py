@@ -7,6 +7,8 @@ import pytest
 from mosaic.analysis import realism
 from mosaic.datasets.corine import CLASSES
 from mosaic.datasets.reference import Reference
+from mosaic.datasets.sensors import sentinel1, sentinel2
+from mosaic.store.record_format import BandLayout
 
 RANDOM = np.random.default_rng(0)
 PAIRS = 60
@@ -20,7 +22,8 @@ class Store:
     def __init__(self):
         self.labels, self.class_names = LABELS, CLASSES[:6]
         self.scenes = np.array([f"s{i % 12}" for i in range(PAIRS)])
-        self.layout = SimpleNamespace(s1_bands=("VV", "VH"), s2_bands=("B04", "B08", "B11"))
+        sensors = sentinel1(), sentinel2(("B04", "B08", "B11"))
+        self.layout = BandLayout(sensors, {"VV": 120, "VH": 120, "B04": 120, "B08": 120, "B11": 60})
         self.index = pd.DataFrame({"patch_id": [f"p{i}" for i in range(PAIRS)]})
 
     def __len__(self):
@@ -92,10 +95,10 @@ def test_card_sets_every_statistic_beside_the_real_one():
 
 def test_moments_stand_beside_the_published_ones():
     store = SimpleNamespace(
-        layout=SimpleNamespace(
-            s2_bands=("B02", "B10"),
-            s1_bands=("VV",),
-            statistics={name: {"mean": 1.0, "std": 2.0} for name in ("B02", "B10", "VV")},
+        layout=BandLayout(
+            (sentinel1(("VV",)), sentinel2(("B02", "B10"))),
+            dict.fromkeys(("VV", "B02", "B10"), 120),
+            {name: {"mean": 1.0, "std": 2.0} for name in ("B02", "B10", "VV")},
         )
     )
     table = realism.moments_table(store, Reference("real", moments={"B02": (3.0, 4.0)})).set_index("band")

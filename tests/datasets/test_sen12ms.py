@@ -263,8 +263,8 @@ def test_packed_as_it_is_and_averaged(written, tmp_path):
     archive = SEN12MSArchive(written, bands="10m")
     whole = pack(archive, tmp_path / "whole", workers=1)
     small = pack(archive, tmp_path / "small", workers=1, most_pixels=128)
-    assert [g.name for g in whole.layout.groups] == ["s2_10m", "s1"]
-    assert [(g.name, g.size) for g in small.layout.groups] == [("s2_20m", 128), ("s1", 128)]
+    assert [g.name for g in whole.layout.groups] == ["s2", "s1"]
+    assert [(g.name, g.size) for g in small.layout.groups] == [("s2", 128), ("s1", 128)]
     sample = archive.read(0)
     bands = small.read_bands([0], ["B03", "VV"])
     mean = sample["B03"].astype(float).reshape(128, 2, 128, 2).mean((1, 3))

@@ -47,7 +47,7 @@ def test_every_method_gets_the_same_schedule_and_only_the_label_term_its_weight(
 
 def test_views_of_two_dates_are_left_out_where_no_place_was_seen_twice():
     for counts, absent in (([0, 1], []), ([0, 0], ["mosaic_temporal"])):
-        store = SimpleNamespace(partners=SimpleNamespace(counts=np.array(counts)))
+        store = SimpleNamespace(temporal_positives=SimpleNamespace(counts=np.array(counts)))
         assert left_out(store, ["mosaic", "mosaic_temporal"])["key"].tolist() == absent
 
 

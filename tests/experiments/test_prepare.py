@@ -31,7 +31,7 @@ def test_other_bands_are_packed_apart(official_archive, tmp_path):
     root = official_archive(tmp_path / "ben", patches=8)
     prepare(ExploreSettings(archive=str(root)))
     _, store = prepare(ExploreSettings(archive=str(root), bands="10m"))
-    assert store.layout.s2_bands == ("B02", "B03", "B04", "B08")
+    assert store.layout.sensor("s2").bands == ("B02", "B03", "B04", "B08")
     assert len(packed(tmp_path)) == 2
 
 

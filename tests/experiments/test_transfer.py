@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mosaic.datasets.sensors import sentinel1, sentinel2
 from mosaic.experiments import transfer
 from mosaic.store.record_format import BandLayout
 from mosaic.utils.errors import RunError
@@ -12,7 +13,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def layout(s1, s2):
-    return BandLayout.of(s1, s2, dict.fromkeys((*s1, *s2), 8))
+    return BandLayout((sentinel1(s1), sentinel2(s2)), dict.fromkeys((*s1, *s2), 8))
 
 
 def store(classes, coarse, labels, bands=(("VV", "VH"), ("B02", "B03"))):

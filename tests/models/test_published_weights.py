@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mosaic.datasets.sensors import sentinel1, sentinel2
 from mosaic.evaluation.features import extract_features
 from mosaic.models.encoders import build_backbone
 from mosaic.models.published_weights import PUBLISHED, canonical, load_published
@@ -17,7 +18,7 @@ S2 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10
 
 
 def layout_of(s2=S2):
-    return BandLayout.of(S1, s2, dict.fromkeys((*S1, *s2), 32))
+    return BandLayout((sentinel1(S1), sentinel2(s2)), dict.fromkeys((*S1, *s2), 32))
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def cache(hub):
     states = {}
     for sensor, member in zip(("s1", "s2"), PUBLISHED["moco"], strict=True):
         weights = getattr(ResNet50_Weights, member)
-        backbone = build_backbone("resnet50", weights.meta["in_chans"], 32)
+        backbone = build_backbone("resnet50", [weights.meta["in_chans"]], 32)
         states[sensor] = backbone.state_dict()
         torch.save(
             {**states[sensor], "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)},
@@ -50,7 +51,7 @@ def cache(hub):
 def test_weights_and_normalisation_are_the_published_ones(cache):
     encoder, layout = load_published("moco", layout_of(), 32)
     images = torch.rand(2, 13, 32, 32)
-    plain = build_backbone("resnet50", 13, 32)
+    plain = build_backbone("resnet50", [13], 32)
     plain.load_state_dict(cache["s2"])
     found = encoder.eval()({"s1": torch.rand(2, 2, 32, 32), "s2": images})
     torch.testing.assert_close(found["s2"], plain.eval()(images))
@@ -75,13 +76,13 @@ def test_bands_in_another_order_go_where_they_belong(cache):
 
 def test_a_wrong_band_set_is_refused(cache):
     twelve = tuple(band for band in S2 if band != "B10")
-    with pytest.raises(CheckpointError, match="lack B10 and have none beside"):
+    with pytest.raises(CheckpointError, match="lack B10 and have none in addition"):
         load_published("moco", layout_of(twelve), 32)
 
 
 def test_they_come_out_of_a_study_as_they_went_in(cache, studied):
     store, rows, found = studied("frozen_moco", S2)
-    plain = build_backbone("resnet50", 13, 32)
+    plain = build_backbone("resnet50", [13], 32)
     plain.load_state_dict(cache["s2"])
     bands = store.read_bands(rows, S2)
     images = torch.from_numpy(np.stack([bands[band] for band in S2], axis=1)) / 10_000
@@ -154,7 +155,7 @@ def test_dofa_is_told_the_wavelengths(transformers, studied):
         ("s1", S1, [5.405, 5.405]),
         (
             "s2",
-            store.layout.s2_bands,
+            store.layout.sensor("s2").bands,
             [{"B04": 0.665, "B03": 0.56, "B02": 0.49, "B11": 1.61}[b] for b in bands],
         ),
     ):

@@ -48,7 +48,7 @@ def test_as_an_encoder_it_sees_stacked_bands():
         assert timm_recipe(vit, 5, 16)["model_name"].startswith("vit")
         if name == "sct_small":
             continue  # 20 million parameters of the same code
-        encoder = Encoder(name, {"early": 7}, image_size=16)
+        encoder = Encoder(name, {"early": {"s1": 2, "s2": 5}}, image_size=16)
         out = encoder({"s1": torch.randn(3, 2, 16, 16), "s2": torch.randn(3, 5, 16, 16)})
         assert out["early"].shape == (3, encoder.feature_dims["early"])
         assert encoder({"s1": torch.randn(3, 2, 16, 16)})["early"].shape == out["early"].shape

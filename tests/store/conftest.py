@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mosaic.datasets.sensors import sentinel1, sentinel2
 from mosaic.store.writer import pack
 
 S2_SIZES = {
@@ -49,6 +50,10 @@ class FakeArchive:
                 "row": number * 7,  # of the tile's grid, as BigEarthNet has it
             }
         )
+
+    @property
+    def sensors(self):
+        return sentinel1(self.s1_bands), sentinel2(self.s2_bands)
 
     def sample(self, i):
         rng = np.random.default_rng(i)

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import torch
 
+from mosaic.store.prefetch import prefetch
+
 BATCHES = [np.array([3, 1]), np.array([19, 8, 0]), np.array([5])]
 
 
@@ -13,7 +15,7 @@ def readers():
 
 
 def test_same_batches_in_the_same_order(store):
-    found = list(store.batches(BATCHES))
+    found = list(prefetch(store, BATCHES))
     assert [rows.tolist() for rows, _ in found] == [rows.tolist() for rows in BATCHES]
     for rows, groups in found:
         expected = store.read(rows)
@@ -25,7 +27,7 @@ def test_same_batches_in_the_same_order(store):
 
 
 def test_batches_of_the_past_are_not_written_over(store):
-    iterator = store.batches([np.array([row]) for row in range(6)])
+    iterator = prefetch(store, [np.array([row]) for row in range(6)])
     _, first = next(iterator)
     kept = first["s1"].clone()
     list(iterator)
@@ -33,7 +35,7 @@ def test_batches_of_the_past_are_not_written_over(store):
 
 
 def test_errors_reach_the_consumer_after_the_good_batches(store):
-    iterator = store.batches([BATCHES[0], np.array([20])])
+    iterator = prefetch(store, [BATCHES[0], np.array([20])])
     assert next(iterator)[0].tolist() == [3, 1]
     with pytest.raises(ValueError, match="asked for"):
         next(iterator)
@@ -46,7 +48,7 @@ def test_errors_of_the_sampler_reach_the_consumer(store):
         raise RuntimeError("sampler broke")
 
     with pytest.raises(RuntimeError, match="sampler broke"):
-        list(store.batches(sampler()))
+        list(prefetch(store, sampler()))
 
 
 def test_consumer_may_stop_early(store):
@@ -58,7 +60,7 @@ def test_consumer_may_stop_early(store):
             taken += 1
             yield np.array([0])
 
-    iterator = store.batches(endless())
+    iterator = prefetch(store, endless())
     next(iterator)
     iterator.close()
     assert not readers()
@@ -73,7 +75,7 @@ def test_reads_ahead_while_the_consumer_works(store):
             taken.append(row)
             yield np.array([row])
 
-    iterator = store.batches(sampler())
+    iterator = prefetch(store, sampler())
     next(iterator)
     deadline = time.monotonic() + 5
     while len(taken) < 3 and time.monotonic() < deadline:
@@ -83,11 +85,11 @@ def test_reads_ahead_while_the_consumer_works(store):
 
 
 def test_no_batches(store):
-    assert list(store.batches([])) == []
+    assert list(prefetch(store, [])) == []
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="pinned memory needs a CUDA device")
 def test_pinned_for_cuda(store):
-    for rows, groups in store.batches(BATCHES, "cuda"):
+    for rows, groups in prefetch(store, BATCHES, "cuda"):
         assert all(tensor.is_pinned() for tensor in groups.values())
         assert np.array_equal(groups["s1"].to("cuda", non_blocking=True).cpu(), store.read(rows)["s1"])

@@ -12,16 +12,16 @@ def test_any_order_and_repeats_come_back_as_asked(archive, store):
     rows = np.array([19, 0, 8, 7, 0, 15])
     groups = store.read(rows)
     assert {name: values.shape for name, values in groups.items()} == {
-        "s2_10m": (6, 1, 120, 120),
-        "s2_20m": (6, 1, 60, 60),
-        "s2_60m": (6, 1, 20, 20),
+        "s2_120": (6, 1, 120, 120),
+        "s2_60": (6, 1, 60, 60),
+        "s2_20": (6, 1, 20, 20),
         "s1": (6, 2, 120, 120),
     }
     for place, row in enumerate(rows):
         sample = archive.sample(row)
-        assert np.array_equal(groups["s2_10m"][place, 0], sample["B02"])
-        assert np.array_equal(groups["s2_20m"][place, 0], sample["B05"])
-        assert np.array_equal(groups["s2_60m"][place, 0], sample["B01"])
+        assert np.array_equal(groups["s2_120"][place, 0], sample["B02"])
+        assert np.array_equal(groups["s2_60"][place, 0], sample["B05"])
+        assert np.array_equal(groups["s2_20"][place, 0], sample["B01"])
         assert np.abs(groups["s1"][place, 1] / 100.0 - sample["VH"]).max() <= 0.005 + 1e-6
 
 
@@ -111,8 +111,8 @@ def test_damaged_index_and_manifest_are_named(store, folder):
         PackedStore(folder)
     (folder / "index.parquet").write_bytes(index)
     text = (folder / "manifest.json").read_text()
-    (folder / "manifest.json").write_text(text.replace('"version": 2', '"version": 99'))
-    with pytest.raises(PackError, match="format version 99, this code reads 2"):
+    (folder / "manifest.json").write_text(text.replace('"version": 3', '"version": 99'))
+    with pytest.raises(PackError, match="format version 99, this code reads 3"):
         PackedStore(folder)
     (folder / "manifest.json").write_text(text.replace('"shards"', '"shard"'))
     with pytest.raises(PackError, match="lacks shards"):

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
+from mosaic.datasets.sensors import sentinel1, sentinel2
 from mosaic.store.record import to_record
 from mosaic.store.record_format import BandLayout
 
-LAYOUT = BandLayout.of(("VV", "VH"), ("B01", "B02"), {"VV": 120, "VH": 120, "B01": 20, "B02": 120})
+LAYOUT = BandLayout((sentinel1(), sentinel2(("B01", "B02"))), {"VV": 120, "VH": 120, "B01": 20, "B02": 120})
 
 
 @pytest.fixture
@@ -32,8 +33,8 @@ def stored(sample):
 
 def test_sentinel_2_is_exact_and_sentinel_1_within_half_a_hundredth(sample):
     record = stored(sample)
-    assert np.array_equal(record["s2_10m"][0], sample["B02"])
-    assert np.array_equal(record["s2_60m"][0], sample["B01"])
+    assert np.array_equal(record["s2_120"][0], sample["B02"])
+    assert np.array_equal(record["s2_20"][0], sample["B01"])
     error = np.abs(record["s1"] / 100.0 - np.stack([sample["VV"], sample["VH"]]).astype(np.float64))
     assert 0.004 < error.max() <= 0.005 + 1e-9
 
@@ -66,7 +67,7 @@ def test_what_a_cast_would_hide_is_refused(sample, band, value, message):
 @pytest.mark.parametrize(("dtype", "value"), [("int16", -1), ("int32", 65536 + 5), ("uint64", 2**40)])
 def test_integers_of_any_width_are_refused_outside_the_range(sample, dtype, value):
     sample["B02"] = sample["B02"].astype(dtype)
-    assert np.array_equal(stored(sample)["s2_10m"][0], sample["B02"])
+    assert np.array_equal(stored(sample)["s2_120"][0], sample["B02"])
     sample["B02"][3, 4] = value
     with pytest.raises(ValueError, match=r"B02 spans .* DN, expected 0 to 32767"):
         record_of(sample)
@@ -74,7 +75,7 @@ def test_integers_of_any_width_are_refused_outside_the_range(sample, dtype, valu
 
 def test_largest_dn_is_kept(sample):
     sample["B02"][3, 4] = 32767
-    assert stored(sample)["s2_10m"][0, 3, 4] == 32767
+    assert stored(sample)["s2_120"][0, 3, 4] == 32767
 
 
 def test_wrong_shape_type_and_missing_band_are_refused(sample):

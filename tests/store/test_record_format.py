@@ -3,7 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from mosaic.store.record_format import BandLayout
+from mosaic.datasets.sensors import Sensor, sentinel1, sentinel2
+from mosaic.store.record_format import BandLayout, averaging_block
 from mosaic.utils.errors import PackError
 
 TEN, TWENTY, SIXTY = (
@@ -13,65 +14,72 @@ TEN, TWENTY, SIXTY = (
 )
 SIZES = dict.fromkeys(("VV", "VH", *TEN), 120) | dict.fromkeys(TWENTY, 60) | dict.fromkeys(SIXTY, 20)
 ALL = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
+LAYOUT = BandLayout((sentinel1(), sentinel2(ALL)), SIZES)
 
 
 def test_twelve_bands_by_hand():
-    layout = BandLayout.of(("VV", "VH"), ALL, SIZES)
-    found = [(g.name, g.sensor, g.bands, g.size, g.offset, g.scale) for g in layout.groups]
-    assert found == [
-        ("s2_10m", "s2", TEN, 120, 0, 1.0),
-        ("s2_20m", "s2", TWENTY, 60, 57_600, 1.0),  # 4 x 120 x 120
-        ("s2_60m", "s2", SIXTY, 20, 79_200, 1.0),  # + 6 x 60 x 60
+    assert [(g.name, g.sensor, g.bands, g.size, g.offset, g.scale) for g in LAYOUT.groups] == [
+        ("s2_120", "s2", TEN, 120, 0, 1.0),
+        ("s2_60", "s2", TWENTY, 60, 57_600, 1.0),  # 4 x 120 x 120
+        ("s2_20", "s2", SIXTY, 20, 79_200, 1.0),  # + 6 x 60 x 60
         ("s1", "s1", ("VV", "VH"), 120, 80_000, 0.01),  # + 2 x 20 x 20
     ]
-    assert layout.record_bytes == 217_600
-    assert layout.s2_bands == ALL
+    assert LAYOUT.record_bytes == 217_600
+    assert (LAYOUT.bands, LAYOUT.sensor_names) == (("VV", "VH", *ALL), ("s1", "s2"))
 
 
-def test_four_bands_by_hand():
-    layout = BandLayout.of(("VV", "VH"), TEN, SIZES)
-    assert [(g.name, g.offset) for g in layout.groups] == [("s2_10m", 0), ("s1", 57_600)]
-    assert layout.record_bytes == 172_800
-
-
-def test_numpy_type_has_the_same_places():
-    layout = BandLayout.of(("VV", "VH"), ALL, SIZES)
-    assert layout.dtype.itemsize == layout.record_bytes
-    for group in layout.groups:
-        field, offset = layout.dtype.fields[group.name][:2]
+def test_numpy_type_has_the_same_offsets():
+    assert LAYOUT.dtype.itemsize == LAYOUT.record_bytes
+    for group in LAYOUT.groups:
+        field, offset = LAYOUT.dtype.fields[group.name][:2]
         assert (field.base.str, field.shape, offset) == ("<i2", group.shape, 2 * group.offset)
 
 
 def test_survives_json():
-    layout = replace(BandLayout.of(("VV",), ALL, SIZES), statistics={"VV": {"mean": -12.5, "std": 4.0}})
+    layout = replace(LAYOUT, statistics={"VV": {"mean": -12.5, "std": 4.0}})
     assert BandLayout.from_json(json.loads(json.dumps(layout.to_json()))) == layout
 
 
-def test_group_of_names_what_is_packed():
-    layout = BandLayout.of(("VV", "VH"), ALL, SIZES)
-    group, place = layout.group_of("B8A")
-    assert (group.name, place) == ("s2_20m", 3)
+def test_bands_and_sensors_are_found_by_name():
+    group, channel = LAYOUT.group_of("B8A")
+    assert (group.name, channel) == ("s2_60", 3)
+    assert LAYOUT.sensor_of("VH") == LAYOUT.sensor("s1") == sentinel1()
     with pytest.raises(PackError, match=r"'B10' is not packed; packed are VV, VH, B01"):
-        layout.group_of("B10")
+        LAYOUT.group_of("B10")
+    with pytest.raises(PackError, match=r"no sensor 'dem' is packed; packed are s1, s2"):
+        LAYOUT.sensor("dem")
 
 
-def test_no_bands_and_unequal_sar_are_refused():
+def test_no_bands_are_refused():
     with pytest.raises(PackError, match="no band"):
-        BandLayout.of((), (), {})
-    with pytest.raises(PackError, match="different sizes"):
-        BandLayout.of(("VV", "VH"), (), {"VV": 120, "VH": 60})
+        BandLayout((), {})
+
+
+def test_any_sensor_may_have_bands_of_several_sizes():
+    layout = BandLayout((Sensor("x", ("a", "b"), "X", "K"),), {"a": 4, "b": 8})
+    assert [(g.name, g.bands, g.offset) for g in layout.groups] == [("x_8", ("b",), 0), ("x_4", ("a",), 64)]
 
 
 def test_selected_bands_keep_their_order_and_lie_without_gaps():
-    layout = BandLayout.of(("VV", "VH"), ALL, SIZES)
-    part = layout.select({"VH", "B11", "B02", "B08"})
-    assert (part.s1_bands, part.s2_bands) == (("VH",), ("B02", "B08", "B11"))
-    assert [(group.name, group.bands) for group in part.groups] == [
-        ("s2_10m", ("B02", "B08")),
-        ("s2_20m", ("B11",)),
+    subset = LAYOUT.select({"VH", "B11", "B02", "B08"})
+    assert [sensor.bands for sensor in subset.sensors] == [("VH",), ("B02", "B08", "B11")]
+    assert [(group.name, group.bands) for group in subset.groups] == [
+        ("s2_120", ("B02", "B08")),
+        ("s2_60", ("B11",)),
         ("s1", ("VH",)),
     ]
-    assert [group.offset for group in part.groups] == [0, 2 * 120**2, 2 * 120**2 + 60**2]
-    assert part.record_bytes == 2 * (2 * 120**2 + 60**2 + 120**2)
+    assert [group.offset for group in subset.groups] == [0, 2 * 120**2, 2 * 120**2 + 60**2]
+    assert subset.record_bytes == 2 * (2 * 120**2 + 60**2 + 120**2)
+    assert LAYOUT.select({"B02"}).sensor_names == ("s2",)
     with pytest.raises(PackError, match="'B10' is not packed"):
-        layout.select({"B10"})
+        LAYOUT.select({"B10"})
+
+
+@pytest.mark.parametrize(("most_pixels", "block"), [(None, 1), (120, 1), (60, 2), (30, 4), (29, 5)])
+def test_blocks_divide_every_size(most_pixels, block):
+    assert averaging_block(SIZES, most_pixels) == block
+
+
+def test_sizes_that_cannot_be_reached_are_refused():
+    with pytest.raises(PackError, match="20, 60, 120 pixels cannot be averaged in whole blocks to at most 5"):
+        averaging_block(SIZES, 5)

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from mosaic.store.subset import PartOfStore
+from mosaic.store.prefetch import prefetch
+from mosaic.store.reader import PackedStore
 from mosaic.utils.errors import PackError
 
 
 def test_chosen_bands_are_those_of_the_whole(store):
-    part = PartOfStore(store.folder, ["VH", "B05", "B02"])
-    assert part.layout.s1_bands == ("VH",)
-    assert part.layout.s2_bands == ("B02", "B05")
+    part = PackedStore(store.folder, ["VH", "B05", "B02"])
+    assert part.layout.sensor("s1").bands == ("VH",)
+    assert part.layout.sensor("s2").bands == ("B02", "B05")
     assert set(part.layout.statistics) == {"VH", "B02", "B05"}
     rows = [3, 17, 3, 9]
     whole, read = store.read(rows), part.read(rows)
@@ -25,14 +26,14 @@ def test_chosen_bands_are_those_of_the_whole(store):
 
 
 def test_batches_are_read_ahead_like_those_of_the_whole(store):
-    part = PartOfStore(store.folder, ["VV", "B02"])
-    ((rows, records),) = list(part.batches([np.array([5, 2])]))
+    part = PackedStore(store.folder, ["VV", "B02"])
+    ((rows, records),) = list(prefetch(part, [np.array([5, 2])]))
     assert rows.tolist() == [5, 2]
     torch.testing.assert_close(records["s1"][:, 0], torch.from_numpy(store.read([5, 2])["s1"][:, 0]))
 
 
 def test_what_is_left_out_is_in_neither_training_nor_validation_and_the_test_split_is_whole(store):
-    part = PartOfStore(store.folder, leave_out=("scene", "T33UUP_1"))
+    part = PackedStore(store.folder, leave_out=("scene", "T33UUP_1"))
     for split in ("train", "validation"):
         rows = part.split_rows(split)
         assert set(rows) < set(store.split_rows(split))
@@ -43,20 +44,20 @@ def test_what_is_left_out_is_in_neither_training_nor_validation_and_the_test_spl
 
 
 def test_a_part_that_is_the_whole_has_its_fingerprint_and_any_other_its_own(store):
-    everything = [*store.layout.s1_bands, *store.layout.s2_bands]
-    assert PartOfStore(store.folder).fingerprint == store.fingerprint
-    assert PartOfStore(store.folder, everything).fingerprint == store.fingerprint
+    everything = store.layout.bands
+    assert PackedStore(store.folder).fingerprint == store.fingerprint
+    assert PackedStore(store.folder, everything).fingerprint == store.fingerprint
     parts = [
-        PartOfStore(store.folder, ["VV", "B02"]),
-        PartOfStore(store.folder, ["VH", "B02"]),
-        PartOfStore(store.folder, leave_out=("scene", "T33UUP_1")),
-        PartOfStore(store.folder, leave_out=("scene", "T33UUP_2")),
+        PackedStore(store.folder, ["VV", "B02"]),
+        PackedStore(store.folder, ["VH", "B02"]),
+        PackedStore(store.folder, leave_out=("scene", "T33UUP_1")),
+        PackedStore(store.folder, leave_out=("scene", "T33UUP_2")),
     ]
     assert len({store.fingerprint, *(part.fingerprint for part in parts)}) == 5
 
 
 def test_a_part_travels_to_another_process(store):
-    part = PartOfStore(store.folder, ["VV", "B02"], ("scene", "T33UUP_1"))
+    part = PackedStore(store.folder, ["VV", "B02"], ("scene", "T33UUP_1"))
     again = pickle.loads(pickle.dumps(part))
     assert again.fingerprint == part.fingerprint
     np.testing.assert_array_equal(again.read([1])["s1"], part.read([1])["s1"])
@@ -64,11 +65,11 @@ def test_a_part_travels_to_another_process(store):
 
 def test_unknown_bands_columns_and_empty_splits_are_refused(store):
     with pytest.raises(PackError, match="'B11' is not packed"):
-        PartOfStore(store.folder, ["B11"])
+        PackedStore(store.folder, ["B11"])
     with pytest.raises(PackError, match="no column 'country'"):
-        PartOfStore(store.folder, leave_out=("country", "Finland"))
+        PackedStore(store.folder, leave_out=("country", "Finland"))
     index = store.index.assign(everywhere="here")
-    part = PartOfStore(store.folder, leave_out=("scene", "x"))
+    part = PackedStore(store.folder, leave_out=("scene", "x"))
     part.index, part.leave_out = index, ("everywhere", "here")
     with pytest.raises(PackError, match="without everywhere 'here' the split 'train'"):
         part.split_rows("train")

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from mosaic.store.temporal_pairs import TemporalPartners
+from mosaic.store.temporal_pairs import TemporalPositives
 
 INDEX = pd.DataFrame(
     [
@@ -20,26 +20,26 @@ INDEX = pd.DataFrame(
 
 
 def test_by_hand():
-    partners = TemporalPartners(INDEX)
+    positives = TemporalPositives(INDEX)
     expected = [[2, 3, 8], [], [0, 8], [0, 8], [], [], [7], [6], [0, 2, 3]]
-    assert [partners.of(row).tolist() for row in range(9)] == expected
-    assert partners.counts.tolist() == [len(rows) for rows in expected]
+    assert [positives.of(row).tolist() for row in range(9)] == expected
+    assert positives.counts.tolist() == [len(rows) for rows in expected]
 
 
-def test_draws_are_partners_all_of_them_and_equally_often():
-    partners = TemporalPartners(INDEX)
+def test_draws_are_positives_all_of_them_and_equally_often():
+    positives = TemporalPositives(INDEX)
     rows = np.repeat(np.arange(9), 3000)
-    drawn = partners.draw(rows, np.random.default_rng(0)).reshape(9, 3000)
+    drawn = positives.draw(rows, np.random.default_rng(0)).reshape(9, 3000)
     for row in range(9):
         values, counts = np.unique(drawn[row], return_counts=True)
-        allowed = partners.of(row)
+        allowed = positives.of(row)
         assert values.tolist() == (allowed.tolist() or [row])
         assert np.allclose(counts / 3000, 1 / len(counts), atol=0.04)
 
 
 def test_draws_follow_the_generator():
-    partners, rows = TemporalPartners(INDEX), np.arange(9)
-    first, second = (partners.draw(rows, np.random.default_rng(7)) for _ in range(2))
+    positives, rows = TemporalPositives(INDEX), np.arange(9)
+    first, second = (positives.draw(rows, np.random.default_rng(7)) for _ in range(2))
     assert first.tolist() == second.tolist()
 
 
@@ -53,19 +53,19 @@ def test_invariants_on_random_places():
             "labels": [["x"] if even else ["y"] for even in rng.integers(0, 2, 300)],
         }
     )
-    partners = TemporalPartners(index)
+    positives = TemporalPositives(index)
     for row in range(300):
         same = (
             index[["location", "split", "labels"]] == index.loc[row, ["location", "split", "labels"]]
         ).all(axis=1)
         expected = np.flatnonzero(same & (index["date"] != index.loc[row, "date"]))
-        assert partners.of(row).tolist() == expected.tolist()
+        assert positives.of(row).tolist() == expected.tolist()
 
 
 def test_empty_index():
-    assert TemporalPartners(INDEX.iloc[:0]).counts.tolist() == []
+    assert TemporalPositives(INDEX.iloc[:0]).counts.tolist() == []
 
 
 def test_store_offers_them(store):
     # in the fake archive rows 2k and 2k + 1 share a place but not their labels
-    assert store.partners.counts.tolist() == [0] * 20
+    assert store.temporal_positives.counts.tolist() == [0] * 20

@@ -143,7 +143,7 @@ def test_bad_patches_may_be_skipped_and_are_counted(archive, folder):
     kept = [i for i in range(20) if i not in archive.faults]
     assert skipping.index["patch_id"].tolist() == [f"patch_{i:03d}" for i in kept]
     expected = np.stack([archive.sample(i)["B02"] for i in kept])
-    assert np.array_equal(skipping.read(np.arange(18))["s2_10m"][:, 0], expected)
+    assert np.array_equal(skipping.read(np.arange(18))["s2_120"][:, 0], expected)
 
 
 def test_stop_after_skip_still_stops_and_mended_patches_are_taken(archive, store, folder, tmp_path):
@@ -161,7 +161,7 @@ def test_a_shard_of_bad_patches_only(archive, folder):
     archive.faults = dict.fromkeys(range(8, 16), broken)
     store = pack(archive, folder, on_bad_patch="skip", shard_size=8, workers=1)
     assert [shard.records for shard in store.manifest.shards] == [8, 0, 4]
-    assert np.array_equal(store.read([8])["s2_10m"][0, 0], archive.sample(16)["B02"])
+    assert np.array_equal(store.read([8])["s2_120"][0, 0], archive.sample(16)["B02"])
     store.verify()
 
 

@@ -98,8 +98,8 @@ def test_batches_begin_at_any_step_and_carry_what_the_store_holds(store):
 
 def test_methods_of_one_sensor_carry_that_sensor_only(store):
     assert set(batches(store, "simclr_s1", 0, 1)[0].records) == {"s1"}
-    assert set(batches(store, "simclr_s2", 0, 1)[0].records) == {"s2_10m", "s2_20m"}
-    assert set(batches(store, "supervised_early", 0, 1)[0].records) == {"s1", "s2_10m", "s2_20m"}
+    assert set(batches(store, "simclr_s2", 0, 1)[0].records) == {"s2_24", "s2_12"}
+    assert set(batches(store, "supervised_early", 0, 1)[0].records) == {"s1", "s2_24", "s2_12"}
 
 
 def test_temporal_second_view_is_another_date_of_the_same_place(store):

@@ -5,12 +5,19 @@ import pytest
 import torch
 from torch.nn import functional
 
+from mosaic.datasets.sensors import Augmentation
 from mosaic.transforms import torch_sampling
 from mosaic.transforms import views as module
-from mosaic.transforms.views import CLIP, Augmentation, Views
+from mosaic.transforms.views import CLIP, Views
 from mosaic.utils.errors import SettingsError
 
-PLAIN = Augmentation(1.0, False, 0, 0, 0, 0, 0)
+PLAIN = {"crop_scale": 1.0, "dihedral": False}  # no crops, flips or turns
+
+
+def with_radiometry(layout, **strengths):
+    """The layout with only these strengths of augmentation: ``s1={"gain": 1.5}``."""
+    chosen = {name: Augmentation(**strengths.get(name, {})) for name in layout.sensor_names}
+    return replace(layout, sensors=tuple(replace(s, augmentation=chosen[s.name]) for s in layout.sensors))
 
 
 def seeded(seed=0):
@@ -43,7 +50,7 @@ def without_normalisation(layout, scale=1.0):
 
 
 def physical(layout, image, sensor):
-    bands = getattr(layout, f"{sensor}_bands")
+    bands = layout.sensor(sensor).bands
     mean, std = (
         torch.tensor([layout.statistics[b][k] for b in bands]).view(-1, 1, 1) for k in ("mean", "std")
     )
@@ -60,18 +67,17 @@ class TestGeometry:
                 position.expand(group.size, -1) if axis == "x" else position[:, None].expand(-1, group.size)
             )
             records[group.name] = ramp.expand(16, len(group.bands), -1, -1)
-        flat = without_normalisation(layout, 20000.0)
+        flat = without_normalisation(with_radiometry(layout), 20000.0)
         # the pixels of S1 are hundredths of a dB
-        flat = replace(flat, groups=tuple(replace(group, scale=1.0) for group in flat.groups))
-        return records, flat
+        return records, replace(flat, sensors=tuple(replace(s, scale=1.0) for s in flat.sensors))
 
     @pytest.mark.parametrize("axis", ["x", "y"])
     def test_all_resolutions_and_sensors_show_the_same_place(self, layout, axis):
         records, flat = self.ramp(layout, axis)
-        make = Views(flat, 64, augmentation=replace(PLAIN, scale=0.3, dihedral=True))
+        make = Views(flat, 64, crop_scale=0.3)
         view = make(records, seeded())
         position = torch.cat([view["s1"], view["s2"]], dim=1)
-        fine = view["s2"][:, flat.s2_bands.index("B02")]
+        fine = view["s2"][:, flat.sensor("s2").bands.index("B02")]
         # within half a coarse pixel of the border the ramp is extrapolated flat
         inside = ((fine > 1 / 40) & (fine < 1 - 1 / 40))[:, None].expand_as(position)
         assert inside.float().mean() > 0.9
@@ -80,16 +86,15 @@ class TestGeometry:
 
     def test_independent_geometry_moves_the_sensors_apart(self, layout):
         records, flat = self.ramp(layout, "x")
-        crops = replace(PLAIN, scale=0.3, dihedral=True)
-        view = Views(flat, 64, shared_geometry=False, augmentation=crops)(records, seeded())
-        fine = view["s2"][:, flat.s2_bands.index("B02")]
-        coarse = view["s2"][:, flat.s2_bands.index("B01")]
+        view = Views(flat, 64, shared_geometry=False, crop_scale=0.3)(records, seeded())
+        fine = view["s2"][:, flat.sensor("s2").bands.index("B02")]
+        coarse = view["s2"][:, flat.sensor("s2").bands.index("B01")]
         apart = (view["s1"][:, 0] - fine).abs().mean(dim=(1, 2))
         assert (apart > 0.01).sum() >= 14
         assert (coarse - fine).abs().mean() < 0.01  # the bands of one sensor stay together
 
     def test_crops_are_inside_the_patch_and_of_the_stated_area(self, layout):
-        theta = Views(layout, 32, augmentation=replace(PLAIN, scale=0.4))._random_theta(
+        theta = Views(layout, 32, crop_scale=0.4, dihedral=False)._random_theta(
             module._Draw(seeded(), torch.device("cpu"), 5000)
         )
         half, centre = theta[:, :, :2].diagonal(dim1=1, dim2=2), theta[:, :, 2]
@@ -100,12 +105,12 @@ class TestGeometry:
         assert area.mean() == pytest.approx(0.69, abs=0.03)
 
     def test_flips_and_turns_are_exact_and_all_eight_occur(self, layout):
-        layout = without_normalisation(layout, 1000.0)
+        layout = without_normalisation(with_radiometry(layout), 1000.0)
         records = random_records(layout, batch=64)
-        view = Views(layout, 120, augmentation=replace(PLAIN, dihedral=True))(records, seeded())
+        view = Views(layout, 120, crop_scale=1.0)(records, seeded())
         s1 = records["s1"].float() * 0.01 / 1000
-        s2 = records["s2_10m"].float() / 1000
-        ten_metre = [layout.s2_bands.index(band) for band in ("B02", "B03", "B04", "B08")]
+        s2 = records["s2_120"].float() / 1000
+        ten_metre = [layout.sensor("s2").bands.index(band) for band in ("B02", "B03", "B04", "B08")]
         symmetries = [
             lambda x, k=k, t=t: torch.rot90(x.mT if t else x, k, (-2, -1)) for k in range(4) for t in (0, 1)
         ]
@@ -134,16 +139,19 @@ class TestEvaluation:
         records = random_records(layout)
         view = Views(layout, size).evaluation(records)
         for group in layout.groups:
-            channels = [getattr(layout, f"{group.sensor}_bands").index(band) for band in group.bands]
+            channels = [layout.sensor(group.sensor).bands.index(band) for band in group.bands]
             value = records[group.name].float() * group.scale / 2000
             expected = functional.interpolate(value, size=(size, size), mode="bilinear", align_corners=False)
             torch.testing.assert_close(view[group.sensor][:, channels], expected, atol=1e-4, rtol=1e-4)
 
     def test_every_band_lands_in_canonical_order_in_its_own_units(self, layout):
-        values = {band: 100.0 * i for i, band in enumerate(layout.s2_bands)} | {"VV": -9.87, "VH": -16.54}
+        values = {band: 100.0 * i for i, band in enumerate(layout.sensor("s2").bands)} | {
+            "VV": -9.87,
+            "VH": -16.54,
+        }
         view = Views(layout, 16).evaluation(constant_records(layout, values))
         for sensor in ("s1", "s2"):
-            expected = torch.tensor([values[band] for band in getattr(layout, f"{sensor}_bands")])
+            expected = torch.tensor([values[band] for band in layout.sensor(sensor).bands])
             found = physical(layout, view[sensor], sensor)[0, :, 8, 8]
             torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-4)
 
@@ -157,48 +165,49 @@ class TestEvaluation:
             noise = torch.randn(8, *group.shape, generator=seeded())
             records[group.name] = ((noise * std + mean) / group.scale).round().short()
         view = Views(layout, 120).evaluation(records)
-        ten_metre = [layout.s2_bands.index(band) for band in ("B02", "B08")]
+        ten_metre = [layout.sensor("s2").bands.index(band) for band in ("B02", "B08")]
         for image in (view["s1"], view["s2"][:, ten_metre]):
             assert image.mean().item() == pytest.approx(0, abs=0.01)
             assert image.std().item() == pytest.approx(1, abs=0.01)
 
     def test_without_augmentation_a_view_is_the_evaluation(self, layout):
         records = random_records(layout)
-        make = Views(layout, 48, augmentation=PLAIN)
+        make = Views(with_radiometry(layout), 48, **PLAIN)
         torch.testing.assert_close(make(records, seeded()), make.evaluation(records))
 
 
 class TestRadiometry:
     def test_radar_gain_is_an_offset_in_db_common_to_both_bands(self, layout):
-        records = constant_records(
-            layout, dict.fromkeys((*layout.s1_bands, *layout.s2_bands), -10.0), batch=400
-        )
-        view = Views(layout, 8, augmentation=replace(PLAIN, s1_gain=1.5))(records, seeded())
+        records = constant_records(layout, dict.fromkeys(layout.bands, -10.0), batch=400)
+        view = Views(with_radiometry(layout, s1={"gain": 1.5}), 8, **PLAIN)(records, seeded())
         decibel = physical(layout, view["s1"], "s1") + 10
         torch.testing.assert_close(decibel[:, 0], decibel[:, 1], atol=1e-4, rtol=0)
         assert decibel.flatten(1).std(1).max() < 1e-4
         assert decibel[:, 0, 0, 0].std().item() == pytest.approx(1.5, rel=0.1)
 
     def test_speckle_is_independent_noise_in_db(self, layout):
-        records = constant_records(layout, dict.fromkeys((*layout.s1_bands, *layout.s2_bands), -15.0))
-        view = Views(layout, 64, augmentation=replace(PLAIN, s1_speckle=0.8))(records, seeded())
+        records = constant_records(layout, dict.fromkeys(layout.bands, -15.0))
+        view = Views(with_radiometry(layout, s1={"speckle": 0.8}), 64, **PLAIN)(records, seeded())
         decibel = physical(layout, view["s1"], "s1") + 15
         assert decibel.std().item() == pytest.approx(0.8, rel=0.03)
         correlation = torch.corrcoef(decibel.transpose(0, 1).flatten(1))[0, 1]
         assert abs(correlation) < 0.03
 
     def test_brightness_is_a_factor_on_reflectance_common_to_the_bands(self, layout):
-        values = {band: 500.0 + 50 * i for i, band in enumerate(layout.s2_bands)} | {"VV": -10, "VH": -15}
+        values = {band: 500.0 + 50 * i for i, band in enumerate(layout.sensor("s2").bands)} | {
+            "VV": -10,
+            "VH": -15,
+        }
         records = constant_records(layout, values, batch=300)
-        view = Views(layout, 8, augmentation=replace(PLAIN, s2_brightness=0.2))(records, seeded())
-        truth = torch.tensor([values[band] for band in layout.s2_bands])
+        view = Views(with_radiometry(layout, s2={"brightness": 0.2}), 8, **PLAIN)(records, seeded())
+        truth = torch.tensor([values[band] for band in layout.sensor("s2").bands])
         factor = physical(layout, view["s2"], "s2")[:, :, 4, 4] / truth
         assert (factor.std(1) < 1e-3).all()
         assert factor[:, 0].log().std().item() == pytest.approx(0.2, rel=0.15)
 
     def test_offset_is_common_to_the_bands_in_standard_deviations(self, layout):
         records = random_records(layout, batch=300)
-        make = Views(layout, 8, augmentation=replace(PLAIN, s2_offset=0.3))
+        make = Views(with_radiometry(layout, s2={"offset": 0.3}), 8, **PLAIN)
         plain, moved = make.evaluation(records)["s2"], make(records, seeded())["s2"]
         offset = (moved - plain).flatten(1)
         inside = (plain.abs() < 6).flatten(1)
@@ -207,7 +216,7 @@ class TestRadiometry:
 
     def test_dropped_bands_are_at_their_mean_and_others_untouched(self, layout):
         records = random_records(layout, batch=300)
-        make = Views(layout, 8, augmentation=replace(PLAIN, band_dropout=0.25))
+        make = Views(with_radiometry(layout, s2={"band_dropout": 0.25}), 8, **PLAIN)
         plain, view = make.evaluation(records)["s2"], make(records, seeded())["s2"]
         dropped = (view == 0).flatten(2).all(2)
         assert dropped.float().mean().item() == pytest.approx(0.25, abs=0.03)
@@ -215,9 +224,11 @@ class TestRadiometry:
 
     def test_radiometry_of_one_sensor_leaves_the_other_alone(self, layout):
         records = random_records(layout)
-        make = Views(layout, 16, augmentation=replace(PLAIN, s1_gain=2, s1_speckle=2))
+        make = Views(with_radiometry(layout, s1={"gain": 2, "speckle": 2}), 16, **PLAIN)
         torch.testing.assert_close(make(records, seeded())["s2"], make.evaluation(records)["s2"])
-        make = Views(layout, 16, augmentation=replace(PLAIN, s2_brightness=1, s2_offset=1, band_dropout=0.5))
+        make = Views(
+            with_radiometry(layout, s2={"brightness": 1, "offset": 1, "band_dropout": 0.5}), 16, **PLAIN
+        )
         torch.testing.assert_close(make(records, seeded())["s1"], make.evaluation(records)["s1"])
 
 
@@ -263,7 +274,7 @@ class TestContract:
     @pytest.mark.parametrize(("threads", "side"), [(1, 48), (2, 48), (1, 19), (1, 5)])
     def test_the_compiled_sampling_is_that_of_torch(self, layout, monkeypatch, threads, side):
         records = random_records(layout, batch=65)
-        make = Views(layout, side, shared_geometry=False, augmentation=Augmentation(scale=0.2))
+        make = Views(layout, side, shared_geometry=False, crop_scale=0.2)
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
@@ -278,7 +289,7 @@ class TestContract:
     @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
     def test_the_fused_sampling_of_a_gpu_is_that_of_torch(self, layout, monkeypatch, capsys):
         records = {"s1": random_records(layout)["s1"]}  # the one with noise; each group compiles for seconds
-        make = Views(layout, 24, augmentation=Augmentation(scale=0.2))
+        make = Views(layout, 24, crop_scale=0.2)
         images = []
         for sampler in (torch_sampling.sample, torch_sampling.Fused()):
             monkeypatch.setattr(module, "_sampler", lambda device, chosen=sampler: chosen)
@@ -343,8 +354,8 @@ class TestContract:
         s2 = {name: value for name, value in records.items() if name != "s1"}
         assert set(Views(layout, 16).evaluation(s2)) == {"s2"}
 
-    def test_impossible_strengths_are_refused(self):
-        with pytest.raises(SettingsError, match="scale of the crops is 0"):
-            Augmentation(scale=0)
-        with pytest.raises(SettingsError, match="band_dropout is 1"):
-            Augmentation(band_dropout=1)
+    def test_impossible_strengths_are_refused(self, layout):
+        with pytest.raises(SettingsError, match="crop_scale is 0"):
+            Views(layout, 16, crop_scale=0)
+        with pytest.raises(SettingsError, match=r"band_dropout of Sentinel-2 is 0.1 x 10"):
+            Views(layout, 16, radiometry=10)

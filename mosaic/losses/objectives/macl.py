@@ -19,7 +19,7 @@ from mosaic.losses.label_kernels import ALL, idf_jaccard, idf_weights, jaccard
 from mosaic.losses.objectives.base import Objective, ObjectiveSettings, Step
 from mosaic.losses.pairs import with_other_views
 from mosaic.methods import Method
-from mosaic.models.encoders import Heads
+from mosaic.models.heads import Heads
 
 
 class AdaptiveTemperature(Objective):

@@ -16,7 +16,8 @@ from mosaic.losses.label_kernels import pair_weights
 from mosaic.losses.objectives.base import Objective, ObjectiveSettings, Step
 from mosaic.losses.pairs import with_other_views
 from mosaic.methods import Method
-from mosaic.models.encoders import Encoder, Heads
+from mosaic.models.encoders import Encoder
+from mosaic.models.heads import Heads
 
 
 class Queue(Objective):

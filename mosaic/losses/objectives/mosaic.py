@@ -7,7 +7,7 @@ from torch import Tensor
 from mosaic.losses.objectives.base import Objective, ObjectiveSettings, Step
 from mosaic.losses.terms import ContrastiveTerms
 from mosaic.methods import Method
-from mosaic.models.encoders import Heads
+from mosaic.models.heads import Heads
 
 
 class Contrastive(Objective):
