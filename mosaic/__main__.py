@@ -66,7 +66,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _report(args: argparse.Namespace) -> int:
     from mosaic.experiments.study import reports_folder
-    from mosaic.report.runner import render_all
+    from mosaic.report.html import render_all
 
     folder = Path(args.run) if Path(args.run).is_dir() else reports_folder(args.run)
     print(render_all(folder))

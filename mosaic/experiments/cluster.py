@@ -18,7 +18,7 @@ from mosaic.experiments.launch import Launch
 from mosaic.experiments.workers import DIED, Attempt, Failure, Shares, set_up
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import lock
-from mosaic.utils.progress import PROGRESS_FILE, log
+from mosaic.utils.progress import log
 
 if TYPE_CHECKING:
     import submitit
@@ -135,7 +135,6 @@ class RemoteAttempt(Attempt):
 
     def __call__(self) -> Any:
         """Run the trial; what it tells goes to the log of the job."""
-        os.environ.pop(PROGRESS_FILE, None)
         if self.study:
             set_up(self.threads, self.device)
             threading.Thread(target=_end_with_study, args=(self.study,), daemon=True).start()

@@ -1,7 +1,7 @@
-"""What notebooks call to show things, so that JupyterLab and the report both show them well.
+"""What notebooks call to show figures, tables and results, in JupyterLab and in the report.
 
-Each function emits one notebook output whose metadata holds ``{"mosaic": {"role": ...}}``; the report reads
-that and nothing else. No state is kept here.
+Each function emits one notebook output with the metadata ``{"mosaic": {"role": ...}}``, from which the report
+is made. No state is kept here.
 """
 
 import base64
@@ -9,7 +9,8 @@ import html
 import io
 import math
 import re
-from collections.abc import Hashable, Mapping, Sequence
+import zlib
+from collections.abc import Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ import pandas as pd
 from IPython.display import display
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 from PIL import Image
 
 from mosaic.report.markdown import inline, plain, scroll_box
@@ -35,6 +37,7 @@ _CSS_DPI = 96  # CSS pixels in an inch
 _DIGITS = 3
 _LONG = 24  # characters of text above which a column is given room
 _THUMBNAIL_WIDTH = 480  # pixels; shown at half of that
+_STAR = '<span class="sign" role="img" aria-label="best" title="best">★</span>'
 
 
 def _emit(role: str, text_html: str, text_plain: str, **content: Any) -> None:
@@ -45,9 +48,6 @@ def _emit(role: str, text_html: str, text_plain: str, **content: Any) -> None:
 def counted(number: int, noun: str) -> str:
     """Return ``"1 seed"``, ``"3 seeds"``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-# ------------------------------------------------------------------------------------------------ figures
 
 
 def figure(
@@ -64,15 +64,19 @@ def figure(
 
     Args:
         fig: a matplotlib figure.
-        caption: what the figure shows, as a finding; Markdown and ``$formulas$`` allowed.
-        alt: what somebody who cannot see it needs to know of it.
+        caption: the finding that the figure shows; Markdown and ``$formulas$`` allowed.
+        alt: description for readers who cannot see the figure.
         name: file stem; needed with ``folder``.
         format: ``svg`` for lines and bars, ``png`` (150 dpi) for scatter, ``webp`` or ``jpeg`` for imagery.
-        headline: whether it stands for the notebook on the index page.
+        headline: whether the index page shows this figure for the notebook.
         folder: where a copy is kept as ``<name>.<format>``; no copy when None.
 
     Raises:
         ValueError: when caption or alt text is empty, or ``folder`` is given without ``name``.
+
+    Example:
+        >>> fig, ax = plt.subplots()
+        >>> figure(fig, "More labels help.", "A rising line.", headline=True)
     """
     if not caption.strip() or not alt.strip():
         raise ValueError("a figure needs a caption (the finding) and an alt text (what it shows)")
@@ -82,7 +86,10 @@ def figure(
             raise ValueError("a figure kept in a folder needs a name")
         with files.atomic_path(folder / f"{name}.{format}") as partial:
             partial.write_bytes(content)
-    extra = {"thumbnail": _data_uri(_thumbnail(fig), "webp"), "alt": alt} if headline else {}
+    extra = {}
+    if headline:
+        dpi = _THUMBNAIL_WIDTH / max(fig.get_size_inches())
+        extra = {"thumbnail": _data_uri(_raster(fig, "webp", dpi=dpi), "webp"), "alt": alt}
     plt.close(fig)
     image = (
         f'<img src="{_data_uri(content, format)}" alt="{html.escape(alt)}" width="{width}" height="{height}">'
@@ -97,8 +104,8 @@ def figure(
 
 def _encode(fig: Figure, format: Format) -> tuple[bytes, int, int]:
     """Return the file's bytes and its natural width and height in CSS pixels."""
-    buffer = io.BytesIO()
     if format == "svg":
+        buffer = io.BytesIO()
         # A fixed salt and no date: the same figure gives the same bytes.
         with mpl.rc_context({"svg.hashsalt": "mosaic", "svg.fonttype": "path"}):
             fig.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
@@ -106,21 +113,15 @@ def _encode(fig: Figure, format: Format) -> tuple[bytes, int, int]:
         box = re.search(rb'viewBox="0 0 ([\d.]+) ([\d.]+)"', content)  # points
         width, height = (float(side) * _CSS_DPI / 72 for side in box.groups()) if box else (640.0, 480.0)
         return content, round(width), round(height)
-    options = {} if format == "png" else {"quality": 85}
-    fig.savefig(buffer, format=format, dpi=_DPI, bbox_inches="tight", pil_kwargs=options)
-    across, down = Image.open(buffer).size
-    return buffer.getvalue(), round(across * _CSS_DPI / _DPI), round(down * _CSS_DPI / _DPI)
+    content = _raster(fig, format, dpi=_DPI, bbox_inches="tight")
+    columns, rows = Image.open(io.BytesIO(content)).size
+    return content, round(columns * _CSS_DPI / _DPI), round(rows * _CSS_DPI / _DPI)
 
 
-def _thumbnail(fig: Figure) -> bytes:
-    """Return the figure as a small WebP."""
+def _raster(fig: Figure, format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=_DPI, bbox_inches="tight")
-    image = Image.open(buffer).convert("RGB")
-    image.thumbnail((_THUMBNAIL_WIDTH, _THUMBNAIL_WIDTH), Image.Resampling.LANCZOS)
-    small = io.BytesIO()
-    image.save(small, format="webp", quality=80)
-    return small.getvalue()
+    fig.savefig(buffer, format=format, pil_kwargs={} if format == "png" else {"quality": 85}, **options)
+    return buffer.getvalue()
 
 
 def _data_uri(content: bytes, format: Format) -> str:
@@ -130,9 +131,6 @@ def _data_uri(content: bytes, format: Format) -> str:
         text = re.sub(r"\s+", " ", text)
         return "data:image/svg+xml," + quote(text.replace('"', "'"), safe=" !$'()*+,-./:;=?@[]_~{}|")
     return f"data:image/{format};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-# ------------------------------------------------------------------------------------------------- tables
 
 
 def table(
@@ -145,50 +143,56 @@ def table(
 ) -> None:
     """Show a data frame as an accessible table.
 
-    A cell may be a tuple ``(value, low, high)``, shown as ``0.812 [0.790, 0.833]`` and ranked by its value.
-    A default index is left out, and the first column names the rows instead.
+    A value may be a tuple ``(value, low, high)``, shown as ``0.812 [0.790, 0.833]`` and ranked by ``value``.
+    The first column names the rows: the index, or the first column of a frame with a default index.
 
     Args:
-        frame: what to show, one row a line.
-        caption: what the table shows, as a finding; Markdown and ``$formulas$`` allowed.
-        best: which value of a numeric column is marked, by a star as well as by weight: one word for all
-            columns, or one for each column named; nothing is marked when None. Ties are all marked.
+        frame: one row a line.
+        caption: the finding that the table shows; Markdown and ``$formulas$`` allowed.
+        best: which value of a numeric column is marked with a star and in bold: one word for all columns, or
+            one for each column named. Ties are all marked.
         by_row: compare within each row, among the columns that ``best`` covers, not within each column.
         digits: decimals of floating-point numbers: one number for all columns, or one for each column named.
 
     Raises:
         ValueError: when the caption is empty, or ``best`` names a column that does not exist.
+
+    Example:
+        >>> table(pd.DataFrame({"method": ["a", "b"], "AP": [0.5, 0.6]}), "b is ahead.", best="max")
     """
     if not caption.strip():
         raise ValueError("a table needs a caption (the finding)")
+    levels = 1
     if not isinstance(frame.index, pd.RangeIndex):
         levels = frame.index.nlevels
         frame = frame.reset_index(names=[name or "" for name in frame.index.names])
-    else:
-        levels = 1
-    wanted = best if isinstance(best, Mapping) else dict.fromkeys(frame.columns[levels:], best)
-    if unknown := [column for column in wanted if column not in frame.columns]:
-        raise ValueError(f"best names {unknown}, but the columns are {list(frame.columns)}")
+    columns = list(frame.columns)
+    directions: Mapping[Any, Best | None]
+    directions = best if isinstance(best, Mapping) else dict.fromkeys(columns[levels:], best)
+    if unknown := [name for name in directions if name not in columns]:
+        raise ValueError(f"best names {unknown}, but the columns are {columns}")
+    decimals = digits if isinstance(digits, Mapping) else dict.fromkeys(columns, digits)
 
-    places = digits if isinstance(digits, Mapping) else dict.fromkeys(frame.columns, digits)
-    values = [[_value(cell) for cell in row] for row in frame.itertuples(index=False, name=None)]
-    ranks = np.array(values).reshape(frame.shape)
-    is_best = _best(ranks, [wanted.get(name) for name in frame.columns], by_row)
-    columns = [
-        _column(frame.iloc[:, place], is_best[:, place], ranks[:, place], places.get(name, _DIGITS))
-        for place, name in enumerate(frame.columns)
-    ]
-    head = "".join(
-        f'<th scope="col"{style}>{inline(_words(name))}</th>' if _words(name) else "<td></td>"
-        for name, (_, style) in zip(frame.columns, columns, strict=True)
-    )
-    body = ""
-    for row in range(len(frame)):
-        headers = "".join(f'<th scope="row"{style}>{cells[row]}</th>' for cells, style in columns[:levels])
-        body += f"<tr>{headers}"
-        body += "".join(f"<td{style}>{cells[row]}</td>" for cells, style in columns[levels:]) + "</tr>"
+    merit, cells, styles = {}, {}, {}
+    for name in columns:
+        heading = " ".join(filter(None, map(str, name))) if isinstance(name, tuple) else str(name)
+        numbers = pd.Series([_number(value) for value in frame[name]], dtype=float)
+        cells[heading] = [_cell(value, decimals.get(name, _DIGITS)) for value in frame[name]]
+        merit[heading] = numbers * {"max": 1, "min": -1}.get(directions.get(name) or "", math.nan)
+        if numbers.notna().any():
+            styles[heading] = "text-align: right; white-space: nowrap"
+        elif any(len(text) > _LONG for text in cells[heading]):
+            styles[heading] = "min-width: 14rem"
+    ranked = pd.DataFrame(merit).T if by_row else pd.DataFrame(merit)
+    is_best = ranked.eq(ranked.max())
+    texts = pd.DataFrame(cells, dtype=object)
+    texts = texts.mask(is_best.T if by_row else is_best, "<strong>" + texts + "</strong>" + _STAR)
+    styler = Styler(texts, uuid=f"{zlib.crc32(caption.encode()):x}", cell_ids=False).hide(axis="index")
+    styler.format_index(lambda heading: inline(str(heading)), axis=1)
+    styler.set_table_styles({name: [{"selector": "", "props": props}] for name, props in styles.items()})
+    content = styler.to_html().replace("<th class", '<th scope="col" class')
+    content = re.sub(r'<td (class="data row\d+ col0") >(.*?)</td>', r'<th scope="row" \1>\2</th>', content)
     title = inline(caption)
-    content = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     _emit(
         "table",
         f'<figure class="table"><figcaption>{title}</figcaption>'
@@ -197,57 +201,30 @@ def table(
     )
 
 
-def _words(name: Hashable) -> str:
-    return " ".join(str(part) for part in name if str(part)) if isinstance(name, tuple) else str(name)
+def _number(value: Any) -> float:
+    """Return the number a table cell is ranked by; NaN for text."""
+    if isinstance(value, tuple):
+        value = value[0]
+    return float(value) if isinstance(value, Real) and not isinstance(value, bool | np.bool_) else math.nan
 
 
-def _value(cell: Any) -> float:
-    """Return the number a cell is ranked by; NaN for text."""
-    if isinstance(cell, tuple):
-        cell = cell[0]
-    return float(cell) if isinstance(cell, Real) and not isinstance(cell, bool | np.bool_) else math.nan
-
-
-def _best(ranks: np.ndarray, wanted: Sequence[Best | None], by_row: bool) -> np.ndarray:
-    """Return which cells are the best of their column, or of their row: booleans shaped like ``ranks``."""
-    sign = np.array([{"max": 1.0, "min": -1.0}.get(one or "", math.nan) for one in wanted])
-    goodness = np.where(np.isfinite(ranks * sign), ranks * sign, -math.inf)
-    best = goodness.max(axis=1 if by_row else 0, keepdims=True, initial=-math.inf)
-    return (goodness == best) & np.isfinite(goodness)
-
-
-def _column(values: pd.Series, is_best: np.ndarray, ranks: np.ndarray, digits: int) -> tuple[list[str], str]:
-    """Return the cells of one column as HTML, and the class attribute of its kind."""
-    sign = '<span class="sign" role="img" aria-label="best" title="best">★</span>'
-    cells = [_cell(cell, digits) for cell in values]
-    cells = [
-        f"<strong>{cell}</strong>{sign}" if best else cell for cell, best in zip(cells, is_best, strict=True)
-    ]
-    if np.isfinite(ranks).any():
-        return cells, ' class="number"'
-    return cells, ' class="long"' if any(len(cell) > _LONG for cell in cells) else ""
-
-
-def _cell(cell: Any, digits: int) -> str:
-    if isinstance(cell, tuple):
-        value, low, high = (_cell(part, digits) for part in cell)
-        return f'{value} <span class="interval">[{low}, {high}]</span>'
-    if isinstance(cell, bool | np.bool_):
-        return "yes" if cell else "no"
-    if cell is None or cell is pd.NaT or cell is pd.NA or (isinstance(cell, Real) and math.isnan(cell)):
+def _cell(value: Any, digits: int) -> str:
+    if isinstance(value, tuple):
+        center, low, high = (_cell(part, digits) for part in value)
+        return f'{center} <span class="interval">[{low}, {high}]</span>'
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if value is None or value is pd.NaT or value is pd.NA or (isinstance(value, Real) and math.isnan(value)):
         return '<span title="no value">–</span>'
-    if isinstance(cell, Integral):
-        return f"{cell:,}".replace(",", "\u202f")
-    if isinstance(cell, Real):
-        return f"{cell:.{digits}f}".replace("-", "\u2212")
-    return html.escape(str(cell))
-
-
-# ------------------------------------------------------------------------------------------- what was found
+    if isinstance(value, Integral):
+        return f"{value:,}".replace(",", "\u202f")
+    if isinstance(value, Real):
+        return f"{value:.{digits}f}".replace("-", "\u2212")
+    return html.escape(str(value))
 
 
 def answer(text: str) -> None:
-    """State in one sentence what the notebook found; the report's header and the index show it.
+    """State the notebook's finding in one sentence, for the report's header and the index.
 
     When a notebook states several, the last one stands.
     """
@@ -267,13 +244,16 @@ def key_result(
     """State one of the notebook's few key results; the report lists them first.
 
     Args:
-        text: what was found, one sentence; Markdown and ``$formulas$`` allowed.
-        value: the number that says it, with its sign where it is a difference.
+        text: the result in one sentence; Markdown and ``$formulas$`` allowed.
+        value: its number, with a sign where it is a difference.
         low: lower end of the 95 % interval of ``value``.
         high: upper end.
         n_seeds: number of seeds behind ``value``.
         resampled_by: the unit which the bootstrap of the interval resampled.
         digits: decimals of the numbers.
+
+    Example:
+        >>> key_result("macro AP gained at 5 %", 0.21, low=0.19, high=0.23, n_seeds=3)
     """
     details = []
     if low is not None and high is not None:
@@ -281,7 +261,7 @@ def key_result(
             f"95 % interval {_cell(low, digits)} to {_cell(high, digits)}, resampled by {resampled_by}"
         )
     if n_seeds is not None:
-        details.append(f"{n_seeds} seed{'s' if n_seeds > 1 else ''}")
+        details.append(counted(n_seeds, "seed"))
     shown = value if isinstance(value, str) else "" if value is None else _cell(value, digits)
     content = {"html": inline(text), "value": shown, "detail": ", ".join(details)}
     line = " ".join(filter(None, [f"<strong>{shown}</strong>" if shown else "", content["html"]]))
@@ -290,11 +270,11 @@ def key_result(
 
 
 def stamp(*, seed: int, device: str, data: str, **more: str | int | float) -> None:
-    """Record what the run stood on; the report's header shows it.
+    """Record what the run was made with, for the report's header.
 
     Args:
         seed: seed of the notebook.
-        device: what it computed on, e.g. ``"cpu, 2 threads"``.
+        device: hardware of the computations, e.g. ``"cpu, 2 threads"``.
         data: fingerprint of the packed data.
         **more: further facts by name; underscores become spaces.
     """

@@ -5,16 +5,15 @@ A page needs no network and no script: styles, images and formulas are inside it
 
 import datetime
 import warnings
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import nbformat
 from nbconvert.exporters import TemplateExporter
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor, Preprocessor
+from nbformat import NotebookNode
 
-from mosaic.report.markdown import Heading, Prose
-from mosaic.report.summary import Digest, digest, shown
+from mosaic.report.markdown import Heading, Markdown, mathml, scroll_box
+from mosaic.report.summary import Summary, read_notebook, summarize
 from mosaic.utils import files
 from mosaic.utils.errors import RunError
 
@@ -23,6 +22,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 MAX_BYTES = 2_000_000
 #: The record of a run, beside its pages.
 RECORD = "run.json"
+#: Tags of cells whose content the page shows elsewhere, or that papermill adds around an error.
+_HIDDEN_TAGS = {"parameters", "injected-parameters", "papermill-error-cell-tag"}
 
 
 def duration(seconds: float | None) -> str:
@@ -44,12 +45,52 @@ def _date(stamp: str | None) -> str:
     return f"{datetime.datetime.fromisoformat(stamp).astimezone(datetime.UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _environment(environment: jinja2.Environment) -> jinja2.Environment:
-    """Give an environment what both templates use."""
-    environment.autoescape = True
-    environment.filters.update(duration=duration, date=_date, shown=shown)
-    environment.globals.update(css=(TEMPLATES / "style.css").read_text(encoding="utf-8"))
-    return environment
+class _PagePreprocessor(Preprocessor):
+    """Keep the cells that a page shows, render their Markdown and collect the table of contents."""
+
+    def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
+        summary: Summary = resources["page"]
+        if summary.not_run:
+            executed = [i for i, cell in enumerate(nb.cells) if cell.get("execution_count") is not None]
+            nb.cells = nb.cells[: max(executed, default=len(nb.cells) - 1) + 1]
+        nb.cells = [
+            cell
+            for cell in nb.cells
+            if cell.source.strip() and not _HIDDEN_TAGS & set(cell.metadata.get("tags", []))
+        ]
+        markdown = Markdown()
+        for cell in nb.cells:
+            if cell.cell_type == "markdown":
+                cell.source = markdown(cell.source)
+        sections = {
+            "Parameters": summary.parameters,
+            "Environment": summary.run.get("packages"),
+            "Reproduce": summary.run.get("command"),
+        }
+        resources["contents"] = [
+            *([Heading(2, "Key results", "key-results")] if summary.key_results else []),
+            *(heading for heading in markdown.headings if heading.level in (2, 3)),
+            *(Heading(2, title, title.lower()) for title, content in sections.items() if content),
+        ]
+        return nb, resources
+
+
+def _exporter() -> TemplateExporter:
+    exporter = TemplateExporter(  # type: ignore[no-untyped-call]
+        template_paths=[str(TEMPLATES)],
+        template_file="notebook.html.j2",
+        preprocessors=[CoalesceStreamsPreprocessor, _PagePreprocessor],
+        filters={
+            "duration": duration,
+            "date": _date,
+            "markdown": lambda source: Markdown()(source),
+            "mathml": lambda tex: mathml(tex.strip("$ \n"), block=True),
+            "scroll_box": scroll_box,
+        },
+    )
+    exporter.environment.autoescape = True
+    exporter.environment.globals.update(css=(TEMPLATES / "style.css").read_text(encoding="utf-8"))
+    return exporter
 
 
 def render(
@@ -59,7 +100,7 @@ def render(
     previous: str | None = None,
     following: str | None = None,
     index: bool = False,
-) -> Digest:
+) -> Summary:
     """Render an executed notebook, finished or failed.
 
     Args:
@@ -67,10 +108,10 @@ def render(
         page: the HTML file to write, atomically.
         previous: stem of the page before it, in the same folder; no link when None.
         following: stem of the page after it.
-        index: whether ``index.html`` lies beside it.
+        index: whether the page links to ``index.html`` in its folder.
 
     Returns:
-        What the notebook holds.
+        The summary of the notebook.
 
     Warns:
         UserWarning: when the page is larger than 2 MB.
@@ -78,22 +119,11 @@ def render(
     Raises:
         SettingsError: when the file is no notebook.
     """
-    found = digest(notebook)
-    prose = Prose()
-    for cell in found.cells:
-        if cell.cell_type == "markdown":
-            cell.source = prose(cell.source)
-    contents = [heading for heading in prose.headings if heading.level in (2, 3)]
-    exporter = TemplateExporter(  # type: ignore[no-untyped-call]
-        template_paths=[str(TEMPLATES)], template_file="notebook.html.j2", file_extension=".html"
-    )
-    _environment(exporter.environment)
-    shell = nbformat.v4.new_notebook(cells=found.cells)  # type: ignore[no-untyped-call]
-    text, _ = exporter.from_notebook_node(
-        shell,
+    summary = summarize(notebook)
+    text, _ = _exporter().from_notebook_node(
+        read_notebook(notebook),
         resources={
-            "page": found,
-            "contents": _contents(found, contents),
+            "page": summary,
             "links": {"index": index, "previous": previous, "following": following},
         },
     )
@@ -104,20 +134,11 @@ def render(
             "show fewer or smaller images, or figures as png or webp instead of svg",
             stacklevel=2,
         )
-    return found
-
-
-def _contents(found: Digest, headings: list[Heading]) -> list[Heading]:
-    """Return the table of contents: what the page adds itself stands around the notebook's own headings."""
-    before = [Heading(2, "Key results", "key-results")] if found.key_results else []
-    after = [Heading(2, "Parameters", "parameters")] if found.settings else []
-    after += [Heading(2, "Environment", "environment")] if found.run.get("packages") else []
-    after += [Heading(2, "Reproduce", "reproduce")] if found.run.get("command") else []
-    return [*before, *headings, *after]
+    return summary
 
 
 def _in_use(out: Path) -> bool:
-    """Whether a run holds the folder."""
+    """Return whether a run holds the folder."""
     try:
         with files.lock(out):
             return False
@@ -125,12 +146,11 @@ def _in_use(out: Path) -> bool:
         return True
 
 
-def render_all(out: Path, names: Collection[str] | None = None) -> Path:
+def render_all(out: Path) -> Path:
     """Render the pages of a run from its executed notebooks, and the index.
 
     Args:
         out: folder of the run.
-        names: stems of the notebooks whose pages are wanted; all that were executed when None.
 
     Returns:
         The path of the index.
@@ -146,29 +166,23 @@ def render_all(out: Path, names: Collection[str] | None = None) -> Path:
     if not planned:
         raise RunError(f"{out} holds no executed notebook: make some with `make study`")
     executed = [entry["name"] for entry in planned if (out / f"{entry['name']}.ipynb").exists()]
+    links = [None, *executed, None]
     rows = []
     for entry in planned:
         name = entry["name"]
         if name not in executed:
             rows.append({"title": name, "status": "not run", **entry, "page": None})
             continue
-        notebook = out / f"{name}.ipynb"
-        if names is None or name in names:
-            place = executed.index(name)
-            found = render(
-                notebook,
-                out / f"{name}.html",
-                previous=executed[place - 1] if place else None,
-                following=executed[place + 1] if place + 1 < len(executed) else None,
-                index=True,
-            )
-        else:
-            found = digest(notebook)
-        rows.append({**entry, "name": name, "title": found.title, "status": found.status, "page": found})
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    template = _environment(jinja2.Environment(loader=loader)).get_template("index.html.j2")
-    files.write_text(
-        out / "index.html",
-        template.render(run={"seconds": None, "ended": None, **record}, rows=rows, folder=out.name),
-    )
+        i = executed.index(name)
+        summary = render(
+            out / f"{name}.ipynb",
+            out / f"{name}.html",
+            previous=links[i],
+            following=links[i + 2],
+            index=True,
+        )
+        rows.append({**entry, "title": summary.title, "status": summary.status, "page": summary})
+    template = _exporter().environment.get_template("index.html.j2")
+    run = {"seconds": None, "ended": None, **record}
+    files.write_text(out / "index.html", template.render(run=run, rows=rows, folder=out.name))
     return out / "index.html"

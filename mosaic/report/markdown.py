@@ -4,21 +4,14 @@ import html
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-import mistune
 from latex2mathml.converter import convert
+from mistune.plugins import import_plugin
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath, MathInlineParser
 
 _TAG = re.compile(r"<[^>]*>")
-#: Formulas as Jupyter knows them: ``$a$``, ``$$a$$``, environments; code is matched first, to be left alone.
-_FORMULA = re.compile(
-    r"(?P<code>^(?P<fence>```+|~~~+).*?^(?P=fence)|(?P<tick>`+).+?(?P=tick))"
-    r"|(?<!\\)\$\$(?P<display>.+?)\$\$"
-    r"|(?P<environment>\\begin\{(?P<name>\w+\*?)\}.*?\\end\{(?P=name)\})"
-    r"|(?<!\\)\$(?P<inline>(?!\s)(?:[^$\n]|\n(?!\s*\n))+?(?<![\s\\]))\$(?!\d)",
-    re.DOTALL | re.MULTILINE,
-)
-_PLACE = re.compile("\x02(\\d+)\x03")
+_PLUGINS = ("table", "strikethrough", "footnotes", "def_list")
 _THIN_SPACE = '<mspace width="0.1667em"/>'
 #: A named function directly before its argument, e.g. ``log p``: MathML puts no space there, TeX does.
 _FUNCTION = re.compile(
@@ -36,7 +29,7 @@ class Heading:
 
 
 def mathml(tex: str, *, block: bool = False) -> str:
-    """Return a LaTeX formula as MathML; what cannot be converted stays readable as its LaTeX source."""
+    """Return a LaTeX formula as MathML; one that cannot be converted stays readable as its source."""
     try:
         formula = convert(tex.strip(), display="block" if block else "inline")
     except Exception:  # the converter raises many kinds; a page must not be lost to one formula
@@ -58,69 +51,70 @@ def scroll_box(content: str, label: str) -> str:
     return f'<div class="scroll" role="region" tabindex="0" aria-label="{html.escape(label)}">{content}</div>'
 
 
-class _Renderer(mistune.HTMLRenderer):
-    """Ids on headings, tables in scrolling boxes."""
+class _InlineParser(MathInlineParser):
+    """Inline formulas as Jupyter knows them: ``$a$`` is one, ``$5 and $6`` is not."""
+
+    SPECIFICATION: ClassVar = {
+        **MathInlineParser.SPECIFICATION,
+        "inline_math_tex": r"(?<![$\\])\$(?P<math_inline_tex>(?!\s)[^$]+?(?<![\s\\]))\$(?!\d)",
+    }
+
+
+class _Renderer(IPythonRenderer):
+    """Formulas as MathML, ids on headings, tables in scrolling boxes."""
 
     def __init__(self) -> None:
         super().__init__(escape=False)
         self.headings: list[Heading] = []
-        self._names: Counter[str] = Counter()
+        self._slugs: Counter[str] = Counter()
+
+    def block_math(self, body: str) -> str:
+        return mathml(body, block=True)
+
+    def inline_math(self, body: str) -> str:
+        return mathml(body)
+
+    def latex_environment(self, name: str, body: str) -> str:
+        return mathml(rf"\begin{{{name}}}{body}\end{{{name}}}", block=True)
 
     def heading(self, text: str, level: int, **attrs: Any) -> str:
-        slug = re.sub(r"\W+", "-", plain(_PLACE.sub("", text)).lower()).strip("-") or "section"
-        self._names[slug] += 1
-        anchor = slug if self._names[slug] == 1 else f"{slug}-{self._names[slug]}"
+        words = plain(re.sub(r"<math.*?</math>", "", text))
+        slug = re.sub(r"\W+", "-", words.lower()).strip("-") or "section"
+        self._slugs[slug] += 1
+        anchor = slug if self._slugs[slug] == 1 else f"{slug}-{self._slugs[slug]}"
         self.headings.append(Heading(level, re.sub(r"</?a\b[^>]*>", "", text), anchor))
         # A page has one title, made by the template; the notebook's own H1 is not repeated below it.
         return "" if level == 1 else f'<h{level} id="{anchor}">{text}</h{level}>\n'
 
     def table(self, text: str) -> str:
-        header = plain(_TAG.sub(" ", _PLACE.sub("", text.split("</thead>")[0]))).split()
+        header = plain(_TAG.sub(" ", text.split("</thead>")[0])).split()
         cells = re.sub(r"<th\b", '<th scope="col"', text)
         return scroll_box(f"<table>{cells}</table>", f"Table: {' '.join(header)}")
 
     def block_code(self, code: str, info: str | None = None) -> str:
-        return super().block_code(code, info).replace("<pre>", '<pre tabindex="0">', 1)
+        return str(super().block_code(code, info)).replace("<pre>", '<pre tabindex="0">', 1)
 
 
-class Prose:
-    """Renders the Markdown of one page: heading ids are unique on it and are collected in order."""
+class Markdown:
+    """Renders the Markdown of one page: heading ids are unique on it and ``headings`` collects them."""
 
     def __init__(self) -> None:
-        self._formulas: list[str] = []
         self._renderer = _Renderer()
-        self._markdown = mistune.create_markdown(
-            escape=False, renderer=self._renderer, plugins=["table", "strikethrough", "footnotes", "def_list"]
+        self._parser = MarkdownWithMath(
+            self._renderer, inline=_InlineParser(), plugins=[import_plugin(name) for name in _PLUGINS]
         )
-
-    @property
-    def headings(self) -> list[Heading]:
-        """Headings met so far."""
-        return [Heading(one.level, self._put_back(one.html), one.id) for one in self._renderer.headings]
+        self.headings = self._renderer.headings
 
     def __call__(self, source: str) -> str:
         """Return ``source`` as HTML."""
-        return self._put_back(str(self._markdown(_FORMULA.sub(self._take_out, source))))
+        return str(self._parser.render(source))
 
     def inline(self, source: str) -> str:
         """Return one line as HTML: emphasis, links, code and formulas, but no blocks."""
-        tokens = self._markdown.inline(_FORMULA.sub(self._take_out, source.strip()), {})
-        return self._put_back(self._renderer.render_tokens(tokens, self._markdown.block.state_cls()))
-
-    def _take_out(self, match: re.Match[str]) -> str:
-        """Replace a formula by a mark that Markdown leaves alone: its signs mean other things there."""
-        if match["code"]:
-            return match[0]
-        block = match["inline"] is None
-        self._formulas.append(
-            mathml(match["inline"] or match["display"] or match["environment"], block=block)
-        )
-        return f"\x02{len(self._formulas) - 1}\x03"
-
-    def _put_back(self, rendered: str) -> str:
-        return _PLACE.sub(lambda match: self._formulas[int(match[1])], rendered)
+        tokens = self._parser.inline(source.strip(), {})
+        return str(self._renderer.render_tokens(tokens, self._parser.block.state_cls()))
 
 
 def inline(source: str) -> str:
     """Return one line of Markdown as HTML: emphasis, links, code and formulas, but no blocks."""
-    return Prose().inline(source)
+    return Markdown().inline(source)

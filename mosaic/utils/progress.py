@@ -11,26 +11,16 @@ from tqdm.auto import tqdm
 
 T = TypeVar("T")
 
-#: A file to which progress lines are appended. The runner sets it and shows the lines on its own terminal,
-#: so that they never enter the executed notebook.
-PROGRESS_FILE = "MOSAIC_PROGRESS_FILE"
 _INTERVAL = 5.0  # seconds between two plain lines
 
 
 def log(line: str) -> None:
-    """Tell one line of progress: to the runner if there is one, otherwise to standard error."""
-    target = os.environ.get(PROGRESS_FILE)
-    if target:
-        with open(target, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
-    else:
-        print(line, file=sys.stderr, flush=True)
+    """Print one line of progress to standard error; the runner passes on what a notebook prints there."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _interactive() -> bool:
-    """Is somebody watching: a terminal, or a notebook that the runner did not start?"""
-    if os.environ.get(PROGRESS_FILE):
-        return False
+    """Return whether somebody is watching: at a terminal, or in a notebook of a Jupyter server."""
     return sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ
 
 

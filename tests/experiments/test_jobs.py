@@ -150,14 +150,12 @@ def test_a_run_that_keeps_going_lists_what_is_missing_and_tries_only_that_again(
     assert pretraining() == (["good", "bad"], [])
 
 
-def test_lines_name_the_cells_and_their_states(cells, tmp_path, monkeypatch):
-    monkeypatch.setenv(progress.PROGRESS_FILE, str(tmp_path / "told"))
+def test_lines_name_the_cells_and_their_states(cells, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(progress, "_INTERVAL", 0.0)
     calls = {"iai seed 0": ("fails_once", tmp_path), "mosaic seed 2": ("wrong_setting", tmp_path)}
     with pytest.raises(RunError):
         run_jobs(cells.call, calls, "pretraining", jobs=1)
-    lines = (tmp_path / "told").read_text().splitlines()
-    assert lines == [
+    assert capsys.readouterr().err.splitlines() == [
         "pretraining: 1 waiting, 1 running, 0 done",
         "pretraining: 1 waiting, 1 running, 0 done, 1 retried "
         "(iai seed 0: OSError: the disk was away; retry 1 of 2)",

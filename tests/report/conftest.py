@@ -108,6 +108,6 @@ def small_run(write_notebooks: Writer, tmp_path_factory: pytest.TempPathFactory)
             folder,
             profile="tiny",
             command="make study",
-            tell=lines.append,
+            log=lines.append,
         )
     return SmallRun(folder, lines, raised.value)

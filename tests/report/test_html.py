@@ -7,7 +7,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from mosaic.report.html import duration, render, render_all
-from mosaic.report.summary import digest, shown
+from mosaic.report.summary import summarize
 from mosaic.utils import files
 from mosaic.utils.errors import RunError
 
@@ -33,14 +33,19 @@ def test_duration_in_words(seconds: float | None, words: str) -> None:
     assert duration(seconds) == words
 
 
-def test_noise_is_dropped() -> None:
-    assert shown(new_output("stream", name="stderr", text="warning")) == ""
-    assert shown(new_output("stream", name="stdout", text=" 10%|# | 1/10\r 100%|###| 10/10\n")) == ""
-    assert ">done\na &lt;b&gt;<" in shown(
-        new_output("stream", name="stdout", text="1\r2\rdone\r\n\x1b[1ma\x1b[0m <b>\n")
-    )
+def test_noise_is_dropped(tmp_path: Path) -> None:
     widget = {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "FloatProgress()"}
-    assert shown(new_output("display_data", data=widget)) == ""
+    page = page_of(
+        executed(
+            new_output("stream", name="stderr", text="a warning"),
+            new_output("stream", name="stdout", text="1\r2\rdone\n"),
+            new_output("stream", name="stdout", text="\x1b[1ma\x1b[0m <b>\n"),
+            new_output("display_data", data=widget),
+        ),
+        tmp_path,
+    )
+    assert ">done\na &lt;b&gt;</pre>" in page
+    assert "a warning" not in page and "FloatProgress" not in page
 
 
 @pytest.mark.parametrize(
@@ -55,8 +60,8 @@ def test_noise_is_dropped() -> None:
         ({"text/plain": "a < b"}, "<pre.*a &lt; b</pre>"),
     ],
 )
-def test_each_kind_of_output_is_shown(data: dict[str, str], expected: str) -> None:
-    assert re.search(expected, shown(new_output("display_data", data=data)))
+def test_each_kind_of_output_is_shown(data: dict[str, str], expected: str, tmp_path: Path) -> None:
+    assert re.search(expected, page_of(executed(new_output("display_data", data=data)), tmp_path))
 
 
 def test_a_plain_notebook_without_a_runner_still_renders(tmp_path: Path) -> None:
@@ -97,14 +102,14 @@ def test_status_unfinished_when_papermill_never_came_to_the_end(tmp_path: Path) 
     notebook = executed(papermill={"start_time": "2026-01-01T00:00:00+00:00", "end_time": None})
     notebook.cells += [new_markdown_cell("## Later"), new_code_cell("later()")]
     page = page_of(notebook, tmp_path)
-    assert digest(tmp_path / "01_a.ipynb").status == "unfinished"
+    assert summarize(tmp_path / "01_a.ipynb").status == "unfinished"
     assert "1 further code cell\nwas not executed" in page and "Later" not in page
 
 
 def test_the_runner_says_why_it_ended(tmp_path: Path) -> None:
     notebook = executed(papermill={"end_time": None}, mosaic={"status": "failed", "error": "its kernel died"})
     assert "its kernel died" in page_of(notebook, tmp_path)
-    assert digest(tmp_path / "01_a.ipynb").status == "failed"
+    assert summarize(tmp_path / "01_a.ipynb").status == "failed"
 
 
 def test_a_folder_of_notebooks_without_record_gets_pages_and_links(tmp_path: Path) -> None:

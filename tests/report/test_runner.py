@@ -9,11 +9,11 @@ from typing import Any
 import nbformat
 import pytest
 
-from mosaic.report.runner import render_all, run
-from mosaic.report.summary import digest
-from mosaic.utils.errors import RunError, SettingsError
+from mosaic.report.html import render_all
+from mosaic.report.runner import run
+from mosaic.report.summary import summarize
+from mosaic.utils.errors import RunError
 from mosaic.utils.files import lock
-from mosaic.utils.progress import PROGRESS_FILE
 
 Make = Callable[..., nbformat.NotebookNode]
 Write = Callable[..., list[Path]]
@@ -115,25 +115,17 @@ def test_a_finished_run_and_its_repetition(make: Make, write_notebooks: Write, t
     (tmp_path / "a.html").write_text("an old page")
     (tmp_path / ".a.partial.ipynb").write_text("left behind by a killed run")
     lines: list[str] = []
-    index = run(notebooks, {"a": {"rate": 1}}, tmp_path, profile="p", command="c", tell=lines.append)
+    index = run(notebooks, {"a": {"rate": 1}}, tmp_path, profile="p", command="c", log=lines.append)
     assert lines[-1] == str(index) == str(tmp_path / "index.html")
     page = text(tmp_path / "a.html")
     assert sys.prefix in page and str(notebooks[0].parent) in page
-    assert digest(tmp_path / "a.ipynb").status == "finished"
+    assert summarize(tmp_path / "a.ipynb").status == "finished"
     assert not (tmp_path / ".a.partial.ipynb").exists()
-    assert PROGRESS_FILE not in os.environ
 
     again: list[str] = []
-    run(notebooks, {}, tmp_path, profile="p", command="c", tell=again.append)
+    run(notebooks, {}, tmp_path, profile="p", command="c", log=again.append)
     assert re.fullmatch(r"\[1/1 a\] started, took \d+ s last time", again[0])
     assert "0.001" in text(tmp_path / "a.html")
-
-
-def test_nothing_starts_with_a_wrong_parameter(make: Make, write_notebooks: Write, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    with pytest.raises(SettingsError, match="did you mean 'rate'"):
-        run(write_notebooks(a=make("A", "1")), {"a": {"rates": 1.0}}, out, profile="p", command="c")
-    assert not out.exists()
 
 
 def test_a_folder_in_use_is_refused(make: Make, write_notebooks: Write, tmp_path: Path) -> None:
@@ -144,9 +136,9 @@ def test_a_folder_in_use_is_refused(make: Make, write_notebooks: Write, tmp_path
 def test_a_dead_kernel_is_told(make: Make, write_notebooks: Write, tmp_path: Path) -> None:
     notebooks = write_notebooks(a=make("A", "import os", "os._exit(1)"))
     with pytest.raises(RunError, match=r"kernel died.*memory"):
-        run(notebooks, {}, tmp_path, profile="p", command="c", tell=lambda line: None)
+        run(notebooks, {}, tmp_path, profile="p", command="c", log=lambda line: None)
     assert "its kernel died" in text(tmp_path / "a.html")
-    assert digest(tmp_path / "a.ipynb").status == "failed"
+    assert summarize(tmp_path / "a.ipynb").status == "failed"
 
 
 def test_an_interruption_leaves_what_was_done(
@@ -158,6 +150,6 @@ def test_an_interruption_leaves_what_was_done(
 
     monkeypatch.setattr("papermill.execute_notebook", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run(write_notebooks(a=make("A", "1")), {}, tmp_path, profile="p", command="c", tell=lambda line: None)
+        run(write_notebooks(a=make("A", "1")), {}, tmp_path, profile="p", command="c", log=lambda line: None)
     assert json.loads(text(tmp_path / "run.json"))["notebooks"][0]["status"] == "interrupted"
-    assert digest(tmp_path / "a.ipynb").status == "interrupted"
+    assert summarize(tmp_path / "a.ipynb").status == "interrupted"

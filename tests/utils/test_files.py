@@ -8,7 +8,6 @@ import pytest
 
 from mosaic.utils import files
 from mosaic.utils.errors import RunError, suggest
-from mosaic.utils.progress import PROGRESS_FILE
 
 
 def test_atomic_path_gives_the_whole_file_or_none(tmp_path):
@@ -84,8 +83,7 @@ def test_a_second_holder_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path):
         pass
 
 
-def test_a_lock_can_be_waited_for(tmp_path, monkeypatch, capsys):
-    monkeypatch.delenv(PROGRESS_FILE, raising=False)
+def test_a_lock_can_be_waited_for(tmp_path, capsys):
     context = multiprocessing.get_context("fork")
     ready, done = context.Event(), context.Event()
     other = context.Process(target=hold, args=(tmp_path, ready, done))

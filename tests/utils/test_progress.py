@@ -6,22 +6,14 @@ from mosaic.utils import progress as module
 from mosaic.utils.progress import Board, log, progress
 
 
-def test_lines_go_to_the_runners_file_and_nowhere_else(tmp_path, monkeypatch, capsys):
-    path = tmp_path / "progress"
-    monkeypatch.setenv(module.PROGRESS_FILE, str(path))
+def test_lines_of_a_log_go_to_standard_error(monkeypatch, capsys):
     log("hello")
     monkeypatch.setattr(module, "_INTERVAL", 0.0)
     assert list(progress([3, 1, 2], "counting")) == [3, 1, 2]
-    lines = path.read_text().splitlines()
-    assert lines[0] == "hello"
-    assert lines[-1].startswith("counting: 3/3")
-    assert capsys.readouterr() == ("", "")
-
-
-def test_without_a_runner_plain_lines_go_to_standard_error(monkeypatch, capsys):
-    monkeypatch.delenv(module.PROGRESS_FILE, raising=False)
-    log("hello")
-    assert capsys.readouterr().err == "hello\n"
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("hello\n")
+    assert "counting: 3/3" in err
 
 
 class Terminal(io.StringIO):
@@ -30,7 +22,6 @@ class Terminal(io.StringIO):
 
 
 def test_a_board_rewrites_its_lines_at_a_terminal(monkeypatch):
-    monkeypatch.delenv(module.PROGRESS_FILE, raising=False)
     monkeypatch.setattr("sys.stderr", Terminal())
     monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((10, 5)))
     board = Board()
@@ -44,7 +35,6 @@ def test_a_board_rewrites_its_lines_at_a_terminal(monkeypatch):
 
 
 def test_a_board_tells_a_log_what_changed_and_now_and_then_what_did_not(monkeypatch, capsys):
-    monkeypatch.delenv(module.PROGRESS_FILE, raising=False)
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     board = Board()
@@ -54,6 +44,5 @@ def test_a_board_tells_a_log_what_changed_and_now_and_then_what_did_not(monkeypa
     assert capsys.readouterr().err.split("\n") == ["a at 6", "b at 12", "b at 80", ""]
 
 
-def test_items_come_through_when_their_number_is_unknown(monkeypatch):
-    monkeypatch.delenv(module.PROGRESS_FILE, raising=False)
+def test_items_come_through_when_their_number_is_unknown():
     assert list(progress((i * i for i in range(4)), "squares")) == [0, 1, 4, 9]
