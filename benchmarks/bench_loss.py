@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -26,9 +27,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mosaic.datasets.simulation.label_sets import draw_label_sets
-from mosaic.losses.contrastive import CPU_BLOCK, summed_contrast
-from mosaic.losses.label_kernels import KERNELS, msc_weights, pair_weights
-from mosaic.losses.pairs import Pairs, pairs_within, with_other_views
+from mosaic.losses import contrastive
+from mosaic.losses.contrastive import CPU_BLOCK, contrastive_loss
+from mosaic.losses.label_kernels import KERNELS, msc_weights
+from mosaic.losses.pairs import LabelledViews, Pairs, instance_pairs
+from mosaic.losses.pairs import label_pairs as pairs_by_label
 
 STATUS = Path("/proc/self/status")
 DIM, VIEWS, CLASSES = 128, 4, 19  # two views of two sensors
@@ -46,11 +49,18 @@ def label_pairs(labels: Tensor, kernel: str = "jaccard") -> Pairs:
     number = len(labels)
     scene = torch.arange(number // VIEWS, device=labels.device).repeat(VIEWS)
     labelled = torch.ones(number, dtype=torch.bool, device=labels.device)
+    return pairs_by_label(LabelledViews(labels, labels, labelled, scene), kernel)
 
-    def pairs(rows: slice) -> tuple[Tensor, Tensor | None]:
-        return with_other_views(pair_weights(labels, kernel, rows=rows), scene, labelled, rows), None
 
-    return pairs
+@contextmanager
+def blocks_of(block: int | None) -> Iterator[None]:
+    """Let the loss hold at most so many pairs at once."""
+    kept = contrastive.CPU_BLOCK, contrastive.GPU_BLOCK
+    contrastive.CPU_BLOCK, contrastive.GPU_BLOCK = (block or size for size in kept)
+    try:
+        yield
+    finally:
+        contrastive.CPU_BLOCK, contrastive.GPU_BLOCK = kept
 
 
 def drawn_labels(number: int, device: str) -> Tensor:
@@ -81,14 +91,14 @@ def step(contrast: str, name: str, number: int, device: str, block: int | None =
         return _backward(z, lambda: supcon(z, single))
     pairs = {
         LABEL: label_pairs(labels),
-        INSTANCE: pairs_within(scene),
-        SINGLE: pairs_within(single),
+        INSTANCE: instance_pairs(scene),
+        SINGLE: instance_pairs(single),
     }[contrast]
     block = number**2 if name == PLAIN else block
 
     def ours() -> Tensor:
-        divergence, anchors = summed_contrast(z, pairs, 0.1, block=block)
-        return divergence / anchors
+        with blocks_of(block):
+            return contrastive_loss(z, pairs, 0.1)
 
     return _backward(z, ours)
 
@@ -192,8 +202,8 @@ def blocks(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     def work(block: int) -> Callable[[], int]:
         def run() -> int:
-            divergence, _ = summed_contrast(z[:128], pairs, 0.1, z, block=block)
-            divergence.backward()
+            with blocks_of(block):
+                contrastive_loss(z[:128], pairs, 0.1, z).backward()
             return 128
 
         return run
@@ -215,8 +225,9 @@ def exactness() -> float:
         found = []
         for block in (len(z) * len(candidates), 100_000):
             leaves = z.clone().requires_grad_(), candidates.clone().requires_grad_()
-            divergence, anchors = summed_contrast(leaves[0], pairs, 0.1, leaves[1], block=block)
-            found.append(torch.autograd.grad(divergence / anchors, leaves))
+            with blocks_of(block):
+                loss = contrastive_loss(leaves[0], pairs, 0.1, leaves[1])
+            found.append(torch.autograd.grad(loss, leaves))
         differences = [(a - b).abs().max() / a.abs().max() for a, b in zip(*found, strict=True)]
         worst = max(worst, *map(float, differences))
     return worst

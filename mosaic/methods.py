@@ -7,16 +7,16 @@ Variants that are parameters of a run rather than rows (other term weights) are
 from dataclasses import dataclass
 from typing import Literal
 
-from mosaic.utils.errors import SettingsError, suggest
+from mosaic.utils.errors import SettingsError
+from mosaic.utils.plugins import Registry
 
 Family = Literal[
     "random", "supervised", "self-supervised", "label-contrastive", "mosaic", "ablation", "pretrained"
 ]
-#: What computes the terms; see :mod:`mosaic.losses.objectives`.
-ObjectiveName = Literal["contrastive", "vicreg", "barlow", "decur", "queue", "macl", "sadcl", "choquet"]
-Stream = Literal["s1", "s2", "early"]
 
-_BOTH: tuple[Stream, ...] = ("s1", "s2")
+_BOTH = ("s1", "s2")
+#: Stream whose encoder sees the bands of all sensors stacked.
+EARLY = "early"
 
 
 @dataclass(frozen=True)
@@ -25,22 +25,22 @@ class Method:
 
     Attributes:
         name: key in :data:`METHODS`.
-        title: how figures and tables call it.
+        title: its name in figures and tables.
         family: what it is compared as.
-        streams: one encoder each; ``"early"`` sees both sensors' bands stacked.
+        streams: one encoder each: sensors, or ``"early"`` for one that sees the bands of all sensors stacked.
         intra: weight of the contrast between two views of one sensor.
         inter: weight of the contrast between the sensors.
         label: weight of the multi-label supervised contrastive term.
-        classify: weight of the binary cross-entropy of a linear classifier.
+        classify: weight of the binary cross-entropy of a classifier.
         kernel: label kernel of the label term; ``None`` takes the run's setting.
         temporal: the second view may come from another date of the same place.
-        objective: which loss computes the terms.
+        loss: what computes the terms, a name in :data:`mosaic.losses.objectives.base.LOSSES`.
         architecture: ``"vit"`` for a vision transformer, ``"sct"`` for one of fused class tokens, in place of
             the run's encoder; otherwise empty.
-        labelled_only: unlabelled scenes take no part in training, though there is a label term.
+        labelled_only: only labelled scenes are used in training, though there is a contrastive term.
         rare_first: labelled scenes are drawn in proportion to the rarity of their labels.
         like: the method whose tuned hyperparameters it takes, so that it differs in one thing only.
-        weights: name of published weights that are taken as they are; see
+        weights: name of published weights that are used as they are; see
             :mod:`mosaic.models.published_weights`.
 
     Raises:
@@ -50,14 +50,14 @@ class Method:
     name: str
     title: str
     family: Family
-    streams: tuple[Stream, ...]
+    streams: tuple[str, ...]
     intra: float = 0.0
     inter: float = 0.0
     label: float = 0.0
     classify: float = 0.0
     kernel: str | None = None
     temporal: bool = False
-    objective: ObjectiveName = "contrastive"
+    loss: str = "contrastive"
     architecture: Literal["", "vit", "sct"] = ""
     labelled_only: bool = False
     rare_first: bool = False
@@ -65,8 +65,11 @@ class Method:
     weights: str | None = None
 
     def __post_init__(self) -> None:
-        if self.inter > 0 and self.streams != _BOTH:
-            raise SettingsError(f"method {self.name!r}: inter needs streams s1 and s2, found {self.streams}")
+        if self.inter > 0 and len(self.streams) < 2:
+            raise SettingsError(
+                f"method {self.name!r}: inter needs two streams, such as s1 and s2, found "
+                f"{', '.join(self.streams)}"
+            )
         if min(self.intra, self.inter, self.label, self.classify) < 0:
             raise SettingsError(f"method {self.name!r}: a term's weight is below 0; use 0 to leave it out")
 
@@ -82,11 +85,12 @@ class Method:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What its encoder can be evaluated on, named as in the table of results."""
-        if self.streams in (("s1",), ("s2",)):
+        """What its encoder can be evaluated on, named as in the results table."""
+        early = self.streams == (EARLY,)
+        if len(self.streams) == 1 and not early:
             return self.streams
-        joint = ("fused", "fused_without_s1", "fused_without_s2")
-        return joint if self.streams == ("early",) else ("s1", "s2", *joint)
+        sensors = _BOTH if early else self.streams
+        return (*(() if early else sensors), "fused", *(f"fused_without_{sensor}" for sensor in sensors))
 
     @property
     def only_classifies(self) -> bool:
@@ -99,98 +103,25 @@ class Method:
         return self.only_classifies or self.labelled_only
 
 
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Method("random", "Random features", "random", _BOTH),
-        Method("supervised_s1", "Supervised S1", "supervised", ("s1",), classify=1),
-        Method("supervised_s2", "Supervised S2", "supervised", ("s2",), classify=1),
-        Method("supervised_early", "Supervised, early fusion", "supervised", ("early",), classify=1),
-        Method("supervised_late", "Supervised, late fusion", "supervised", _BOTH, classify=1),
-        Method("mimrf", "MIMRF (Choquet fusion)", "supervised", _BOTH, classify=1, objective="choquet"),
-        Method("sct", "SCT Fusion", "supervised", ("early",), classify=1, architecture="sct"),
-        Method(
-            "supervised_vit",
-            "Supervised late, ViT",
-            "supervised",
-            _BOTH,
-            classify=1,
-            architecture="vit",
-        ),
-        Method("simclr_s1", "SimCLR S1", "self-supervised", ("s1",), intra=1),
-        Method("simclr_s2", "SimCLR S2", "self-supervised", ("s2",), intra=1),
-        Method("inter", "Dual-SimCLR (inter only)", "self-supervised", _BOTH, inter=1),
-        Method("iai", "IaI-SimCLR", "self-supervised", _BOTH, intra=1, inter=1),
-        Method("vicreg", "VICReg", "self-supervised", _BOTH, intra=1, inter=1, objective="vicreg"),
-        Method("barlow", "Barlow Twins", "self-supervised", _BOTH, intra=1, inter=1, objective="barlow"),
-        # The mean of three losses, two of them within a sensor; the third is the mean of its common and its
-        # unique part, as in the authors' code (github.com/zhu-xlab/DeCUR).
-        Method("decur", "DeCUR", "self-supervised", _BOTH, intra=2 / 3, inter=1 / 6, objective="decur"),
-        Method("supcon", "Multi-label SupCon", "label-contrastive", _BOTH, label=1),
-        Method("supcon_queue", "SupCon with queue", "label-contrastive", _BOTH, label=1, objective="queue"),
-        Method("msc", "MSC with classifier", "label-contrastive", _BOTH, label=1, classify=1, kernel="msc"),
-        Method(
-            "macl",
-            "MACL (our reading)",
-            "label-contrastive",
-            _BOTH,
-            label=1,
-            objective="macl",
-            rare_first=True,
-        ),
-        Method(
-            "sadcl",
-            "SADCL",
-            "label-contrastive",
-            _BOTH,
-            label=1,
-            classify=1,
-            objective="sadcl",
-            labelled_only=True,
-        ),
-        Method("mosaic", "MoSAiC", "mosaic", _BOTH, intra=1, inter=1, label=1),
-        Method("mosaic_no_intra", "MoSAiC less intra", "ablation", _BOTH, inter=1, label=1, like="mosaic"),
-        Method("mosaic_no_inter", "MoSAiC less inter", "ablation", _BOTH, intra=1, label=1, like="mosaic"),
-        Method("mosaic_no_label", "MoSAiC less label", "ablation", _BOTH, intra=1, inter=1, like="mosaic"),
-        Method(
-            "mosaic_temporal",
-            "MoSAiC, temporal views",
-            "ablation",
-            _BOTH,
-            1.0,
-            1.0,
-            1.0,
-            temporal=True,
-            like="mosaic",
-        ),
-        Method(
-            "mosaic_classify", "MoSAiC with classifier", "ablation", _BOTH, 1.0, 1.0, 1.0, 1.0, like="mosaic"
-        ),
-        Method("mosaic_vit", "MoSAiC, ViT", "ablation", _BOTH, 1.0, 1.0, 1.0, architecture="vit"),
-        *(
-            Method(
-                f"supcon_{kernel}",
-                f"SupCon, kernel {kernel}",
-                "label-contrastive",
-                _BOTH,
-                label=1,
-                kernel=kernel,
-                like="supcon",
-            )
-            for kernel in ("any", "all", "jaccard", "idf_jaccard", "cosine", "mulsupcon", "msc")
-        ),
-        Method("frozen_moco", "SSL4EO MoCo, frozen", "pretrained", _BOTH, weights="moco"),
-        Method("frozen_decur", "SSL4EO DeCUR, frozen", "pretrained", _BOTH, weights="decur"),
-        Method("frozen_softcon", "SSL4EO SoftCon, frozen", "pretrained", _BOTH, weights="softcon"),
-        Method("frozen_croma", "CROMA, frozen", "pretrained", _BOTH, weights="croma"),
-        Method("frozen_dofa", "DOFA, frozen", "pretrained", _BOTH, weights="dofa"),
-    )
-}
+METHODS: Registry[Method] = Registry("method")
 
-#: MoSAiC less one term.
+#: MoSAiC without one term.
 ABLATIONS: dict[str, str] = {term: f"mosaic_no_{term}" for term in ("intra", "inter", "label")}
-#: Without tuned hyperparameters MoSAiC less its label term *is* IaI-SimCLR, and need not be trained twice.
+#: Without tuned hyperparameters MoSAiC without its label term *is* IaI-SimCLR, and need not be trained twice.
 SAME_UNTUNED: dict[str, str] = {"mosaic_no_label": "iai"}
+
+
+def register_method(method: Method) -> Method:
+    """Add a row to the table.
+
+    Example:
+        >>> register_method(Method("mosaic_l5", "MoSAiC, label 5", "mosaic", ("s1", "s2"), 1.0, 1.0, 5.0))
+
+    Raises:
+        SettingsError: when another method has this name.
+    """
+    METHODS.add(method.name, method)
+    return method
 
 
 def get_method(name: str) -> Method:
@@ -199,6 +130,67 @@ def get_method(name: str) -> Method:
     Raises:
         SettingsError: for an unknown name; the nearest is suggested.
     """
-    if name not in METHODS:
-        raise SettingsError(f"unknown method {name!r}{suggest(name, METHODS)}")
     return METHODS[name]
+
+
+for _method in (
+    Method("random", "Random features", "random", _BOTH),
+    Method("supervised_s1", "Supervised S1", "supervised", ("s1",), classify=1),
+    Method("supervised_s2", "Supervised S2", "supervised", ("s2",), classify=1),
+    Method("supervised_early", "Supervised, early fusion", "supervised", ("early",), classify=1),
+    Method("supervised_late", "Supervised, late fusion", "supervised", _BOTH, classify=1),
+    Method("mimrf", "MIMRF (Choquet fusion)", "supervised", _BOTH, classify=1, loss="choquet"),
+    Method("sct", "SCT Fusion", "supervised", ("early",), classify=1, architecture="sct"),
+    Method("supervised_vit", "Supervised late, ViT", "supervised", _BOTH, classify=1, architecture="vit"),
+    Method("simclr_s1", "SimCLR S1", "self-supervised", ("s1",), intra=1),
+    Method("simclr_s2", "SimCLR S2", "self-supervised", ("s2",), intra=1),
+    Method("inter", "Dual-SimCLR (inter only)", "self-supervised", _BOTH, inter=1),
+    Method("iai", "IaI-SimCLR", "self-supervised", _BOTH, intra=1, inter=1),
+    Method("vicreg", "VICReg", "self-supervised", _BOTH, intra=1, inter=1, loss="vicreg"),
+    Method("barlow", "Barlow Twins", "self-supervised", _BOTH, intra=1, inter=1, loss="barlow"),
+    # The mean of three losses, two of them within a sensor; the third is the mean of its common and its
+    # unique part, as in the authors' code (github.com/zhu-xlab/DeCUR).
+    Method("decur", "DeCUR", "self-supervised", _BOTH, intra=2 / 3, inter=1 / 6, loss="decur"),
+    Method("supcon", "Multi-label SupCon", "label-contrastive", _BOTH, label=1),
+    Method("supcon_queue", "SupCon with queue", "label-contrastive", _BOTH, label=1, loss="queue"),
+    Method("msc", "MSC with classifier", "label-contrastive", _BOTH, label=1, classify=1, kernel="msc"),
+    Method("macl", "MACL (our reading)", "label-contrastive", _BOTH, label=1, loss="macl", rare_first=True),
+    Method(
+        "sadcl", "SADCL", "label-contrastive", _BOTH, label=1, classify=1, loss="sadcl", labelled_only=True
+    ),
+    Method("mosaic", "MoSAiC", "mosaic", _BOTH, intra=1, inter=1, label=1),
+    Method("mosaic_no_intra", "MoSAiC less intra", "ablation", _BOTH, inter=1, label=1, like="mosaic"),
+    Method("mosaic_no_inter", "MoSAiC less inter", "ablation", _BOTH, intra=1, label=1, like="mosaic"),
+    Method("mosaic_no_label", "MoSAiC less label", "ablation", _BOTH, intra=1, inter=1, like="mosaic"),
+    Method(
+        "mosaic_temporal",
+        "MoSAiC, temporal views",
+        "ablation",
+        _BOTH,
+        1.0,
+        1.0,
+        1.0,
+        temporal=True,
+        like="mosaic",
+    ),
+    Method("mosaic_classify", "MoSAiC with classifier", "ablation", _BOTH, 1.0, 1.0, 1.0, 1.0, like="mosaic"),
+    Method("mosaic_vit", "MoSAiC, ViT", "ablation", _BOTH, 1.0, 1.0, 1.0, architecture="vit"),
+    *(
+        Method(
+            f"supcon_{kernel}",
+            f"SupCon, kernel {kernel}",
+            "label-contrastive",
+            _BOTH,
+            label=1,
+            kernel=kernel,
+            like="supcon",
+        )
+        for kernel in ("any", "all", "jaccard", "idf_jaccard", "cosine", "mulsupcon", "msc")
+    ),
+    Method("frozen_moco", "SSL4EO MoCo, frozen", "pretrained", _BOTH, weights="moco"),
+    Method("frozen_decur", "SSL4EO DeCUR, frozen", "pretrained", _BOTH, weights="decur"),
+    Method("frozen_softcon", "SSL4EO SoftCon, frozen", "pretrained", _BOTH, weights="softcon"),
+    Method("frozen_croma", "CROMA, frozen", "pretrained", _BOTH, weights="croma"),
+    Method("frozen_dofa", "DOFA, frozen", "pretrained", _BOTH, weights="dofa"),
+):
+    register_method(_method)

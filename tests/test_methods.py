@@ -3,7 +3,7 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from mosaic.losses.label_kernels import KERNELS
-from mosaic.methods import ABLATIONS, METHODS, SAME_UNTUNED, Method, get_method
+from mosaic.methods import ABLATIONS, METHODS, SAME_UNTUNED, Method, get_method, register_method
 from mosaic.utils.errors import SettingsError
 
 
@@ -16,7 +16,7 @@ def what_is_trained(method):
         method.classify,
         method.kernel,
         method.temporal,
-        method.objective,
+        method.loss,
         method.architecture,
         method.weights,
     )
@@ -70,6 +70,12 @@ def test_inputs_follow_from_the_streams():
     assert METHODS["simclr_s1"].inputs == ("s1",)
     assert METHODS["supervised_early"].inputs == ("fused", "fused_without_s1", "fused_without_s2")
     assert METHODS["mosaic"].inputs == ("s1", "s2", "fused", "fused_without_s1", "fused_without_s2")
+    assert Method("x", "X", "mosaic", ("a", "b", "c")).inputs[3:] == (
+        "fused",
+        "fused_without_a",
+        "fused_without_b",
+        "fused_without_c",
+    )
 
 
 def test_rows_cannot_be_changed_and_unknown_names_get_a_suggestion():
@@ -79,8 +85,16 @@ def test_rows_cannot_be_changed_and_unknown_names_get_a_suggestion():
         get_method("mosiac")
 
 
+def test_a_row_is_added_under_a_name_of_its_own(monkeypatch):
+    row = replace(METHODS["mosaic"], name="mosaic_l5", label=5.0)
+    assert register_method(row) is register_method(row) is get_method("mosaic_l5")
+    monkeypatch.delitem(METHODS, "mosaic_l5")
+    with pytest.raises(SettingsError, match="method 'mosaic' is registered already"):
+        register_method(replace(METHODS["mosaic"], label=5.0))
+
+
 def test_impossible_rows_are_refused():
-    with pytest.raises(SettingsError, match="inter needs streams s1 and s2"):
+    with pytest.raises(SettingsError, match="inter needs two streams"):
         Method("x", "X", "ablation", ("s1",), inter=1.0)
     with pytest.raises(SettingsError, match="below 0"):
         Method("x", "X", "ablation", ("s1",), intra=-1.0)

@@ -1,133 +1,128 @@
-"""One weighted contrastive loss, of which every contrastive term of every method is a case.
+"""The weighted contrastive loss, of which every contrastive term of every method is a case.
 
-Each has its own weight matrix W:
+Each term has its own weight matrix W:
 
     L(Z, W, tau) = 1/|A| sum_{i in A} sum_a q_ia (log q_ia - log p_ia),
     q_ia = W_ia / sum_b W_ib,    p_ia = softmax_a(z_i . z_a / tau),    A = {i : sum_b W_ib > 0}.
 
 The KL form has a zero floor, so values compare across kernels; its gradient is that of the cross-entropy.
+
+It is computed in blocks of anchors, so that memory grows with the number of views, not of pairs. A block's
+gradient is taken right after its value, and only its products with the embeddings are kept: with
+s_ia = z_i . z_a / tau the gradient by s_ia is p_ia - q_ia.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
-from mosaic.losses.chunked import ChunkedDivergence, Temperature
 from mosaic.losses.pairs import Pairs
-from mosaic.utils.distributed import add_up, own_part
+from mosaic.utils.distributed import own_shard, sum_over_processes
+
+Temperature = float | Callable[[slice], Tensor]
 
 # Pairs in memory at once. On a CPU larger blocks leave the cache, smaller ones read the candidates too often
 # (``benchmarks/bench_loss.py`` compares). A GPU wants few large kernels: these are 128 MiB each in float32.
 CPU_BLOCK, GPU_BLOCK = 2**21, 2**25
 
 
-def weighted_contrastive_loss(
-    embeddings: Tensor,
-    weights: Tensor,
-    temperature: float | Tensor,
-    candidates: Tensor | None = None,
-    exclude: Tensor | None = None,
-    first: int = 0,
+def contrastive_loss(
+    embeddings: Tensor, pairs: Pairs | Tensor, temperature: Temperature, candidates: Tensor | None = None
 ) -> Tensor:
-    """Return the weighted contrastive loss.
+    """Return the weighted contrastive loss; it has no second derivative.
+
+    Several processes that hold the same arguments share the anchors among them, and all have the result.
+
+    Example:
+        >>> z = functional.normalize(torch.randn(6, 128), dim=1)  # two views of three scenes
+        >>> contrastive_loss(z, instance_pairs(torch.tensor([0, 1, 2, 0, 1, 2])), temperature=0.5)
 
     Args:
         embeddings: anchors (N, D), L2-normalised, any floating type.
-        weights: W (N, M) >= 0, how much of a positive candidate a is to anchor i.
-        temperature: tau > 0, unitless; one for all pairs, or (N, M).
-        candidates: (M, D), L2-normalised; N of them are the anchors themselves. By default only these.
-        exclude: bool, (N, M) or what broadcasts to it, pairs that are neither positive nor negative. Each
-            anchor is excluded from its own row in any case.
-        first: candidates ``first`` to ``first + N - 1`` are the anchors.
+        pairs: W (N, M) >= 0, how much of a positive each candidate is to each anchor; or a function that
+            gives rows of it and the pairs to leave out. An anchor is never paired with itself.
+        temperature: tau > 0, unitless; one for all pairs, or a function that gives it for rows, (R, M).
+        candidates: (M, D), L2-normalised; the first N show the anchors themselves. By default only these.
 
     Returns:
         Scalar >= 0, float32 (float64 for float64 embeddings) whatever autocast says. Exactly 0, with zero
         gradient, when no anchor has a positive.
     """
-    divergence, anchors = summed_divergence(embeddings, weights, temperature, candidates, exclude, first)
-    return divergence / anchors.clamp_min(1)
-
-
-def summed_divergence(
-    embeddings: Tensor,
-    weights: Tensor,
-    temperature: float | Tensor,
-    candidates: Tensor | None = None,
-    exclude: Tensor | None = None,
-    first: int = 0,
-) -> tuple[Tensor, Tensor]:
-    """Return the sum over A and the number |A| whose quotient is :func:`weighted_contrastive_loss`."""
-    wide = torch.promote_types(embeddings.dtype, torch.float32)
-    # half precision would lose the differences between logits that the softmax lives on
-    with torch.autocast(embeddings.device.type, enabled=False):
-        z = embeddings.to(wide)
-        logits = z @ (z if candidates is None else candidates.to(wide)).T / temperature
-        itself = torch.zeros(logits.shape, dtype=torch.bool, device=z.device)
-        itself.diagonal(first).fill_(True)
-        excluded = itself if exclude is None else itself | exclude
-        weights = weights.to(wide).masked_fill(excluded, 0.0)
-        total = weights.sum(1, keepdim=True)
-        anchors = total > 0
-        q = weights / torch.where(anchors, total, 1.0)
-        # log_softmax subtracts the row's maximum over what is not excluded; a row excluded as a whole is NaN
-        # there, but it is no anchor, and masks keep it out of the value and of the gradient
-        logits = logits.masked_fill(excluded, -torch.inf)
-        log_p = functional.log_softmax(logits, dim=1).masked_fill(q == 0, 0.0)
-        return (torch.special.xlogy(q, q) - q * log_p).sum(), anchors.sum()
-
-
-def contrast(
-    embeddings: Tensor,
-    pairs: Pairs,
-    temperature: Temperature,
-    candidates: Tensor | None = None,
-    first: int = 0,
-) -> Tensor:
-    """Return the weighted contrastive loss of any number of views, in memory linear in it.
-
-    Several processes that hold the same arguments share the anchors among them, and all have the result.
-
-    Args:
-        embeddings: anchors (N, D), L2-normalised, any floating type.
-        pairs: gives W and what is excluded, for any of the rows ``first`` to ``first + N - 1``.
-        temperature: tau > 0, unitless; one for all pairs, or a function that gives it for rows, (R, M).
-        candidates: as for :func:`weighted_contrastive_loss`.
-        first: as there.
-
-    Returns:
-        What :func:`weighted_contrastive_loss` does.
-    """
     candidates = embeddings if candidates is None else candidates
-    part = own_part(len(embeddings))
-    divergence, anchors = summed_contrast(
-        embeddings[part], pairs, temperature, candidates, first + part.start
-    )
-    divergence, anchors = add_up(torch.stack([divergence, anchors.to(divergence)]))
+    weights = pairs
+    rows_of: Pairs = (lambda rows: (weights[rows], None)) if isinstance(weights, Tensor) else weights
+    shard, wide = own_shard(len(embeddings)), torch.promote_types(embeddings.dtype, torch.float32)
+    block = CPU_BLOCK if embeddings.device.type == "cpu" else GPU_BLOCK
+    # half precision would lose the differences between logits that the softmax lives on, and round weights
+    with torch.autocast(embeddings.device.type, enabled=False):
+        divergence, anchors = _BlockedDivergence.apply(
+            embeddings[shard].to(wide), candidates.to(wide), rows_of, temperature, shard.start, block
+        )
+    divergence, anchors = sum_over_processes(torch.stack([divergence, anchors.to(divergence)]))
     return divergence / anchors.clamp_min(1)
 
 
-def summed_contrast(
-    embeddings: Tensor,
-    pairs: Pairs,
-    temperature: Temperature,
-    candidates: Tensor | None = None,
-    first: int = 0,
-    block: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Return the sum over A and the number |A| whose quotient is :func:`contrast`.
+class _BlockedDivergence(Function):
+    """Sum over A and |A| of anchors z, which candidates ``first`` to ``first + N - 1`` show."""
 
-    Arguments are those there, and ``block``, the most pairs in memory at once (but never less than one row).
-    Up to so many pairs the plain form serves, beyond them :class:`ChunkedDivergence`.
-    """
-    others = embeddings if candidates is None else candidates
-    block = block or (CPU_BLOCK if embeddings.device.type == "cpu" else GPU_BLOCK)
-    wide = torch.promote_types(embeddings.dtype, torch.float32)
-    with torch.autocast(embeddings.device.type, enabled=False):  # nor shall autocast round label weights
-        if len(embeddings) * len(others) <= block:
-            rows = slice(first, first + len(embeddings))
+    @staticmethod
+    def forward(
+        ctx: Any, z: Tensor, c: Tensor, pairs: Pairs, temperature: Temperature, first: int, block: int
+    ) -> tuple[Tensor, Tensor]:
+        needs_z, needs_c = ctx.needs_input_grad[:2]
+        grad_z = torch.empty_like(z) if needs_z else None
+        grad_c = torch.zeros_like(c) if needs_c else None
+        divergence, anchors = z.new_zeros(()), torch.zeros((), dtype=torch.long, device=z.device)
+        step = max(1, block // max(1, len(c)))
+        for start in range(0, len(z), step):
+            local = slice(start, min(start + step, len(z)))
+            rows = slice(first + local.start, first + local.stop)
             tau = temperature(rows) if callable(temperature) else temperature
-            weights, exclude = pairs(rows)
-            return summed_divergence(embeddings, weights, tau, candidates, exclude, first)
-        z, c = embeddings.to(wide), others.to(wide)
-        divergence, anchors = ChunkedDivergence.apply(z, c, pairs, temperature, first, block)
+            logits = (z[local] @ c.T).div_(tau)
+            value, number, grad = _divergence(logits, *pairs(rows), rows.start)
+            divergence += value
+            anchors += number
+            grad.div_(tau)
+            if grad_z is not None:
+                torch.mm(grad, c, out=grad_z[local])
+            if grad_c is not None:
+                grad_c.addmm_(grad.T, z[local])
+        ctx.save_for_backward(grad_z, grad_c)
+        ctx.mark_non_differentiable(anchors)
         return divergence, anchors
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, scale: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        grads = (None if grad is None else grad * scale for grad in ctx.saved_tensors)
+        return (*grads, None, None, None, None)
+
+
+def _divergence(
+    logits: Tensor, weights: Tensor, exclude: Tensor | None, first: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the divergence of a block, its number of anchors, and the gradient, which overwrites the logits.
+
+    At this size passes over memory take the time, so they are few and in place.
+    """
+    limits = torch.finfo(logits.dtype)
+    weights = weights.to(logits.dtype, copy=True)  # they may be rows of a matrix that the caller keeps
+    # not -inf: its product with a weight of 0 is no number, and its exponential is 0 as well
+    for values, nothing in ((weights, 0.0), (logits, limits.min / 2)):
+        values.diagonal(first).fill_(nothing)
+        if exclude is not None:
+            values.masked_fill_(exclude, nothing)
+    total = weights.sum(1, keepdim=True)
+    anchor = total > 0
+    q = weights.div_(torch.where(anchor, total, 1.0))
+    logits -= logits.amax(1, keepdim=True)
+    # sum_a q (log q - s); torch.xlogy would take about as long as all three matrix products
+    value = torch.linalg.vecdot(q, q.clamp_min(limits.tiny).log_().sub_(logits))
+    p = logits.exp_()
+    norm = p.sum(1, keepdim=True)
+    value = (value + norm.squeeze(1).log()).masked_fill(~anchor.squeeze(1), 0.0)
+    return value.sum(), anchor.sum(), p.mul_(anchor / norm).sub_(q)

@@ -1,95 +1,150 @@
 """Label kernels: how much of a positive two scenes are to each other, given their label sets.
 
-All take label vectors (N, C) of 0 and 1 and return weights (N, N) >= 0 with a zero diagonal, as matrix
-expressions; with ``rows`` only that block of it. A scene without labels is nobody's positive.
+A kernel takes the labels of anchors (R, C) and of all scenes (N, C), of which the anchors are some, and
+returns weights (R, N) >= 0; what a scene weighs to itself does not count. A scene without labels is a
+positive of none.
 """
 
+import inspect
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from mosaic.utils.errors import SettingsError, suggest
+from mosaic.utils.plugins import Registry
 
-ALL = slice(None)
+Kernel = Callable[..., Tensor]
+KERNELS: Registry[Kernel] = Registry("kernel")
+#: Kernels published as sums over the batch, in which other views of the anchor's scene count as any scene.
+COUNT_OTHER_VIEWS: set[str] = set()
+
+_ALL = slice(None)
 
 
-def without_self(weights: Tensor, rows: slice = ALL) -> Tensor:
+def register_kernel(name: str, counts_other_views: bool = False) -> Callable[[Kernel], Kernel]:
+    """Return a decorator that registers a label kernel.
+
+    Example:
+        >>> @register_kernel("dice")
+        ... def dice(anchors, labels):
+        ...     size = anchors.sum(1)[:, None] + labels.sum(1)
+        ...     return 2 * (anchors @ labels.T) / size.clamp_min(1)
+
+    Args:
+        name: for the setting ``kernel`` and for ``Method(kernel=...)``.
+        counts_other_views: other views of the anchor's scene weigh what the kernel says; otherwise 1.
+
+    Returns:
+        Decorator of a function of float labels of 0 and 1: anchors (R, C) and all scenes (N, C). If it has a
+        parameter ``idf``, that is :func:`idf_weights`, (C,).
+    """
+    if counts_other_views:
+        COUNT_OTHER_VIEWS.add(name)
+    return KERNELS.register(name)
+
+
+def pair_weights(
+    labels: Tensor, kernel: str, *, idf: Tensor | None = None, threshold: float = 0.0, rows: slice = _ALL
+) -> Tensor:
+    """Return the weights of a kernel by name.
+
+    Args:
+        labels: (N, C), 0 or 1, any type.
+        kernel: a key of :data:`KERNELS`.
+        idf: (C,), for kernels that use it; :func:`idf_weights` of these labels by default.
+        threshold: weights below it become 0 (MultiSupCon: 0.3 with ``jaccard``).
+        rows: which scenes are anchors, R of them; all by default.
+
+    Returns:
+        (R, N) >= 0, 0 for a scene with itself.
+
+    Raises:
+        SettingsError: for an unknown kernel; the nearest name is suggested.
+    """
+    weigh = KERNELS[kernel]
+    labels = labels if labels.is_floating_point() else labels.float()
+    options = {}
+    if "idf" in inspect.signature(weigh).parameters:
+        options["idf"] = idf_weights(labels.sum(0), len(labels)) if idf is None else idf.to(labels)
+    weights = _without_self(weigh(labels[rows], labels, **options).to(labels), rows)
+    return torch.where(weights >= threshold, weights, 0.0) if threshold > 0 else weights
+
+
+def idf_weights(class_counts: Tensor, total: float) -> Tensor:
+    """Return omega_l = log((1 + N) / (1 + n_l)) + 1, (C,): the weight of each label, larger for rare ones.
+
+    Args:
+        class_counts: n_l (C,), how many scenes carry each label.
+        total: N, how many scenes there are.
+    """
+    return torch.log((1 + total) / (1 + class_counts)) + 1
+
+
+def _without_self(weights: Tensor, rows: slice) -> Tensor:
     """Zero, in place, what scenes weigh to themselves: row i of a block (R, N) is scene rows.start + i."""
     weights.diagonal(rows.start or 0).zero_()
     return weights
 
 
-def any_label(labels: Tensor, rows: slice = ALL) -> Tensor:
+@register_kernel("any")
+def any_label(anchors: Tensor, labels: Tensor) -> Tensor:
     """1 where two scenes share at least one label."""
-    return without_self((labels[rows] @ labels.T > 0).to(labels.dtype), rows)
+    return (anchors @ labels.T > 0).to(labels.dtype)
 
 
-def all_labels(labels: Tensor, rows: slice = ALL) -> Tensor:
+@register_kernel("all")
+def all_labels(anchors: Tensor, labels: Tensor) -> Tensor:
     """1 where two label sets are identical and not empty."""
-    shared, size = labels[rows] @ labels.T, labels.sum(1)
-    same = (shared == size[rows, None]) & (shared == size[None, :]) & (shared > 0)
-    return without_self(same.to(labels.dtype), rows)
+    shared = anchors @ labels.T
+    same = (shared == anchors.sum(1)[:, None]) & (shared == labels.sum(1)) & (shared > 0)
+    return same.to(labels.dtype)
 
 
-def _weighted_jaccard(labels: Tensor, omega: Tensor, rows: slice) -> Tensor:
-    shared = (labels * omega)[rows] @ labels.T
-    size = labels @ omega
-    union = (size[rows, None] + size[None, :]).sub_(shared).clamp_min_(torch.finfo(labels.dtype).tiny)
-    return without_self(shared / union, rows)
+def _weighted_jaccard(anchors: Tensor, labels: Tensor, omega: Tensor) -> Tensor:
+    shared = (anchors * omega) @ labels.T
+    union = ((anchors @ omega)[:, None] + labels @ omega).sub_(shared)
+    return shared / union.clamp_min_(torch.finfo(labels.dtype).tiny)
 
 
-def jaccard(labels: Tensor, rows: slice = ALL) -> Tensor:
+@register_kernel("jaccard")
+def jaccard(anchors: Tensor, labels: Tensor) -> Tensor:
     """|A and B| / |A or B| (with a threshold: MultiSupCon)."""
-    return _weighted_jaccard(labels, torch.ones_like(labels[0]), rows)
+    return _weighted_jaccard(anchors, labels, labels.new_ones(labels.shape[1]))
 
 
-def idf_weights(labels: Tensor, class_counts: Tensor | None = None, total: float | None = None) -> Tensor:
-    """Return omega_l = log((1 + N) / (1 + n_l)) + 1, (C,): the weight of each label, larger for rare ones.
-
-    Args:
-        labels: (N, C).
-        class_counts: n_l (C,), how many training scenes carry each label; the batch's own by default.
-        total: N, how many training scenes there are; the batch's own by default.
-    """
-    counts = labels.sum(0) if class_counts is None else class_counts.to(labels)
-    number = float(len(labels)) if total is None else total
-    return torch.log((1 + number) / (1 + counts)) + 1
-
-
-def idf_jaccard(
-    labels: Tensor,
-    rows: slice = ALL,
-    class_counts: Tensor | None = None,
-    total: float | None = None,
-) -> Tensor:
+@register_kernel("idf_jaccard")
+def idf_jaccard(anchors: Tensor, labels: Tensor, idf: Tensor) -> Tensor:
     """Jaccard with labels weighted by :func:`idf_weights`: rare labels count more."""
-    return _weighted_jaccard(labels, idf_weights(labels, class_counts, total), rows)
+    return _weighted_jaccard(anchors, labels, idf)
 
 
-def cosine(labels: Tensor, rows: slice = ALL) -> Tensor:
+@register_kernel("cosine")
+def cosine(anchors: Tensor, labels: Tensor) -> Tensor:
     """|A and B| / sqrt(|A| |B|)."""
-    norm = labels.sum(1).sqrt().clamp_min(torch.finfo(labels.dtype).tiny)
-    return without_self((labels[rows] @ labels.T) / norm[rows, None] / norm[None, :], rows)
+    sizes = (side.sum(1).sqrt().clamp_min(torch.finfo(labels.dtype).tiny) for side in (anchors, labels))
+    anchor_size, size = sizes
+    return (anchors @ labels.T) / anchor_size[:, None] / size
 
 
-def mulsupcon(labels: Tensor, rows: slice = ALL) -> Tensor:
+@register_kernel("mulsupcon", counts_other_views=True)
+def mulsupcon(anchors: Tensor, labels: Tensor) -> Tensor:
     """w_ip = sum over shared labels l of 1 / |P_il|, P_il the other scenes with label l.
 
     Zhang and Wu, "Multi-label Supervised Contrastive Learning", AAAI 2024: one SupCon loss for each label
     of the anchor, summed.
     """
     others = (labels.sum(0) - 1).clamp_min(1)  # |P_il| is the same for every anchor that carries l
-    return without_self((labels / others)[rows] @ labels.T, rows)
+    return (anchors / others) @ labels.T
 
 
-def msc(labels: Tensor, rows: slice = ALL) -> Tensor:
+@register_kernel("msc", counts_other_views=True)
+def msc(anchors: Tensor, labels: Tensor) -> Tensor:
     """The scene columns of :func:`msc_weights` with alpha = 1, for use without prototypes."""
-    return msc_weights(labels, rows=rows)[:, : len(labels)]
+    return _msc(anchors, labels, 1.0)[:, : len(labels)]
 
 
-def msc_weights(labels: Tensor, alpha: float = 1.0, rows: slice = ALL) -> Tensor:
-    """Weights of the similarity-aware multi-label contrast with one prototype for each label.
+def msc_weights(labels: Tensor, alpha: float = 1.0, rows: slice = _ALL) -> Tensor:
+    """Return weights of the similarity-aware multi-label contrast with one prototype for each label.
 
     Audibert et al., "Multi-Label Contrastive Learning", arXiv:2404.08720. With u_ij = |y_i or y_j| and
     N_il = 1 + alpha sum_{j != i} y_jl / u_ij:
@@ -99,68 +154,18 @@ def msc_weights(labels: Tensor, alpha: float = 1.0, rows: slice = ALL) -> Tensor
     Args:
         labels: (N, C).
         alpha: weight of scenes against prototypes, >= 0.
-        rows: which scenes' rows are wanted, R of them; all by default.
+        rows: which scenes are anchors, R of them; all by default.
 
     Returns:
         (R, N + C): scenes, then prototypes. Row i sums to |y_i|.
     """
-    size, ours = labels.sum(1), labels[rows]
-    union = (size[rows, None] + size[None, :] - ours @ labels.T).clamp_min(1)
-    closeness = without_self(alpha / union, rows)
-    normaliser = 1 + closeness @ labels
-    own = ours / normaliser
-    return torch.cat([closeness * (own @ labels.T), own], dim=1)
+    return _without_self(_msc(labels[rows], labels, alpha), rows)
 
 
-KERNELS: dict[str, Callable[..., Tensor]] = {
-    "any": any_label,
-    "all": all_labels,
-    "jaccard": jaccard,
-    "idf_jaccard": idf_jaccard,
-    "cosine": cosine,
-    "mulsupcon": mulsupcon,
-    "msc": msc,
-}
-
-
-def pair_weights(
-    labels: Tensor,
-    kernel: str,
-    *,
-    class_counts: Tensor | None = None,
-    total: float | None = None,
-    threshold: float = 0.0,
-    rows: slice = ALL,
-) -> Tensor:
-    """Return the weights of a kernel by name.
-
-    Args:
-        labels: (N, C), 0 or 1, any type.
-        kernel: a key of :data:`KERNELS`.
-        class_counts: for ``idf_jaccard``, how many labelled training scenes carry each label, (C,).
-        total: for ``idf_jaccard``, how many labelled training scenes there are.
-        threshold: weights below it become 0 (MultiSupCon: 0.3 with ``jaccard``).
-        rows: which scenes' rows are wanted, R of them; all by default.
-
-    Returns:
-        (R, N) >= 0, 0 for a scene with itself.
-
-    Raises:
-        SettingsError: for an unknown kernel; the nearest name is suggested.
-    """
-    check_kernel(kernel)
-    labels = labels if labels.is_floating_point() else labels.float()
-    weigh = KERNELS[kernel]
-    more = (class_counts, total) if weigh is idf_jaccard else ()
-    weights = weigh(labels, rows, *more)
-    return torch.where(weights >= threshold, weights, 0.0) if threshold > 0 else weights
-
-
-def check_kernel(kernel: str) -> None:
-    """Refuse an unknown kernel.
-
-    Raises:
-        SettingsError: the nearest name is suggested.
-    """
-    if kernel not in KERNELS:
-        raise SettingsError(f"unknown kernel {kernel!r}{suggest(kernel, KERNELS)}")
+def _msc(anchors: Tensor, labels: Tensor, alpha: float) -> Tensor:
+    anchor_size = anchors.sum(1, keepdim=True)
+    union = (anchor_size + labels.sum(1) - anchors @ labels.T).clamp_min(1)
+    closeness = alpha / union
+    itself = alpha * anchors / anchor_size.clamp_min(1)  # what the anchor adds to the sum over all scenes
+    to_prototypes = anchors / (1 + closeness @ labels - itself)
+    return torch.cat([closeness * (to_prototypes @ labels.T), to_prototypes], dim=1)

@@ -1,6 +1,7 @@
 """One optimiser step of any method, as a LightningModule."""
 
 from collections.abc import Iterable
+from dataclasses import fields
 from math import cos, pi
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,9 +11,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mosaic.losses.objectives.base import ObjectiveSettings, Step
-from mosaic.losses.objectives.build import build_objective
-from mosaic.losses.terms import Temperatures
+from mosaic.losses.label_kernels import idf_weights
+from mosaic.losses.objectives.base import ObjectiveSettings, Step, build_objective
 from mosaic.models.checkpoint import LoadedEncoder, layout_for, load_encoder
 from mosaic.models.encoders import Encoder, channels_of
 from mosaic.store.reader import PackedStore
@@ -26,17 +26,6 @@ if TYPE_CHECKING:
     from mosaic.training.pretrain import PretrainConfig
 
 TERMS = ("intra", "inter", "label", "classify")
-#: Settings of single objectives, by their names in the configuration of a run.
-OPTIONS = (
-    "msc_alpha",
-    "off_diagonal",
-    "covariance",
-    "queue_size",
-    "key_momentum",
-    "temperature_spread",
-    "rarity_pull",
-    "contrast_weight",
-)
 
 
 class Pretraining(LightningModule):
@@ -53,7 +42,7 @@ class Pretraining(LightningModule):
         self.config = config
         self.method = method = config.weighted_method()
         start = load_encoder(config.initial) if config.initial is not None else None
-        layout, classes = layout_for(start, store.layout) if start else store.layout, len(store.class_names)
+        layout = layout_for(start, store.layout) if start else store.layout
         self.views = Views(
             layout,
             config.image_size,
@@ -65,9 +54,8 @@ class Pretraining(LightningModule):
             torch.manual_seed(config.seed)
             channels = channels_of(method, layout)
             self.encoder = Encoder(config.encoder, channels, config.image_size)
-            self.objective = build_objective(
-                method, self.encoder, _objective_settings(config, known, classes)
-            )
+            idf = idf_weights(known.class_counts, known.total)
+            self.objective = build_objective(method, self.encoder, _objective_settings(config), idf)
         self._keep_statistics = start is not None
         if start is not None:
             self._start_from(start)
@@ -191,20 +179,7 @@ class Pretraining(LightningModule):
         return batch.to(device)
 
 
-def _objective_settings(config: "PretrainConfig", known: KnownLabels, classes: int) -> ObjectiveSettings:
+def _objective_settings(config: "PretrainConfig") -> ObjectiveSettings:
     """Return what the objective needs of a run; an option of None keeps its published value."""
-    options = {name: getattr(config, name) for name in OPTIONS if getattr(config, name) is not None}
-    return ObjectiveSettings(
-        classes=classes,
-        projection_dim=config.projection_dim,
-        temperatures=Temperatures(
-            config.temperature_intra, config.temperature_inter, config.temperature_label
-        ),
-        kernel=config.kernel,
-        kernel_threshold=config.kernel_threshold,
-        inter_style=config.inter_style,
-        unlabelled_negatives=config.unlabelled_negatives,
-        class_counts=known.class_counts,
-        total=known.total,
-        **options,
-    )
+    names = [field.name for field in fields(ObjectiveSettings)]
+    return ObjectiveSettings(**{n: getattr(config, n) for n in names if getattr(config, n) is not None})

@@ -1,4 +1,4 @@
-"""The loss against independent implementations, hand-made cases and invariants."""
+"""The loss against independent implementations, its dense form, hand-made cases and invariants."""
 
 import math
 
@@ -8,129 +8,260 @@ from lightly.loss import NTXentLoss
 from pytorch_metric_learning.losses import SupConLoss
 from torch.nn import functional
 from torch.nn.functional import normalize
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from mosaic.losses.contrastive import weighted_contrastive_loss
+from mosaic.losses import contrastive as module
+from mosaic.losses.contrastive import contrastive_loss
 from mosaic.losses.label_kernels import KERNELS, msc_weights, pair_weights
-from mosaic.losses.pairs import same_group
+from mosaic.losses.objectives.macl import pair_temperatures
+from mosaic.losses.pairs import LabelledViews, instance_pairs, label_pairs
+
+SCENES, VIEWS, CLASSES = 7, 4, 6
+NUMBER = SCENES * VIEWS
+ALL = slice(0, NUMBER)
+EXACT = {"rtol": 1e-12, "atol": 1e-13}
 
 
-def sphere(*shape, seed=0, dtype=torch.float32):
-    return normalize(torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype), dim=-1)
+def label_sets(scenes=SCENES):
+    labels = (torch.rand(scenes, CLASSES, generator=torch.Generator().manual_seed(3)) < 0.4).double()
+    labels[1], labels[2] = 0, labels[0]  # one without labels, two alike
+    return labels
+
+
+SCENE = torch.arange(SCENES).repeat(VIEWS)
+LABELLED = (torch.arange(SCENES) < SCENES - 2).repeat(VIEWS)
+KNOWN = label_sets().repeat(VIEWS, 1) * LABELLED[:, None]
+LABELS = LabelledViews(torch.empty(NUMBER, 0), KNOWN, LABELLED, SCENE)
 
 
 def gradient(loss, embeddings):
     return torch.autograd.grad(loss(embeddings), embeddings)[0]
 
 
+def value_and_gradients(loss, *tensors):
+    leaves = [tensor.clone().requires_grad_() for tensor in tensors]
+    value = loss(*leaves)
+    return value, torch.autograd.grad(value, leaves)
+
+
 class TestOracles:
     @pytest.mark.parametrize("temperature", [0.07, 0.5])
-    def test_two_views_without_labels_give_nt_xent(self, temperature):
+    def test_two_views_without_labels_give_nt_xent(self, temperature, sphere):
         first, second = sphere(9, 16), sphere(9, 16, seed=1)
-        ours = weighted_contrastive_loss(
-            torch.cat([first, second]), same_group(torch.arange(9).repeat(2)), temperature
-        )
-        torch.testing.assert_close(ours, NTXentLoss(temperature)(first, second))
+        pairs = instance_pairs(torch.arange(9).repeat(2))
+        loss = contrastive_loss(torch.cat([first, second]), pairs, temperature)
+        torch.testing.assert_close(loss, NTXentLoss(temperature)(first, second))
 
-    def test_one_label_each_gives_supcon_less_a_constant(self):
+    def test_one_label_each_gives_supcon_less_a_constant(self, sphere):
         classes = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3])  # the last has no positive
         weights = pair_weights(functional.one_hot(classes).double(), "any")
         z = sphere(10, 8, dtype=torch.float64).requires_grad_()
         oracle = SupConLoss(temperature=0.1)  # normalises by itself, so we do in what is differentiated
-        positives = weights.sum(1)[:-1]
-        difference = oracle(z, classes) - weighted_contrastive_loss(z, weights, 0.1)
-        torch.testing.assert_close(difference, positives.log().mean())
-        ours = gradient(lambda z: weighted_contrastive_loss(normalize(z, dim=1), weights, 0.1), z)
-        torch.testing.assert_close(ours, gradient(lambda z: oracle(z, classes), z))
+        difference = oracle(z, classes) - contrastive_loss(z, weights, 0.1)
+        torch.testing.assert_close(difference, weights.sum(1)[:-1].log().mean())
+        grad = gradient(lambda z: contrastive_loss(normalize(z, dim=1), weights, 0.1), z)
+        torch.testing.assert_close(grad, gradient(lambda z: oracle(z, classes), z))
 
-    def test_mulsupcon_weights_give_the_published_double_sum(self, labels):
+    def test_mulsupcon_weights_give_the_published_double_sum(self, labels, sphere):
         z, tau = sphere(len(labels), 8), 0.2
         weights = pair_weights(labels, "mulsupcon")
-        logits = (z @ z.T / tau).fill_diagonal_(-torch.inf)
-        log_p = logits.log_softmax(1)
+        log_p = (z @ z.T / tau).fill_diagonal_(-torch.inf).log_softmax(1)
         for i in range(len(labels)):
             published = 0.0
             for label in labels[i].nonzero().flatten().tolist():
                 carriers = [p for p in range(len(labels)) if p != i and labels[p, label]]
                 published += sum(-log_p[i, p].item() for p in carriers) / max(1, len(carriers))
-            ours = -(weights[i] * log_p[i].masked_fill(weights[i] == 0, 0)).sum().item()
-            assert ours == pytest.approx(published, rel=1e-5)
+            weighted = -(weights[i] * log_p[i].masked_fill(weights[i] == 0, 0)).sum().item()
+            assert weighted == pytest.approx(published, rel=1e-5)
 
 
 class TestHandComputed:
     def test_two_scenes_two_views(self):
-        z = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+        z = torch.tensor([[1.0, 0], [0, 1], [1, 0], [0, 1]], requires_grad=True)
+        loss = contrastive_loss(z, instance_pairs(torch.tensor([0, 1, 0, 1])), 1.0)
         # each anchor: its positive at cosine 1, two negatives at 0, so -log(e / (e + 2))
-        loss = weighted_contrastive_loss(z, same_group(torch.arange(2).repeat(2)), 1.0)
         assert loss.item() == pytest.approx(math.log(1 + 2 / math.e))
+        loss.backward()
+        # p is e / (e + 2) for the positive, 1 / (e + 2) for each negative; z_0 is once anchor, once candidate
+        force = 2 * 2 / (math.e + 2) / 4
+        torch.testing.assert_close(z.grad[0], torch.tensor([-force, force]))
 
     def test_unequal_weights_over_equal_candidates(self):
         z = torch.tensor([[1.0, 0.0]]).repeat(3, 1)
         weights = torch.tensor([[0.0, 3, 1], [0, 0, 0], [0, 0, 0]])
         # p is (1/2, 1/2) and q (3/4, 1/4); the anchors without a positive leave the mean
         divergence = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
-        assert weighted_contrastive_loss(z, weights, 0.3).item() == pytest.approx(divergence)
+        assert contrastive_loss(z, weights, 0.3).item() == pytest.approx(divergence)
 
     def test_floor_is_zero_where_similarities_follow_the_weights(self):
         angle = torch.tensor([0.0, 0.3, 1.1])
         z = torch.stack([angle.cos(), angle.sin()], dim=1)
         matching = (z @ z.T / 0.5).exp().fill_diagonal_(0)
-        assert weighted_contrastive_loss(z, matching, 0.5).item() == pytest.approx(0, abs=1e-6)
-        assert weighted_contrastive_loss(z, matching.T.flip(0), 0.5).item() > 1e-3
+        assert contrastive_loss(z, matching, 0.5).item() == pytest.approx(0, abs=1e-6)
+        assert contrastive_loss(z, matching.T.flip(0), 0.5).item() > 1e-3
 
-    def test_excluded_pairs_are_as_good_as_absent(self):
+    def test_excluded_pairs_are_as_good_as_absent(self, sphere):
         z, weights = sphere(6, 8), pair_weights(torch.eye(2)[[0, 0, 1, 1, 0, 1]], "any")
         exclude = torch.zeros(6, 6, dtype=torch.bool)
         exclude[:, 4:] = exclude[4:] = True
-        without = weighted_contrastive_loss(z[:4], weights[:4, :4], 0.2)
-        torch.testing.assert_close(weighted_contrastive_loss(z, weights, 0.2, exclude=exclude), without)
+        without = contrastive_loss(z[:4], weights[:4, :4], 0.2)
+        excluded = contrastive_loss(z, lambda rows: (weights[rows], exclude[rows]), 0.2)
+        torch.testing.assert_close(excluded, without)
+
+    def test_a_temperature_for_each_pair_is_that_pairs(self, sphere):
+        random = torch.Generator().manual_seed(0)
+        z, weights = sphere(4, 3), torch.rand(4, 4, generator=random)
+        tau = torch.rand(4, 4, generator=random) + 0.1
+        total = 0.0
+        for i in range(4):
+            others = [j for j in range(4) if j != i]
+            q = weights[i, others] / weights[i, others].sum()
+            log_p = torch.log_softmax(torch.stack([z[i] @ z[j] / tau[i, j] for j in others]), 0)
+            total += (q * (q.log() - log_p)).sum().item() / 4
+        loss = contrastive_loss(z, weights, lambda rows: tau[rows])
+        assert loss.item() == pytest.approx(total, rel=1e-5)
+
+
+KERNEL_PAIRS = {
+    "unlabelled are negatives": {},
+    "labelled only": {"unlabelled_negatives": False},
+    "alone above a threshold": {"threshold": 0.15, "other_views": False},
+}
+PAIRS = {
+    **{
+        f"{kernel}, {what}": label_pairs(LABELS, kernel, **options)
+        for kernel in KERNELS
+        for what, options in KERNEL_PAIRS.items()
+    },
+    "prototypes": label_pairs(LABELS, "msc", prototype_alpha=0.7),
+    "prototypes, labelled": label_pairs(LABELS, "msc", prototype_alpha=0.7, unlabelled_negatives=False),
+    "views of a scene": instance_pairs(SCENE),
+    "negatives of the other sensor": instance_pairs(SCENE, torch.arange(NUMBER) // (NUMBER // 2)),
+}
+
+
+# a row in a block, blocks of unequal length, two blocks, one
+@pytest.fixture(params=[1, 5 * NUMBER, 20 * NUMBER, 10**6])
+def assert_same_as_dense(request, sphere, dense_loss, monkeypatch):
+    """Compare value and gradients by embeddings and prototypes, in blocks of several sizes."""
+    monkeypatch.setattr(module, "CPU_BLOCK", request.param)
+
+    def compare(pairs, tau=0.2, loss=contrastive_loss):
+        weights, exclude = pairs(ALL)
+        whole_tau = tau(ALL) if callable(tau) else tau
+        embeddings = [
+            sphere(number, 5, seed=seed, dtype=torch.float64)
+            for seed, number in enumerate((NUMBER, weights.shape[1] - NUMBER))
+        ]
+        expected = value_and_gradients(
+            lambda z, more: dense_loss(z, weights, whole_tau, torch.cat([z, more]), exclude), *embeddings
+        )
+        assert expected[0] > 0.01
+        blocked = value_and_gradients(lambda z, more: loss(z, pairs, tau, torch.cat([z, more])), *embeddings)
+        torch.testing.assert_close(blocked, expected, **EXACT)
+
+    return compare
+
+
+class TestBlocks:
+    @pytest.mark.parametrize("case", PAIRS)
+    def test_value_and_gradients_are_those_of_the_dense_form(self, case, assert_same_as_dense):
+        assert_same_as_dense(PAIRS[case])
+
+    def test_with_a_temperature_for_each_pair(self, assert_same_as_dense):
+        rarities = torch.linspace(0, 1, CLASSES, dtype=torch.float64)
+        assert_same_as_dense(
+            label_pairs(LABELS, "idf_jaccard"),
+            lambda rows: pair_temperatures(KNOWN, rarities, 0.2, 0.5, 0.4, rows),
+        )
+
+    def test_matrices_that_the_caller_keeps_stay_as_they_are(self, assert_same_as_dense):
+        weights = 1 + torch.rand(NUMBER, NUMBER, dtype=torch.float64)  # the diagonal as well
+        exclude = torch.rand(NUMBER, NUMBER) < 0.2
+        kept = weights.clone(), exclude.clone()
+        assert_same_as_dense(lambda rows: (weights[rows], exclude[rows]))
+        assert torch.equal(weights, kept[0]) and torch.equal(exclude, kept[1])
+
+    @pytest.mark.parametrize("case", ["prototypes", "mulsupcon, unlabelled are negatives"])
+    def test_shards_of_the_anchors_add_up_to_the_whole(self, case, assert_same_as_dense, monkeypatch):
+        """What processes do: each has some anchors, all have all candidates."""
+
+        def sharded(*arguments):
+            sums = []
+            for shard in (slice(0, 9), slice(9, 10), slice(10, NUMBER)):
+                monkeypatch.setattr(module, "own_shard", lambda number, shard=shard: shard)
+                monkeypatch.setattr(module, "sum_over_processes", lambda own: sums.append(own) or own)
+                contrastive_loss(*arguments)
+            divergence, anchors = sum(sums)
+            return divergence / anchors
+
+        assert_same_as_dense(PAIRS[case], loss=sharded)
 
 
 class TestNumbers:
     @pytest.mark.parametrize("kernel", KERNELS)
-    def test_gradient_in_double_precision(self, kernel, labels):
+    def test_gradient_by_finite_differences(self, kernel, labels, sphere, small_blocks):
         weights = pair_weights(labels.double(), kernel)
         z = sphere(10, 4, dtype=torch.float64).requires_grad_()
-        assert torch.autograd.gradcheck(lambda z: weighted_contrastive_loss(z, weights, 0.3), z)
+        assert torch.autograd.gradcheck(lambda z: contrastive_loss(z, weights, 0.3), z)
 
-    def test_gradient_with_prototypes_and_exclusions(self, labels):
+    def test_gradient_with_prototypes_and_exclusions(self, labels, sphere, small_blocks):
         weights = msc_weights(labels.double())
         z = sphere(10, 4, dtype=torch.float64).requires_grad_()
         prototypes = sphere(6, 4, seed=1, dtype=torch.float64).requires_grad_()
         exclude = torch.rand(10, 16, generator=torch.Generator().manual_seed(0)) < 0.2
 
-        def loss(z, prototypes):
-            return weighted_contrastive_loss(z, weights, 0.3, torch.cat([z, prototypes]), exclude)
+        def loss(z, more):
+            pairs = lambda rows: (weights[rows], exclude[rows])  # noqa: E731
+            return contrastive_loss(z, pairs, 0.3, torch.cat([z, more]))
 
         assert torch.autograd.gradcheck(loss, (z, prototypes))
+        assert torch.autograd.gradcheck(lambda z: loss(z, prototypes.detach()), z)
 
-    def test_half_precision_embeddings_stay_near_and_autocast_changes_nothing(self, labels):
+    def test_half_precision_embeddings_stay_near_and_are_summed_in_full(self, labels, sphere, small_blocks):
         z, weights = sphere(10, 64), pair_weights(labels, "jaccard")
-        full = weighted_contrastive_loss(z, weights, 0.1)
-        half = weighted_contrastive_loss(z.bfloat16(), weights, 0.1)
-        assert half.dtype == torch.float32
-        # a bfloat16 component is off by at most 2^-9 of itself, a cosine by about that over tau
-        assert abs(half - full) < 0.02
+        full = contrastive_loss(z, weights, 0.1)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert weighted_contrastive_loss(z, weights, 0.1) == full
-
-    def test_small_temperatures_do_not_overflow(self, labels):
-        z = sphere(10, 8).requires_grad_()
-        loss = weighted_contrastive_loss(z, pair_weights(labels, "any"), 1e-4)
-        loss.backward()
-        assert loss.isfinite() and z.grad.isfinite().all()
-
-    def test_order_of_members_does_not_matter(self, labels):
-        z, weights = sphere(10, 8), pair_weights(labels, "cosine")
-        order = torch.randperm(10, generator=torch.Generator().manual_seed(1))
-        mixed = weighted_contrastive_loss(z[order], weights[order][:, order], 0.1)
-        torch.testing.assert_close(mixed, weighted_contrastive_loss(z, weights, 0.1))
-
-    def test_scale_of_a_row_of_weights_does_not_matter(self, labels):
-        z, weights = sphere(10, 8), pair_weights(labels, "jaccard")
-        scaled = weights * torch.linspace(0.1, 9, 10)[:, None]
-        torch.testing.assert_close(
-            weighted_contrastive_loss(z, scaled, 0.1), weighted_contrastive_loss(z, weights, 0.1)
+            assert contrastive_loss(z, weights, 0.1) == full
+        half = z.bfloat16()
+        (value, (grad,)), (wide, (wide_grad,)) = (
+            value_and_gradients(lambda z: contrastive_loss(z, weights, 0.1), given)
+            for given in (half, half.float())
         )
+        # a bfloat16 component is off by at most 2^-9 of itself, a cosine by about that over tau
+        assert value.dtype == torch.float32 and abs(value - full) < 0.02
+        assert value == wide and grad.dtype == torch.bfloat16
+        torch.testing.assert_close(grad.float(), wide_grad, rtol=2**-7, atol=5e-4)
+
+    def test_small_temperatures_and_collapsed_embeddings_are_finite(self, sphere):
+        for z, temperature in ((sphere(NUMBER, 5), 1e-4), (torch.ones(NUMBER, 5) / 5**0.5, 0.1)):
+            loss, (grad,) = value_and_gradients(
+                lambda z, tau=temperature: contrastive_loss(z, label_pairs(LABELS, "any"), tau), z
+            )
+            assert loss.isfinite() and grad.isfinite().all()
+
+    def test_a_batch_without_positives_is_zero_with_zero_gradient(self, sphere):
+        alone = torch.arange(NUMBER)
+        for pairs in (instance_pairs(alone), instance_pairs(alone * 0, alone * 0)):
+            loss, (grad,) = value_and_gradients(
+                lambda z, pairs=pairs: contrastive_loss(z, pairs, 0.1), sphere(NUMBER, 5)
+            )
+            assert loss == 0 and (grad == 0).all()
+
+    def test_nothing_is_kept_where_no_gradient_is_wanted(self, sphere):
+        z, pairs = sphere(NUMBER, 5), label_pairs(LABELS, "any")
+        loss = contrastive_loss(z, pairs, 0.1)
+        with torch.no_grad():
+            same = contrastive_loss(z.clone().requires_grad_(), pairs, 0.1)
+        assert not loss.requires_grad and not same.requires_grad and loss == same
+
+    def test_order_of_members_and_scale_of_a_row_do_not_matter(self, labels, sphere):
+        z, weights = sphere(10, 8), pair_weights(labels, "cosine")
+        expected = contrastive_loss(z, weights, 0.1)
+        order = torch.randperm(10, generator=torch.Generator().manual_seed(1))
+        torch.testing.assert_close(contrastive_loss(z[order], weights[order][:, order], 0.1), expected)
+        scaled = weights * torch.linspace(0.1, 9, 10)[:, None]
+        torch.testing.assert_close(contrastive_loss(z, scaled, 0.1), expected)
 
     @pytest.mark.parametrize("kernel", KERNELS)
     def test_label_consistent_embeddings_beat_shuffled_ones(self, kernel):
@@ -140,6 +271,29 @@ class TestNumbers:
         z = normalize(labels + 0.05 * torch.randn(128, 8, generator=generator), dim=1)
         weights = pair_weights(labels, kernel)
         shuffled = z[torch.randperm(128, generator=generator)]
-        assert weighted_contrastive_loss(z, weights, 0.2) < 0.8 * weighted_contrastive_loss(
-            shuffled, weights, 0.2
-        )
+        assert contrastive_loss(z, weights, 0.2) < 0.8 * contrastive_loss(shuffled, weights, 0.2)
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the most elements any tensor had."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return out
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_all_pairs_are_never_in_memory(kernel, sphere, monkeypatch):
+    scenes, block = 60, 2400
+    monkeypatch.setattr(module, "CPU_BLOCK", block)
+    embeddings = {s: sphere(2, scenes, 5).requires_grad_() for s in ("s1", "s2")}
+    with Largest() as largest:
+        views = LabelledViews.of(embeddings, label_sets(scenes), torch.ones(scenes, dtype=torch.bool))
+        contrastive_loss(views.embeddings, label_pairs(views, kernel), 0.1).backward()
+    pairs = (4 * scenes) ** 2
+    assert block / 2 < largest.elements <= 1.1 * block < pairs / 10

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mosaic.losses.label_kernels import KERNELS, idf_jaccard, msc_weights, pair_weights
+from mosaic.losses.label_kernels import KERNELS, idf_weights, msc_weights, pair_weights, register_kernel
 from mosaic.utils.errors import SettingsError
 
 
@@ -95,9 +95,9 @@ def test_order_of_scenes_and_type_of_labels_do_not_matter(kernel, labels):
 @pytest.mark.parametrize("rows", [slice(0, 4), slice(3, 4), slice(5, 10)])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_rows_of_a_kernel_are_those_of_the_whole(kernel, rows, labels):
-    counts = {"class_counts": torch.arange(6), "total": 20, "threshold": 0.2}
-    found = pair_weights(labels, kernel, rows=rows, **counts)
-    torch.testing.assert_close(found, pair_weights(labels, kernel, **counts)[rows])
+    options = {"idf": idf_weights(torch.arange(6), 20), "threshold": 0.2}
+    block = pair_weights(labels, kernel, rows=rows, **options)
+    torch.testing.assert_close(block, pair_weights(labels, kernel, **options)[rows])
 
 
 def test_kernels_of_one_label_each_only_say_whether_it_is_shared():
@@ -115,9 +115,8 @@ def test_threshold_drops_weak_pairs_and_keeps_the_rest(labels):
 
 def test_idf_counts_of_the_training_set_replace_those_of_the_batch():
     labels = torch.tensor([[1.0, 1, 0], [1, 0, 1], [0, 1, 1]])  # in the batch all labels are equally frequent
-    counts = torch.tensor([1000.0, 10.0, 10.0])
-    weights = idf_jaccard(labels, class_counts=counts, total=1000)
-    torch.testing.assert_close(idf_jaccard(labels)[0, 1], torch.tensor(1 / 3))
+    weights = pair_weights(labels, "idf_jaccard", idf=idf_weights(torch.tensor([1000, 10, 10]), 1000))
+    torch.testing.assert_close(pair_weights(labels, "idf_jaccard")[0, 1], torch.tensor(1 / 3))
     assert weights[1, 2] > 1 / 3 > weights[0, 1]  # sharing a rare label counts more
 
 
@@ -142,6 +141,18 @@ def test_rows_of_msc_with_prototypes_are_those_of_the_whole(labels):
     torch.testing.assert_close(msc_weights(labels, 2.0, slice(3, 8)), msc_weights(labels, 2.0)[3:8])
 
 
-def test_unknown_kernel_gets_a_suggestion(labels):
-    with pytest.raises(SettingsError, match="did you mean 'jaccard'"):
+def test_kernels_are_known_by_name(labels, monkeypatch):
+    with pytest.raises(SettingsError, match="unknown kernel 'jacard'; did you mean 'jaccard'"):
         pair_weights(labels, "jacard")
+    with pytest.raises(SettingsError, match="'jaccard' is registered already"):
+        register_kernel("jaccard")(lambda anchors, labels: anchors @ labels.T)
+    monkeypatch.delitem(KERNELS, "dice", raising=False)
+
+    @register_kernel("dice")
+    def dice(anchors, labels):
+        size = anchors.sum(1)[:, None] + labels.sum(1)
+        return 2 * (anchors @ labels.T) / size.clamp_min(1)
+
+    j = pair_weights(labels, "jaccard")
+    torch.testing.assert_close(pair_weights(labels, "dice"), 2 * j / (1 + j))
+    del KERNELS["dice"]

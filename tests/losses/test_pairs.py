@@ -1,26 +1,38 @@
 import torch
 
-from mosaic.losses.pairs import pairs_within, same_group, with_other_views
+from mosaic.losses.pairs import LabelledViews, instance_pairs, label_pairs
 
 SCENE = torch.tensor([0, 1, 0, 1])
 
 
 def test_other_members_of_a_group_weigh_one():
-    expected = torch.tensor([[0.0, 0, 1, 0], [0, 0, 0, 1], [1, 0, 0, 0], [0, 1, 0, 0]])
-    assert torch.equal(same_group(SCENE), expected)
-    assert torch.equal(same_group(SCENE, slice(1, 3)), expected[1:3])
+    weights, exclude = instance_pairs(SCENE)(slice(1, 3))
+    assert weights.tolist() == [[0, 1, 0, 1], [1, 0, 1, 0]] and exclude is None
 
 
 def test_candidates_that_share_a_sensor_are_set_apart():
-    weights, exclude = pairs_within(SCENE, torch.tensor([0, 0, 1, 1]))(slice(2, 4))
-    assert torch.equal(weights, same_group(SCENE)[2:])
+    weights, exclude = instance_pairs(SCENE, torch.tensor([0, 0, 1, 1]))(slice(2, 4))
+    assert weights.tolist() == [[1, 0, 1, 0], [0, 1, 0, 1]]
     assert exclude.tolist() == [[False, False, True, True]] * 2
-    assert pairs_within(SCENE)(slice(0, 4))[1] is None
+
+
+def test_views_are_stacked_sensor_after_sensor_and_hidden_labels_are_zero():
+    z = {"s1": torch.arange(4.0).view(2, 2, 1), "s2": torch.arange(4.0, 8).view(2, 2, 1)}
+    views = LabelledViews.of(z, torch.tensor([[1, 0], [1, 1]]), torch.tensor([True, False]))
+    assert views.embeddings.flatten().tolist() == list(range(8))
+    assert views.scene.tolist() == [0, 1] * 4 and views.labelled.tolist() == [True, False] * 4
+    assert views.labels.tolist() == [[1, 0], [0, 0]] * 4
 
 
 def test_other_views_weigh_one_and_unlabelled_rows_nothing():
-    scene = torch.tensor([0, 1, 0, 1, -1])  # the last is of a queue, and no row
-    kernel, labelled = torch.full((4, 5), 0.25), torch.tensor([True, False, True, False])
-    expected = [[0, 0.25, 1, 0.25, 0.25], [0] * 5, [1, 0.25, 0, 0.25, 0.25], [0] * 5]
+    known = torch.tensor([[1.0, 1], [0, 0], [1, 1], [0, 0]])
+    views = LabelledViews(torch.empty(4, 0), known, torch.tensor([True, False, True, False]), SCENE)
+    # of the queue, whose first entry shows a scene that shares one of two labels
+    pairs = label_pairs(views, "jaccard", queue_labels=torch.tensor([[1.0, 0], [0, 0]]))
+    expected = torch.tensor([[0, 0, 1, 0, 0.5, 0], [0.0] * 6, [1, 0, 0, 0, 0.5, 0], [0.0] * 6])
     for rows in (slice(0, 4), slice(2, 3)):
-        assert with_other_views(kernel[rows].clone(), scene, labelled, rows).tolist() == expected[rows]
+        weights, exclude = pairs(rows)
+        weights.diagonal(rows.start).zero_()  # an anchor with itself does not count
+        assert torch.equal(weights, expected[rows]) and exclude is None
+    _, exclude = label_pairs(views, "msc", prototype_alpha=1.0, unlabelled_negatives=False)(slice(0, 4))
+    assert exclude.tolist() == [False, True, False, True, False, False]

@@ -1,48 +1,34 @@
-"""The shape of an objective, and the settings that any of them may take."""
+"""The shape of an objective, and the registry that methods choose theirs from."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
+import torch
 from torch import Tensor, nn
 
-from mosaic.losses.terms import Temperatures
+from mosaic.losses.terms import classification_term
 from mosaic.methods import Method
+from mosaic.models.encoders import Encoder
+from mosaic.models.heads import Heads
+from mosaic.utils.errors import SettingsError
+from mosaic.utils.plugins import Registry
+
+L = TypeVar("L", bound=Callable)
 
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
-    """Settings of all objectives; each takes those it knows. Published values are the defaults.
+    """Settings of all objectives, as in :mod:`mosaic.settings`; each takes those it knows."""
 
-    Attributes:
-        classes: number of labels C.
-        projection_dim: width D of projections.
-        temperatures: of the contrastive terms.
-        kernel: label kernel, unless the method names its own.
-        kernel_threshold: kernel weights below it become 0.
-        inter_style: ``"simclr"`` or ``"clip"``, see :class:`ContrastiveTerms`.
-        unlabelled_negatives: unlabelled scenes are negatives of the label term.
-        class_counts: (C,) scenes with each label among those whose labels may be used.
-        total: number of those scenes.
-        msc_alpha: weight of scenes against prototypes in the ``msc`` kernel.
-        off_diagonal: weight of the off-diagonal of a cross-correlation (Barlow Twins, DeCUR).
-        covariance: weight of VICReg's covariance term, beside 25 of the two others.
-        queue_size: entries of the queue of keys.
-        key_momentum: of the key encoder's moving average.
-        temperature_spread: a of MACL, how much warmer dissimilar pairs are.
-        rarity_pull: b of MACL, how much colder anchors of rare labels are.
-        contrast_weight: factor on the two contrasts of SADCL.
-    """
-
-    classes: int = 0
     projection_dim: int = 128
-    temperatures: Temperatures = field(default_factory=Temperatures)
+    temperature_intra: float = 0.5
+    temperature_inter: float = 0.5
+    temperature_label: float = 0.1
     kernel: str = "jaccard"
     kernel_threshold: float = 0.0
     inter_style: Literal["simclr", "clip"] = "simclr"
     unlabelled_negatives: bool = True
-    class_counts: Tensor | None = None
-    total: float | None = None
     msc_alpha: float = 1.0
     off_diagonal: float = 0.0051
     covariance: float = 1.0
@@ -55,10 +41,10 @@ class ObjectiveSettings:
 
 @dataclass(frozen=True)
 class Step:
-    """What an objective is given: two views of this process's part of a batch, and the labels of all of it.
+    """Two views of a batch as the encoder sees them, and the labels of the batch.
 
-    The batch has B scenes and the part b, the same number where one process works alone. An objective gathers
-    what it makes of the images, so its terms are those of the whole batch.
+    The batch has B scenes, and this process b of them; where one process works alone, b = B. An objective
+    gathers what it makes of the images, so its terms are those of the whole batch.
 
     Attributes:
         images: sensor -> (2 b, bands, H, W), the first view of all scenes, then the second.
@@ -78,19 +64,103 @@ class Step:
 class Objective(nn.Module):
     """Heads and loss of a method: from features of a batch to the terms that are minimised.
 
-    Attributes:
+    Args:
         method: a row of the table.
+        encoder: what is trained; not registered as a submodule.
+        settings: of the run.
+        idf: (C,) weights of labels, by :func:`mosaic.losses.label_kernels.idf_weights` of the scenes whose
+            labels may be used.
+
+    Attributes:
         classifier: maps joined features (..., sum of F) to logits (..., C); None where there is none.
         uses_maps: whether feature maps before pooling are needed.
     """
 
     uses_maps = False
+    idf: Tensor
 
-    def __init__(self, method: Method) -> None:
+    def __init__(self, method: Method, encoder: Encoder, settings: ObjectiveSettings, idf: Tensor) -> None:
         super().__init__()
-        self.method = method
+        self.method, self.settings = method, settings
         self.classifier: nn.Module | None = None
+        self.register_buffer("idf", idf, persistent=False)
+
+    def terms(self, step: Step) -> dict[str, Tensor]:
+        """Return scalars ``intra``, ``inter``, ``label``, ``classify``, as far as the method weighs them."""
+        raise NotImplementedError
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        """Return term -> unweighted scalar, and ``"total"``, their sum weighted as the method says."""
-        raise NotImplementedError
+        """Return the terms, unweighted, and ``"total"``, their sum weighted as the method says."""
+        terms = self.terms(step)
+        weighted = [getattr(self.method, name) * term for name, term in terms.items()]
+        return {**terms, "total": torch.stack(weighted).sum()}
+
+
+class HeadsObjective(Objective):
+    """An objective on the projection heads and the linear classifier that its method needs."""
+
+    def __init__(self, method: Method, encoder: Encoder, settings: ObjectiveSettings, idf: Tensor) -> None:
+        super().__init__(method, encoder, settings, idf)
+        self.heads = Heads(method, encoder.feature_dims, len(idf), settings.projection_dim)
+        self.classifier = self.heads.classifier
+
+    def classification(self, step: Step) -> dict[str, Tensor]:
+        """Return the ``classify`` term; nothing where the method has no classifier."""
+        logits = self.heads.classify(step.features)
+        return {} if logits is None else {"classify": classification_term(logits, step.labels, step.labelled)}
+
+
+LossFunction = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]
+LOSSES: Registry[type[Objective] | LossFunction] = Registry("loss")
+
+
+def register_loss(name: str) -> Callable[[L], L]:
+    """Return a decorator that registers a loss for ``Method(loss=name)``.
+
+    It decorates an :class:`Objective`, or a function of projections (stream -> (2, B, D), L2-normalised),
+    labels (B, C), zero where they may not be used, and labelled (B,) bool, that returns a scalar. A method
+    weighs the function as its one term of ``intra``, ``inter`` and ``label``; the heads of that term project.
+
+    Example:
+        >>> @register_loss("alignment")
+        ... def alignment(views, labels, labelled):
+        ...     z = torch.stack([*views.values()])  # (streams, 2, B, D)
+        ...     return (z - z.mean((0, 1))).square().sum(-1).mean()
+        >>> register_method(Method("align", "Align", "mosaic", ("s1", "s2"), inter=1, loss="alignment"))
+    """
+    return LOSSES.register(name)
+
+
+class FunctionObjective(HeadsObjective):
+    """A plain function of projections as the one contrastive term of a method, and its classification."""
+
+    def __init__(
+        self, loss: LossFunction, method: Method, encoder: Encoder, settings: ObjectiveSettings, idf: Tensor
+    ) -> None:
+        super().__init__(method, encoder, settings, idf)
+        weighed = [term for term in ("intra", "inter", "label") if getattr(method, term) > 0]
+        if len(weighed) != 1:
+            raise SettingsError(
+                f"method {method.name!r}: its loss {method.loss!r} is a function, so one of intra, inter and "
+                f"label must weigh more than 0, found {', '.join(weighed) or 'none'}"
+            )
+        self.loss, (self.term,) = loss, weighed
+
+    def terms(self, step: Step) -> dict[str, Tensor]:
+        """Return the function's term, and ``classify`` where the method weighs it."""
+        projections = self.heads.project(self.term, step.features)
+        return {self.term: self.loss(projections, step.labels, step.labelled), **self.classification(step)}
+
+
+def build_objective(method: Method, encoder: Encoder, settings: ObjectiveSettings, idf: Tensor) -> Objective:
+    """Return the objective of a method, its parameters drawn from torch's global generator.
+
+    Arguments are those of :class:`Objective`.
+
+    Raises:
+        SettingsError: for an unknown loss or kernel, or a function that is given several terms.
+    """
+    loss = LOSSES[method.loss]
+    if isinstance(loss, type):
+        return loss(method, encoder, settings, idf)
+    return FunctionObjective(loss, method, encoder, settings, idf)

@@ -9,54 +9,34 @@ with J the Jaccard index of the label sets and rho_i the mean rarity of the anch
 sampling is that of :class:`mosaic.training.data.ScenePicker`.
 """
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
-from mosaic.losses.contrastive import contrast
-from mosaic.losses.label_kernels import ALL, idf_jaccard, idf_weights, jaccard
-from mosaic.losses.objectives.base import Objective, ObjectiveSettings, Step
-from mosaic.losses.pairs import with_other_views
-from mosaic.methods import Method
-from mosaic.models.heads import Heads
+from mosaic.losses.contrastive import contrastive_loss
+from mosaic.losses.label_kernels import pair_weights
+from mosaic.losses.objectives.base import HeadsObjective, Step, register_loss
+from mosaic.losses.pairs import LabelledViews, label_pairs
 
 
-class AdaptiveTemperature(Objective):
-    """Label contrast over all views of both sensors, each pair with its own temperature.
+@register_loss("macl")
+class MACL(HeadsObjective):
+    """Label contrast over all views of all sensors, each pair with its own temperature.
 
-    Args:
-        method: a row with a label term.
-        feature_dims: stream -> width of the encoder's features.
-        settings: ``temperatures.label`` (tau_0), ``temperature_spread`` (a), ``rarity_pull`` (b).
+    Of the settings, tau_0 is ``temperature_label``, a ``temperature_spread`` and b ``rarity_pull``.
     """
 
-    def __init__(self, method: Method, feature_dims: Mapping[str, int], settings: ObjectiveSettings) -> None:
-        super().__init__(method)
-        self.settings = settings
-        self.heads = Heads(method, feature_dims, settings.classes, settings.projection_dim)
-
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        """Return ``label`` and ``total``."""
-        projections = self.heads.project("label", step.features)
-        z = torch.cat([views.flatten(0, 1) for views in projections.values()])
-        views = len(z) // len(step.labels)
-        known = (step.labels.float() * step.labelled[:, None]).repeat(views, 1)
-        counts, total = self.settings.class_counts, self.settings.total
-        rare = rarity(idf_weights(known, counts, total))
-        scene = torch.arange(len(step.labels), device=z.device).repeat(views)
-        anchor = step.labelled.repeat(views)
-
-        def pairs(rows: slice) -> tuple[Tensor, Tensor | None]:
-            return with_other_views(idf_jaccard(known, rows, counts, total), scene, anchor, rows), None
+    def terms(self, step: Step) -> dict[str, Tensor]:
+        """Return ``label``, and ``classify`` where the method weighs it."""
+        views = LabelledViews.of(self.heads.project("label", step.features), step.labels, step.labelled)
+        pairs = label_pairs(views, "idf_jaccard", idf=self.idf)
+        tau, spread = self.settings.temperature_label, self.settings.temperature_spread
 
         def temperature(rows: slice) -> Tensor:
-            given = self.settings
-            spread, pull = given.temperature_spread, given.rarity_pull
-            return pair_temperatures(known, rare, given.temperatures.label, spread, pull, rows)
+            pull = self.settings.rarity_pull
+            return pair_temperatures(views.labels, rarity(self.idf), tau, spread, pull, rows)
 
-        label = contrast(z, pairs, temperature)
-        return {"label": label, "total": self.method.label * label}
+        label = contrastive_loss(views.embeddings, pairs, temperature)
+        return {"label": label, **self.classification(step)}
 
 
 def rarity(omega: Tensor) -> Tensor:
@@ -66,7 +46,12 @@ def rarity(omega: Tensor) -> Tensor:
 
 
 def pair_temperatures(
-    labels: Tensor, rarities: Tensor, temperature: float, spread: float, pull: float, rows: slice = ALL
+    labels: Tensor,
+    rarities: Tensor,
+    temperature: float,
+    spread: float,
+    pull: float,
+    rows: slice = slice(None),
 ) -> Tensor:
     """Return tau_ij (R, N) of the module's formula.
 
@@ -79,5 +64,5 @@ def pair_temperatures(
         rows: which anchors i are wanted, R of them; all by default.
     """
     rho = (labels @ rarities) / labels.sum(1).clamp_min(1)
-    distance = 1 - jaccard(labels, rows)
+    distance = 1 - pair_weights(labels, "jaccard", rows=rows)
     return temperature * (1 + spread * distance) * (1 - pull * rho)[rows, None]

@@ -4,18 +4,16 @@ VICReg: Bardes et al. 2022, arXiv:2105.04906. Barlow Twins: Zbontar et al. 2021,
 are lightly's. DeCUR: Wang et al. 2024, arXiv:2309.05300.
 """
 
-from collections.abc import Callable, Mapping
-from itertools import pairwise
+from itertools import combinations
 
 import torch
 from torch import Tensor, nn
 
-from mosaic.losses.objectives.base import Objective, ObjectiveSettings, Step
+from mosaic.losses.objectives.base import Objective, ObjectiveSettings, Step, register_loss
 from mosaic.methods import Method
+from mosaic.models.encoders import Encoder
 from mosaic.utils.distributed import gather
-from mosaic.utils.errors import RunError
 
-PairLoss = Callable[[Tensor, Tensor], Tensor]
 #: Share of DeCUR's dimensions that the sensors have in common.
 COMMON_SHARE = 0.875
 
@@ -23,26 +21,34 @@ COMMON_SHARE = 0.875
 class RedundancyReduction(Objective):
     """A loss between two matrices of projections, applied within each sensor and between the sensors.
 
-    Within a sensor: its two views, the mean over sensors is ``intra``. Between: both sensors of a view, the
-    mean over views is ``inter``. Each sensor has one expander for both, as published for DeCUR.
-
-    Args:
-        method: a row whose objective is ``"vicreg"``, ``"barlow"`` or ``"decur"``.
-        feature_dims: stream -> width of the encoder's features.
-        settings: ``projection_dim``, and ``covariance`` or ``off_diagonal``.
-
-    Raises:
-        RunError: when lightly, whose losses these are, is not installed.
+    Within a sensor: its two views, the mean over sensors is ``intra``. Between: two sensors of a view, the
+    mean over views and pairs of sensors is ``inter``. Each sensor has one expander for both, as published for
+    DeCUR.
     """
 
-    def __init__(self, method: Method, feature_dims: Mapping[str, int], settings: ObjectiveSettings) -> None:
-        super().__init__(method)
-        width = settings.projection_dim
-        self.expanders = nn.ModuleDict({s: expander(f, width) for s, f in feature_dims.items()})
-        self.within, self.between = _pair_losses(method.objective, settings, width)
+    def __init__(self, method: Method, encoder: Encoder, settings: ObjectiveSettings, idf: Tensor) -> None:
+        super().__init__(method, encoder, settings, idf)
+        # deferred: a second of imports for three of many methods
+        from lightly.models.modules.heads import BarlowTwinsProjectionHead
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        """Return ``intra`` and ``inter`` as far as the method weighs them, and their total."""
+        width = settings.projection_dim
+        self.expanders = nn.ModuleDict(
+            {s: BarlowTwinsProjectionHead(f, width, width) for s, f in encoder.feature_dims.items()}
+        )
+        self.loss = self.within()
+
+    def within(self) -> nn.Module:
+        """Return the loss between two matrices (N, D) within a sensor."""
+        from lightly.loss import BarlowTwinsLoss
+
+        return BarlowTwinsLoss(lambda_param=self.settings.off_diagonal)
+
+    def between(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the loss between projections (N, D) of two sensors; by default that within a sensor."""
+        return self.loss(a, b)
+
+    def terms(self, step: Step) -> dict[str, Tensor]:
+        """Return ``intra`` and ``inter`` as far as the method weighs them."""
         # batch norm sees one view of one sensor at a time, as with the two forwards of the published code
         z = {
             stream: [gather(self.expanders[stream](view).float()) for view in feature]
@@ -50,48 +56,36 @@ class RedundancyReduction(Objective):
         }
         terms: dict[str, Tensor] = {}
         if self.method.intra > 0:
-            terms["intra"] = torch.stack([self.within(*views) for views in z.values()]).mean()
+            terms["intra"] = torch.stack([self.loss(*views) for views in z.values()]).mean()
         if self.method.inter > 0:
-            sensors = list(z.values())
-            pairs = [pair for a, b in pairwise(sensors) for pair in zip(a, b, strict=True)]
+            pairs = [pair for a, b in combinations(z.values(), 2) for pair in zip(a, b, strict=True)]
             terms["inter"] = torch.stack([self.between(*pair) for pair in pairs]).mean()
-        weighted = [getattr(self.method, name) * term for name, term in terms.items()]
-        return {**terms, "total": torch.stack(weighted).sum()}
+        return terms
 
 
-def expander(in_dim: int, out_dim: int) -> nn.Module:
-    """Return three linear layers with batch normalisation between: (N, in_dim) -> (N, out_dim)."""
-    return nn.Sequential(
-        nn.Linear(in_dim, out_dim, bias=False),
-        nn.BatchNorm1d(out_dim),
-        nn.ReLU(inplace=True),
-        nn.Linear(out_dim, out_dim, bias=False),
-        nn.BatchNorm1d(out_dim),
-        nn.ReLU(inplace=True),
-        nn.Linear(out_dim, out_dim),
-    )
+@register_loss("barlow")
+class BarlowTwins(RedundancyReduction):
+    """Barlow Twins within and between sensors; ``off_diagonal`` is its lambda."""
 
 
-def _pair_losses(name: str, settings: ObjectiveSettings, width: int) -> tuple[PairLoss, PairLoss]:
-    """Return the loss within a sensor and the loss between sensors."""
-    try:
-        from lightly.loss import BarlowTwinsLoss, VICRegLoss  # a second of imports for two of many methods
-    except ImportError as error:
-        raise RunError(
-            f"{name} takes its loss from lightly, which is missing: pip install lightly"
-        ) from error
-    if name == "vicreg":
-        loss = VICRegLoss(nu_param=settings.covariance)
-        return loss, loss
-    barlow = BarlowTwinsLoss(lambda_param=settings.off_diagonal)
-    if name == "barlow":
-        return barlow, barlow
-    common = round(COMMON_SHARE * width)
+@register_loss("vicreg")
+class VICReg(RedundancyReduction):
+    """VICReg within and between sensors; ``covariance`` is its nu."""
 
-    def between(a: Tensor, b: Tensor) -> Tensor:
-        return decoupled_correlation(a, b, common, settings.off_diagonal)
+    def within(self) -> nn.Module:
+        """Return lightly's VICReg."""
+        from lightly.loss import VICRegLoss
 
-    return barlow, between
+        return VICRegLoss(nu_param=self.settings.covariance)
+
+
+@register_loss("decur")
+class DeCUR(RedundancyReduction):
+    """Barlow Twins within a sensor, and between sensors on the common dimensions."""
+
+    def between(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return :func:`decoupled_correlation`."""
+        return decoupled_correlation(a, b, round(COMMON_SHARE * a.shape[1]), self.settings.off_diagonal)
 
 
 def decoupled_correlation(a: Tensor, b: Tensor, common: int, off_diagonal: float) -> Tensor:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mosaic.losses.contrastive import contrast
-from mosaic.losses.objectives.base import Objective, ObjectiveSettings, Step
-from mosaic.losses.pairs import pairs_within
+from mosaic.losses.contrastive import contrastive_loss
+from mosaic.losses.objectives.base import Objective, ObjectiveSettings, Step, register_loss
+from mosaic.losses.pairs import instance_pairs
 from mosaic.losses.terms import classification_term
 from mosaic.methods import Method
+from mosaic.models.encoders import Encoder
 from mosaic.utils.distributed import gather
 
 TAU_SAMPLES = 0.2
@@ -25,23 +26,21 @@ TAU_PROTOTYPES = 0.07
 _WEIGHT_SAMPLES, _WEIGHT_PROTOTYPES, _SCALE = 100.0, 50.0, 1000.0
 
 
-class LabelFeatures(Objective):
+@register_loss("sadcl")
+class SADCL(Objective):
     """Query decoder on the feature maps of all sensors, its two contrasts and its classification.
 
-    Args:
-        method: a row that classifies and has a label term.
-        feature_dims: stream -> width of the encoder's features and maps.
-        settings: ``projection_dim`` (width of z), ``classes``, ``contrast_weight``.
+    Of the settings, ``projection_dim`` is the width of z, and ``contrast_weight`` a factor on both contrasts.
     """
 
     uses_maps = True
 
-    def __init__(self, method: Method, feature_dims: Mapping[str, int], settings: ObjectiveSettings) -> None:
-        super().__init__(method)
-        width, classes = settings.projection_dim, settings.classes
+    def __init__(self, method: Method, encoder: Encoder, settings: ObjectiveSettings, idf: Tensor) -> None:
+        super().__init__(method, encoder, settings, idf)
+        width, classes = settings.projection_dim, len(idf)
         scale = settings.contrast_weight * classes / _SCALE
         self.weights = (_WEIGHT_SAMPLES * scale, _WEIGHT_PROTOTYPES * scale)
-        self.tokens = nn.ModuleDict({s: nn.Linear(f, width) for s, f in feature_dims.items()})
+        self.tokens = nn.ModuleDict({s: nn.Linear(f, width) for s, f in encoder.feature_dims.items()})
         self.queries = nn.Parameter(torch.randn(classes, width))
         self.attention = nn.MultiheadAttention(width, num_heads=4, batch_first=True)
         self.norm = nn.LayerNorm(width)
@@ -56,18 +55,18 @@ class LabelFeatures(Objective):
         read, _ = self.attention(queries, memory, memory, need_weights=False)
         return self.norm(queries + read)
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        """Return ``label`` (both contrasts as weighted), ``classify`` and ``total``."""
-        own = self.label_features({stream: values.flatten(0, 1) for stream, values in step.maps.items()})
+    def terms(self, step: Step) -> dict[str, Tensor]:
+        """Return ``label``, the sum of both contrasts as weighted, and ``classify``."""
         views = 2
-        z = gather(own.view(views, -1, *own.shape[1:]), dim=1).flatten(0, 1)
+        local = self.label_features({stream: values.flatten(0, 1) for stream, values in step.maps.items()})
+        z = gather(local.view(views, -1, *local.shape[1:]), dim=1).flatten(0, 1)
         labels = (step.labels * step.labelled[:, None]).repeat(views, 1)
         logits = (z * self.weight).sum(-1) + self.bias
-        classify = classification_term(logits, labels, step.labelled.repeat(views))
         samples, prototypes = dual_contrast(functional.normalize(z.float(), dim=-1), labels)
-        label = self.weights[0] * samples + self.weights[1] * prototypes
-        total = self.method.label * label + self.method.classify * classify
-        return {"label": label, "classify": classify, "total": total}
+        return {
+            "label": self.weights[0] * samples + self.weights[1] * prototypes,
+            "classify": classification_term(logits, labels, step.labelled.repeat(views)),
+        }
 
 
 def dual_contrast(z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,7 +78,7 @@ def dual_contrast(z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """
     image, label = labels.nonzero(as_tuple=True)
     active = z[image, label]
-    samples = contrast(active, pairs_within(label), TAU_SAMPLES)
+    samples = contrastive_loss(active, instance_pairs(label), TAU_SAMPLES)
     present = labels.any(0) if labels.dtype == torch.bool else labels.sum(0) > 0
     count = labels.sum(0).clamp_min(1)[:, None]
     centres = functional.normalize((z * labels[..., None]).sum(0) / count, dim=-1)

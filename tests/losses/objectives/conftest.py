@@ -1,27 +1,63 @@
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from mosaic.losses.objectives.base import Step
+from mosaic.losses.label_kernels import idf_weights
+from mosaic.losses.objectives.base import ObjectiveSettings, Step, build_objective
+from mosaic.losses.pairs import LabelledViews
+from mosaic.methods import Method, get_method
 
-
-@dataclass
-class Batch:
-    """Random features of two views of both sensors, with labels of which some are hidden."""
-
-    step: Step
-    dims: dict[str, int]
+SCENES, WIDTH, CLASSES = 8, 8, 5
 
 
 @pytest.fixture
-def batch():
+def labelled():
+    return torch.arange(SCENES) < SCENES - 2
+
+
+@pytest.fixture
+def step(labelled):
+    """Random features of two views of both sensors, with labels of which some are hidden."""
     torch.manual_seed(0)
-    scenes, width, classes = 6, 8, 5
-    labels = (torch.rand(scenes, classes) < 0.5).float()
+    labels = (torch.rand(SCENES, CLASSES) < 0.5).float()
     labels[0, 0] = 1
-    labelled = torch.tensor([True, True, True, True, True, False])
-    features = {s: torch.randn(2, scenes, width, requires_grad=True) for s in ("s1", "s2")}
-    maps = {s: torch.randn(2, scenes, width, 3, 3, requires_grad=True) for s in ("s1", "s2")}
-    step = Step({}, features, maps, labels * labelled[:, None], labelled)
-    return Batch(step, {"s1": width, "s2": width})
+    features = {s: torch.randn(2, SCENES, WIDTH, requires_grad=True) for s in ("s1", "s2")}
+    maps = {s: torch.randn(2, SCENES, WIDTH, 3, 3, requires_grad=True) for s in ("s1", "s2")}
+    return Step({}, features, maps, labels * labelled[:, None], labelled)
+
+
+@pytest.fixture
+def build():
+    """Build an objective: ``build(method, encoder=None, **settings)``; labels as rare as in eight scenes."""
+
+    def make(method, encoder=None, **settings):
+        torch.manual_seed(0)
+        method = method if isinstance(method, Method) else get_method(method)
+        encoder = encoder or SimpleNamespace(feature_dims=dict.fromkeys(method.streams, WIDTH))
+        settings = ObjectiveSettings(**{"projection_dim": 16, **settings})
+        return build_objective(method, encoder, settings, idf_weights(torch.tensor([4, 3, 1, 2, 6]), 8))
+
+    return make
+
+
+@dataclass(frozen=True)
+class Projected:
+    """What the heads of an objective make of a step."""
+
+    intra: dict[str, torch.Tensor]
+    inter: dict[str, torch.Tensor]
+    label: dict[str, torch.Tensor]
+    views: LabelledViews
+
+
+@pytest.fixture
+def projected():
+    """Project: ``projected(objective, step)``."""
+
+    def project(objective, step):
+        terms = [objective.heads.project(term, step.features) for term in ("intra", "inter", "label")]
+        return Projected(*terms, LabelledViews.of(terms[2], step.labels, step.labelled) if terms[2] else None)
+
+    return project

@@ -1,13 +1,8 @@
 import pytest
 import torch
-from torch.nn import functional
 
-from mosaic.losses.contrastive import weighted_contrastive_loss
 from mosaic.losses.label_kernels import pair_weights
-from mosaic.losses.objectives.base import ObjectiveSettings, Step
-from mosaic.losses.objectives.momentum_queue import Queue
-from mosaic.losses.terms import Temperatures
-from mosaic.methods import get_method
+from mosaic.losses.objectives.base import Step
 from mosaic.models.encoders import Encoder
 
 CLASSES, SCENES = 5, 6
@@ -16,7 +11,12 @@ CLASSES, SCENES = 5, 6
 @pytest.fixture
 def encoder():
     torch.manual_seed(0)
-    return Encoder("light", {"s1": 2, "s2": 3}, image_size=16)
+    return Encoder("light", {"s1": {"s1": 2}, "s2": {"s2": 3}}, image_size=16)
+
+
+@pytest.fixture
+def make(build, encoder):
+    return lambda **settings: build("supcon_queue", encoder, **{"queue_size": 40, **settings})
 
 
 def step_of(encoder, seed, labelled=None):
@@ -31,13 +31,8 @@ def step_of(encoder, seed, labelled=None):
     return Step(images, features, {}, labels * known[:, None], known)
 
 
-def make(encoder, **settings):
-    options = {"classes": CLASSES, "projection_dim": 8, "queue_size": 40, **settings}
-    return Queue(get_method("supcon_queue"), encoder, encoder.feature_dims, ObjectiveSettings(**options))
-
-
-def test_second_step_is_the_explicit_loss_over_keys_and_queue(encoder):
-    objective = make(encoder, temperatures=Temperatures(label=0.2))
+def test_second_step_is_the_explicit_loss_over_keys_and_queue(encoder, make, small_blocks):
+    objective = make(temperature_label=0.2)
     first, second = step_of(encoder, 1), step_of(encoder, 2)
     objective(first)
     queue, queue_labels = objective.queue[:24].clone(), objective.queue_labels[:24].clone()
@@ -63,20 +58,20 @@ def test_second_step_is_the_explicit_loss_over_keys_and_queue(encoder):
     torch.testing.assert_close(found, total / 24, rtol=1e-4, atol=1e-4)
 
 
-def test_queue_holds_the_latest_keys_and_their_labels(encoder):
-    objective = make(encoder)
+def test_queue_holds_the_latest_keys_and_their_labels(encoder, make):
+    objective = make()
     steps = [step_of(encoder, seed) for seed in range(3)]
     for step in steps:
         objective(step)
-    assert objective.place == 72
-    # 72 keys through 40 places: place 72 % 40 = 32 is next, the latest lie before it
+    assert objective.enqueued == 72
+    # 72 keys through 40 entries: entry 72 % 40 = 32 is next, the latest lie before it
     latest = steps[-1].labels.repeat(4, 1)
     assert torch.equal(objective.queue_labels[(48 + torch.arange(24)) % 40], latest)
     torch.testing.assert_close(objective.queue.norm(dim=1), torch.ones(40))
 
 
-def test_keys_carry_no_gradient_and_follow_slowly(encoder):
-    objective = make(encoder, key_momentum=0.9)
+def test_keys_carry_no_gradient_and_follow_slowly(encoder, make):
+    objective = make(key_momentum=0.9)
     before = objective.key_encoder.backbones["s1"].conv1[0].weight.clone()
     with torch.no_grad():
         encoder.backbones["s1"].conv1[0].weight.add_(1.0)
@@ -89,33 +84,20 @@ def test_keys_carry_no_gradient_and_follow_slowly(encoder):
     assert {n for n, p in names.items() if p.requires_grad} == {n for n in names if n.startswith("heads.")}
 
 
-def test_unlabelled_scenes_are_no_anchors_and_nobodys_positives(encoder):
+def test_unlabelled_scenes_are_no_anchors_and_no_positives(encoder, make, projected, dense_loss):
     labelled = torch.tensor([True, True, False, False, False, False])
-    objective = make(encoder).eval()
+    objective = make().eval()
     step = step_of(encoder, 3, labelled)
-    found = objective(step)["label"]
-    query = torch.cat([z.flatten(0, 1) for z in objective.heads.project("label", step.features).values()])
-    keys = objective._keys(step)
-    labels = step.labels.repeat(4, 1)
-    weights = pair_weights(labels, "jaccard")
-    own = torch.eye(SCENES).repeat(4, 4).fill_diagonal_(0)
-    weights = torch.where(own > 0, own, weights) * labelled.repeat(4)[:, None]
-    torch.testing.assert_close(found, weighted_contrastive_loss(query, weights, 0.1, keys))
-    assert not weights[:, ~labelled.repeat(4)][labelled.repeat(4)].any()
+    views = projected(objective, step).views
+    other_views = torch.eye(SCENES).repeat(4, 4) > 0
+    weights = torch.where(other_views, 1.0, pair_weights(views.labels, "jaccard")) * views.labelled[:, None]
+    expected = dense_loss(views.embeddings, weights, 0.1, objective._keys(step))
+    torch.testing.assert_close(objective(step)["label"], expected)
+    assert not weights.fill_diagonal_(0)[:, ~views.labelled][views.labelled].any()
 
 
-def test_nothing_moves_in_evaluation(encoder):
-    objective = make(encoder).eval()
+def test_nothing_moves_in_evaluation(encoder, make):
+    objective = make().eval()
     objective(step_of(encoder, 0))
-    assert objective.place == 0
-    assert functional.normalize(objective.queue, dim=1).abs().sum() == 0
-
-
-def test_a_large_batch_is_the_same_in_blocks(encoder, monkeypatch):
-    objective = make(encoder, kernel="idf_jaccard")
-    objective(step_of(encoder, 0))
-    objective.eval()
-    plain = objective(step_of(encoder, 1))["label"]
-    monkeypatch.setattr("mosaic.losses.contrastive.CPU_BLOCK", 100)
-    monkeypatch.setattr("mosaic.losses.contrastive.summed_divergence", None)  # the plain form is out of reach
-    torch.testing.assert_close(objective(step_of(encoder, 1))["label"], plain)
+    assert objective.enqueued == 0
+    assert not objective.queue.any()

@@ -5,14 +5,7 @@ import torch
 from pytorch_metric_learning.losses import SupConLoss
 from torch.nn import functional
 
-from mosaic.losses.objectives.base import ObjectiveSettings
-from mosaic.losses.objectives.sadcl import LabelFeatures, dual_contrast
-from mosaic.methods import get_method
-
-
-def make(batch, **settings):
-    options = {"classes": 5, "projection_dim": 16, **settings}
-    return LabelFeatures(get_method("sadcl"), batch.dims, ObjectiveSettings(**options))
+from mosaic.losses.objectives.sadcl import dual_contrast
 
 
 def test_contrast_between_samples_is_supcon_over_active_features():
@@ -54,26 +47,26 @@ def test_no_active_label_and_no_pair_are_finite(labels):
     assert all(torch.isfinite(term) for term in dual_contrast(z, labels))
 
 
-def test_terms_are_weighted_as_published(batch):
-    objective = make(batch)
-    terms = objective(batch.step)
+def test_terms_are_weighted_as_published(step, build):
+    objective = build("sadcl")
+    terms = objective(step)
     assert objective.weights == pytest.approx((100 * 5 / 1000, 50 * 5 / 1000))
     torch.testing.assert_close(terms["total"], terms["label"] + terms["classify"])
 
 
-def test_hidden_labels_change_nothing(batch):
-    objective = make(batch).eval()
-    plain = objective(batch.step)["total"]
-    maps = {s: m.detach().clone() for s, m in batch.step.maps.items()}
+def test_hidden_labels_change_nothing(step, build):
+    objective = build("sadcl").eval()
+    plain = objective(step)["total"]
+    maps = {s: m.detach().clone() for s, m in step.maps.items()}
     for values in maps.values():
-        values[:, 5] = 100.0  # the unlabelled scene
-    torch.testing.assert_close(objective(replace(batch.step, maps=maps))["total"], plain)
+        values[:, 6] = 100.0  # an unlabelled scene
+    torch.testing.assert_close(objective(replace(step, maps=maps))["total"], plain)
 
 
-def test_a_feature_for_each_label_reads_both_sensors(batch):
-    objective = make(batch)
-    maps = {s: m.flatten(0, 1) for s, m in batch.step.maps.items()}
+def test_a_feature_for_each_label_reads_both_sensors(step, build):
+    objective = build("sadcl")
+    maps = {s: m.flatten(0, 1) for s, m in step.maps.items()}
     z = objective.label_features(maps)
-    assert z.shape == (12, 5, 16)
-    gradients = torch.autograd.grad(objective(batch.step)["total"], list(batch.step.maps.values()))
+    assert z.shape == (16, 5, 16)
+    gradients = torch.autograd.grad(objective(step)["total"], list(step.maps.values()))
     assert all(g.abs().sum() > 0 for g in gradients)
