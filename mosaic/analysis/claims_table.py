@@ -1,7 +1,7 @@
-"""From predictions and embeddings to the claims table. What ``07`` runs."""
+"""The claims table, from predictions and embeddings. What ``07`` runs."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,39 +9,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.analysis.results import common_rows
-from mosaic.evaluation.bootstrap import Difference, paired_difference
-from mosaic.evaluation.claims import (
-    CLAIMS,
-    LEAST_SEEDS,
-    LEVEL,
-    RELEVANT,
-    Claim,
-    Comparison,
-    judge,
-    missing,
-)
-from mosaic.evaluation.coherence import difference_of_means
-from mosaic.evaluation.metrics import per_class_ap
+from mosaic.analysis.results import common_rows, main_rows
+from mosaic.analysis.tables import intervals
+from mosaic.evaluation.bootstrap import Difference, resampled_ap, resampled_mean
+from mosaic.evaluation.claims import CLAIMS, LEAST_SEEDS, LEVEL, RELEVANT, Claim, Comparison, judge
+from mosaic.evaluation.metrics import macro_ap
+from mosaic.evaluation.names import EVALUATIONS
 from mosaic.experiments.embed import chosen_rows, per_seed
-from mosaic.experiments.predictions import KEYS, load, main_input, prediction_keys
+from mosaic.experiments.predictions import KEYS, load, prediction_keys
 from mosaic.experiments.study import Study
 from mosaic.methods import ABLATIONS, METHODS, SAME_UNTUNED
 from mosaic.settings import NOTEBOOKS, ClaimSettings
 from mosaic.store.reader import PackedStore
 from mosaic.utils.progress import progress
 
-OURS = "mosaic"
+MOSAIC = "mosaic"
 #: The stratum ``"overlap"``: patches of at least as many labels; the real mean is 2.95.
 OVERLAP_LABELS = 3
-EVALUATION_TITLES = {
-    "knn": "kNN",
-    "linear": "linear probe",
-    "finetune": "fine-tuned",
-    "end_to_end": "own classifier",
-}
-
-
 MEASURE_TITLES = {
     "ap_macro": "macro average precision, MoSAiC less opponent",
     "knn_jaccard": "label Jaccard index of 10 nearest neighbours, MoSAiC less opponent",
@@ -64,7 +48,7 @@ class Entry:
 
     Attributes:
         method: name in the table of methods.
-        evaluation: the one that was best on validation.
+        evaluation: the one that is best on validation.
         validation: macro average precision there, mean over seeds.
         members: its rows of the table of predictions, by seed.
     """
@@ -74,31 +58,29 @@ class Entry:
     validation: float
     members: pd.DataFrame
 
-    @classmethod
-    def of(cls, method: str, predictions: pd.DataFrame) -> "Entry":
-        """Return the entry of a method of which one evaluation is given, so that nothing is to be chosen."""
-        members = predictions[predictions["method"] == method].sort_values("seed")
-        return cls(method, str(members["evaluation"].max()), float("nan"), members)
+    @property
+    def seeds(self) -> set[int]:
+        """Seeds it was trained with."""
+        return set(self.members["seed"])
 
     @property
-    def seeds(self) -> list[int]:
-        """Seeds it was trained with, ascending."""
-        return self.members["seed"].tolist()
+    def title(self) -> str:
+        """Method and evaluation, for readers."""
+        return f"{METHODS[self.method].title} ({EVALUATIONS[self.evaluation]})"
 
-    @property
-    def words(self) -> str:
-        """Title and evaluation, for readers."""
-        return f"{METHODS[self.method].title} ({EVALUATION_TITLES[self.evaluation]})"
+
+class NotTestable(Exception):
+    """A claim that a run cannot test; the message says why."""
 
 
 class ArchiveClaims:
-    """The claims of one run.
+    """The claims on one archive.
 
     Args:
         title: of the archive.
         store: packed data.
-        predictions: table of ``assess.predict_all``.
-        embedded: table of ``embeddings.embed_all``.
+        predictions: table of ``predict.predict_all``.
+        embedded: table of ``embed.embed_all``.
         embedded_test: test rows that were embedded.
         resamples: of scenes and seeds, for each claim.
         lost: methods of which trials failed in a run that kept going: one of them may be the best opponent.
@@ -109,21 +91,20 @@ class ArchiveClaims:
         title: str,
         store: PackedStore,
         predictions: pd.DataFrame,
-        embedded: pd.DataFrame,
-        embedded_test: NDArray[np.int64],
-        resamples: int,
+        embedded: pd.DataFrame | None = None,
+        embedded_test: NDArray[np.int64] | Sequence[int] = (),
+        resamples: int = 2000,
         lost: Collection[str] = (),
     ) -> None:
         self.title, self.store = title, store
-        main = predictions["input"] == predictions["method"].map(main_input)
         # full-label pretraining has seen labels that few-label comparisons must not use
-        self.predictions = predictions[main & (predictions["label_protocol"] != "full")]
-        self.embedded = embedded
-        self.embedded_scenes = store.scenes[embedded_test]
+        self.predictions = main_rows(predictions[predictions["label_protocol"] != "full"])
+        self.embedded = pd.DataFrame(columns=["method", "seed", "path"]) if embedded is None else embedded
+        self.embedded_scenes = store.scenes[np.asarray(embedded_test, np.int64)]
         self.resamples, self.lost = resamples, sorted(lost)
         self.labels = {s: store.labels[store.split_rows(s)] for s in ("validation", "test")}
         self.scenes = store.scenes[store.split_rows("test")]
-        self._kept: dict[tuple[str, float], Entry | None] = {}
+        self._entries: dict[tuple[str, float], Entry | None] = {}
 
     def key(self) -> dict[str, Any]:
         """Return everything the claims depend on, for the cache; where files lie does not matter."""
@@ -139,17 +120,15 @@ class ArchiveClaims:
 
     def entry(self, method: str, fraction: float) -> Entry | None:
         """Return how a method enters at a label fraction, by validation; None when it was not run there."""
-        if (method, fraction) not in self._kept:
-            own = self.predictions.query("method == @method and fraction == @fraction")
-            found = []
-            for evaluation, members in own.groupby("evaluation"):
-                members = members.sort_values("seed")
-                value = np.mean(
-                    [_macro(self.labels["validation"], load(m, "validation")) for _, m in members.iterrows()]
-                )
-                found.append(Entry(method, str(evaluation), float(value), members))
-            self._kept[method, fraction] = max(found, key=lambda e: e.validation, default=None)
-        return self._kept[method, fraction]
+        if (method, fraction) not in self._entries:
+            rows = self.predictions.query("method == @method and fraction == @fraction").sort_values("seed")
+            entries = []
+            for evaluation, members in rows.groupby("evaluation"):
+                scores = [load(row, "validation") for _, row in members.iterrows()]
+                ap = float(np.mean([macro_ap(self.labels["validation"], one) for one in scores]))
+                entries.append(Entry(method, str(evaluation), ap, members))
+            self._entries[method, fraction] = max(entries, key=lambda e: e.validation, default=None)
+        return self._entries[method, fraction]
 
     def fraction(self, name: str) -> float:
         """Return the label fraction that a claim calls ``"all"`` or ``"least"``."""
@@ -157,59 +136,80 @@ class ArchiveClaims:
         return float(fractions.max() if name == "all" else fractions.min())
 
     def compare(self, claim: Claim) -> Comparison:
-        """Return the numbers of one claim."""
-        return replace(self._compare(claim), dataset=self.title)
+        """Return the difference that tests a claim, or why it cannot be tested."""
+        test = self._compare_coherence if claim.measure == "knn_jaccard" else self._compare_ap
+        try:
+            family = self._family(claim)
+            return Comparison(claim, self.title, *test(claim, family))
+        except NotTestable as reason:
+            return Comparison(claim, self.title, str(reason))
 
-    def _compare(self, claim: Claim) -> Comparison:
-        fraction = self.fraction(claim.fraction)
-        if claim.fraction == "least" and fraction == self.fraction("all"):
-            return missing(claim, "the run has one label fraction only")
+    def _family(self, claim: Claim) -> list[str]:
+        """Return the methods that the opponent is chosen from."""
+        if claim.fraction == "least" and self.fraction("least") == self.fraction("all"):
+            raise NotTestable("the run has one label fraction only")
         family = [name for name, method in METHODS.items() if method.family == claim.against]
-        if gone := [METHODS[name].title for name in family if name in self.lost]:
-            return missing(claim, f"trials of {', '.join(gone)} failed, perhaps of the best opponent")
-        if claim.measure == "knn_jaccard":
-            return self._compare_coherence(claim, family)
-        ours = self.entry(OURS, fraction)
-        if ours is None:
-            return missing(claim, "no MoSAiC in this run")
-        opponents = [entry for name in family if (entry := self.entry(name, fraction))]
-        opponents = [entry for entry in opponents if set(ours.seeds) <= set(entry.seeds)]
+        if lost := [METHODS[name].title for name in family if name in self.lost]:
+            raise NotTestable(f"trials of {', '.join(lost)} failed, perhaps of the best opponent")
+        return family
+
+    def _compare_ap(self, claim: Claim, family: Sequence[str]) -> tuple[str, Difference]:
+        fraction = self.fraction(claim.fraction)
+        mosaic = self.entry(MOSAIC, fraction)
+        if mosaic is None:
+            raise NotTestable("no MoSAiC in this run")
+        entries = [entry for name in family if (entry := self.entry(name, fraction))]
+        entries = [entry for entry in entries if mosaic.seeds <= entry.seeds]
+        if not entries:
+            raise NotTestable(f"no {claim.against} method with all seeds in this run")
+        opponent = max(entries, key=lambda entry: entry.validation)
+        difference = self.difference(mosaic.members, opponent.members, claim.stratum)
+        return f"{mosaic.title} against {opponent.title}", difference
+
+    def _compare_coherence(self, claim: Claim, family: Sequence[str]) -> tuple[str, Difference]:
+        seeds = self.embedded.groupby("method")["seed"].agg(set).to_dict()
+        if MOSAIC not in seeds:
+            raise NotTestable("no MoSAiC embedding in this run")
+        opponents = [name for name in family if seeds[MOSAIC] <= seeds.get(name, set())]
         if not opponents:
-            return missing(claim, f"no {claim.against} method with all seeds in this run")
-        opponent = max(opponents, key=lambda entry: entry.validation)
-        found = self.difference(ours, opponent, claim.stratum)
-        return _comparison(claim, ours.words, opponent.words, found)
+            raise NotTestable(f"no {claim.against} embedding with all seeds in this run")
 
-    def _compare_coherence(self, claim: Claim, family: Sequence[str]) -> Comparison:
-        def score(method: str) -> float:
-            each = per_seed(self.embedded, method, "coherence|validation")
-            return float(np.mean([one.mean() for one in each]))
+        def validation(method: str) -> float:
+            return float(np.mean([v.mean() for v in per_seed(self.embedded, method, "coherence|validation")]))
 
-        seeds = {str(name): set(own["seed"]) for name, own in self.embedded.groupby("method")}
-        if OURS not in seeds:
-            return missing(claim, "no MoSAiC embedding in this run")
-        opponents = [name for name in family if seeds[OURS] <= seeds.get(name, set())]
-        if not opponents:
-            return missing(claim, f"no {claim.against} embedding with all seeds in this run")
-        opponent = max(opponents, key=score)
-        paired = self.embedded[self.embedded["seed"].isin(seeds[OURS])]
-        ours, theirs = (per_seed(paired, name, "coherence|test") for name in (OURS, opponent))
-        found = difference_of_means(ours, theirs, self.embedded_scenes, self.resamples)
-        return _comparison(claim, METHODS[OURS].title, METHODS[opponent].title, found)
+        opponent = max(opponents, key=validation)
+        paired = self.embedded[self.embedded["seed"].isin(seeds[MOSAIC])]
+        mosaic, other = (
+            resampled_mean(per_seed(paired, name, "coherence|test"), self.embedded_scenes, self.resamples)
+            for name in (MOSAIC, opponent)
+        )
+        return f"{METHODS[MOSAIC].title} against {METHODS[opponent].title}", (mosaic - other).difference()
 
-    def difference(self, ours: Entry, theirs: Entry, stratum: str = "all") -> Difference:
+    def difference(self, mosaic: pd.DataFrame, other: pd.DataFrame, stratum: str = "all") -> Difference:
         """Return the paired difference of macro average precision on the test split or a stratum of it.
 
-        Only seeds of both sides are compared.
+        Args:
+            mosaic: rows of the table of predictions, one a seed.
+            other: those of the opponent; only seeds of both are compared.
+            stratum: ``"all"`` or ``"overlap"``.
         """
         labels = self.labels["test"]
-        chosen = slice(None) if stratum == "all" else labels.sum(1) >= OVERLAP_LABELS
-        both = set(ours.seeds) & set(theirs.seeds)
+        patches = slice(None) if stratum == "all" else labels.sum(1) >= OVERLAP_LABELS
+        seeds = set(mosaic["seed"]) & set(other["seed"])
         first, second = (
-            [load(m)[chosen] for _, m in e.members.iterrows() if m["seed"] in both] for e in (ours, theirs)
+            resampled_ap(
+                labels[patches],
+                [
+                    load(row)[patches]
+                    for _, row in rows.sort_values("seed").iterrows()
+                    if row["seed"] in seeds
+                ],
+                self.scenes[patches],
+                resamples=self.resamples,
+            )
+            for rows in (mosaic, other)
         )
-        scenes = self.scenes[chosen]
-        return paired_difference(labels[chosen], first, second, scenes, resamples=self.resamples)
+        return (first - second).difference()
 
     def ablation(self) -> pd.DataFrame:
         """Return what each term adds: MoSAiC less the same method without it, at the least and at all labels.
@@ -218,108 +218,81 @@ class ArchiveClaims:
         corrected for the number of comparisons.
 
         Returns:
-            One row a term and fraction: term, fraction, effect, low, high, n_seeds.
+            One row a term and fraction: term, fraction, value (the difference), low, high, n_seeds.
         """
         rows = []
         ran = set(self.predictions["method"])
         for term, name in ABLATIONS.items():
-            other = name if name in ran else SAME_UNTUNED.get(name, name)
             for fraction in sorted({self.fraction("least"), self.fraction("all")}):
-                alike = common_rows(self.predictions, fraction)
-                ours, theirs = (Entry.of(method, alike) for method in (OURS, other))
-                if not set(ours.seeds) & set(theirs.seeds):
-                    continue
-                found = self.difference(ours, theirs)
-                rows.append((term, fraction, found.value, found.low, found.high, found.n_seeds))
-        return pd.DataFrame(rows, columns=["term", "fraction", "effect", "low", "high", "n_seeds"])
+                comparable = common_rows(self.predictions, fraction)
+                without = name if name in ran else SAME_UNTUNED.get(name, name)
+                mosaic, other = (comparable[comparable["method"] == m] for m in (MOSAIC, without))
+                if set(mosaic["seed"]) & set(other["seed"]):
+                    rows.append({"term": term, "fraction": fraction, **vars(self.difference(mosaic, other))})
+        return pd.DataFrame(rows, columns=["term", "fraction", "value", "low", "high", "n_seeds"])
 
 
-def archive_claims(study: Study[ClaimSettings]) -> list[ArchiveClaims]:
-    """Return the claims of this run and of those named in ``beside``.
+def judge_claims(study: Study[ClaimSettings]) -> pd.DataFrame:
+    """Return the claims on the archives of this run and of its companions, as :func:`judge_archives`.
 
     Raises:
         RunError: when a notebook of one of them was not run.
     """
-    found = []
-    for one in study.with_companions():
-        store, most = one.store(), one.earlier("04_embeddings_and_coherence").settings.most_patches
-        found.append(
+    archives = []
+    for run in study.with_companions():
+        store, most = run.store(), run.earlier("04_embeddings_and_coherence").settings.most_patches
+        failed = pd.concat([run.earlier(name).failed_trials() for name in list(NOTEBOOKS)[1:4]])
+        lost = set(failed["trial"].str.partition(" seed ")[0]) if len(failed) else set()
+        archives.append(
             ArchiveClaims(
-                one.read("archive")["title"],
+                run.read("archive")["title"],
                 store,
-                one.read("predictions"),
-                one.read("embeddings"),
+                run.read("predictions"),
+                run.read("embeddings"),
                 chosen_rows(store, most)["test"],
                 study.settings.claim_resamples,
-                _lost(one),
+                lost,
             )
         )
-    return found
+    key = {"archives": [archive.key() for archive in archives]}
+    return study.cached("claims", key, lambda: judge_archives(archives))
 
 
-def _lost(study: Study[ClaimSettings]) -> set[str]:
-    """Return the methods of which a run lacks trials, which are named by method and seed."""
-    failed = pd.concat([study.earlier(name).failed_trials() for name in list(NOTEBOOKS)[1:4]])
-    return {trial.partition(" seed ")[0] for trial in failed["trial"]}
-
-
-def claims_key(archives: Sequence[ArchiveClaims]) -> dict[str, Any]:
-    """Return all that the claims of a run depend on, for the cache."""
-    return {"archives": [archive.key() for archive in archives]}
-
-
-def judge_claims(archives: Sequence[ArchiveClaims]) -> pd.DataFrame:
-    """Return the claims of all archives: one row a claim and archive, with its verdict (``claims.judge``)."""
+def judge_archives(archives: Sequence[ArchiveClaims]) -> pd.DataFrame:
+    """Return one row a claim and archive, with its verdict (:func:`mosaic.evaluation.claims.judge`)."""
     pairs = [(archive, claim) for archive in archives for claim in CLAIMS]
     return judge([archive.compare(claim) for archive, claim in progress(pairs, "claims", total=len(pairs))])
 
 
-def _comparison(claim: Claim, ours: str, theirs: str, found: Difference) -> Comparison:
-    return Comparison(
-        claim, ours, theirs, found.value, found.low, found.high, found.p_value, found.n_seeds, found.n_scenes
-    )
-
-
-def _macro(labels: NDArray[np.uint8], predictions: NDArray[np.float32]) -> float:
-    return float(np.nanmean(per_class_ap(labels, predictions)))
-
-
-def as_json(claims: pd.DataFrame, rules: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the claims as ``claims.json`` holds them: rules, then one object a claim, NaN as null."""
+def as_json(claims: pd.DataFrame) -> dict[str, Any]:
+    """Return the content of ``claims.json``: rules, then one object a claim, NaN as null."""
     rows = claims.astype(object).where(claims.notna(), None).to_dict("records")
-    return {"rules": dict(rules), "claims": rows}
+    return {"rules": RULES, "claims": rows}
 
 
 def readable_claims(claims: pd.DataFrame) -> pd.DataFrame:
-    """Return the claims as readers see them."""
-    return pd.DataFrame(
-        [
-            {
-                "archive": row["dataset"],
-                "claim": row["statement"],
-                "comparison": row["comparison"],
-                "effect": (row["effect"], row["low"], row["high"]),
-                "p (Holm)": row["p_holm"],
-                "seeds": row["n_seeds"],
-                "scenes": row["n_scenes"],
-                "verdict": row["verdict"],
-                "why": row["reason"],
-            }
-            for row in claims.to_dict("records")
-        ]
-    )
+    """Return the claims under the titles of a report."""
+    titles = {
+        "dataset": "archive",
+        "statement": "claim",
+        "comparison": "comparison",
+        "effect": "effect",
+        "p_holm": "p (Holm)",
+        "n_seeds": "seeds",
+        "n_scenes": "scenes",
+        "verdict": "verdict",
+        "reason": "why",
+    }
+    return claims.assign(effect=intervals(claims, "effect"))[list(titles)].rename(columns=titles)
 
 
 def readable_ablation(ablation: pd.DataFrame) -> pd.DataFrame:
-    """Return what each term adds as readers see it."""
+    """Return what each term adds under the titles of a report."""
     return pd.DataFrame(
-        [
-            {
-                "term": row["term"],
-                "labels": f"{row['fraction']:g} %",
-                "gain": (row["effect"], row["low"], row["high"]),
-                "seeds": row["n_seeds"],
-            }
-            for row in ablation.to_dict("records")
-        ]
+        {
+            "term": ablation["term"],
+            "labels": ablation["fraction"].map("{:g} %".format),
+            "gain": intervals(ablation),
+            "seeds": ablation["n_seeds"],
+        }
     )

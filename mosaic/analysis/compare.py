@@ -1,7 +1,8 @@
-"""All methods beside each other, on every archive that ran. What ``06`` shows first."""
+"""All methods on every archive that ran: scores, ranks, costs and ablations. What ``06`` shows."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,9 @@ import pandas as pd
 
 from mosaic.analysis.claims_table import ArchiveClaims, readable_ablation
 from mosaic.analysis.results import common_evaluation_title, common_evaluations, common_rows
-from mosaic.analysis.scoring import resampled
-from mosaic.evaluation.bootstrap import percentile_interval
-from mosaic.evaluation.names import input_title
+from mosaic.analysis.scoring import method_ap
+from mosaic.analysis.tables import in_order, intervals, pivot_intervals, titled
+from mosaic.evaluation.names import input_order, input_title
 from mosaic.evaluation.ranking import Ranking, rank_methods
 from mosaic.experiments.parallel import parallel_map
 from mosaic.experiments.predictions import main_input, prediction_keys
@@ -20,15 +21,15 @@ from mosaic.methods import METHODS, get_method
 from mosaic.models.checkpoint import load_encoder
 from mosaic.settings import CompareSettings, PretrainSettings
 from mosaic.store.reader import PackedStore
+from mosaic.utils.files import read_json
 
-#: Methods that those of fewer seeds stand beside.
+#: Methods that those of fewer seeds are shown with.
 REFERENCES = ("random", "supervised_late", "iai", "supcon", "mosaic")
-_SENSORS = ("s1", "s2", "fused")
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What the earlier notebooks of one run left.
+    """Tables of one run.
 
     Attributes:
         title: of its archive.
@@ -44,111 +45,103 @@ class FinishedRun:
     title: str
     store: PackedStore
     settings: PretrainSettings
-    choices: dict[str, dict[str, Any]]
+    choices: Mapping[str, Mapping[str, Any]]
     trials: pd.DataFrame
     results: pd.DataFrame
     predictions: pd.DataFrame
-    published: dict[str, Any]
+    published: Mapping[str, Any]
 
     @property
     def fractions(self) -> list[float]:
-        """Label fractions that were judged, ascending."""
+        """Label fractions that were evaluated, %, ascending."""
         return sorted(float(f) for f in self.results["fraction"].unique())
 
     @property
     def evaluation(self) -> str:
-        """The evaluation by which methods are compared, in words."""
+        """Title of the evaluation by which methods are compared."""
         return common_evaluation_title(self.results)
 
     def seeds(self, method: str) -> int:
         """Return how many seeds a method was trained with."""
-        return int((self.trials.query("method == @method")["seed"]).nunique())
+        return int(self.trials.loc[self.trials["method"] == method, "seed"].nunique())
 
 
 def finished_runs(study: Study[CompareSettings]) -> list[FinishedRun]:
-    """Return this run and those named in ``beside``.
+    """Return this run and its companions.
 
     Raises:
         RunError: when a notebook of one of them was not run.
     """
-    found = []
-    for one in study.with_companions():
-        archive = one.read("archive")
-        found.append(
-            FinishedRun(
-                archive["title"],
-                one.store(),
-                one.earlier("02_pretrain").settings,
-                one.read("choices"),
-                one.read("encoders"),
-                one.read("results"),
-                one.read("predictions"),
-                archive["published"],
-            )
+    return [
+        FinishedRun(
+            run.read("archive")["title"],
+            run.store(),
+            run.earlier("02_pretrain").settings,
+            run.read("choices"),
+            run.read("encoders"),
+            run.read("results"),
+            run.read("predictions"),
+            run.read("archive")["published"],
         )
-    return found
+        for run in study.with_companions()
+    ]
 
 
 # --------------------------------------------------------------------------------------- scores
 
 
-def compared_rows(one: FinishedRun) -> pd.DataFrame:
-    """Return the rows that compare all methods: one evaluation, every input of both or single sensors.
+def compared_rows(finished: FinishedRun) -> pd.DataFrame:
+    """Return the rows that compare all methods: one evaluation, every input that lacks no sensor it expects.
 
     Of methods that learn from labels those of the budgeted protocol; means over seeds, with intervals.
     """
-    rows = one.results
-    chosen = rows["evaluation"].isin(common_evaluations(rows)) & rows["input"].isin(_SENSORS)
-    chosen &= (rows["label_protocol"] != "full") & (rows["stratum"] == "all") & (rows["seed"] == -1)
-    return rows[chosen & rows["metric"].isin(["ap_macro", "ap_micro"])].assign(archive=one.title)
+    rows = finished.results.query("stratum == 'all' and seed == -1 and label_protocol != 'full'")
+    chosen = rows["evaluation"].isin(common_evaluations(finished.results))
+    chosen &= ~rows["input"].str.contains("without") & rows["metric"].isin(["ap_macro", "ap_micro"])
+    return rows[chosen].assign(archive=finished.title)
 
 
-def score_table(one: FinishedRun) -> pd.DataFrame:
+def score_table(finished: FinishedRun) -> pd.DataFrame:
     """Return macro and micro average precision of the methods with all seeds, with intervals.
 
     Returns:
         One row a method and input: method, input, seeds, then ``macro, f %`` and ``micro, f %`` as (value,
         low, high) for each fraction f.
     """
-    rows = compared_rows(one)
-    order = {name: place for place, name in enumerate(METHODS)}
-    found: dict[tuple[int, int], dict[str, Any]] = {}
-    for row in rows[rows["n_seeds"] == rows["n_seeds"].max()].to_dict("records"):
-        place = order[row["method"]], _SENSORS.index(row["input"])
-        own = found.setdefault(
-            place,
-            {
-                "method": get_method(row["method"]).title,
-                "input": input_title(row["input"]),
-                "seeds": int(row["n_seeds"]),
-            },
-        )
-        name = row["metric"].removeprefix("ap_")
-        own[f"{name}, {row['fraction']:g} %"] = (row["value"], row["low"], row["high"])
-    scores = [f"{average}, {f:g} %" for average in ("macro", "micro") for f in one.fractions]
-    return pd.DataFrame(
-        [found[place] for place in sorted(found)], columns=["method", "input", "seeds", *scores]
+    rows = compared_rows(finished)
+    rows = rows[rows["n_seeds"] == rows["n_seeds"].max()]
+    rows = rows.assign(
+        order=rows["input"].map(input_order),
+        seeds=rows["n_seeds"].astype(int),
+        score=[_score_name(m, f) for m, f in zip(rows["metric"], rows["fraction"], strict=True)],
     )
+    columns = [_score_name(average, f) for average in ("macro", "micro") for f in finished.fractions]
+    table = pivot_intervals(in_order(rows, "order"), ["method", "input", "seeds"], "score", columns)
+    return titled(table.assign(input=table["input"].map(input_title)))
 
 
-def few_seeds_table(study: Study[CompareSettings], one: FinishedRun) -> pd.DataFrame:
-    """Return the methods with fewer seeds than the run beside :data:`REFERENCES`, on the same seeds.
+def _score_name(average: str, fraction: Any) -> str:
+    return f"{average.removeprefix('ap_')}, {fraction:g} %"
+
+
+def few_seeds_table(study: Study[CompareSettings], finished: FinishedRun) -> pd.DataFrame:
+    """Return the methods with fewer seeds than the run and :data:`REFERENCES`, on the same seeds.
 
     Returns:
         As :func:`on_common_seeds`, macro and micro; empty where every method has all seeds.
     """
-    few = [name for name in METHODS if 0 < one.seeds(name) < one.settings.seeds]
-    return on_common_seeds(study, one, [*REFERENCES, *few] if few else [], ("macro", "micro"))
+    few = [name for name in METHODS if 0 < finished.seeds(name) < finished.settings.seeds]
+    return on_common_seeds(study, finished, [*REFERENCES, *few] if few else [], ("macro", "micro"))
 
 
-def vit_table(study: Study[CompareSettings], one: FinishedRun) -> pd.DataFrame:
-    """Return the methods on a vision transformer beside each other, as :func:`on_common_seeds`."""
-    return on_common_seeds(study, one, [name for name, method in METHODS.items() if method.architecture])
+def vit_table(study: Study[CompareSettings], finished: FinishedRun) -> pd.DataFrame:
+    """Return the methods on a vision transformer, as :func:`on_common_seeds`."""
+    return on_common_seeds(study, finished, [name for name, method in METHODS.items() if method.architecture])
 
 
 def on_common_seeds(
     study: Study[CompareSettings],
-    one: FinishedRun,
+    finished: FinishedRun,
     methods: Collection[str],
     averages: Sequence[str] = ("macro",),
 ) -> pd.DataFrame:
@@ -161,52 +154,48 @@ def on_common_seeds(
         One row a method that ran: method (its key), seeds, and ``f %`` as (value, low, high) for each label
         fraction f; of several averages ``macro, f %`` and so on.
     """
-    rows = pd.concat([common_rows(one.predictions, f) for f in one.fractions])
+    rows = pd.concat([common_rows(finished.predictions, f) for f in finished.fractions])
     rows = rows[rows["method"].isin(list(methods))]
-    seeds = set(rows["seed"]).intersection(*(own["seed"] for _, own in rows.groupby("method")))
+    seeds = set(rows["seed"]).intersection(*rows.groupby("method")["seed"].agg(set))
     rows = rows[rows["seed"].isin(seeds)]
-    names = [name for name in METHODS if name in set(rows["method"])]
-    parts = [(average, f) for average in averages for f in one.fractions]
-    wanted = [
-        (rows.query("method == @name and fraction == @f"), average) for name in names for average, f in parts
-    ]
+    groups = list(in_order(rows).groupby(["method", "fraction"], sort=False))
+    resamples = study.settings.bootstrap_resamples
     key = {
-        "data": one.store.fingerprint,
+        "data": finished.store.fingerprint,
         "predictions": prediction_keys(rows),
         "averages": list(averages),
-        "resamples": study.settings.bootstrap_resamples,
+        "resamples": resamples,
     }
 
     def compute() -> pd.DataFrame:
-        calls = [(one.store, own, study.settings.bootstrap_resamples, average) for own, average in wanted]
-        found = parallel_map(resampled, calls, "common seeds", study.settings.jobs)
-        spans = [(value, *percentile_interval(value, drawn)) for value, drawn in found]
-        return pd.DataFrame(spans, columns=["value", "low", "high"])
+        wanted = [(average, *group) for average in averages for group in groups]
+        calls = [(finished.store, members, resamples, average) for average, _, members in wanted]
+        spans = [ap.interval() for ap in parallel_map(method_ap, calls, "common seeds", study.settings.jobs)]
+        scores = [
+            {"method": method, "score": _score_name(average, fraction)}
+            for average, (method, fraction), _ in wanted
+        ]
+        return pd.DataFrame(scores, columns=["method", "score"]).join(
+            pd.DataFrame(spans, columns=["value", "low", "high", "n_seeds"])
+        )
 
-    spans = iter(study.cached("common_seeds", key, compute).itertuples(index=False, name=None))
-    columns = [(f"{average}, " if len(averages) > 1 else "") + f"{f:g} %" for average, f in parts]
-    found = [{"method": name, "seeds": len(seeds), **{c: next(spans) for c in columns}} for name in names]
-    return pd.DataFrame(found, columns=["method", "seeds", *columns])
+    columns = [_score_name(average, f) for average in averages for f in finished.fractions]
+    table = study.cached("common_seeds", key, compute).assign(seeds=len(seeds))
+    table = pivot_intervals(table, ["method", "seeds"], "score", columns)
+    return table if len(averages) > 1 else table.rename(columns=lambda name: name.rpartition(", ")[2])
 
 
-def published_table(one: FinishedRun) -> pd.DataFrame:
+def published_table(finished: FinishedRun) -> pd.DataFrame:
     """Return published scores on the same test split, then ours with all labels; empty where none compare."""
-    table = pd.DataFrame(one.published["rows"])
-    if table.empty:
-        return table
-    rows = common_rows(one.results.query("stratum == 'all'"), 100.0)
-    ours = rows.groupby(["method", "metric"])["value"].mean().unstack()  # over seeds
-    for name in (name for name in METHODS if name in ours.index):
-        about = {"model": f"{get_method(name).title} (this run)", "input": input_title(main_input(name))}
-        table = pd.concat([table, pd.DataFrame([{**about, **ours.loc[name]}])[list(table.columns)]])
-    return table.rename(
-        columns={
-            "ap_macro": "macro AP",
-            "ap_micro": "micro AP",
-            "f1_macro": "macro F1",
-            "f1_micro": "micro F1",
-        }
-    )
+    titles = {"ap_macro": "macro AP", "ap_micro": "micro AP", "f1_macro": "macro F1", "f1_micro": "micro F1"}
+    table = pd.DataFrame(finished.published["rows"])
+    rows = common_rows(finished.results.query("stratum == 'all'"), 100.0) if len(table) else table
+    if len(rows):
+        means = rows.pivot_table(index="method", columns="metric", values="value").reset_index()  # over seeds
+        scores = titled(in_order(means.assign(input=means["method"].map(main_input).map(input_title))))
+        scores = scores.assign(model=scores["method"] + " (this run)")
+        table = pd.concat([table, scores[list(table)]], ignore_index=True)
+    return table.rename(columns=titles)
 
 
 # --------------------------------------------------------------------------------------- ranking
@@ -218,49 +207,84 @@ def method_ranking(study: Study[CompareSettings], runs: Sequence[FinishedRun]) -
     Returns:
         The methods as they were ranked, and the ranking.
     """
+    problems = [(run, common_rows(run.predictions, f)) for run in runs for f in run.fractions]
     methods = [
         name
         for name in METHODS
-        if all(
-            one.seeds(name) == one.settings.seeds
-            and all((common_rows(one.predictions, f)["method"] == name).any() for f in one.fractions)
-            for one in runs
-        )
+        if all(run.seeds(name) == run.settings.seeds and name in set(r["method"]) for run, r in problems)
     ]
+    resamples = study.settings.bootstrap_resamples
     calls = [
-        (
-            one.store,
-            common_rows(one.predictions, f).query("method == @name"),
-            study.settings.bootstrap_resamples,
-        )
-        for one in runs
-        for f in one.fractions
-        for name in methods
+        (run.store, rows[rows["method"] == name], resamples) for run, rows in problems for name in methods
     ]
     key = {
-        "data": [one.store.fingerprint for one in runs],
+        "data": [run.store.fingerprint for run in runs],
         "predictions": [prediction_keys(members) for _, members, _ in calls],
-        "resamples": study.settings.bootstrap_resamples,
+        "resamples": resamples,
     }
 
     def compute() -> pd.DataFrame:
-        found = parallel_map(resampled, calls, "ranking", study.settings.jobs)
-        return pd.DataFrame(found, columns=["value", "drawn"])
+        scores = parallel_map(method_ap, calls, "ranking", study.settings.jobs)
+        return pd.DataFrame([(ap.value, ap.over_seeds()) for ap in scores], columns=["value", "draws"])
 
     table = study.cached("ranking", key, compute)
-    problems = [table[start : start + len(methods)] for start in range(0, len(table), len(methods))]
-    drawn = [np.stack(problem["drawn"].to_list()) for problem in problems]
-    return methods, rank_methods([problem["value"].to_numpy() for problem in problems], drawn)
+    values = table["value"].to_numpy().reshape(len(problems), len(methods))
+    draws = np.stack(table["draws"].to_list()).reshape(*values.shape, -1)
+    return methods, rank_methods(list(values), list(draws))
 
 
-def rank_table(methods: Sequence[str], found: Ranking) -> pd.DataFrame:
+def rank_table(methods: Sequence[str], ranking: Ranking) -> pd.DataFrame:
     """Return the ranking, one row a method: method (its key), rank, low, high."""
+    columns = {name: getattr(ranking, name) for name in ("rank", "low", "high")}
+    return pd.DataFrame({"method": [methods[i] for i in ranking.order], **columns})
+
+
+# --------------------------------------------------------------------------------------- costs
+
+
+def cost_table(finished: FinishedRun) -> pd.DataFrame:
+    """Return what a method cost and what it reached, at all labels.
+
+    Returns:
+        One row a method: method (key), parameters (of the encoder), trained (parameters that were trained),
+        steps, minutes and memory_mb (means over encoders of all labels, or none), device, seeds, and value,
+        low, high (macro average precision).
+    """
+    scores = compared_rows(finished).query("metric == 'ap_macro'")
+    scores = common_rows(scores, max(finished.fractions)).set_index("method")[["value", "low", "high"]]
+    rows = []
+    trials = finished.trials[finished.trials["budget"].isin([0.0, 100.0])]
+    for method, members in trials[trials["method"].isin(scores.index)].groupby("method", sort=False):
+        cards = [read_json(Path(folder) / "card.json") for folder in members["folder"]]
+        timing = pd.DataFrame([card["timing"] for card in cards])
+        trained = get_method(str(method)).trained
+        rows.append(
+            {
+                "method": str(method),
+                "parameters": cards[0]["parameters"]["encoder"],
+                "trained": cards[0]["parameters"]["trained"] if trained else 0,
+                "steps": cards[0]["config"]["steps"] if trained else 0,
+                "minutes": timing["seconds"].mean() / 60,
+                "memory_mb": timing["peak_memory_mb"].mean(),
+                "device": timing["device"].iloc[0],
+                "seeds": finished.seeds(str(method)),
+            }
+        )
+    return pd.DataFrame(rows).join(scores, on="method")
+
+
+def readable_costs(costs: pd.DataFrame) -> pd.DataFrame:
+    """Return costs under the titles of a report."""
     return pd.DataFrame(
         {
-            "method": [methods[i] for i in found.order],
-            "rank": found.rank,
-            "low": found.low,
-            "high": found.high,
+            "method": titled(costs)["method"],
+            "seeds": costs["seeds"],
+            "macro AP": intervals(costs),
+            "encoder, million": costs["parameters"] / 1e6,
+            "trained, million": costs["trained"] / 1e6,
+            "steps": costs["steps"],
+            "minutes": costs["minutes"],
+            "memory, MiB": costs["memory_mb"],
         }
     )
 
@@ -268,45 +292,42 @@ def rank_table(methods: Sequence[str], found: Ranking) -> pd.DataFrame:
 # --------------------------------------------------------------------------------------- ablations
 
 
-def kernel_table(study: Study[CompareSettings], one: FinishedRun) -> pd.DataFrame:
+def kernel_table(study: Study[CompareSettings], finished: FinishedRun) -> pd.DataFrame:
     """Return what each label kernel reaches alone: multi-label SupCon with it, a column a label fraction.
 
     SupCon itself is a row as well, with the kernel it was tuned to; a second row with that one is left out.
     """
-    own = one.choices.get("supcon", {}).get("kernel", one.settings.kernel)
-    kernels = {"supcon": own} | {
+    tuned = finished.choices.get("supcon", {}).get("kernel", finished.settings.kernel)
+    kernels = {"supcon": tuned} | {
         name: method.kernel
         for name, method in METHODS.items()
-        if name.startswith("supcon_") and method.kernel and method.kernel != own
+        if name.startswith("supcon_") and method.kernel not in (None, tuned)
     }
-    table = on_common_seeds(study, one, kernels)
+    table = on_common_seeds(study, finished, kernels)
     return table.assign(method=table["method"].map(kernels)).rename(columns={"method": "kernel"})
 
 
-def term_table(study: Study[CompareSettings], one: FinishedRun) -> pd.DataFrame:
-    """Return what each term of MoSAiC adds, at the least and at all labels, as readers see it."""
-    nothing = pd.DataFrame(columns=["method", "seed", "path"])
-    resamples = study.settings.bootstrap_resamples
-    archive = ArchiveClaims(one.title, one.store, one.predictions, nothing, np.empty(0, np.int64), resamples)
-    return readable_ablation(study.cached("ablation", archive.key(), archive.ablation))
+def term_table(study: Study[CompareSettings], finished: FinishedRun) -> pd.DataFrame:
+    """Return what each term of MoSAiC adds, at the least and at all labels, under the titles of a report."""
+    claims = ArchiveClaims(
+        finished.title, finished.store, finished.predictions, resamples=study.settings.bootstrap_resamples
+    )
+    return readable_ablation(study.cached("ablation", claims.key(), claims.ablation))
 
 
-def trust_table(one: FinishedRun, method: str = "mimrf") -> pd.DataFrame:
+def trust_table(finished: FinishedRun, method: str = "mimrf") -> pd.DataFrame:
     """Return how far each class trusts each sensor, as MIMRF learned it with all labels.
 
     Returns:
         One row a class, sensor and seed: class, sensor, seed, trust in [0, 1]. Empty when it did not run.
     """
     rows = []
-    trained = one.trials.query("method == @method and budget == 100")
-    for trial in trained.to_dict("records"):
+    trials = finished.trials.query("method == @method and budget == 100")
+    for trial in trials.to_dict("records"):
         encoder = load_encoder(trial["folder"])
         trust = getattr(encoder.classifier, "trust", None)
-        if trust is None:
-            continue
-        for sensor, values in zip(encoder.encoder.feature_dims, trust.detach().numpy(), strict=True):
-            rows += [
-                {"class": name, "sensor": sensor, "seed": trial["seed"], "trust": float(value)}
-                for name, value in zip(one.store.class_names, values, strict=True)
-            ]
+        if trust is not None:
+            for sensor, values in zip(encoder.encoder.feature_dims, trust.tolist(), strict=True):
+                triples = zip(finished.store.class_names, values, strict=True)
+                rows += [(name, sensor, trial["seed"], value) for name, value in triples]
     return pd.DataFrame(rows, columns=["class", "sensor", "seed", "trust"])

@@ -1,4 +1,8 @@
-"""Tables and pictures of the embedding spaces, as ``04_embeddings_and_coherence`` shows them."""
+"""Tables and pictures of the embedding spaces, as ``04_embeddings_and_coherence`` shows them.
+
+``embedded`` is the table of :func:`mosaic.experiments.embed.embed_all`: one row an encoder, whose arrays lie
+in the file ``path``.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,17 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from mosaic.analysis.archive_tables import display_bands
-from mosaic.evaluation import coherence
-from mosaic.evaluation.bootstrap import Interval
-from mosaic.experiments.embed import DIRECTIONS, load_array, per_seed
+from mosaic.analysis.tables import intervals, titled
+from mosaic.evaluation.bootstrap import resampled_mean
+from mosaic.evaluation.coherence import MEASURES, nearest, single_label_subset
+from mosaic.experiments.embed import load_arrays, per_seed
 from mosaic.losses.label_kernels import KERNELS, msc_weights, pair_weights
-from mosaic.methods import get_method
 from mosaic.store.reader import PackedStore
 
 #: Lengths of the retrieval list.
 RETRIEVAL_K = (1, 5, 10, 20, 50, 100)
-#: Measures that see patches of one label only.
-CLUSTER_MEASURES = ("silhouette", "davies_bouldin", "calinski_harabasz", "nmi", "ari")
 
 
 def coherence_table(embedded: pd.DataFrame) -> pd.DataFrame:
@@ -31,30 +33,25 @@ def coherence_table(embedded: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for method in embedded["method"].unique():
-        for name, (title, upward) in coherence.MEASURES.items():
-            values = np.array([float(value) for value in per_seed(embedded, method, f"measure|{name}")])
-            rows.append(
-                {
-                    "method": method,
-                    "name": name,
-                    "measure": title,
-                    "value": float(values.mean()),
-                    "spread": float(values.std(ddof=1)) if len(values) > 1 else np.nan,
-                    "n_seeds": len(values),
-                    "higher_is_better": upward,
-                }
-            )
-    return pd.DataFrame(rows)
+        for name, (title, higher_is_better) in MEASURES.items():
+            values = pd.Series([float(value) for value in per_seed(embedded, method, f"measure|{name}")])
+            numbers = (values.mean(skipna=False), values.std(skipna=False), len(values))
+            rows.append((method, name, title, *numbers, higher_is_better))
+    columns = ["method", "name", "measure", "value", "spread", "n_seeds", "higher_is_better"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def coherence_intervals(
-    embedded: pd.DataFrame, scenes: NDArray[np.str_], resamples: int
-) -> dict[str, Interval]:
-    """Return, for each method, the neighbours' label Jaccard index on the test split with its interval."""
-    return {
-        method: coherence.interval_of_mean(per_seed(embedded, method, "coherence|test"), scenes, resamples)
-        for method in embedded["method"].unique()
-    }
+def coherence_summary(embedded: pd.DataFrame, scenes: NDArray[np.str_], resamples: int) -> pd.DataFrame:
+    """Return the neighbours' label Jaccard index of each method as (value, low, high), and its seeds."""
+    methods = embedded["method"].unique()
+    spans = [
+        resampled_mean(per_seed(embedded, method, "coherence|test"), scenes, resamples).interval()
+        for method in methods
+    ]
+    frame = titled(pd.DataFrame(spans).assign(method=methods))
+    return pd.DataFrame(
+        {"method": frame["method"], "label Jaccard index": intervals(frame), "seeds": frame["n_seeds"]}
+    )
 
 
 def retrieval_table(embedded: pd.DataFrame, scenes: NDArray[np.str_], resamples: int) -> pd.DataFrame:
@@ -65,51 +62,48 @@ def retrieval_table(embedded: pd.DataFrame, scenes: NDArray[np.str_], resamples:
     """
     rows = []
     for method in embedded["method"].unique():
-        for key, direction in DIRECTIONS.items():
-            ranks = per_seed(embedded, method, f"rank|{key}")
-            if not ranks:
-                continue
-            by_labels = np.mean([np.nanmean(one) for one in per_seed(embedded, method, f"map_at_k|{key}")])
+        for direction in load_arrays(embedded[embedded["method"] == method].iloc[0], "rank|"):
+            title = " → ".join(sensor.upper() for sensor in direction.split("_to_"))
+            maps = [np.nanmean(seed) for seed in per_seed(embedded, method, f"map_at_k|{direction}")]
+            ranks = per_seed(embedded, method, f"rank|{direction}")
             for k in [k for k in RETRIEVAL_K if k < len(scenes)]:
-                hits = [(one <= k).astype(np.float64) for one in ranks]
-                span = coherence.interval_of_mean(hits, scenes, resamples)
-                rows.append((method, direction, k, span.value, span.low, span.high, float(by_labels)))
+                hits = [(seed <= k).astype(np.float64) for seed in ranks]
+                recall = resampled_mean(hits, scenes, resamples).interval()
+                numbers = (recall.value, recall.low, recall.high, float(np.mean(maps)))
+                rows.append((method, title, k, *numbers))
     return pd.DataFrame(rows, columns=["method", "direction", "k", "recall", "low", "high", "map_at_20"])
+
+
+def retrieval_summary(retrieval: pd.DataFrame) -> pd.DataFrame:
+    """Return recall at 10 with interval and label-aware mAP at 20: one row a method and direction."""
+    rows = titled(retrieval[retrieval["k"] == 10])
+    columns = {"recall at 10": intervals(rows, "recall"), "mAP at 20": rows["map_at_20"]}
+    return rows[["method", "direction"]].assign(**columns).reset_index(drop=True)
 
 
 def sensor_cosines(embedded: pd.DataFrame) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
     """Return cosines across sensors of the first seed: method -> (same scene, different scenes)."""
-    found = {}
-    for _, trial in embedded[embedded["seed"] == 0].iterrows():
-        same, different = load_array(trial, "same"), load_array(trial, "different")
-        if same is not None and different is not None:
-            found[str(trial["method"])] = (same, different)
-    return found
+    first = {row["method"]: load_arrays(row, "cosine|") for _, row in embedded.query("seed == 0").iterrows()}
+    return {method: (arrays["same"], arrays["different"]) for method, arrays in first.items() if arrays}
 
 
 def umap_points(embedded: pd.DataFrame, methods: Sequence[str]) -> dict[tuple[str, int], NDArray[Any]]:
     """Return the UMAPs of the first seed's encoders: (method, UMAP seed) -> (N, 2)."""
-    found: dict[tuple[str, int], NDArray[Any]] = {}
-    for _, trial in embedded[(embedded["seed"] == 0) & embedded["method"].isin(methods)].iterrows():
-        with np.load(trial["path"]) as file:
-            for name in file.files:
-                if name.startswith("map|"):
-                    found[str(trial["method"]), int(name.removeprefix("map|"))] = file[name]
-    return found
+    rows = embedded[(embedded["seed"] == 0) & embedded["method"].isin(methods)]
+    return {
+        (str(row["method"]), int(seed)): points
+        for _, row in rows.iterrows()
+        for seed, points in load_arrays(row, "map|").items()
+    }
 
 
 def trustworthiness_table(embedded: pd.DataFrame) -> pd.DataFrame:
     """Return the trustworthiness of every map: one row a method, one column a UMAP seed."""
     rows = []
-    for _, trial in embedded[embedded["seed"] == 0].iterrows():
-        with np.load(trial["path"]) as file:
-            trust = {
-                f"seed {name.removeprefix('trust|')}": float(file[name])
-                for name in sorted(file.files)
-                if name.startswith("trust|")
-            }
-        rows.append({"method": get_method(trial["method"]).title, **trust})
-    return pd.DataFrame(rows)
+    for _, row in embedded.query("seed == 0").iterrows():
+        values = {f"seed {seed}": float(value) for seed, value in load_arrays(row, "trust|").items()}
+        rows.append({"method": row["method"], **values})
+    return titled(pd.DataFrame(rows, columns=None if rows else ["method"]))
 
 
 def nearest_neighbours(
@@ -120,26 +114,41 @@ def nearest_neighbours(
     k: int = 4,
     seed: int = 0,
 ) -> dict[str, NDArray[Any]]:
-    """Pick test patches of many labels at random, and their nearest neighbours of other places.
+    """Draw test patches, and return their nearest neighbours of other places.
 
     Args:
         store: packed data.
-        trial: an embedded encoder.
+        trial: a row of ``embedded``.
         rows: the embedded test rows (N,).
-        queries: number of queries.
+        queries: number of queries q.
         k: neighbours of each.
         seed: of the draw of queries.
 
     Returns:
         ``queries`` (q,) and ``neighbours`` (q, k), rows of the store.
     """
-    embeddings = load_array(trial, "embeddings")
-    if embeddings is None:
-        raise ValueError(f"{trial['path']} holds no embeddings")
-    places = store.index["location"].to_numpy(str)[rows]
-    found = coherence.nearest(embeddings, k, places)
-    chosen = np.random.default_rng(seed).choice(len(rows), size=min(queries, len(rows)), replace=False)
-    return {"queries": rows[chosen], "neighbours": rows[found[chosen]]}
+    embeddings = load_arrays(trial, "embeddings")[""]
+    neighbours = nearest(embeddings, k, store.index["location"].to_numpy(str)[rows])
+    drawn = np.random.default_rng(seed).choice(len(rows), size=min(queries, len(rows)), replace=False)
+    return {"queries": rows[drawn], "neighbours": rows[neighbours[drawn]]}
+
+
+def neighbour_images(
+    store: PackedStore, trial: Mapping[str, Any] | pd.Series, rows: NDArray[np.int64], queries: int
+) -> dict[str, Any]:
+    """Return queries and neighbours as ``plots.imagery.neighbour_gallery`` takes them."""
+    drawn, bands = nearest_neighbours(store, trial, rows, queries), display_bands(store)
+    images = {}
+    for name, patches in drawn.items():
+        values = store.read_bands(patches.ravel(), bands)
+        stacked = np.stack([values[band] for band in bands], axis=-1)
+        images[name] = stacked.reshape(*patches.shape, *stacked.shape[1:])
+    return {
+        **images,
+        "query_labels": store.labels[drawn["queries"]],
+        "neighbour_labels": store.labels[drawn["neighbours"]],
+        "class_names": store.class_names,
+    }
 
 
 def kernel_weights(labels: NDArray[np.uint8], alpha: float = 1.0) -> dict[str, NDArray[np.float32]]:
@@ -151,67 +160,18 @@ def kernel_weights(labels: NDArray[np.uint8], alpha: float = 1.0) -> dict[str, N
     }
 
 
-def coherence_summary(embedded: pd.DataFrame, scenes: NDArray[np.str_], resamples: int) -> pd.DataFrame:
-    """Return the neighbours' label Jaccard index of each method as (value, low, high), and its seeds."""
-    rows = []
-    for method, span in coherence_intervals(embedded, scenes, resamples).items():
-        rows.append(
-            {
-                "method": get_method(method).title,
-                "label Jaccard index": (span.value, span.low, span.high),
-                "seeds": span.n_seeds,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def retrieval_summary(retrieval: pd.DataFrame) -> pd.DataFrame:
-    """Return recall at 10 with interval and label-aware mAP at 20: one row a method and direction."""
-    rows = [
-        {
-            "method": get_method(row["method"]).title,
-            "direction": row["direction"],
-            "recall at 10": (row["recall"], row["low"], row["high"]),
-            "mAP at 20": row["map_at_20"],
-        }
-        for row in retrieval[retrieval["k"] == 10].to_dict("records")
-    ]
-    return pd.DataFrame(rows)
-
-
 def single_label_classes(labels: NDArray[np.uint8]) -> dict[int, int]:
     """Return class number -> patches of the subset that the clustering measures see."""
-    single = coherence.single_label_subset(labels)
-    kinds, counts = np.unique(labels[single].argmax(1), return_counts=True)
-    return dict(zip(kinds.tolist(), counts.tolist(), strict=True))
+    classes, counts = np.unique(labels[single_label_subset(labels)].argmax(1), return_counts=True)
+    return dict(zip(classes.tolist(), counts.tolist(), strict=True))
 
 
 def coarse_groups(store: PackedStore, rows: NDArray[np.int64]) -> list[str]:
     """Return the coarse group of each patch, ``"several"`` where its labels belong to more than one."""
-    groups = store.manifest.level1
-    member = np.zeros((len(groups), len(store.class_names)), bool)
-    for place, names in enumerate(groups.values()):
-        member[place, [store.class_names.index(name) for name in names]] = True
-    carried = store.labels[rows] @ member.T.astype(np.int64) > 0
-    titles = list(groups)
-    return [titles[groups.argmax()] if groups.sum() == 1 else "several" for groups in carried]
-
-
-def neighbour_images(
-    store: PackedStore, trial: Mapping[str, Any] | pd.Series, rows: NDArray[np.int64], queries: int
-) -> dict[str, Any]:
-    """Return queries and neighbours as ``plots.imagery.neighbour_gallery`` takes them."""
-    chosen = nearest_neighbours(store, trial, rows, queries)
-    shape, visible = chosen["neighbours"].shape, display_bands(store)
-    images = {
-        name: np.stack([store.read_bands(part.ravel(), visible)[band] for band in visible], axis=-1)
-        for name, part in chosen.items()
-    }
-    labels = {name: store.labels[part] for name, part in chosen.items()}
-    return {
-        "queries": images["queries"],
-        "neighbours": images["neighbours"].reshape(*shape, *images["neighbours"].shape[1:]),
-        "query_labels": labels["queries"],
-        "neighbour_labels": labels["neighbours"],
-        "class_names": store.class_names,
-    }
+    carried = pd.DataFrame(
+        {
+            group: store.labels[rows][:, [store.class_names.index(name) for name in names]].any(1)
+            for group, names in store.manifest.level1.items()
+        }
+    )
+    return carried.idxmax(axis=1).where(carried.sum(axis=1) == 1, "several").tolist()

@@ -1,4 +1,8 @@
-"""Scores of all predictions, and the tables that ``03`` shows of them."""
+"""Scores of all predictions, and the tables that ``03`` shows of them.
+
+*Tidy results* have one row a number: the columns of :data:`~mosaic.experiments.predictions.KEYS`, stratum,
+metric, seed, value, low and high. Rows with ``seed`` -1 are means over seeds, with 95 % intervals.
+"""
 
 from collections.abc import Sequence
 
@@ -7,17 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mosaic.analysis.scoring import score_group
-from mosaic.evaluation.label_overlap import (
-    conditional_ap,
-    pointwise_mutual_information,
-    similar_groups,
-)
+from mosaic.analysis.tables import in_order, pivot_intervals, titled
+from mosaic.evaluation.label_overlap import conditional_ap, pointwise_mutual_information, similar_groups
 from mosaic.evaluation.metrics import absent_classes
 from mosaic.evaluation.names import EVALUATIONS, METRICS
 from mosaic.experiments.parallel import parallel_map
 from mosaic.experiments.predictions import KEYS, load, main_input, prediction_keys
 from mosaic.experiments.study import Study
-from mosaic.methods import METHODS, get_method
+from mosaic.methods import get_method
 from mosaic.settings import FinetuneSettings
 from mosaic.store.reader import PackedStore
 
@@ -35,12 +36,10 @@ def score_all(study: Study[FinetuneSettings], store: PackedStore, predictions: p
     and, under the evaluation that all methods share, for the strata of :func:`hard_groups` and label counts.
 
     Returns:
-        Tidy results, one row a number. Rows with ``seed`` -1 are means over seeds, with 95 % intervals from
-        resampled scenes and seeds.
+        Tidy results.
     """
     resamples = study.settings.bootstrap_resamples
     key = {"data": store.fingerprint, "resamples": resamples, "predictions": prediction_keys(predictions)}
-
     common = common_evaluations(predictions)
 
     def compute() -> pd.DataFrame:
@@ -82,19 +81,14 @@ def hard_groups(store: PackedStore) -> dict[str, tuple[str, ...]]:
 def _band_means(store: PackedStore, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the mean of every band over each patch, (N, bands), DN or dB."""
     bands = store.layout.bands
-    parts = []
+    chunks = []
     for start in range(0, len(rows), _CHUNK):
         images = store.read_bands(rows[start : start + _CHUNK], bands)
-        parts.append(np.stack([image.mean((1, 2), dtype=np.float64) for image in images.values()], axis=1))
-    return np.concatenate(parts)
+        chunks.append(np.stack([image.mean((1, 2), dtype=np.float64) for image in images.values()], axis=1))
+    return np.concatenate(chunks)
 
 
-# ------------------------------------------------------------------------------------------------- tables
-
-
-def titled(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with methods by their titles."""
-    return frame.assign(method=[get_method(name).title for name in frame["method"]])
+# ------------------------------------------------------------------------------------------------- selections
 
 
 def common_evaluations(frame: pd.DataFrame) -> tuple[str, ...]:
@@ -111,18 +105,23 @@ def common_evaluation_title(frame: pd.DataFrame) -> str:
     return " or ".join(EVALUATIONS[name] for name in common_evaluations(frame))
 
 
+def main_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of each method's main input: all sensors where it takes several."""
+    return frame[frame["input"] == frame["method"].map(main_input)]
+
+
 def common_rows(frame: pd.DataFrame, fraction: float) -> pd.DataFrame:
     """Return the rows of results or predictions that compare all methods at one label fraction.
 
     One evaluation for all, each method on its main input; under the budgeted protocol, or none where
     pretraining used no labels.
     """
-    return frame[
-        frame["evaluation"].isin(common_evaluations(frame))
-        & (frame["input"] == frame["method"].map(main_input))
-        & (frame["label_protocol"] != "full")
-        & (frame["fraction"] == fraction)
-    ]
+    rows = main_rows(frame)
+    common = rows["evaluation"].isin(common_evaluations(frame))
+    return rows[common & (rows["label_protocol"] != "full") & (rows["fraction"] == fraction)]
+
+
+# ------------------------------------------------------------------------------------------------- tables
 
 
 def interval_table(results: pd.DataFrame) -> pd.DataFrame:
@@ -134,26 +133,21 @@ def interval_table(results: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns method, labels in pretraining, evaluation, then one a fraction, its cells (value, low, high).
     """
-    chosen = results.query("stratum == 'all' and metric == 'ap_macro' and seed == -1")
-    chosen = chosen[chosen["input"] == chosen["method"].map(main_input)]
-    spans = zip(chosen["value"], chosen["low"], chosen["high"], strict=True)
-    cells = chosen.assign(cell=pd.Series(list(spans), index=chosen.index, dtype=object))
-    index = ["method", "label_protocol", "evaluation"]
-    table = cells.pivot(index=index, columns="fraction", values="cell").reset_index()
-    table.columns = pd.Index([f"{c:g} %" if isinstance(c, float) else c for c in table.columns])
-    order = {name: place for place, name in enumerate(METHODS)}
-    table = table.sort_values("method", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    rows = main_rows(results.query("stratum == 'all' and metric == 'ap_macro' and seed == -1"))
+    rows = in_order(rows, "label_protocol", "evaluation")
+    fractions = [f"{fraction:g} %" for fraction in sorted(rows["fraction"].unique())]
+    rows["fraction"] = rows["fraction"].map("{:g} %".format)
+    table = pivot_intervals(rows, ["method", "label_protocol", "evaluation"], "fraction", fractions)
     table["evaluation"] = table["evaluation"].map(EVALUATIONS)
     return titled(table).rename(columns={"label_protocol": "labels in pretraining"})
 
 
 def metric_table(results: pd.DataFrame, fraction: float) -> pd.DataFrame:
     """Return every metric of every method at one label fraction, means over seeds."""
-    chosen = common_rows(results, fraction).query("stratum == 'all' and seed >= 0")
-    table = chosen.pivot_table(index="method", columns="metric", values="value", sort=False)
-    table = table[[name for name in METRICS if name in table]].rename(columns=METRICS).reset_index()
-    table.columns.name = None
-    return titled(table)
+    rows = common_rows(results, fraction).query("stratum == 'all' and seed >= 0")
+    table = rows.pivot_table(index="method", columns="metric", values="value", sort=False)
+    table = table[[name for name in METRICS if name in table]].rename(columns=METRICS)
+    return titled(table.reset_index().rename_axis(columns=None))
 
 
 def conditional_table(
@@ -163,46 +157,36 @@ def conditional_table(
 
     Args:
         store: packed data.
-        predictions: table of ``assess.predict_all``.
+        predictions: table of ``predict.predict_all``.
         methods: which methods, where they ran.
-        fraction: label fraction.
+        fraction: label fraction, %.
 
     Returns:
         Columns group, of, among, n, guessing (prevalence), then one a method; means over seeds.
     """
     labels = store.labels[store.split_rows("test")]
-    found: pd.DataFrame | None = None
-    comparable = common_rows(predictions, fraction)
-    for method in methods:
-        own = comparable[comparable["method"] == method]
-        if own.empty:
-            continue
-        per_seed = [
-            conditional_ap(labels, load(one), store.class_names, store.manifest.confusable)
-            for _, one in own.iterrows()
+    rows = common_rows(predictions, fraction)
+    table = pd.DataFrame()
+    for method in [name for name in methods if name in set(rows["method"])]:
+        seeds = [
+            conditional_ap(labels, load(row), store.class_names, store.manifest.confusable)
+            for _, row in rows[rows["method"] == method].iterrows()
         ]
-        if found is None:
-            found = per_seed[0].drop(columns="ap").rename(columns={"prevalence": "guessing"})
-            found = found[["group", "of", "among", "n", "guessing"]]
-        found[get_method(method).title] = np.mean([one["ap"] for one in per_seed], axis=0)
-    return pd.DataFrame() if found is None else found
-
-
-def main_rows(results: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of each method's main input: both sensors where it takes both."""
-    return results[results["input"] == results["method"].map(main_input)]
+        if not len(table.columns):
+            table = seeds[0][["group", "of", "among", "n", "prevalence"]]
+            table = table.rename(columns={"prevalence": "guessing"})
+        table[get_method(method).title] = np.mean([seed["ap"] for seed in seeds], axis=0)
+    return table
 
 
 def absent_in_test(store: PackedStore) -> pd.DataFrame:
     """Return the classes that no test patch carries, with their number of training patches."""
     test, train = (store.labels[store.split_rows(split)] for split in ("test", "train"))
-    names = absent_classes(test, store.class_names)
-    counts = dict(zip(store.class_names, train.sum(0).tolist(), strict=True))
-    return pd.DataFrame({"class": names, "training patches": [counts[name] for name in names]})
+    counts = pd.Series(train.sum(0), index=list(store.class_names), name="training patches")
+    return counts[absent_classes(test, store.class_names)].rename_axis("class").reset_index()
 
 
 def groups_table(store: PackedStore) -> pd.DataFrame:
-    """Return the groups of confusable classes and what they hold."""
-    return pd.DataFrame(
-        [{"group": name, "classes": "; ".join(members)} for name, members in hard_groups(store).items()]
-    )
+    """Return the groups of confusable classes and their members."""
+    groups = {name: "; ".join(members) for name, members in hard_groups(store).items()}
+    return pd.DataFrame(groups.items(), columns=["group", "classes"])

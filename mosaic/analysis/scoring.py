@@ -1,9 +1,10 @@
-"""Scores of sets of predictions, computed by processes of their own.
+"""Scores of sets of predictions, computed by worker processes.
 
-Nothing here loads PyTorch or draws: a process that scores starts in a second, not in ten.
+Nothing here imports PyTorch or a plotting library, so a process which scores starts in a second.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.evaluation.bootstrap import Interval, interval, over_seeds, paired_difference, two_levels
+from mosaic.evaluation.bootstrap import Resampled, resampled_ap
 from mosaic.evaluation.label_overlap import Groups, Stratum, strata
-from mosaic.evaluation.metrics import choose_thresholds, per_class_ap, scores
+from mosaic.evaluation.metrics import Labels, Predictions, choose_thresholds, per_class_ap, scores
 from mosaic.experiments.predictions import KEYS, load, main_input
 from mosaic.store.reader import PackedStore
 
@@ -21,94 +22,82 @@ from mosaic.store.reader import PackedStore
 def score_group(
     store_folder: Path, members: pd.DataFrame, groups: Groups, resamples: int, stratified: bool
 ) -> list[dict[str, Any]]:
-    """Score one set of predictions, of all its seeds; returns rows of the tidy results."""
+    """Return rows of the tidy results: the scores of one set of predictions, of all its seeds.
+
+    Args:
+        store_folder: packed data.
+        members: rows of the table of predictions that differ in seed only.
+        groups: confusable classes, for the strata.
+        resamples: of scenes and seeds, for each interval.
+        stratified: score each stratum as well.
+    """
     store = PackedStore(store_folder)
     labels = {split: store.labels[store.split_rows(split)] for split in ("validation", "test")}
-    scenes = store.scenes[store.split_rows("test")]
-    shared = {"dataset": store.manifest.dataset, **{key: members[key].iloc[0] for key in KEYS}}
-    everything = {"stratum": "all", "n": len(scenes), "n_scenes": len(np.unique(scenes))}
-    arrays = [load(one) for _, one in members.iterrows()]
+    scenes, test = store.scenes[store.split_rows("test")], labels["test"]
+    seeds = [load(row) for _, row in members.iterrows()]
+    whole = Stratum("all", np.arange(len(test)), np.arange(test.shape[1]))
     rows: list[dict[str, Any]] = []
-    for (_, one), test in zip(members.iterrows(), arrays, strict=True):
-        found = scores(labels["test"], test, choose_thresholds(labels["validation"], load(one, "validation")))
-        rows += [{**everything, "seed": one["seed"], "metric": m, "value": v} for m, v in found.items()]
-    for average in ("macro", "micro"):
-        span = interval(labels["test"], arrays, scenes, average, resamples)
-        rows.append({**everything, "metric": f"ap_{average}", **_pooled(span)})
-    if shared["input"] == main_input(shared["method"]):
-        by_class = np.mean([per_class_ap(labels["test"], test) for test in arrays], axis=0)
+    for (_, row), predictions in zip(members.iterrows(), seeds, strict=True):
+        values = scores(test, predictions, choose_thresholds(labels["validation"], load(row, "validation")))
+        shared = {"stratum": "all", "n": len(test), "n_scenes": len(np.unique(scenes)), "seed": row["seed"]}
+        rows += [{**shared, "metric": metric, "value": value} for metric, value in values.items()]
+    rows += [stratum_row(whole, test, seeds, scenes, resamples, average) for average in ("macro", "micro")]
+    method, source = members["method"].iloc[0], members["input"].iloc[0]
+    if source == main_input(method):
+        by_class = np.mean([per_class_ap(test, predictions) for predictions in seeds], axis=0)
+        shared = {"seed": -1, "n_seeds": len(seeds), "metric": "ap"}
         rows += [
-            {"stratum": f"class: {name}", "n": int(positives), "seed": -1, "metric": "ap", "value": value}
-            | {"n_seeds": len(arrays)}
-            for name, positives, value in zip(store.class_names, labels["test"].sum(0), by_class, strict=True)
+            {**shared, "stratum": f"class: {name}", "n": int(positives), "value": value}
+            for name, positives, value in zip(store.class_names, test.sum(0), by_class, strict=True)
         ]
         if stratified:
-            parts = strata(labels["test"], store.class_names, groups)
-            rows += [_stratum_row(part, labels["test"], arrays, scenes, resamples) for part in parts]
-    return [{**shared, **row} for row in rows]
+            parts = strata(test, store.class_names, groups)
+            rows += [stratum_row(stratum, test, seeds, scenes, resamples) for stratum in parts]
+    about = {"dataset": store.manifest.dataset, **{key: members[key].iloc[0] for key in KEYS}}
+    return [{**about, **row} for row in rows]
 
 
-def _stratum_row(
+def stratum_row(
     stratum: Stratum,
-    labels: NDArray[np.uint8],
-    arrays: Sequence[NDArray[np.float32]],
+    labels: Labels,
+    seeds: Sequence[Predictions],
     scenes: NDArray[np.str_],
     resamples: int,
+    average: str = "macro",
 ) -> dict[str, Any]:
-    here = np.ix_(stratum.patches, stratum.classes)
-    own = scenes[stratum.patches]
-    span = interval(labels[here], [array[here] for array in arrays], own, "macro", resamples)
-    about = {"stratum": stratum.name, "n": len(own), "n_scenes": span.n_scenes, "metric": "ap_macro"}
-    return {**about, **_pooled(span)}
+    """Return the row of tidy results for one stratum, pooled over seeds (``seed`` -1)."""
+    cells, chosen = np.ix_(stratum.patches, stratum.classes), scenes[stratum.patches]
+    ap = resampled_ap(labels[cells], [one[cells] for one in seeds], chosen, average, resamples)
+    shared = {"stratum": stratum.name, "n": len(chosen), "metric": f"ap_{average}", "seed": -1}
+    return {**shared, **asdict(ap.interval())}
 
 
-def _pooled(span: Interval) -> dict[str, Any]:
-    return {
-        "seed": -1,
-        "value": span.value,
-        "low": span.low,
-        "high": span.high,
-        "n_seeds": span.n_seeds,
-    }
-
-
-def resampled(
-    store: PackedStore, members: pd.DataFrame, resamples: int, average: str = "macro"
-) -> tuple[float, NDArray[np.float64]]:
-    """Return the average precision of one method on the test split, and (R,) under resamples."""
+def method_ap(store: PackedStore, members: pd.DataFrame, resamples: int, average: str = "macro") -> Resampled:
+    """Return the average precision of one method on the test split; ``members`` are its seeds."""
     test = store.split_rows("test")
-    arrays = [load(one) for _, one in members.sort_values("seed").iterrows()]
-    value, per_seed = two_levels(store.labels[test], arrays, store.scenes[test], average, resamples)
-    return value, over_seeds(per_seed)
+    seeds = [load(row) for _, row in members.sort_values("seed").iterrows()]
+    return resampled_ap(store.labels[test], seeds, store.scenes[test], average, resamples)
 
 
 def method_differences(
     store: PackedStore,
-    ours: pd.DataFrame,
+    members: pd.DataFrame,
     reference: pd.DataFrame,
-    parts: Mapping[str, Stratum],
+    subgroups: Mapping[str, Stratum],
     resamples: int,
 ) -> list[dict[str, Any]]:
-    """Return the rows of one method; runs in its own process."""
+    """Return a method's difference to a reference in each subgroup, on the seeds that both have."""
     test = store.split_rows("test")
     labels, scenes = store.labels[test], store.scenes[test]
-    first, second = ({one["seed"]: load(one) for _, one in own.iterrows()} for own in (ours, reference))
+    first, second = ({row["seed"]: load(row) for _, row in m.iterrows()} for m in (members, reference))
     seeds = sorted(set(first) & set(second))
     rows = []
-    for name, part in parts.items() if seeds else ():
-        here = np.ix_(part.patches, part.classes)
-
-        def there(scores: Mapping[int, NDArray[np.float32]], here: Any = here) -> list[NDArray[np.float32]]:
-            return [scores[seed][here] for seed in seeds]
-
-        span = paired_difference(
-            labels[here], there(first), there(second), scenes[part.patches], resamples=resamples
+    for name, stratum in subgroups.items() if seeds else ():
+        cells, chosen = np.ix_(stratum.patches, stratum.classes), scenes[stratum.patches]
+        method_ap, reference_ap = (
+            resampled_ap(labels[cells], [side[seed][cells] for seed in seeds], chosen, resamples=resamples)
+            for side in (first, second)
         )
-        rows.append(
-            {
-                "method": str(ours["method"].iloc[0]),
-                "subgroup": name,
-                **{key: getattr(span, key) for key in ("value", "low", "high", "n_seeds")},
-            }
-        )
+        difference = asdict((method_ap - reference_ap).interval())
+        rows.append({"method": members["method"].iloc[0], "subgroup": name, **difference})
     return rows

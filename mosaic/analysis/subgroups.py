@@ -1,4 +1,4 @@
-"""Where a method gains over supervised late fusion: rare classes, many labels, confusable groups."""
+"""Differences to supervised late fusion in subgroups: rare classes, many labels, confusable groups."""
 
 import numpy as np
 import pandas as pd
@@ -20,65 +20,61 @@ RARE = 0.05
 
 
 def define_subgroups(store: PackedStore) -> dict[str, Stratum]:
-    """Return the parts of the test split where gains are looked for: name -> patches and classes.
+    """Return the subgroups of the test split: name -> patches and classes.
 
     Rare and common classes on all patches; all classes on patches of one label, and of five or more (three,
     where no test patch has as many); and the confusable groups of the archive.
     """
     train, test = (store.labels[store.split_rows(split)] for split in ("train", "test"))
-    everyone, share = np.arange(len(test)), train.mean(0)
-    present = test.any(0)
-    wanted = {
-        "all classes": present,
-        f"rare classes, below {100 * RARE:g} %": present & (share < RARE),
-        "common classes": present & (share >= RARE),
-    }
-    found = {
-        name: Stratum(name, everyone, np.flatnonzero(chosen))
-        for name, chosen in wanted.items()
-        if chosen.any()
-    }
-    parts = {one.name: one for one in strata(test, store.class_names, store.manifest.confusable)}
-    if "labels: 1" in parts:
-        found["1 label"] = parts["labels: 1"]
-    count = test.sum(1)
+    present, rare, count = test.any(0), train.mean(0) < RARE, test.sum(1)
     many = 5 if (count >= 5).any() else 3
-    if (count >= many).any():
-        patches = np.flatnonzero(count >= many)
-        title = f"{many} labels or more"
-        found[title] = Stratum(title, patches, np.flatnonzero(test[patches].any(0)))
-    groups = {name.removeprefix("group: "): one for name, one in parts.items() if name.startswith("group: ")}
-    return found | groups
+    everyone = np.ones(len(test), bool)
+    masks = {
+        "all classes": (everyone, present),
+        f"rare classes, below {100 * RARE:g} %": (everyone, present & rare),
+        "common classes": (everyone, present & ~rare),
+        "1 label": (count == 1, np.ones(test.shape[1], bool)),
+        f"{many} labels or more": (count >= many, test[count >= many].any(0)),
+    }
+    subgroups = {
+        name: Stratum(name, np.flatnonzero(patches), np.flatnonzero(classes))
+        for name, (patches, classes) in masks.items()
+        if patches.any() and classes.any()
+    }
+    groups = [s for s in strata(test, store.class_names, store.manifest.confusable) if "group: " in s.name]
+    return subgroups | {stratum.name.removeprefix("group: "): stratum for stratum in groups}
 
 
-def subgroup_differences(study: Study[CompareSettings], one: FinishedRun, fraction: float) -> pd.DataFrame:
-    """Return what every method gains over :data:`REFERENCE` in each part, paired by scene and common seeds.
+def subgroup_differences(
+    study: Study[CompareSettings], finished: FinishedRun, fraction: float
+) -> pd.DataFrame:
+    """Return every method's difference to :data:`REFERENCE` in each subgroup, paired by scene and seed.
 
     Returns:
-        One row a method and part: method, part, value (macro average precision less the reference's), low,
-        high, n_seeds. Empty when the reference did not run.
+        One row a method and subgroup: method, subgroup, value (macro average precision less the reference's),
+        low, high, n_seeds, n_scenes. Empty when the reference did not run.
     """
-    rows = common_rows(one.predictions, fraction)
+    rows = common_rows(finished.predictions, fraction)
     reference = rows[rows["method"] == REFERENCE]
-    columns = ["method", "subgroup", "value", "low", "high", "n_seeds"]
+    columns = ["method", "subgroup", "value", "low", "high", "n_seeds", "n_scenes"]
     if reference.empty:
         return pd.DataFrame(columns=columns)
-    parts, others = define_subgroups(one.store), [name for name in METHODS if name in set(rows["method"])]
+    subgroups, resamples = define_subgroups(finished.store), study.settings.bootstrap_resamples
     calls = [
-        (one.store, rows[rows["method"] == name], reference, parts, study.settings.bootstrap_resamples)
-        for name in others
-        if name != REFERENCE
+        (finished.store, rows[rows["method"] == name], reference, subgroups, resamples)
+        for name in METHODS
+        if name in set(rows["method"]) - {REFERENCE}
     ]
     key = {
-        "data": one.store.fingerprint,
+        "data": finished.store.fingerprint,
         "predictions": prediction_keys(rows[["seed", *KEYS, "path", "key"]]),
         "reference": REFERENCE,
-        "parts": {name: [part.patches.tolist(), part.classes.tolist()] for name, part in parts.items()},
-        "resamples": study.settings.bootstrap_resamples,
+        "subgroups": {name: [s.patches.tolist(), s.classes.tolist()] for name, s in subgroups.items()},
+        "resamples": resamples,
     }
 
     def compute() -> pd.DataFrame:
-        found = parallel_map(method_differences, calls, "gains", study.settings.jobs)
-        return pd.DataFrame([row for part in found for row in part], columns=columns)
+        parts = parallel_map(method_differences, calls, "subgroup differences", study.settings.jobs)
+        return pd.DataFrame([row for part in parts for row in part], columns=columns)
 
-    return study.cached("gains", key, compute)
+    return study.cached("subgroup_differences", key, compute)

@@ -1,18 +1,18 @@
-"""What the abstract says, as comparisons whose rules were fixed before any result.
+"""What the abstract claims, as comparisons whose rules were fixed before any result.
 
-Each claim is a paired difference, MoSAiC less one opponent, on the test split. Whatever could be chosen
-to please is chosen on the validation split: which opponent of a family stands for it, and which evaluation
-(kNN, linear probe, fine-tuning, or its own classifier) each side enters with.
+Each claim is a paired difference, MoSAiC less one opponent, on the test split. Whatever could be chosen to
+please is chosen on the validation split: which opponent of a family stands for it, and which evaluation (kNN,
+linear probe, fine-tuning, or its own classifier) each side enters with.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from mosaic.evaluation.bootstrap import holm
+from mosaic.evaluation.bootstrap import Difference, holm
 
 Verdict = Literal["supported", "not supported", "undecided"]
 
@@ -32,7 +32,7 @@ class Claim:
         name: short and unique.
         statement: the claim in words.
         topic: ``accuracy``, ``few labels``, ``class overlap`` or ``coherence``.
-        against: family of methods it is made against; the opponent comes from it.
+        against: family of methods that the opponent comes from.
         fraction: ``"all"`` or ``"least"`` of the label fractions of the run.
         stratum: of the test patches: ``"all"`` or ``"overlap"``.
         measure: ``"ap_macro"`` or ``"knn_jaccard"``.
@@ -53,68 +53,40 @@ FAMILIES: dict[str, str] = {
     "self-supervised": "self-supervision",
     "label-contrastive": "label contrast alone",
 }
-#: What the abstract claims: accuracy, cluster coherence, few labels, high class overlap; each against all.
+# name, statement, topic, fraction, stratum and measure of what the abstract claims against every family
+_CLAIMED = (
+    ("accuracy", "More accurate with all labels", "accuracy", "all", "all", "ap_macro"),
+    ("few labels", "More accurate with few labels", "few labels", "least", "all", "ap_macro"),
+    ("overlap", "More accurate where classes overlap", "class overlap", "all", "overlap", "ap_macro"),
+    (
+        "overlap, few labels",
+        "More accurate where classes overlap, with few labels",
+        *("class overlap", "least", "overlap", "ap_macro"),
+    ),
+    ("coherence", "Neighbourhoods more coherent", "coherence", "all", "all", "knn_jaccard"),
+)
 CLAIMS: tuple[Claim, ...] = tuple(
-    Claim(
-        f"{short} vs {against}",
-        f"{text} than {FAMILIES[against]}",
-        topic,
-        against,
-        fraction,
-        stratum,
-        measure,
-    )
-    for short, text, topic, fraction, stratum, measure in (
-        ("accuracy", "More accurate with all labels", "accuracy", "all", "all", "ap_macro"),
-        ("few labels", "More accurate with few labels", "few labels", "least", "all", "ap_macro"),
-        ("overlap", "More accurate where classes overlap", "class overlap", "all", "overlap", "ap_macro"),
-        (
-            "overlap, few labels",
-            "More accurate where classes overlap, with few labels",
-            "class overlap",
-            "least",
-            "overlap",
-            "ap_macro",
-        ),
-        ("coherence", "Neighbourhoods more coherent", "coherence", "all", "all", "knn_jaccard"),
-    )
-    for against in FAMILIES
+    Claim(f"{name} vs {family}", f"{statement} than {title}", topic, family, *selection)
+    for name, statement, topic, *selection in _CLAIMED
+    for family, title in FAMILIES.items()
 )
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A claim's numbers on one archive.
+    """A claim on one archive, and the difference that tests it.
 
     Attributes:
         claim: which one.
-        ours: MoSAiC and how it entered, in words.
-        opponent: the method compared with and how it entered, in words; empty when there was none.
-        effect: ours less theirs, in units of the measure; NaN when not computed.
-        low: lower end of its 95 % interval.
-        high: upper end.
-        p_value: two-sided, uncorrected.
-        n_seeds: seeds paired.
-        n_scenes: scenes resampled.
         dataset: title of the archive.
+        sides: both methods and how they entered, in words; or why the run cannot test the claim.
+        difference: MoSAiC less its opponent, in units of the measure; ``None`` when the claim was not tested.
     """
 
     claim: Claim
-    ours: str
-    opponent: str
-    effect: float
-    low: float
-    high: float
-    p_value: float
-    n_seeds: int
-    n_scenes: int
-    dataset: str = ""
-
-
-def missing(claim: Claim, why: str) -> Comparison:
-    """Return the comparison of a claim that the run cannot test, and why."""
-    nan = float("nan")
-    return Comparison(claim, "MoSAiC", why, nan, nan, nan, nan, 0, 0)
+    dataset: str
+    sides: str
+    difference: Difference | None = None
 
 
 def judge(comparisons: Sequence[Comparison]) -> pd.DataFrame:
@@ -131,41 +103,43 @@ def judge(comparisons: Sequence[Comparison]) -> pd.DataFrame:
         One row a comparison, in the order given: name, statement, topic, comparison (in words), measure,
         effect, low, high, p_value, n_seeds, n_scenes, dataset, p_holm, verdict, reason.
     """
-    p_values = np.array([c.p_value for c in comparisons])
+    untested = Difference(np.nan, np.nan, np.nan, 0, 0, np.nan)
+    differences = [comparison.difference or untested for comparison in comparisons]
+    p_values = np.array([difference.p_value for difference in differences])
     tested = np.isfinite(p_values)
-    corrected = np.full(len(p_values), np.nan)
-    corrected[tested] = holm(p_values[tested].tolist())
-    rows: list[dict[str, Any]] = []
-    for one, p_holm in zip(comparisons, corrected.tolist(), strict=True):
-        verdict, reason = _verdict(one, p_holm)
-        numbers = {k: v for k, v in asdict(one).items() if k not in ("claim", "ours", "opponent")}
+    p_holm = np.full(len(p_values), np.nan)
+    p_holm[tested] = holm(p_values[tested].tolist())
+    rows = []
+    for comparison, difference, corrected in zip(comparisons, differences, p_holm.tolist(), strict=True):
+        claim, numbers = comparison.claim, asdict(difference)
+        verdict, reason = _verdict(difference, corrected)
         rows.append(
             {
-                "name": one.claim.name,
-                "statement": one.claim.statement,
-                "topic": one.claim.topic,
-                "comparison": f"{one.ours} against {one.opponent}"
-                if np.isfinite(one.effect)
-                else one.opponent,
-                "measure": one.claim.measure,
-                **numbers,
-                "p_holm": p_holm,
+                **{name: getattr(claim, name) for name in ("name", "statement", "topic")},
+                "comparison": comparison.sides,
+                "measure": claim.measure,
+                "effect": numbers["value"],
+                **{name: numbers[name] for name in ("low", "high", "p_value", "n_seeds", "n_scenes")},
+                "dataset": comparison.dataset,
+                "p_holm": corrected,
                 "verdict": verdict,
-                "reason": reason,
+                "reason": reason or comparison.sides,
             }
         )
     return pd.DataFrame(rows)
 
 
-def _verdict(one: Comparison, p_holm: float) -> tuple[Verdict, str]:
-    if not np.isfinite(one.effect):
-        return "undecided", one.opponent
-    if one.n_seeds < LEAST_SEEDS:
-        return "undecided", f"{one.n_seeds} seed{'s' * (one.n_seeds != 1)}; at least {LEAST_SEEDS} are needed"
+def _verdict(difference: Difference, p_holm: float) -> tuple[Verdict, str]:
+    """Return the verdict and its reason, which is empty when the claim was not tested."""
+    count = difference.n_seeds
+    if not np.isfinite(difference.value):
+        return "undecided", ""
+    if count < LEAST_SEEDS:
+        return "undecided", f"{count} seed{'s' * (count != 1)}; at least {LEAST_SEEDS} are needed"
     if p_holm < LEVEL:
-        if one.effect > 0:
+        if difference.value > 0:
             return "supported", f"above zero, corrected p = {p_holm:.3g}"
         return "not supported", f"below zero, corrected p = {p_holm:.3g}"
-    if one.high < RELEVANT:
+    if difference.high < RELEVANT:
         return "not supported", f"an advantage of {RELEVANT:g} or more is excluded"
     return "undecided", f"the interval holds both zero and {RELEVANT:g}; corrected p = {p_holm:.3g}"

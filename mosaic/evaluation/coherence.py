@@ -4,8 +4,6 @@ All measures take embeddings after :func:`standardise`: each dimension scaled by
 of unit length, so that distances are cosines and no method wins by the scale of its features.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,20 +13,15 @@ from sklearn.cluster import KMeans
 from sklearn.linear_model import Ridge
 from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 
-from mosaic.evaluation import embedding_metrics as monitor
-from mosaic.evaluation.bootstrap import (
-    Difference,
-    Interval,
-    difference_of,
-    over_seeds,
-    percentile_interval,
-    scene_weights,
-)
+from mosaic.evaluation.embedding_metrics import effective_rank, uniformity
 
 Embeddings = NDArray[np.float32]
 Labels = NDArray[np.uint8]
+Places = NDArray[np.str_]
 
-#: Measures of :func:`cluster_measures` and :func:`space_measures`: title, and whether higher is better.
+#: Measures of :func:`cluster_measures`, which see patches of one label only.
+CLUSTER_MEASURES = ("silhouette", "davies_bouldin", "calinski_harabasz", "nmi", "ari")
+#: Measure -> title, and whether higher is better.
 MEASURES: dict[str, tuple[str, bool]] = {
     "knn_jaccard": ("neighbours' label Jaccard", True),
     "distance_correlation": ("Spearman with label distance", True),
@@ -50,17 +43,18 @@ def standardise(features: Embeddings, train_features: Embeddings) -> Embeddings:
         train_features: (M, F).
     """
     mean, std = train_features.mean(0, dtype=np.float64), train_features.std(0, dtype=np.float64)
-    scaled = (features - mean) / np.where(std > 1e-6, std, 1.0)
-    length = np.linalg.norm(scaled, axis=1, keepdims=True)
-    return (scaled / np.maximum(length, 1e-12)).astype(np.float32)
+    return _unit_length((features - mean) / np.where(std > 1e-6, std, 1.0))
+
+
+def _unit_length(rows: NDArray) -> Embeddings:
+    return (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
 
 def jaccard(first: Labels, second: Labels) -> NDArray[np.float64]:
-    """Return the Jaccard index of all pairs of label sets, (N, M); two empty sets have 0."""
+    """Return the Jaccard index in [0, 1] of all pairs of label sets, (N, M); two empty sets have 0."""
     a, b = first.astype(np.float64), second.astype(np.float64)
     shared = a @ b.T
-    either = a.sum(1)[:, None] + b.sum(1)[None, :] - shared
-    return shared / np.maximum(either, 1)
+    return shared / np.maximum(a.sum(1)[:, None] + b.sum(1)[None, :] - shared, 1)
 
 
 # ------------------------------------------------------------------------------------- order by labels
@@ -69,45 +63,43 @@ def jaccard(first: Labels, second: Labels) -> NDArray[np.float64]:
 def single_label_subset(labels: Labels, least: int = 5) -> NDArray[np.int64]:
     """Return the rows that carry one label only, of classes that at least ``least`` such rows carry.
 
-    The clustering measures are defined for one class a point; this is the part of the data where they are.
+    Clustering measures need one class a point.
     """
     single = labels.sum(1) == 1
     frequent = labels[single].sum(0) >= least
     return np.flatnonzero(single & (labels[:, frequent].sum(1) == 1))
 
 
-def cluster_measures(embeddings: Embeddings, kinds: NDArray[np.int64], seed: int = 0) -> dict[str, float]:
-    """Return silhouette (cosine), Davies-Bouldin, Calinski-Harabasz, and NMI and ARI of k-means.
+def cluster_measures(embeddings: Embeddings, classes: NDArray[np.int64], seed: int = 0) -> dict[str, float]:
+    """Return :data:`CLUSTER_MEASURES`: silhouette (by cosine) to ARI of k-means.
 
     Args:
         embeddings: (N, F), standardised.
-        kinds: class of each point (N,); all NaN where there are fewer than two classes.
+        classes: class of each point (N,); all measures are NaN where there are fewer than two.
         seed: of k-means, which has as many clusters as there are classes, best of 10 starts.
     """
-    classes = len(np.unique(kinds))
-    names = ("silhouette", "davies_bouldin", "calinski_harabasz", "nmi", "ari")
-    if not 2 <= classes < len(kinds):
-        return dict.fromkeys(names, float("nan"))
-    found = KMeans(classes, n_init=10, random_state=seed).fit_predict(embeddings)
+    count = len(np.unique(classes))
+    if not 2 <= count < len(classes):
+        return dict.fromkeys(CLUSTER_MEASURES, float("nan"))
+    clusters = KMeans(count, n_init=10, random_state=seed).fit_predict(embeddings)
     values = (
-        metrics.silhouette_score(embeddings, kinds, metric="cosine"),
-        metrics.davies_bouldin_score(embeddings, kinds),
-        metrics.calinski_harabasz_score(embeddings, kinds),
-        metrics.normalized_mutual_info_score(kinds, found),
-        metrics.adjusted_rand_score(kinds, found),
+        metrics.silhouette_score(embeddings, classes, metric="cosine"),
+        metrics.davies_bouldin_score(embeddings, classes),
+        metrics.calinski_harabasz_score(embeddings, classes),
+        metrics.normalized_mutual_info_score(classes, clusters),
+        metrics.adjusted_rand_score(classes, clusters),
     )
-    return dict(zip(names, map(float, values), strict=True))
+    return dict(zip(CLUSTER_MEASURES, map(float, values), strict=True))
 
 
-def nearest(embeddings: Embeddings, k: int, places: NDArray[np.str_]) -> NDArray[np.int64]:
+def nearest(embeddings: Embeddings, k: int, places: Places) -> NDArray[np.int64]:
     """Return the k nearest rows of each row by cosine, nearest first, (N, k).
 
-    Rows of the same place are no neighbours: other dates of it, or patches that overlap, are alike by
-    construction.
+    Rows of the same place are left out: other dates of it, or overlapping patches, are alike by construction.
 
     Args:
         embeddings: (N, F), unit length.
-        k: neighbours; fewer are returned where a row has fewer that lie elsewhere.
+        k: neighbours; fewer are returned where a row has fewer in other places.
         places: place of each row (N,).
     """
     k = min(k, len(places) - int(np.unique(places, return_counts=True)[1].max()))
@@ -115,20 +107,18 @@ def nearest(embeddings: Embeddings, k: int, places: NDArray[np.str_]) -> NDArray
         return np.empty((len(places), 0), np.int64)
     similarity = embeddings @ embeddings.T
     similarity[places[:, None] == places[None, :]] = -np.inf
-    found = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
-    order = np.argsort(-np.take_along_axis(similarity, found, 1), axis=1, kind="stable")
-    return np.take_along_axis(found, order, 1)
+    neighbours = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+    order = np.argsort(-np.take_along_axis(similarity, neighbours, 1), axis=1, kind="stable")
+    return np.take_along_axis(neighbours, order, 1)
 
 
-def knn_jaccard(
-    embeddings: Embeddings, labels: Labels, places: NDArray[np.str_], k: int = 10
-) -> NDArray[np.float64]:
-    """Return, for each patch, the mean Jaccard index of its labels with those of its k nearest, (N,)."""
-    found = nearest(embeddings, k, places)
-    return np.take_along_axis(jaccard(labels, labels), found, 1).mean(1)
+def knn_jaccard(embeddings: Embeddings, labels: Labels, places: Places, k: int = 10) -> NDArray[np.float64]:
+    """Return the mean Jaccard index of each patch's labels with those of its k nearest, (N,) in [0, 1]."""
+    neighbours = nearest(embeddings, k, places)
+    return np.take_along_axis(jaccard(labels, labels), neighbours, 1).mean(1)
 
 
-def distance_correlation(embeddings: Embeddings, labels: Labels, places: NDArray[np.str_]) -> float:
+def distance_correlation(embeddings: Embeddings, labels: Labels, places: Places) -> float:
     """Return Spearman's correlation of embedding distance and Jaccard distance, over all pairs of places."""
     upper = np.triu(places[:, None] != places[None, :], 1)
     distance = 1 - (embeddings @ embeddings.T)[upper]
@@ -138,10 +128,7 @@ def distance_correlation(embeddings: Embeddings, labels: Labels, places: NDArray
 def space_measures(embeddings: Embeddings) -> dict[str, float]:
     """Return uniformity (Wang and Isola 2020) and effective rank (RankMe, Garrido et al. 2023)."""
     tensor = torch.from_numpy(embeddings)
-    return {
-        "uniformity": float(monitor.uniformity(tensor)),
-        "effective_rank": float(monitor.effective_rank(tensor)),
-    }
+    return {"uniformity": float(uniformity(tensor)), "effective_rank": float(effective_rank(tensor))}
 
 
 # ------------------------------------------------------------------------------------- across sensors
@@ -150,22 +137,21 @@ def space_measures(embeddings: Embeddings) -> dict[str, float]:
 def linear_map(
     source: Embeddings, target: Embeddings, queries: Embeddings, strength: float = 10.0
 ) -> Embeddings:
-    """Map one sensor's embeddings into the other's space: ridge regression on training pairs, no labels.
+    """Map one sensor's embeddings into another's space: ridge regression on training pairs, no labels.
 
     Sensors have backbones of their own, so their features need not share axes, whatever the method; a linear
     map asks of all methods alike whether the same information is there.
 
     Args:
-        source: (M, F) of the training rows, standardised.
-        target: (M, G) of the same rows in the other sensor, standardised.
-        queries: (N, F) to map.
+        source: (M, F), the training rows, standardised.
+        target: (M, G), the same rows in the other sensor, standardised.
+        queries: (N, F), to be mapped.
         strength: of the ridge penalty.
 
     Returns:
         (N, G), unit length.
     """
-    mapped = Ridge(alpha=strength).fit(source, target).predict(queries)
-    return (mapped / np.maximum(np.linalg.norm(mapped, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    return _unit_length(Ridge(alpha=strength).fit(source, target).predict(queries))
 
 
 def retrieval_ranks(queries: Embeddings, candidates: Embeddings) -> NDArray[np.int64]:
@@ -178,11 +164,11 @@ def retrieval_map(
     queries: Embeddings,
     candidates: Embeddings,
     labels: Labels,
-    places: NDArray[np.str_],
+    places: Places,
     k: int = 20,
     least: float = 0.5,
 ) -> NDArray[np.float64]:
-    """Return the average precision of each query's k best candidates of other places, (N,).
+    """Return the average precision in [0, 1] of each query's k best candidates of other places, (N,).
 
     A candidate is relevant when its labels have a Jaccard index of at least ``least`` with the query's;
     queries without a relevant one are NaN.
@@ -195,10 +181,10 @@ def retrieval_map(
         k: length of the list.
         least: Jaccard index of a relevant candidate.
     """
-    similarity = queries @ candidates.T
-    others = places[:, None] != places[None, :]
-    relevant = (jaccard(labels, labels) >= least) & others
-    order = np.argsort(-np.where(others, similarity, -np.inf), axis=1, kind="stable")[:, :k]
+    elsewhere = places[:, None] != places[None, :]
+    relevant = (jaccard(labels, labels) >= least) & elsewhere
+    similarity = np.where(elsewhere, queries @ candidates.T, -np.inf)
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
     hits = np.take_along_axis(relevant, order, 1)
     precision = hits.cumsum(1) / np.arange(1, order.shape[1] + 1)
     possible = np.minimum(relevant.sum(1), order.shape[1])
@@ -207,61 +193,14 @@ def retrieval_map(
 
 
 def cross_sensor_cosines(
-    queries: Embeddings, candidates: Embeddings, places: NDArray[np.str_]
+    queries: Embeddings, candidates: Embeddings, places: Places
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return cosines between sensors: of the same scene (N,), and of scenes of two different places."""
     similarity = queries @ candidates.T
     return np.diag(similarity).copy(), similarity[places[:, None] != places[None, :]]
 
 
-# ------------------------------------------------------------------------------------- uncertainty and maps
-
-
-def interval_of_mean(
-    per_seed: Sequence[NDArray[np.float64]], scenes: NDArray[np.str_], resamples: int
-) -> Interval:
-    """Return the mean of a number that every patch has, with its 95 % interval over scenes and seeds.
-
-    Args:
-        per_seed: one (N,) a seed; NaN is left out.
-        scenes: scene of each patch (N,).
-        resamples: number of resamples.
-    """
-    value = float(np.mean([np.nanmean(one) for one in per_seed]))
-    low, high = percentile_interval(value, over_seeds(resampled_means(per_seed, scenes, resamples)))
-    return Interval(value, low, high, len(per_seed), len(np.unique(scenes)))
-
-
-def difference_of_means(
-    ours: Sequence[NDArray[np.float64]],
-    theirs: Sequence[NDArray[np.float64]],
-    scenes: NDArray[np.str_],
-    resamples: int,
-) -> Difference:
-    """Return the difference of two such means, paired by seed and scene.
-
-    Raises:
-        ValueError: when the numbers of seeds differ.
-    """
-    if len(ours) != len(theirs):
-        raise ValueError(f"{len(ours)} seeds against {len(theirs)}: a paired difference needs the same seeds")
-    each = [first - second for first, second in zip(ours, theirs, strict=True)]
-    value = float(np.mean([np.nanmean(one) for one in each]))
-    drawn = over_seeds(resampled_means(each, scenes, resamples))
-    return difference_of(value, drawn, len(each), scenes)
-
-
-def resampled_means(
-    per_seed: Sequence[NDArray[np.float64]], scenes: NDArray[np.str_], resamples: int
-) -> NDArray[np.float64]:
-    """Return the mean under each resample of scenes, (S, R); the same scenes for every seed and method."""
-    weights = scene_weights(scenes, resamples).astype(np.float64)
-    found = []
-    for one in per_seed:
-        known = np.isfinite(one)
-        with np.errstate(invalid="ignore"):
-            found.append(weights[:, known] @ one[known] / weights[:, known].sum(1))
-    return np.stack(found)
+# ------------------------------------------------------------------------------------- two-dimensional maps
 
 
 def umap_map(embeddings: Embeddings, neighbours: int, min_dist: float, seed: int) -> NDArray[np.float32]:

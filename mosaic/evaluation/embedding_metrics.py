@@ -1,28 +1,21 @@
-"""What tells a healthy embedding space from a collapsed one."""
+"""Metrics that tell a healthy embedding space from a collapsed one. Embeddings are (N, D), L2-normalised."""
 
 import torch
 from torch import Tensor
 
 
 def alignment(first: Tensor, second: Tensor) -> Tensor:
-    """Return the mean squared distance of positive pairs (Wang and Isola, ICML 2020).
+    """Return the mean squared distance of positive pairs in [0, 4] (Wang and Isola, ICML 2020).
 
     Args:
-        first: (N, D), L2-normalised.
+        first: (N, D).
         second: (N, D), the positive of each row of ``first``.
-
-    Returns:
-        Scalar in [0, 4]; 0 when every pair coincides.
     """
     return (first.float() - second.float()).pow(2).sum(1).mean()
 
 
 def uniformity(embeddings: Tensor, t: float = 2.0) -> Tensor:
     """Return log mean exp(-t d^2) over all pairs at distance d (Wang and Isola, ICML 2020).
-
-    Args:
-        embeddings: (N, D), L2-normalised, N >= 2.
-        t: sharpness, > 0.
 
     Returns:
         Scalar in [-4t, 0]; 0 when collapsed, lower when spread over the sphere.
@@ -33,9 +26,6 @@ def uniformity(embeddings: Tensor, t: float = 2.0) -> Tensor:
 def embedding_std(embeddings: Tensor) -> Tensor:
     """Return sqrt(D) times the mean standard deviation of a dimension (as in SimSiam, CVPR 2021).
 
-    Args:
-        embeddings: (N, D), L2-normalised.
-
     Returns:
         Scalar in [0, 1]; 1 when isotropic on the sphere, 0 when collapsed.
     """
@@ -45,9 +35,7 @@ def embedding_std(embeddings: Tensor) -> Tensor:
 def effective_rank(embeddings: Tensor, epsilon: float = 1e-7) -> Tensor:
     """Return RankMe (Garrido et al., ICML 2023): exp of the entropy of the normalised singular values.
 
-    Args:
-        embeddings: (N, D); projections or features, not centred.
-        epsilon: keeps the logarithm finite.
+    Embeddings are not centred, and need not be normalised.
 
     Returns:
         Scalar from 1 (collapsed to a line) to about min(N, D).

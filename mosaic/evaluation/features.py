@@ -1,32 +1,47 @@
-"""Features of packed patches under a trained encoder, and how streams are joined."""
+"""Features of packed patches under a trained encoder, and how those of several sensors are joined."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mosaic.models.checkpoint import LoadedEncoder, layout_for, load_encoder, read_card
+from mosaic.models.checkpoint import layout_for, load_encoder
 from mosaic.models.encoders import Encoder
 from mosaic.store.prefetch import prefetch
 from mosaic.store.reader import PackedStore, Rows
 from mosaic.transforms.views import Views
-from mosaic.utils.errors import CheckpointError
-from mosaic.utils.files import atomic_path
-from mosaic.utils.hashing import hash_json
 
+#: Stream or input -> float32 (N, F), or (F,) for a mean.
 Features = dict[str, NDArray[np.float32]]
 
 _BATCH = 256
 
 
+def encode_splits(
+    store: PackedStore, checkpoint: Path, rows: Mapping[str, Rows], store_statistics: bool = False
+) -> dict[str, Features]:
+    """Encode the rows of several splits, and return what an encoder offers to a classifier.
+
+    A missing sensor's features are replaced by their mean over the rows of ``"train"``.
+
+    Args:
+        store: packed data.
+        checkpoint: folder of a trained encoder.
+        rows: split -> patches; ``"train"`` is needed.
+        store_statistics: as in :func:`extract_features`.
+
+    Returns:
+        Split -> input -> float32 (N, F), see :func:`representations`.
+    """
+    features = {s: extract_features(store, checkpoint, r, store_statistics) for s, r in rows.items()}
+    fill = mean_features(features["train"])
+    return {split: representations(streams, fill) for split, streams in features.items()}
+
+
 def extract_features(
-    store: PackedStore,
-    checkpoint: Path,
-    rows: Rows,
-    folder: Path | None = None,
-    own_statistics: bool = False,
+    store: PackedStore, checkpoint: Path, rows: Rows, store_statistics: bool = False
 ) -> Features:
     """Encode whole patches without augmentation.
 
@@ -34,36 +49,20 @@ def extract_features(
         store: packed data.
         checkpoint: folder of a trained encoder.
         rows: patches, in any order (N,).
-        folder: where to keep the features; the same encoder, data and rows are then computed once.
-        own_statistics: normalise by the statistics of these data, not by those the encoder was trained with:
+        store_statistics: normalise by the statistics of the store, not by those the encoder was trained with:
             for an encoder of another archive, whose sensors and seasons give other means.
 
     Returns:
-        Stream -> float32 (N, F). For early fusion also ``"early_without_s1"`` and ``"early_without_s2"``.
+        Stream -> float32 (N, F). For early fusion also ``"early_without_s1"`` and so on for each sensor.
 
     Raises:
         CheckpointError: when the checkpoint is damaged or its bands are not the store's.
     """
-    if folder is None:
-        return _extract(store, load_encoder(checkpoint), rows, own_statistics)
-    key = [store.fingerprint, read_card(checkpoint)["weights"]["sha256"], np.asarray(rows).tolist()]
-    key += [own_statistics] if own_statistics else []
-    path = folder / f"features-{hash_json(key)}.npz"
-    if path.is_file():
-        with np.load(path) as kept:
-            return dict(kept)
-    features = _extract(store, load_encoder(checkpoint), rows, own_statistics)
-    with atomic_path(path) as partial:
-        np.savez(partial, **features)  # type: ignore[arg-type]  # its stub knows no keyword arrays
-    return features
-
-
-def _extract(store: PackedStore, encoder: LoadedEncoder, rows: Rows, own_statistics: bool) -> Features:
+    encoder = load_encoder(checkpoint)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     layout = layout_for(encoder, store.layout)  # also refuses other bands
-    views = Views(store.layout if own_statistics else layout, encoder.encoder.image_size)
-    encoder.to(device)
-    return encode_rows(store, encoder.encoder, views, rows, device, without=layout.sensor_names)
+    views = Views(store.layout if store_statistics else layout, encoder.encoder.image_size)
+    return encode_rows(store, encoder.to(device).encoder, views, rows, device, drop_sensors=True)
 
 
 @torch.inference_mode()
@@ -73,7 +72,7 @@ def encode_rows(
     views: Views,
     rows: Rows,
     device: torch.device,
-    without: Sequence[str] = (),
+    drop_sensors: bool = False,
 ) -> Features:
     """Encode whole patches with the encoder as it stands.
 
@@ -83,76 +82,51 @@ def encode_rows(
         views: makes the images.
         rows: patches (N,).
         device: where the encoder is.
-        without: sensors without which early fusion is to be encoded as well.
+        drop_sensors: encode early fusion without each sensor as well.
 
     Returns:
-        Stream -> float32 (N, F); and ``"early_without_s1"``, ``"early_without_s2"`` as asked.
+        Stream -> float32 (N, F); and ``"early_without_s1"`` and so on as asked.
     """
     chunks = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
-    parts: list[dict[str, torch.Tensor]] = []
+    batches: list[dict[str, torch.Tensor]] = []
     for _, records in prefetch(store, chunks, device.type):
         images = views.evaluation({name: r.to(device, non_blocking=True) for name, r in records.items()})
         features = encoder(images)
-        for absent in without if "early" in features else ():
-            rest = {sensor: image for sensor, image in images.items() if sensor != absent}
-            features[f"early_without_{absent}"] = encoder(rest)["early"]
-        parts.append({stream: feature.float().cpu() for stream, feature in features.items()})
-    return {stream: torch.cat([part[stream] for part in parts]).numpy() for stream in parts[0]}
+        for sensor in images if drop_sensors and "early" in features else ():
+            others = {name: image for name, image in images.items() if name != sensor}
+            features[f"early_without_{sensor}"] = encoder(others)["early"]
+        batches.append({stream: feature.float().cpu() for stream, feature in features.items()})
+    return {stream: torch.cat([batch[stream] for batch in batches]).numpy() for stream in batches[0]}
 
 
-def mean_features(features: Mapping[str, NDArray[np.float32]]) -> Features:
+def mean_features(features: Features) -> Features:
     """Return the mean of each stream's features over the patches: stream -> (F,)."""
     return {s: values.mean(axis=0, dtype=np.float64).astype(np.float32) for s, values in features.items()}
 
 
-def fuse(
-    features: Mapping[str, NDArray[np.float32]],
-    missing: str | None = None,
-    fill: Mapping[str, NDArray[np.float32]] | None = None,
-) -> NDArray[np.float32]:
-    """Join the streams' features side by side.
-
-    Args:
-        features: stream -> (N, F).
-        missing: a stream whose sensor is not there; its features are replaced.
-        fill: stream -> (F,), what replaces them: :func:`mean_features` of the training rows. After the
-            probes' standardisation that is zero, so it says nothing.
-
-    Returns:
-        float32 (N, sum of F), streams in their order.
-
-    Raises:
-        CheckpointError: when the missing stream is none of the encoder's, or there is no replacement.
-    """
-    if missing is not None and (missing not in features or fill is None):
-        raise CheckpointError(
-            f"cannot leave out {missing!r}: the encoder's streams are {', '.join(features)}, and a "
-            "replacement (mean_features of the training rows) is needed"
-        )
-    parts = [
-        np.broadcast_to(fill[stream], values.shape) if fill and stream == missing else values
-        for stream, values in features.items()
-    ]
-    return np.concatenate(parts, axis=1, dtype=np.float32)
+def fuse(features: Features) -> NDArray[np.float32]:
+    """Join the streams' features side by side: float32 (N, sum of F), streams in their order."""
+    return np.concatenate(list(features.values()), axis=1, dtype=np.float32)
 
 
-def representations(
-    features: Mapping[str, NDArray[np.float32]], fill: Mapping[str, NDArray[np.float32]]
-) -> Features:
+def representations(features: Features, fill: Features) -> Features:
     """Return what an encoder offers to a classifier, by the input it was given.
 
     Args:
         features: of :func:`extract_features`.
-        fill: :func:`mean_features` of the training rows, in place of a missing sensor's features.
+        fill: :func:`mean_features` of the training rows, for the features of a missing sensor. After the
+            probes' standardisation that is zero, so it says nothing.
 
     Returns:
-        ``"s1"``, ``"s2"``, ``"fused"``, ``"fused_without_s1"``, ``"fused_without_s2"`` -> (N, F): all five
-        for an encoder of each sensor, the last three for early fusion, one for an encoder of one sensor.
+        Input -> (N, F): for an encoder of each sensor ``"s1"``, ``"s2"`` and so on, ``"fused"``, and
+        ``"fused_without_s1"`` and so on; for early fusion the fused ones; for a single sensor that one.
     """
     if "early" in features:
         return {stream.replace("early", "fused"): values for stream, values in features.items()}
-    inputs = dict(features)
-    if len(features) > 1:
-        inputs["fused"] = fuse(features)
-        inputs |= {f"fused_without_{stream}": fuse(features, stream, fill) for stream in features}
+    if len(features) == 1:
+        return dict(features)
+    inputs = {**features, "fused": fuse(features)}
+    for stream, values in features.items():
+        replaced = {**features, stream: np.broadcast_to(fill[stream], values.shape)}
+        inputs[f"fused_without_{stream}"] = fuse(replaced)
     return inputs

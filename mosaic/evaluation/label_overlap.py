@@ -8,9 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
-from sklearn.metrics import average_precision_score
 
-Labels = NDArray[np.uint8]
+from mosaic.evaluation.metrics import Labels, Predictions, per_class_ap
+
 Groups = Mapping[str, Sequence[str]]
 
 #: Stratum -> fewest and most labels of its patches.
@@ -24,10 +24,10 @@ LABEL_COUNTS: dict[str, tuple[int, float]] = {
 
 @dataclass(frozen=True)
 class Stratum:
-    """A part of the patches, and the classes scored on it.
+    """A subset of the patches, and the classes scored on it.
 
     Attributes:
-        name: ``"labels: 3-4"`` or ``"group: forests"``.
+        name: such as ``"labels: 3-4"`` or ``"group: forests"``.
         patches: row numbers (n,).
         classes: column numbers (k,).
     """
@@ -38,7 +38,7 @@ class Stratum:
 
 
 def strata(labels: Labels, class_names: Sequence[str], groups: Groups) -> list[Stratum]:
-    """Divide patches by their number of labels, and pick those of each group of confusable classes.
+    """Divide patches by their number of labels, and select those of each group of confusable classes.
 
     A group's stratum holds the patches that carry at least one of its classes, and scores those classes only:
     which forest is it, given that it is one?
@@ -52,19 +52,18 @@ def strata(labels: Labels, class_names: Sequence[str], groups: Groups) -> list[S
         Strata with at least one patch, label counts first.
     """
     count = labels.sum(1)
-    everything = np.arange(labels.shape[1])
-    found = [
-        Stratum(name, np.flatnonzero((count >= low) & (count <= high)), everything)
+    result = [
+        Stratum(name, np.flatnonzero((count >= low) & (count <= high)), np.arange(labels.shape[1]))
         for name, (low, high) in LABEL_COUNTS.items()
     ]
     for name, members in groups.items():
         columns = np.array([list(class_names).index(member) for member in members])
-        found.append(Stratum(f"group: {name}", np.flatnonzero(labels[:, columns].any(1)), columns))
-    return [stratum for stratum in found if len(stratum.patches)]
+        result.append(Stratum(f"group: {name}", np.flatnonzero(labels[:, columns].any(1)), columns))
+    return [stratum for stratum in result if len(stratum.patches)]
 
 
 def conditional_ap(
-    labels: Labels, predictions: NDArray[np.float32], class_names: Sequence[str], groups: Groups
+    labels: Labels, predictions: Predictions, class_names: Sequence[str], groups: Groups
 ) -> pd.DataFrame:
     """Return the average precision of class a among the patches that carry b, for each pair within a group.
 
@@ -75,20 +74,19 @@ def conditional_ap(
         groups: group -> its classes.
 
     Returns:
-        One row an ordered pair with both carriers and others of a: group, of, among, ap in [0, 1], prevalence
-        of a among them (the score of guessing), n patches.
+        One row an ordered pair whose carriers of b differ in a: group, of (a), among (b), ap in [0, 1],
+        prevalence of a among them (the score of guessing), n patches.
     """
     rows = []
-    place = {name: i for i, name in enumerate(class_names)}
+    column = {name: i for i, name in enumerate(class_names)}
     for group, members in groups.items():
         for of in members:
             for among in members:
-                carriers = labels[:, place[among]] == 1
-                truth = labels[carriers, place[of]]
-                if of == among or not 0 < truth.sum() < len(truth):
-                    continue
-                ap = average_precision_score(truth, predictions[carriers, place[of]])
-                rows.append((group, of, among, float(ap), float(truth.mean()), len(truth)))
+                carriers = labels[:, column[among]] == 1
+                truth = labels[carriers][:, [column[of]]]
+                if of != among and 0 < truth.sum() < len(truth):
+                    ap = per_class_ap(truth, predictions[carriers][:, [column[of]]])
+                    rows.append((group, of, among, float(ap[0]), float(truth.mean()), len(truth)))
     return pd.DataFrame(rows, columns=["group", "of", "among", "ap", "prevalence", "n"])
 
 
@@ -99,7 +97,7 @@ def pointwise_mutual_information(labels: Labels) -> NDArray[np.float64]:
         labels: (N, C), 0 or 1.
 
     Returns:
-        (C, C), symmetric; above 0 where two classes come together more often than by chance.
+        (C, C), symmetric; above 0 where two classes occur together more often than by chance.
     """
     y = labels.astype(np.float64)
     share = (y.sum(0) + 0.5) / (len(y) + 1)
@@ -116,18 +114,13 @@ def similar_groups(
         similarity: (C, C), symmetric, higher is more alike: :func:`pointwise_mutual_information`, or minus a
             distance of spectra.
         class_names: C names.
-        groups: at most so many clusters are formed; those of a single class are left out.
+        groups: most clusters formed; those of a single class are left out.
 
     Returns:
-        Group (its classes' number in the order of classes) -> classes.
+        ``"1"``, ``"2"``, ... in the order of classes -> classes.
     """
     distance = similarity.max() - (similarity + similarity.T) / 2
     np.fill_diagonal(distance, 0.0)
-    tree = linkage(squareform(distance, checks=False), "complete")
-    member = fcluster(tree, groups, "maxclust")
-    found = []
-    for kind in dict.fromkeys(member.tolist()):
-        names = tuple(name for name, own in zip(class_names, member, strict=True) if own == kind)
-        if len(names) > 1:
-            found.append(names)
-    return {str(number): names for number, names in enumerate(found, 1)}
+    cluster = fcluster(linkage(squareform(distance, checks=False), "complete"), groups, "maxclust")
+    members = pd.Series(list(class_names)).groupby(cluster, sort=False).agg(tuple)
+    return {str(number): names for number, names in enumerate((m for m in members if len(m) > 1), 1)}

@@ -1,4 +1,4 @@
-"""What frozen features are worth: nearest neighbours and linear probes. Scores are (N, C) in [0, 1]."""
+"""Classify frozen features by nearest neighbours and linear probes. Scores are (N, C) in [0, 1]."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +11,14 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mosaic.evaluation.metrics import Labels, macro_ap
+
 Features = NDArray[np.float32]
-Labels = NDArray[np.uint8]
 Scores = NDArray[np.float32]
 
-#: Inverse regularisation strengths tried by the linear probe, as scikit-learn's ``C``.
+#: Inverse regularisation tried by the linear probe, as scikit-learn's ``C``.
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
-_CELLS = 2**26  # most similarities held at once
+_MOST_SIMILARITIES = 2**26  # in memory at a time
 _OPTIONS = {"maxiter": 500, "gtol": 5e-4}  # probabilities within 1e-3 of the exact fit
 
 
@@ -49,8 +50,8 @@ def knn_scores(
     train = functional.normalize(train - mean, dim=1)
     labels = torch.from_numpy(train_labels).to(device, torch.float32)
     scores = []
-    for part in torch.split(torch.from_numpy(eval_features), max(1, _CELLS // len(train))):
-        query = functional.normalize(part.to(device) - mean, dim=1)
+    for chunk in torch.split(torch.from_numpy(eval_features), max(1, _MOST_SIMILARITIES // len(train))):
+        query = functional.normalize(chunk.to(device) - mean, dim=1)
         similarity, nearest = (query @ train.T).topk(min(k, len(train)), dim=1)
         weight = torch.softmax(similarity / temperature, dim=1)
         scores.append(torch.einsum("mk,mkc->mc", weight, labels[nearest]).cpu())
@@ -59,7 +60,7 @@ def knn_scores(
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a linear probe found.
+    """Scores of a linear probe.
 
     Attributes:
         scores: name of the evaluated features -> (N, C).
@@ -93,10 +94,7 @@ def linear_probe(
         validation_features: (V, F).
         validation_labels: (V, C).
         evaluation: name -> (M, F); all are scored with the chosen fit.
-        strengths: inverse regularisations to try, ascending.
-
-    Returns:
-        Scores, and what was chosen.
+        strengths: inverse regularisation, at least one.
     """
     mean, std = _moments(train_features)
 
@@ -105,15 +103,11 @@ def linear_probe(
 
     varies = train_labels.min(0) != train_labels.max(0)
     validation = scale(validation_features)
-    best: tuple[float, float, Tensor, Tensor] | None = None
+    fits = []
     for strength, weights, bias in fit_logistic(scale(train_features), train_labels[:, varies], strengths):
         scores = torch.sigmoid(validation @ weights + bias).cpu().numpy()
-        ap = macro_average_precision(validation_labels[:, varies], scores)
-        if best is None or ap > best[0]:
-            best = ap, strength, weights, bias
-    if best is None:
-        raise ValueError("no strengths to try")
-    _, strength, weights, bias = best
+        fits.append((macro_ap(validation_labels[:, varies], scores), strength, weights, bias))
+    _, strength, weights, bias = max(fits, key=lambda fit: fit[0])
 
     def score(features: Tensor) -> Scores:
         scores = np.empty((len(features), len(varies)), np.float32)
@@ -126,7 +120,7 @@ def linear_probe(
         {name: score(scale(features)) for name, features in evaluation.items()},
         validation_scores,
         strength,
-        macro_average_precision(validation_labels, validation_scores),
+        macro_ap(validation_labels, validation_scores),
     )
 
 
@@ -135,7 +129,7 @@ def fit_classifier(features: Features, labels: Labels, strength: float = 1e-2) -
 
     Args:
         features: (N, F).
-        labels: (N, C), 0 or 1. A class of one value gets its log-odds, moderated by one patch more.
+        labels: (N, C), 0 or 1. A class of one value gets its log-odds, half a patch added to both sides.
         strength: inverse regularisation.
     """
     mean, std = _moments(features)
@@ -199,8 +193,8 @@ def fit_logistic(
 
         start = (torch.cat([u, bias[None]]) / step).flatten().cpu().numpy()
         with threadpool_limits(1, "blas"):  # SciPy's vectors are too short to share; torch is not concerned
-            found = minimize(objective, start, jac=True, method="L-BFGS-B", options=_OPTIONS)
-        point = torch.from_numpy(found.x).to(z.device).view(rank + 1, classes) * step
+            fit = minimize(objective, start, jac=True, method="L-BFGS-B", options=_OPTIONS)
+        point = torch.from_numpy(fit.x).to(z.device).view(rank + 1, classes) * step
         u, bias = point[:-1], point[-1]
         yield strength, axes @ u, bias
 
@@ -213,33 +207,6 @@ def _principal_axes(features: Tensor) -> Tensor:
     keep = values > values[-1].clamp_min(1e-12) * 1e-10
     vectors = vectors[:, keep]
     return features.T @ vectors / values[keep].sqrt() if wide else vectors
-
-
-def macro_average_precision(labels: Labels, scores: Scores) -> float:
-    """Return the mean average precision of the classes that occur; NaN when none does.
-
-    Equal to scikit-learn's ``average_precision_score`` (tied scores share one threshold), for all classes at
-    once and so many times faster.
-
-    Args:
-        labels: (N, C), 0 or 1.
-        scores: (N, C).
-    """
-    order = np.argsort(-scores, axis=0, kind="stable")
-    ranked = np.take_along_axis(scores, order, 0)
-    hits = np.take_along_axis(labels, order, 0).astype(np.float64)
-    place = np.arange(1, len(labels) + 1)[:, None]
-    precision = hits.cumsum(0) / place
-    # a hit counts with the precision at the end of its run of equal scores
-    last = np.ones(scores.shape, bool)
-    last[:-1] = ranked[:-1] != ranked[1:]
-    end = np.where(last, place, len(labels))
-    end = np.minimum.accumulate(end[::-1], axis=0)[::-1] - 1
-    positives = hits.sum(0)
-    occurs = positives > 0
-    if not occurs.any():
-        return float("nan")
-    return float(((hits * np.take_along_axis(precision, end, 0)).sum(0)[occurs] / positives[occurs]).mean())
 
 
 def _device() -> torch.device:

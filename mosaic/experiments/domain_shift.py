@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.evaluation.bootstrap import interval, paired_difference
+from mosaic.evaluation.bootstrap import resampled_ap
 from mosaic.evaluation.probes import linear_probe
 from mosaic.experiments.grid import full_label_call, train_missing
 from mosaic.experiments.jobs import run_trials
@@ -102,10 +102,9 @@ def _unseen_table(kept: pd.DataFrame, store: PackedStore, column: str, resamples
             kind: [np.load(path)["scores"] for path in own.sort_values("seed")["path"]]
             for kind, own in members.groupby("training")
         }
-        spans = {kind: interval(labels, each, scenes, resamples=resamples) for kind, each in arrays.items()}
-        spans["change"] = paired_difference(
-            labels, arrays["unseen"], arrays["seen"], scenes, resamples=resamples
-        )
+        ap = {kind: resampled_ap(labels, each, scenes, resamples=resamples) for kind, each in arrays.items()}
+        spans = {kind: each.interval() for kind, each in ap.items()}
+        spans["change"] = (ap["unseen"] - ap["seen"]).interval()
         rows += [
             {
                 "domain": name,

@@ -1,6 +1,7 @@
 """Embeddings of the splits and their measures, one file an encoder. What ``04`` runs first."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mosaic.evaluation import coherence
-from mosaic.evaluation.features import extract_features, mean_features, representations
+from mosaic.evaluation.features import encode_splits
 from mosaic.experiments.grid import Trial
 from mosaic.experiments.jobs import run_trials
 from mosaic.experiments.predictions import main_input
@@ -18,7 +19,6 @@ from mosaic.settings import EmbeddingSettings
 from mosaic.store.reader import PackedStore
 from mosaic.utils.files import atomic_path
 
-DIRECTIONS = {"s1_to_s2": "S1 → S2", "s2_to_s1": "S2 → S1"}
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -77,13 +77,11 @@ def embed_trial(
 
     The file holds ``embeddings`` (N, F) of the test rows, ``coherence|<split>`` (N,) for each patch the mean
     label Jaccard index of its neighbours, ``measure|<name>`` scalars, ``map|<seed>`` (N, 2) and
-    ``trust|<seed>``; for two sensors also ``rank|<direction>`` and ``map_at_k|<direction>`` (N,), and
-    cosines ``same`` and ``different``.
+    ``trust|<seed>``; for several sensors also ``rank|<direction>`` and ``map_at_k|<direction>`` (N,) of each
+    direction such as ``s1_to_s2``, and ``cosine|same`` and ``cosine|different`` over all pairs of sensors.
     """
     store = PackedStore(store_folder)
-    features = {split: extract_features(store, checkpoint, own) for split, own in rows.items()}
-    fill = mean_features(features["train"])
-    inputs = {split: representations(own, fill) for split, own in features.items()}
+    inputs = encode_splits(store, checkpoint, rows)
     main, k = main_input(method), settings["neighbours"]
     spaces = {split: coherence.standardise(own[main], inputs["train"][main]) for split, own in inputs.items()}
     labels = {split: store.labels[own] for split, own in rows.items()}
@@ -105,40 +103,42 @@ def embed_trial(
         points = coherence.umap_map(test, neighbours, settings["umap_min_dist"], seed)
         found[f"map|{seed}"] = points
         found[f"trust|{seed}"] = coherence.trustworthiness(test, points, neighbours)
-    if "s1" in inputs["test"] and "s2" in inputs["test"]:
-        found |= _across_sensors(inputs, own, where)
+    sensors = [name for name in inputs["test"] if not name.startswith("fused")]
+    if len(sensors) > 1:
+        found |= _across_sensors(inputs, sensors, own, where)
     with atomic_path(path) as partial:
         np.savez_compressed(partial, **found)
     return path
 
 
 def _across_sensors(
-    inputs: Mapping[str, Arrays], labels: NDArray[np.uint8], places: NDArray[np.str_]
+    inputs: Mapping[str, Arrays], sensors: Sequence[str], labels: NDArray[np.uint8], places: NDArray[np.str_]
 ) -> dict[str, NDArray[Any]]:
-    """Retrieve scenes of one sensor by the other, after a linear map fitted on training rows."""
-    train = {s: coherence.standardise(inputs["train"][s], inputs["train"][s]) for s in ("s1", "s2")}
-    test = {s: coherence.standardise(inputs["test"][s], inputs["train"][s]) for s in ("s1", "s2")}
-    found: dict[str, NDArray[Any]] = {}
-    for direction in DIRECTIONS:
-        source, target = direction.split("_to_")
+    """Retrieve scenes of each sensor by each other, after a linear map fitted on training rows."""
+    train = {s: coherence.standardise(inputs["train"][s], inputs["train"][s]) for s in sensors}
+    test = {s: coherence.standardise(inputs["test"][s], inputs["train"][s]) for s in sensors}
+    arrays: dict[str, NDArray[Any]] = {}
+    cosines = []
+    for source, target in permutations(sensors, 2):
         mapped = coherence.linear_map(train[source], train[target], test[source])
-        found[f"rank|{direction}"] = coherence.retrieval_ranks(mapped, test[target])
-        found[f"map_at_k|{direction}"] = coherence.retrieval_map(mapped, test[target], labels, places)
-        if direction == "s1_to_s2":
+        arrays[f"rank|{source}_to_{target}"] = coherence.retrieval_ranks(mapped, test[target])
+        ap = coherence.retrieval_map(mapped, test[target], labels, places)
+        arrays[f"map_at_k|{source}_to_{target}"] = ap
+        if sensors.index(source) < sensors.index(target):
             same, different = coherence.cross_sensor_cosines(mapped, test[target], places)
-            random = np.random.default_rng(0)
-            found["same"], found["different"] = same, random.permutation(different)[:20_000]
-    return found
+            cosines.append((same, np.random.default_rng(0).permutation(different)[:20_000]))
+    arrays["cosine|same"], arrays["cosine|different"] = map(np.concatenate, zip(*cosines, strict=True))
+    return arrays
 
 
-def load_array(trial: Mapping[str, Any] | pd.Series, name: str) -> NDArray[Any] | None:
-    """Return one array of an embedded trial, or None where it has none of that name."""
+def load_arrays(trial: Mapping[str, Any] | pd.Series, prefix: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an embedded trial whose names start with ``prefix``, by the rest of the name."""
     with np.load(trial["path"]) as file:
-        return file[name] if name in file.files else None
+        return {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
 
 
 def per_seed(embedded: pd.DataFrame, method: str, name: str) -> list[NDArray[Any]]:
     """Return an array of each seed of a method, in the order of seeds; empty where it has none."""
     members = embedded[embedded["method"] == method].sort_values("seed")
-    arrays = [load_array(trial, name) for _, trial in members.iterrows()]
+    arrays = [load_arrays(trial, name).get("") for _, trial in members.iterrows()]
     return [array for array in arrays if array is not None]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.evaluation.features import extract_features, mean_features, representations
+from mosaic.evaluation.features import encode_splits
 from mosaic.evaluation.probes import knn_scores, linear_probe
 from mosaic.experiments.grid import Trial, draw_budgets
 from mosaic.experiments.jobs import run_trials
@@ -72,9 +72,7 @@ def _assessed(
     path: Path,
 ) -> dict[str, NDArray[np.float32]]:
     rows = {split: store.split_rows(split) for split in ("train", "validation", "test")}
-    features = {split: extract_features(store, checkpoint, r) for split, r in rows.items()}
-    fill = mean_features(features["train"])
-    inputs = {split: representations(f, fill) for split, f in features.items()}
+    inputs = encode_splits(store, checkpoint, rows)
     found: dict[str, NDArray[np.float32]] = {}
     for fraction, labelled in budgets.items():
         chosen = np.searchsorted(rows["train"], labelled)

@@ -18,7 +18,7 @@ from mosaic.utils.progress import log
 S = TypeVar("S", bound=settings_module.Settings)
 
 #: Part of every cache key. Raise it when a change of code changes results, so that old work is not reused.
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 #: Table of a run -> the notebook that writes it.
 TABLES = {
     "archive": "01_explore_data",

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.evaluation.bootstrap import interval
-from mosaic.evaluation.features import Features, extract_features, mean_features, representations
+from mosaic.evaluation.bootstrap import resampled_ap
+from mosaic.evaluation.features import Features, encode_splits
 from mosaic.evaluation.probes import linear_probe
 from mosaic.experiments.grid import Choices, Trial, draw_budgets, full_label_call, train_missing
 from mosaic.experiments.jobs import run_trials
@@ -154,10 +154,9 @@ def transfer_all(study: Study[TransferSettings], found: Sequence[Side]) -> pd.Da
         arrays = [dict(np.load(path)) for path in members.sort_values("seed")["path"]]
         for name in arrays[0]:
             probe, fraction = name.split("|")
-            span = interval(
-                labels, [one[name] for one in arrays], scenes, resamples=study.settings.bootstrap_resamples
-            )
-            rows.append({**about, "probe": probe, "fraction": float(fraction), **asdict(span)})
+            resamples = study.settings.bootstrap_resamples
+            ap = resampled_ap(labels, [one[name] for one in arrays], scenes, resamples=resamples)
+            rows.append({**about, "probe": probe, "fraction": float(fraction), **asdict(ap.interval())})
     return pd.DataFrame(rows)
 
 
@@ -232,10 +231,9 @@ def encoded(
 
     Published weights keep the normalisation that they were published with, if they were.
     """
-    own = get_method(method).weights not in PUBLISHED
-    features = {s: extract_features(store, checkpoint, part, own_statistics=own) for s, part in rows.items()}
-    fill = mean_features(features["train"])
-    return {split: representations(part, fill)[main_input(method)] for split, part in features.items()}
+    store_statistics = get_method(method).weights not in PUBLISHED
+    inputs = encode_splits(store, checkpoint, rows, store_statistics)
+    return {split: offered[main_input(method)] for split, offered in inputs.items()}
 
 
 def shown_transfer(table: pd.DataFrame) -> pd.DataFrame:

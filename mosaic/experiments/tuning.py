@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mosaic.evaluation.features import extract_features, mean_features, representations
-from mosaic.evaluation.metrics import per_class_ap
+from mosaic.evaluation.features import encode_splits
+from mosaic.evaluation.metrics import macro_ap
 from mosaic.evaluation.probes import linear_probe
 from mosaic.experiments.grid import Choices, Trial, checkpoint_folder, config_of, train_missing
 from mosaic.experiments.parallel import parallel_map
@@ -110,15 +110,13 @@ def validation_ap(store_folder: Any, checkpoint: Any, method: str) -> float:
     """Return the macro average precision on validation of a linear probe on every training label."""
     store = PackedStore(store_folder)
     rows = {split: store.split_rows(split) for split in ("train", "validation")}
-    features = {split: extract_features(store, checkpoint, own) for split, own in rows.items()}
-    fill = mean_features(features["train"])
-    inputs = {split: representations(own, fill) for split, own in features.items()}
+    inputs = encode_splits(store, checkpoint, rows)
     offered = get_method(method).inputs
     main = "fused" if "fused" in offered else offered[0]
     labels = store.labels[rows["validation"]]
     train, validation = inputs["train"][main], inputs["validation"][main]
     probe = linear_probe(train, store.labels[rows["train"]], validation, labels, {})
-    return float(np.nanmean(per_class_ap(labels, probe.validation_scores)))
+    return macro_ap(labels, probe.validation_scores)
 
 
 def choices(tuned: pd.DataFrame) -> Choices:

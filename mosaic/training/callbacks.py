@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from mosaic.evaluation.embedding_metrics import alignment, effective_rank, embedding_std, uniformity
 from mosaic.evaluation.features import encode_rows, fuse
-from mosaic.evaluation.probes import knn_scores, macro_average_precision
+from mosaic.evaluation.metrics import macro_ap
+from mosaic.evaluation.probes import knn_scores
 from mosaic.store.reader import PackedStore, Rows
 from mosaic.training.data import random_of, view_generator
 from mosaic.training.module import TERMS, Pretraining
@@ -127,7 +128,7 @@ class Logbook(Callback):
             uniformity(unit).item(),
             embedding_std(unit).item(),
             effective_rank(unit).item(),
-            macro_average_precision(labels[self._validation], scores),
+            macro_ap(labels[self._validation], scores),
         )
         self.rows[-1].update(zip(HEALTH, values, strict=True))
         self._looking += time.monotonic() - began

@@ -30,13 +30,14 @@ def test_coherence_table_averages_seeds(tmp_path):
 
 def test_retrieval_table_counts_ranks_and_skips_single_sensor_methods(tmp_path):
     ranks = np.arange(1, N + 1)
-    both = {f"rank|{d}": ranks for d in embedding_tables.DIRECTIONS}
-    both |= {f"map_at_k|{d}": np.full(N, 0.25) for d in embedding_tables.DIRECTIONS}
+    directions = ("s1_to_s2", "s2_to_s1")
+    both = {f"rank|{d}": ranks for d in directions} | {f"map_at_k|{d}": np.full(N, 0.25) for d in directions}
     embedded = pd.DataFrame(
         [cell(tmp_path, "iai", 0, **both), cell(tmp_path, "simclr_s2", 0, embeddings=np.zeros((N, 2)))]
     )
     table = embedding_tables.retrieval_table(embedded, np.arange(N).astype(str), 50)
     assert set(table["method"]) == {"iai"}
+    assert table["direction"].unique().tolist() == ["S1 → S2", "S2 → S1"]
     assert table.query("k == 10")["recall"].tolist() == [10 / N] * 2
     assert table["map_at_20"].unique().tolist() == [0.25]
     assert table["k"].max() < N

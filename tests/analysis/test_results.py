@@ -5,41 +5,24 @@ import pandas as pd
 import pytest
 
 from mosaic.analysis import results, scoring
-from mosaic.evaluation.bootstrap import interval
+from mosaic.evaluation.bootstrap import resampled_ap
 
 RANDOM = np.random.default_rng(0)
 CLASSES = ("Arable land", "Pastures", "Mixed forest", "Marine waters")
 
 
-def row(method, fraction=100.0, protocol="none", evaluation="linear", source="fused", **more):
-    base = {
-        "method": method,
-        "label_protocol": protocol,
-        "fraction": fraction,
-        "evaluation": evaluation,
-        "input": source,
-        "stratum": "all",
-        "metric": "ap_macro",
-        "seed": -1,
-        "value": 0.5,
-        "low": 0.4,
-        "high": 0.6,
-    }
-    return {**base, **more}
-
-
-def test_methods_are_compared_by_one_evaluation_and_never_by_full_label_pretraining():
+def test_methods_are_compared_by_one_evaluation_and_never_by_full_label_pretraining(result):
     table = pd.DataFrame(
         [
-            row("iai"),
-            row("iai", evaluation="knn"),
-            row("iai", source="s1"),
-            row("iai", fraction=5.0),
-            row("mosaic", protocol="budgeted"),
-            row("mosaic", protocol="full"),
-            row("supervised_late", protocol="budgeted", evaluation="end_to_end"),
-            row("supervised_late", protocol="budgeted", evaluation="linear"),
-            row("supervised_s1", protocol="budgeted", evaluation="linear", source="s1"),
+            result("iai"),
+            result("iai", evaluation="knn"),
+            result("iai", input="s1"),
+            result("iai", fraction=5.0),
+            result("mosaic", label_protocol="budgeted"),
+            result("mosaic", label_protocol="full"),
+            result("supervised_late", label_protocol="budgeted", evaluation="end_to_end"),
+            result("supervised_late", label_protocol="budgeted"),
+            result("supervised_s1", label_protocol="budgeted", input="s1"),
         ]
     )
     assert results.common_rows(table, 100.0).index.tolist() == [0, 4, 7, 8]
@@ -53,31 +36,24 @@ def test_methods_are_compared_by_one_evaluation_and_never_by_full_label_pretrain
         (("finetune", "end_to_end"), [0, 1], "fine-tuning or end to end"),
     ],
 )
-def test_without_a_linear_probe_another_evaluation_compares_all(evaluations, kept, title):
-    table = pd.DataFrame([row("iai", evaluation=evaluation) for evaluation in evaluations])
+def test_without_a_linear_probe_another_evaluation_compares_all(result, evaluations, kept, title):
+    table = pd.DataFrame([result("iai", evaluation=evaluation) for evaluation in evaluations])
     assert results.common_rows(table, 100.0).index.tolist() == kept
     assert results.common_evaluation_title(table) == title
 
 
-def test_interval_table_has_a_column_a_fraction_in_ascending_order():
-    fractions = (100.0, 5.0, 20.0)
-    rows = [row("mosaic", f, "budgeted") for f in fractions] + [row("random", 5.0)]
-    table = results.interval_table(pd.DataFrame(rows))
-    assert table.columns.tolist() == [
-        "method",
-        "labels in pretraining",
-        "evaluation",
-        "5 %",
-        "20 %",
-        "100 %",
-    ]
+def test_interval_table_has_a_column_a_fraction_in_ascending_order(result):
+    rows = [result("mosaic", fraction=f, label_protocol="budgeted") for f in (100.0, 5.0, 20.0)]
+    table = results.interval_table(pd.DataFrame([*rows, result("random", fraction=5.0)]))
+    assert table.columns.tolist()[:3] == ["method", "labels in pretraining", "evaluation"]
+    assert table.columns.tolist()[3:] == ["5 %", "20 %", "100 %"]
     assert table["method"].tolist() == ["Random features", "MoSAiC"]
     assert table.index.tolist() == [0, 1]  # another index would be shown as a column
     assert table.iloc[1].tolist() == ["MoSAiC", "budgeted", "linear probe", *[(0.5, 0.4, 0.6)] * 3]
 
 
-def test_metric_table_averages_seeds_and_leaves_out_the_pooled_row():
-    rows = [row("iai", seed=seed, value=value) for seed, value in ((0, 0.2), (1, 0.4), (-1, 0.9))]
+def test_metric_table_averages_seeds_and_leaves_out_the_pooled_row(result):
+    rows = [result("iai", value, seed=seed) for seed, value in ((0, 0.2), (1, 0.4), (-1, 0.9))]
     table = results.metric_table(pd.DataFrame(rows), 100.0)
     assert table.loc[0, "macro average precision"] == pytest.approx(0.3)
 
@@ -109,14 +85,12 @@ def names_of_most_similar(similarity, names):
     return (names[first], names[second])
 
 
-def test_pooled_row_of_a_stratum_is_the_interval_of_that_part_alone():
+def test_pooled_row_of_a_stratum_is_the_interval_of_that_subset_alone():
     labels = (RANDOM.random((80, 4)) < 0.4).astype(np.uint8)
     predictions = RANDOM.random((80, 4)).astype(np.float32)
     scenes = np.array([f"s{i % 8}" for i in range(80)])
-    patches, classes = np.arange(30), np.array([1, 3])
-    found = scoring._stratum_row(
-        scoring.Stratum("group: x", patches, classes), labels, [predictions], scenes, 50
-    )
-    expected = interval(labels[:30][:, classes], [predictions[:30][:, classes]], scenes[:30], "macro", 50)
-    assert (found["value"], found["low"], found["high"]) == (expected.value, expected.low, expected.high)
-    assert (found["n"], found["n_scenes"], found["seed"]) == (30, 8, -1)
+    stratum = scoring.Stratum("group: x", np.arange(30), np.array([1, 3]))
+    row = scoring.stratum_row(stratum, labels, [predictions], scenes, 50)
+    ap = resampled_ap(labels[:30, [1, 3]], [predictions[:30, [1, 3]]], scenes[:30], resamples=50)
+    assert (row["value"], row["low"], row["high"]) == (ap.value, ap.interval().low, ap.interval().high)
+    assert (row["n"], row["n_scenes"], row["seed"]) == (30, 8, -1)

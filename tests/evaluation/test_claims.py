@@ -1,17 +1,13 @@
 import numpy as np
 import pytest
 
-from mosaic.evaluation.claims import CLAIMS, FAMILIES, Comparison, judge, missing
-
-NAN = float("nan")
-
-
-def comparison(place, effect, low, high, p_value, n_seeds=3):
-    return Comparison(CLAIMS[place], "MoSAiC", "IaI-SimCLR", effect, low, high, p_value, n_seeds, 40)
+from mosaic.evaluation.bootstrap import Difference
+from mosaic.evaluation.claims import CLAIMS, FAMILIES, Comparison, judge
 
 
-def verdicts(*comparisons):
-    return judge(comparisons)["verdict"].tolist()
+def comparison(place, value, low, high, p_value, n_seeds=3):
+    difference = Difference(value, low, high, n_seeds, 40, p_value)
+    return Comparison(CLAIMS[place], "Archive", "MoSAiC against IaI-SimCLR", difference)
 
 
 def test_names_are_unique_and_cover_every_topic_against_all_families():
@@ -33,21 +29,23 @@ def test_names_are_unique_and_cover_every_topic_against_all_families():
     ],
 )
 def test_rules(effect, low, high, p_value, n_seeds, verdict):
-    assert verdicts(comparison(0, effect, low, high, p_value, n_seeds)) == [verdict]
+    table = judge([comparison(0, effect, low, high, p_value, n_seeds)])
+    assert table["verdict"].tolist() == [verdict]
+    assert table["effect"].tolist() == [effect]
 
 
 def test_correction_over_all_claims_takes_back_a_lucky_one():
     """p = 0.03 alone supports; among four claims Holm asks for 0.05 / 4."""
-    lucky = (0.03, 0.001, 0.06, 0.03)
-    assert verdicts(comparison(0, *lucky)) == ["supported"]
-    others = [comparison(i, 0.02, -0.01, 0.05, 0.5) for i in (1, 2, 3)]
-    table = judge([comparison(0, *lucky), *others])
+    lucky = comparison(0, 0.03, 0.001, 0.06, 0.03)
+    assert judge([lucky])["verdict"].tolist() == ["supported"]
+    table = judge([lucky, *(comparison(i, 0.02, -0.01, 0.05, 0.5) for i in (1, 2, 3))])
     assert table["verdict"].tolist() == ["undecided"] * 4
     assert table["p_holm"][0] == pytest.approx(0.12)
 
 
 def test_what_was_not_tested_is_undecided_and_does_not_count_in_the_correction():
-    table = judge([comparison(0, 0.03, 0.001, 0.06, 0.03), missing(CLAIMS[1], "no supervised method ran")])
+    untested = Comparison(CLAIMS[1], "Archive", "no supervised method ran")
+    table = judge([comparison(0, 0.03, 0.001, 0.06, 0.03), untested])
     assert table["verdict"].tolist() == ["supported", "undecided"]
     assert table["reason"][1] == "no supervised method ran"
     assert np.isnan(table["effect"][1])

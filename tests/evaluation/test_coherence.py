@@ -105,23 +105,6 @@ def test_retrieval_map_by_hand():
     assert np.isnan(found[2])
 
 
-def test_interval_of_mean_holds_the_mean_and_narrows_with_scenes():
-    values = RANDOM.normal(0.5, 0.1, size=400)
-    many = coherence.interval_of_mean([values], np.arange(400).astype(str), 400)
-    few = coherence.interval_of_mean([values], (np.arange(400) // 50).astype(str), 400)
-    assert many.value == pytest.approx(values.mean())
-    assert many.low < many.value < many.high
-    # the standard error of the mean of 400 values
-    assert many.high - many.low == pytest.approx(2 * 1.96 * 0.1 / 20, rel=0.2)
-    assert few.n_scenes == 8
-
-
-def test_interval_of_mean_leaves_out_nan():
-    values = np.array([0.2, np.nan, 0.4, 0.6])
-    found = coherence.interval_of_mean([values], np.array(list("abcd")), 200)
-    assert found.value == pytest.approx(0.4)
-
-
 def test_trustworthiness_of_the_plane_itself_is_one():
     angle = np.linspace(0, 3, 50)
     circle = np.column_stack([np.cos(angle), np.sin(angle)]).astype(np.float32)

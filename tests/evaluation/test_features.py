@@ -7,7 +7,6 @@ from mosaic.evaluation.features import extract_features, fuse, mean_features, re
 from mosaic.models.checkpoint import load_encoder
 from mosaic.training.pretrain import pretrain
 from mosaic.transforms.views import Views
-from mosaic.utils.errors import CheckpointError
 
 
 @pytest.fixture
@@ -29,15 +28,6 @@ def test_features_are_those_of_the_plain_patch_in_the_order_of_the_rows(store, l
         np.testing.assert_allclose(values, expected[stream].numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_cached_features_are_reused_for_the_same_rows_only(store, late, tmp_path, monkeypatch):
-    rows = np.arange(5)
-    first = extract_features(store, late, rows, tmp_path / "cache")
-    monkeypatch.setattr(features_module, "_extract", lambda *_: {"s1": np.zeros((1, 1), np.float32)})
-    again = extract_features(store, late, rows, tmp_path / "cache")
-    assert all(np.array_equal(first[stream], again[stream]) for stream in first)
-    assert extract_features(store, late, rows[::-1], tmp_path / "cache")["s1"].shape == (1, 1)
-
-
 def some(n=4):
     rng = np.random.default_rng(0)
     return {"s1": rng.random((n, 2), np.float32), "s2": rng.random((n, 3), np.float32)}
@@ -45,22 +35,20 @@ def some(n=4):
 
 def test_fused_features_lie_side_by_side_and_a_missing_sensor_is_filled():
     features = some()
-    fill = mean_features(features)
-    np.testing.assert_array_equal(fuse(features), np.concatenate([features["s1"], features["s2"]], 1))
-    without = fuse(features, "s1", fill)
+    inputs = representations(features, mean_features(features))
+    assert set(inputs) == {"s1", "s2", "fused", "fused_without_s1", "fused_without_s2"}
+    np.testing.assert_array_equal(inputs["fused"], np.concatenate([features["s1"], features["s2"]], 1))
+    np.testing.assert_array_equal(inputs["fused"], fuse(features))
+    without = inputs["fused_without_s1"]
     np.testing.assert_allclose(without[:, :2], np.tile(features["s1"].mean(0), (4, 1)))
     np.testing.assert_array_equal(without[:, 2:], features["s2"])
-    with pytest.raises(CheckpointError, match="cannot leave out 'early'"):
-        fuse(features, "early", fill)
 
 
-def test_inputs_of_one_and_of_two_encoders():
-    features = some()
-    fill = mean_features(features)
-    inputs = representations(features, fill)
-    assert set(inputs) == {"s1", "s2", "fused", "fused_without_s1", "fused_without_s2"}
-    np.testing.assert_array_equal(inputs["fused_without_s2"], fuse(features, "s2", fill))
-    assert set(representations({"s2": features["s2"]}, fill)) == {"s2"}
+def test_inputs_follow_the_sensors_there_are():
+    features = {**some(), "thermal": np.ones((4, 2), np.float32)}
+    inputs = representations(features, mean_features(features))
+    assert set(inputs) == {*features, "fused", *(f"fused_without_{sensor}" for sensor in features)}
+    assert set(representations({"s2": features["s2"]}, {})) == {"s2"}
 
 
 def test_early_fusion_is_encoded_again_without_each_sensor(store, config, tmp_path):

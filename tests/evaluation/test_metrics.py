@@ -3,19 +3,23 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 from torchmetrics.functional.classification import (
+    binary_calibration_error,
     multilabel_average_precision,
     multilabel_coverage_error,
     multilabel_f1_score,
     multilabel_ranking_average_precision,
 )
 
+from mosaic.evaluation import metrics
 from mosaic.evaluation.metrics import (
     absent_classes,
     calibration_error,
     choose_thresholds,
+    macro_ap,
     per_class_ap,
     ranking_precision,
     scores,
+    weighted_ap,
 )
 from mosaic.evaluation.names import METRICS
 
@@ -41,6 +45,7 @@ def test_scores_equal_torchmetrics(split):
         ("f1_micro", lambda: multilabel_f1_score(p, t, 5, average="micro")),
         ("lrap", lambda: multilabel_ranking_average_precision(p, t, 5)),
         ("coverage_error", lambda: multilabel_coverage_error(p, t, 5)),
+        ("calibration_error", lambda: binary_calibration_error(p.ravel(), t.ravel(), n_bins=15)),
     ):
         assert found[name] == pytest.approx(float(function()), abs=1e-5), name
 
@@ -74,7 +79,7 @@ def test_thresholds_are_the_best_on_validation(split):
         assert scores(labels, predictions, chosen + shift)["f1_macro"] <= best + 1e-9
 
 
-def test_calibration_error():
+def test_calibration_error_by_hand():
     labels = np.array([[1], [0], [0], [0]], np.uint8)
     assert calibration_error(labels, np.full((4, 1), 0.25, np.float32)) == pytest.approx(0.0)
     assert calibration_error(labels, np.full((4, 1), 1.0, np.float32)) == pytest.approx(0.75)
@@ -88,10 +93,39 @@ def test_wrong_input(split):
         scores(labels, np.full_like(predictions, np.nan))
 
 
-def test_ranking_precision_is_scikit_learns_with_ties_and_with_no_label_or_all():
+def with_ties(rows=60):
     random = np.random.default_rng(5)
-    labels = (random.random((60, 6)) < 0.4).astype(np.uint8)
+    labels = (random.random((rows, 6)) < 0.4).astype(np.uint8)
+    return labels, np.round(random.random((rows, 6)), 1).astype(np.float32)
+
+
+def test_weighted_ap_is_scikit_learns_with_ties():
+    labels, predictions = with_ties()
+    weights = np.random.default_rng(0).integers(0, 4, size=(7, 60)).astype(np.float32)
+    for y, p in zip(labels.T, predictions.T, strict=True):
+        expected = [average_precision_score(y, p, sample_weight=w) for w in weights]
+        np.testing.assert_allclose(weighted_ap(y, p, weights), expected)
+
+
+def test_weightings_in_several_blocks_are_the_same(monkeypatch):
+    labels, predictions = with_ties()
+    weights = np.random.default_rng(0).integers(0, 4, size=(7, 60)).astype(np.float32)
+    whole = weighted_ap(labels[:, 0], predictions[:, 0], weights)
+    monkeypatch.setattr(metrics, "_BLOCK", 3 * len(labels))  # three weightings a block, then one
+    np.testing.assert_allclose(weighted_ap(labels[:, 0], predictions[:, 0], weights), whole, rtol=1e-12)
+
+
+def test_macro_ap_leaves_out_absent_classes_and_is_nan_without_any():
+    labels, predictions = with_ties()
+    labels[:, 4] = 0
+    present = [0, 1, 2, 3, 5]
+    expected = average_precision_score(labels[:, present], predictions[:, present])
+    assert macro_ap(labels, predictions) == pytest.approx(expected)
+    assert np.isnan(macro_ap(labels[:, 4:5], predictions[:, 4:5]))
+
+
+def test_ranking_precision_is_scikit_learns_with_ties_and_with_no_label_or_all():
+    labels, predictions = with_ties()
     labels[0], labels[1] = 0, 1
-    predictions = np.round(random.random((60, 6)), 1).astype(np.float32)
     expected = label_ranking_average_precision_score(labels, predictions)
     assert ranking_precision(labels, predictions) == pytest.approx(expected, abs=1e-12)

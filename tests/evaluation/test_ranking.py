@@ -15,7 +15,7 @@ def drawn(values, spread, shared=0.0, resamples=2000):
 
 def test_ranks_are_means_over_problems_as_friedmans_are():
     values = RANDOM.random((5, 4))
-    found = rank_methods(list(values), [drawn(own, 1e-6) for own in values])
+    found = rank_methods(list(values), [drawn(scores, 1e-6) for scores in values])
     by_hand = np.array([[1 + (row > value).sum() for value in row] for row in values]).mean(0)
     np.testing.assert_allclose(found.rank, np.sort(by_hand))
     np.testing.assert_allclose(by_hand[found.order], found.rank)

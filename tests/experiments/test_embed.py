@@ -36,4 +36,4 @@ def test_arrays_come_by_seed_and_missing_ones_are_left_out(tmp_path):
     )
     assert [one.item() for one in embeddings.per_seed(embedded, "iai", "a")] == [0, 1]
     assert embeddings.per_seed(embedded, "random", "a") == []
-    assert embeddings.load_array(embedded.iloc[2], "b").item() == 5
+    assert embeddings.load_arrays(embedded.iloc[2], "b")[""].item() == 5

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from mosaic.evaluation.features import extract_features, fuse
-from mosaic.evaluation.probes import fit_classifier, linear_probe, macro_average_precision
+from mosaic.evaluation.metrics import macro_ap
+from mosaic.evaluation.probes import fit_classifier, linear_probe
 from mosaic.models.checkpoint import load_encoder
 from mosaic.training import finetune as finetune_module
 from mosaic.training.data import KnownLabels
@@ -29,7 +30,7 @@ def test_fine_tuning_learns_and_scores_every_input(store, start, tmp_path):
         assert values.shape == (len(test), 5)
         assert values.min() >= 0 and values.max() <= 1
     prevalence = store.labels[test].mean()
-    assert macro_average_precision(store.labels[test], scores["fused"]) > prevalence + 0.3
+    assert macro_ap(store.labels[test], scores["fused"]) > prevalence + 0.3
 
 
 def test_tuning_starts_from_the_encoder_and_a_linear_probe_of_it(store, start, tmp_path, monkeypatch):

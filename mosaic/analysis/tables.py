@@ -1,0 +1,45 @@
+"""What the tables of all notebooks share: methods by title and in order, intervals in one cell."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from mosaic.methods import METHODS, get_method
+
+
+def titled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with methods by their titles."""
+    return frame.assign(method=[get_method(str(name)).title for name in frame["method"]])
+
+
+def in_order(frame: pd.DataFrame, *further: str) -> pd.DataFrame:
+    """Sort rows as the table of methods does, then by further columns; rows that tie stay in their order."""
+    position = {name: i for i, name in enumerate(METHODS)}
+    keyed = frame.assign(_position=frame["method"].map(position))
+    return keyed.sort_values(["_position", *further], kind="stable", ignore_index=True).drop(
+        columns="_position"
+    )
+
+
+def intervals(frame: pd.DataFrame, value: str = "value") -> pd.Series:
+    """Return (value, low, high) of each row, which ``report.display.table`` shows as one number."""
+    cells: list[Any] = list(zip(frame[value], frame["low"], frame["high"], strict=True))
+    return pd.Series(cells, index=frame.index, dtype=object)
+
+
+def pivot_intervals(
+    frame: pd.DataFrame, rows: Sequence[str], column: str, columns: Sequence[str]
+) -> pd.DataFrame:
+    """Return a table of intervals: one row a combination of ``rows``, one column a value of ``column``.
+
+    Args:
+        frame: one row an interval, with value, low and high.
+        rows: columns of ``frame`` that stay columns; combinations stand in the order they appear.
+        column: column of ``frame`` whose values become columns.
+        columns: those values, in order; a missing interval is NaN.
+    """
+    cells = frame.assign(cell=intervals(frame))
+    table = cells.pivot(index=list(rows), columns=column, values="cell").reindex(columns=list(columns))
+    order = frame[list(rows)].drop_duplicates()
+    return order.join(table, on=list(rows)).reset_index(drop=True).rename_axis(columns=None)

@@ -1,0 +1,55 @@
+"""Predictions of known quality on disk, as the study keeps them, and rows of tidy results."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mosaic.settings import CompareSettings
+
+
+@pytest.fixture
+def predict(tmp_path):
+    """Write predictions, the truth with a share of noise; returns their rows of the table of predictions."""
+    count = 0
+
+    def write(
+        method, truth, noise, seeds, evaluation="linear", source="fused", fraction=100.0, budget="none"
+    ):
+        nonlocal count
+        rows, key = [], f"{evaluation}|{source}|{fraction:g}"
+        for seed in seeds:
+            count += 1
+            path, random = tmp_path / f"{count}.npz", np.random.default_rng(seed)
+            arrays = {
+                f"{key}|{split}": ((1 - noise[split]) * y + noise[split] * random.random(y.shape)).astype(
+                    "f4"
+                )
+                for split, y in truth.items()
+            }
+            np.savez(path, **arrays)
+            names = {"method": method, "label_protocol": budget, "fraction": fraction}
+            names |= {"evaluation": evaluation, "input": source, "seed": seed}
+            rows.append({**names, "path": str(path), "key": key})
+        return rows
+
+    return write
+
+
+@pytest.fixture
+def study():
+    """A study of 50 resamples in one process, which keeps nothing."""
+    settings = CompareSettings(jobs=1, bootstrap_resamples=50)
+    return SimpleNamespace(settings=settings, cached=lambda name, key, compute: compute())
+
+
+@pytest.fixture
+def result():
+    """Make a row of tidy results."""
+
+    def make(method, value=0.5, **more):
+        row = {"method": method, "label_protocol": "none", "fraction": 100.0, "evaluation": "linear"}
+        row |= {"input": "fused", "stratum": "all", "metric": "ap_macro", "seed": -1, "value": value}
+        return {**row, "low": value - 0.1, "high": value + 0.1, "n_seeds": 3, **more}
+
+    return make
