@@ -25,12 +25,13 @@ from lightning.pytorch import Callback, Trainer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore
 from mosaic.training.callbacks import Logbook
 from mosaic.training.data import KnownLabels, ScenePicker, StepBatches
 from mosaic.training.distributed import Processes
 from mosaic.training.module import Pretraining
-from mosaic.training.pretrain import PretrainConfig
+from mosaic.training.pretrain import resolve_precision
 from mosaic.training.trainer import fit
 from mosaic.transforms.views import Views
 
@@ -48,7 +49,7 @@ def settled() -> float:
     return time.perf_counter()
 
 
-def ours(store: PackedStore, config: PretrainConfig) -> float:
+def ours(store: PackedStore, config: TrialSettings) -> float:
     """Return scenes a second of the whole step, from the records to the optimiser, under Lightning."""
     train = store.split_rows("train")
     known = KnownLabels(store, train)
@@ -57,7 +58,7 @@ def ours(store: PackedStore, config: PretrainConfig) -> float:
     with tempfile.TemporaryDirectory() as folder:
         logbook = Logbook(store, config, train, train, Path(folder) / "last.ckpt", "bench", 1e9)
         batches = StepBatches(store, picker, known, module.method, 0, config.steps, DEVICE.type)
-        fit(module, logbook, batches, config, None, Processes())
+        fit(module, logbook, batches, config, resolve_precision(config.precision), None, Processes())
     seconds = [one["seconds"] for one in logbook.rows if one["step"] > 0]
     return config.batch_scenes * (len(seconds) - _WARM) / (seconds[-1] - seconds[_WARM - 1])
 
@@ -72,7 +73,7 @@ def timed(step: Callable[[], Any], steps: int, scenes: int) -> float:
     return scenes * steps / (settled() - start)
 
 
-def a_batch(store: PackedStore, config: PretrainConfig) -> NDArray[np.int64]:
+def a_batch(store: PackedStore, config: TrialSettings) -> NDArray[np.int64]:
     """Return rows of as many training scenes as a batch has, some several times where there are fewer."""
     return np.resize(store.split_rows("train"), config.batch_scenes)
 
@@ -81,18 +82,18 @@ class Alone:
     """The encoder by itself: forward and backward of the same images, again and again."""
 
     def __init__(
-        self, store: PackedStore, config: PretrainConfig, memory: bool = True, autocast: bool | None = None
+        self, store: PackedStore, config: TrialSettings, memory: bool = True, autocast: bool | None = None
     ) -> None:
         module = Pretraining(config, store, KnownLabels(store, store.split_rows("train")))
         form = torch.channels_last if memory else torch.contiguous_format
         self.encoder = module.encoder.to(DEVICE).to(memory_format=form).train()
-        wide = config.resolved_precision() != "32" if autocast is None else autocast
+        wide = resolve_precision(config.precision) != "32" if autocast is None else autocast
         self.autocast = torch.autocast(DEVICE.type, torch.bfloat16, enabled=wide)
         self.forward: Callable[..., Any] = self.encoder
         channels = {
             name: bands for stream in self.encoder.in_channels.values() for name, bands in stream.items()
         }
-        side, images = config.image_size, 2 * config.batch_scenes
+        side, images = config.views.image_size, 2 * config.batch_scenes
         self.images = {
             name: torch.randn(images, bands, side, side, device=DEVICE).to(memory_format=form)
             for name, bands in channels.items()
@@ -112,7 +113,7 @@ class PublishedIaI:
     our views, ready in memory.
     """
 
-    def __init__(self, store: PackedStore, config: PretrainConfig) -> None:
+    def __init__(self, store: PackedStore, config: TrialSettings) -> None:
         from lightly.loss import NTXentLoss
         from lightly.models.modules import SimCLRProjectionHead
 
@@ -121,14 +122,14 @@ class PublishedIaI:
         self.backbones = encoder.backbones
         width = encoder.feature_dims["s1"]
         self.heads = nn.ModuleList(SimCLRProjectionHead(width, 512, 128) for _ in range(3)).to(DEVICE)
-        self.loss = NTXentLoss(config.temperature_intra)
+        self.loss = NTXentLoss(config.loss.temperature_intra)
         parameters = [*self.backbones.parameters(), *self.heads.parameters()]
         self.optimiser = torch.optim.Adam(parameters, lr=1e-4)
-        wide = config.resolved_precision() != "32"
+        wide = resolve_precision(config.precision) != "32"
         self.autocast = torch.autocast(DEVICE.type, torch.bfloat16, enabled=wide)
         rows = a_batch(store, config)
         self.records = {name: torch.from_numpy(array).to(DEVICE) for name, array in store.read(rows).items()}
-        self.views = Views(store.layout, config.image_size)
+        self.views = Views(store.layout, config.views.image_size)
         self.generator = torch.Generator(DEVICE).manual_seed(_SEED)
 
     def step(self) -> None:
@@ -146,7 +147,7 @@ class PublishedIaI:
         self.optimiser.zero_grad()
 
 
-def torchgeo_task(store: PackedStore, config: PretrainConfig, steps: int) -> float:
+def torchgeo_task(store: PackedStore, config: TrialSettings, steps: int) -> float:
     """Return scenes a second of TorchGeo's SimCLRTask, one for each sensor: times of both added.
 
     Its images are normalised patches of native size that lie ready in memory; kornia crops, flips and changes
@@ -155,7 +156,7 @@ def torchgeo_task(store: PackedStore, config: PretrainConfig, steps: int) -> flo
     import kornia.augmentation as kornia
     from torchgeo.trainers import SimCLRTask
 
-    side, scenes = config.image_size, config.batch_scenes
+    side, scenes = config.views.image_size, config.batch_scenes
     rows = a_batch(store, config)
     native = max(group.size for group in store.layout.groups)
     records = {name: torch.from_numpy(array) for name, array in store.read(rows).items()}
@@ -163,7 +164,7 @@ def torchgeo_task(store: PackedStore, config: PretrainConfig, steps: int) -> flo
     seconds = 0.0
     for image in whole.values():
         augment = kornia.AugmentationSequential(
-            kornia.RandomResizedCrop((side, side), scale=(config.crop_scale, 1.0)),
+            kornia.RandomResizedCrop((side, side), scale=(config.views.crop_scale, 1.0)),
             kornia.RandomHorizontalFlip(),
             kornia.RandomVerticalFlip(),
             kornia.RandomBrightness(brightness=(0.8, 1.2), p=0.8),
@@ -174,9 +175,9 @@ def torchgeo_task(store: PackedStore, config: PretrainConfig, steps: int) -> flo
             in_channels=image.shape[1],
             version=1,
             layers=2,
-            output_dim=config.projection_dim,
+            output_dim=config.loss.projection_dim,
             memory_bank_size=0,
-            temperature=config.temperature_intra,
+            temperature=config.loss.temperature_intra,
             lr=1e-3,
             augmentations=augment,
         )
@@ -184,7 +185,7 @@ def torchgeo_task(store: PackedStore, config: PretrainConfig, steps: int) -> flo
         trainer = Trainer(
             accelerator="cuda" if CUDA else "cpu",
             devices=1,
-            precision=config.resolved_precision(),
+            precision=resolve_precision(config.precision),
             max_steps=steps + _WARM,
             max_epochs=-1,
             callbacks=[watch],
@@ -219,7 +220,7 @@ class Watch(Callback):
         self.times.append(settled())
 
 
-def optimiser(store: PackedStore, config: PretrainConfig, steps: int, fused: bool) -> float:
+def optimiser(store: PackedStore, config: TrialSettings, steps: int, fused: bool) -> float:
     """Return steps a second of AdamW alone."""
     module = Pretraining(config, store, KnownLabels(store, store.split_rows("train"))).to(DEVICE)
     parameters = [p for p in module.parameters() if p.requires_grad]
@@ -229,7 +230,7 @@ def optimiser(store: PackedStore, config: PretrainConfig, steps: int, fused: boo
     return timed(adamw.step, 10 * steps, 1)
 
 
-def compiled(store: PackedStore, config: PretrainConfig, steps: int) -> float | None:
+def compiled(store: PackedStore, config: TrialSettings, steps: int) -> float | None:
     """Return scenes a second of the encoder alone, compiled; None where it does not compile."""
     one = Alone(store, config)
     one.forward = torch.compile(one.encoder)
@@ -268,15 +269,13 @@ def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     store = data(args.packed, args.patches)
-    config = PretrainConfig(
-        "mosaic",
+    config = TrialSettings(
         encoder=args.encoder,
-        image_size=args.pixels,
         batch_scenes=args.scenes,
         steps=args.steps + _WARM,
         monitor_every=0,
         seed=_SEED,
-    )
+    ).replace(image_size=args.pixels)
     found: dict[str, list[float]] = {}
     candidates: dict[str, Callable[[], float | None]] = {
         "encoder alone": lambda: timed(Alone(store, config).step, args.steps, args.scenes),
@@ -311,7 +310,7 @@ def main() -> None:
             if value is not None:
                 found.setdefault(name, []).append(value)
                 peaks[name] = torch.cuda.max_memory_allocated() / 2**30 if CUDA else 0.0
-    about = f"{args.encoder}, {args.pixels} px, {args.scenes} scenes, {config.resolved_precision()}"
+    about = f"{args.encoder}, {args.pixels} px, {args.scenes} scenes, {resolve_precision(config.precision)}"
     titles = {
         "encoder alone": (STEP, "encoders alone, forward and backward", "scenes/s"),
         "whole": (STEP, "MoSAiC, data to optimiser", "scenes/s"),

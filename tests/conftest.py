@@ -21,6 +21,7 @@ import torch
 from mosaic.datasets.sensors import sentinel1, sentinel2
 from mosaic.methods import METHODS
 from mosaic.models.encoders import encoder_for
+from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore
 from mosaic.store.record_format import BandLayout
 from mosaic.store.writer import pack
@@ -238,14 +239,13 @@ def fake_archive():
 
 @pytest.fixture
 def config():
-    """Make the configuration of a small run."""
-    from mosaic.training.pretrain import PretrainConfig
+    """Return the settings of a small run of a method, with changes."""
 
     def make(method, **changes):
         encoder = encoder_for(METHODS[method], "light", "vit_light") if method in METHODS else "light"
         small = {"image_size": 24, "steps": 6, "batch_scenes": 16, "projection_dim": 16, "monitor_every": 3}
         small["encoder"] = encoder
-        return PretrainConfig(method, **(small | changes))
+        return TrialSettings(**(small | {"method": method} | changes))
 
     return make
 

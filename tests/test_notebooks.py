@@ -1,16 +1,16 @@
 """Notebooks as they are committed: clean, ordered, and in step with the settings."""
 
 import ast
-import tokenize
-from io import StringIO
 from pathlib import Path
+from typing import Annotated, Literal, get_args, get_origin
 
 import nbformat
+import papermill
 import pytest
 
 from mosaic.methods import METHODS
 from mosaic.report.sequence import load_profile, notebooks_folder, split_parameters
-from mosaic.settings import NOTEBOOKS
+from mosaic.settings import NOTEBOOKS, StudySettings, fields
 
 FOLDER = notebooks_folder()
 PROFILES = sorted(path.stem for path in (FOLDER / "profiles").glob("*.yaml"))
@@ -53,17 +53,25 @@ def test_question_parameters_start_and_limits_come_in_order(notebook):
     assert prose[-1].startswith("## Limits")
 
 
-def test_parameters_are_annotated_literals_with_a_comment_and_the_settings_defaults(notebook):
+def test_parameters_have_the_type_default_and_comment_of_the_settings(notebook):
     name, content = notebook
-    source = parameters(content).source
-    declared = {}
-    for node in ast.parse(source).body:
-        assert isinstance(node, ast.AnnAssign)
-        declared[node.target.id] = ast.literal_eval(node.value)
-    tokens = tokenize.generate_tokens(StringIO(source).readline)
-    comments = [token.start[0] for token in tokens if token.type == tokenize.COMMENT]
-    assert len(comments) == len(declared)
-    assert declared == {field: info.default for field, info in NOTEBOOKS[name].model_fields.items()}
+    declared = papermill.inspect_notebook(FOLDER / f"{name}.ipynb")
+    assert set(declared) == set(NOTEBOOKS[name])
+    for field, parameter in declared.items():
+        info = fields(StudySettings)[field]
+        assert ast.literal_eval(parameter["default"]) == info.default, field
+        assert parameter["help"] == info.description, field
+        assert parameter["inferred_type_name"] == plain(info.annotation), field
+    assert all(isinstance(node, ast.AnnAssign) for node in ast.parse(parameters(content).source).body)
+
+
+def plain(annotation):
+    """Return a type as a parameters cell writes it, where choices are texts."""
+    if get_origin(annotation) is list:
+        return f"list[{plain(get_args(annotation)[0])}]"
+    if get_origin(annotation) is Annotated:
+        return plain(get_args(annotation)[0])
+    return "str" if get_origin(annotation) is Literal else annotation.__name__
 
 
 def test_no_function_is_written_in_a_notebook_and_no_path_of_anybodys(notebook):

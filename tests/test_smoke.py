@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
-from mosaic.experiments.grid import Trial, checkpoint_folder, config_of
+from mosaic.experiments.grid import Trial, checkpoint_folder, settings_of
 from mosaic.methods import METHODS
 from mosaic.models.checkpoint import load_encoder
 from mosaic.settings import NOTEBOOKS, make
@@ -61,7 +61,7 @@ def test_results_are_tidy_and_their_scores_are_scikit_learns(smoke_run):
         "mosaic",
     }
     assert {"knn", "linear", "finetune", "end_to_end"} == set(results["evaluation"])
-    keys = ["method", "label_protocol", "fraction", "evaluation", "input", "stratum", "metric", "seed"]
+    keys = ["method", "label_budget", "fraction", "evaluation", "input", "stratum", "metric", "seed"]
     assert not results.duplicated(keys).any()
     spans = results.dropna(subset=["low"])
     assert (spans["low"] <= spans["high"]).all()
@@ -74,7 +74,7 @@ def test_results_are_tidy_and_their_scores_are_scikit_learns(smoke_run):
     present = labels.any(0)
     expected = average_precision_score(labels[:, present], scores[:, present], average="macro")
     found = results
-    for key in ("method", "label_protocol", "fraction", "evaluation", "input", "seed"):
+    for key in ("method", "label_budget", "fraction", "evaluation", "input", "seed"):
         found = found[found[key] == prediction[key]]
     value = found.query("metric == 'ap_macro' and stratum == 'all'")["value"].item()
     assert value == pytest.approx(expected, abs=1e-6)
@@ -131,11 +131,12 @@ def partial_run(smoke_run):
     settings = make("02_pretrain", read_json(smoke_run / "02_pretrain.json")["settings"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOSAIC_ROOT", str(smoke_run.parents[1]))
-        config = config_of(Trial("inter", 0, 0.0), settings)
-        place = checkpoint_folder(store, config, np.empty(0, np.int64))
+        own = settings_of(Trial("inter", 0, 0.0), settings)
+        place = checkpoint_folder(store, own, np.empty(0, np.int64))
     place.parent.mkdir()
     place.write_text("in the way")
-    changes = [f"methods={json.dumps([*settings.methods, 'inter'])}", "neighbours=7", "evaluations=[knn]"]
+    methods = json.dumps([*settings.grid.methods, "inter"])
+    changes = [f"methods={methods}", "neighbours=7", "evaluations=[knn]"]
     words = [word for value in changes for word in ("-p", value)]
     told = rerun(smoke_run, "--out", "partial", "--keep-going", *words)
     return smoke_run.parent / "partial", told, place
@@ -181,7 +182,7 @@ def test_a_place_that_was_held_out_reached_neither_encoder_nor_budget(smoke_run)
 def second_run(smoke_run):
     """A run on a simulated archive in the layout of SEN12MS, beside the first."""
     small = ["patches=96", "methods=[random,mosaic]", "label_fractions=[50.0,100.0]", "evaluations=[linear]"]
-    words = [word for value in [*small, "beside=[smoke]", "held_out=0"] for word in ("-p", value)]
+    words = [word for value in [*small, "companion_runs=[smoke]", "held_out=0"] for word in ("-p", value)]
     rerun(smoke_run, "--dataset", "sen12ms", "--out", "second", *words)
     return smoke_run.parent / "second"
 

@@ -19,7 +19,7 @@ from mosaic.experiments.embed import chosen_rows, per_seed
 from mosaic.experiments.predictions import KEYS, load, prediction_keys
 from mosaic.experiments.study import Study
 from mosaic.methods import ABLATIONS, METHODS, SAME_UNTUNED
-from mosaic.settings import NOTEBOOKS, ClaimSettings
+from mosaic.settings import NOTEBOOKS
 from mosaic.store.reader import PackedStore
 from mosaic.utils.progress import progress
 
@@ -98,7 +98,7 @@ class ArchiveClaims:
     ) -> None:
         self.title, self.store = title, store
         # full-label pretraining has seen labels that few-label comparisons must not use
-        self.predictions = main_rows(predictions[predictions["label_protocol"] != "full"])
+        self.predictions = main_rows(predictions[predictions["label_budget"] != "full"])
         self.embedded = pd.DataFrame(columns=["method", "seed", "path"]) if embedded is None else embedded
         self.embedded_scenes = store.scenes[np.asarray(embedded_test, np.int64)]
         self.resamples, self.lost = resamples, sorted(lost)
@@ -232,7 +232,7 @@ class ArchiveClaims:
         return pd.DataFrame(rows, columns=["term", "fraction", "value", "low", "high", "n_seeds"])
 
 
-def judge_claims(study: Study[ClaimSettings]) -> pd.DataFrame:
+def judge_claims(study: Study) -> pd.DataFrame:
     """Return the claims on the archives of this run and of its companions, as :func:`judge_archives`.
 
     Raises:
@@ -240,7 +240,7 @@ def judge_claims(study: Study[ClaimSettings]) -> pd.DataFrame:
     """
     archives = []
     for run in study.with_companions():
-        store, most = run.store(), run.earlier("04_embeddings_and_coherence").settings.most_patches
+        store, most = run.store(), run.earlier("04_embeddings_and_coherence").settings.embedding.most_patches
         failed = pd.concat([run.earlier(name).failed_trials() for name in list(NOTEBOOKS)[1:4]])
         lost = set(failed["trial"].str.partition(" seed ")[0]) if len(failed) else set()
         archives.append(

@@ -19,7 +19,7 @@ from mosaic.experiments.predictions import main_input, prediction_keys
 from mosaic.experiments.study import Study
 from mosaic.methods import METHODS, get_method
 from mosaic.models.checkpoint import load_encoder
-from mosaic.settings import CompareSettings, PretrainSettings
+from mosaic.settings import StudySettings
 from mosaic.store.reader import PackedStore
 from mosaic.utils.files import read_json
 
@@ -44,7 +44,7 @@ class FinishedRun:
 
     title: str
     store: PackedStore
-    settings: PretrainSettings
+    settings: StudySettings
     choices: Mapping[str, Mapping[str, Any]]
     trials: pd.DataFrame
     results: pd.DataFrame
@@ -66,7 +66,7 @@ class FinishedRun:
         return int(self.trials.loc[self.trials["method"] == method, "seed"].nunique())
 
 
-def finished_runs(study: Study[CompareSettings]) -> list[FinishedRun]:
+def finished_runs(study: Study) -> list[FinishedRun]:
     """Return this run and its companions.
 
     Raises:
@@ -93,9 +93,9 @@ def finished_runs(study: Study[CompareSettings]) -> list[FinishedRun]:
 def compared_rows(finished: FinishedRun) -> pd.DataFrame:
     """Return the rows that compare all methods: one evaluation, every input that lacks no sensor it expects.
 
-    Of methods that learn from labels those of the budgeted protocol; means over seeds, with intervals.
+    Methods that learn from labels share the evaluation's label budget. Means over seeds, with intervals.
     """
-    rows = finished.results.query("stratum == 'all' and seed == -1 and label_protocol != 'full'")
+    rows = finished.results.query("stratum == 'all' and seed == -1 and label_budget != 'full'")
     chosen = rows["evaluation"].isin(common_evaluations(finished.results))
     chosen &= ~rows["input"].str.contains("without") & rows["metric"].isin(["ap_macro", "ap_micro"])
     return rows[chosen].assign(archive=finished.title)
@@ -124,23 +124,23 @@ def _score_name(average: str, fraction: Any) -> str:
     return f"{average.removeprefix('ap_')}, {fraction:g} %"
 
 
-def few_seeds_table(study: Study[CompareSettings], finished: FinishedRun) -> pd.DataFrame:
+def few_seeds_table(study: Study, finished: FinishedRun) -> pd.DataFrame:
     """Return the methods with fewer seeds than the run and :data:`REFERENCES`, on the same seeds.
 
     Returns:
         As :func:`on_common_seeds`, macro and micro; empty where every method has all seeds.
     """
-    few = [name for name in METHODS if 0 < finished.seeds(name) < finished.settings.seeds]
+    few = [name for name in METHODS if 0 < finished.seeds(name) < finished.settings.grid.seeds]
     return on_common_seeds(study, finished, [*REFERENCES, *few] if few else [], ("macro", "micro"))
 
 
-def vit_table(study: Study[CompareSettings], finished: FinishedRun) -> pd.DataFrame:
+def vit_table(study: Study, finished: FinishedRun) -> pd.DataFrame:
     """Return the methods on a vision transformer, as :func:`on_common_seeds`."""
     return on_common_seeds(study, finished, [name for name, method in METHODS.items() if method.architecture])
 
 
 def on_common_seeds(
-    study: Study[CompareSettings],
+    study: Study,
     finished: FinishedRun,
     methods: Collection[str],
     averages: Sequence[str] = ("macro",),
@@ -201,7 +201,7 @@ def published_table(finished: FinishedRun) -> pd.DataFrame:
 # --------------------------------------------------------------------------------------- ranking
 
 
-def method_ranking(study: Study[CompareSettings], runs: Sequence[FinishedRun]) -> tuple[list[str], Ranking]:
+def method_ranking(study: Study, runs: Sequence[FinishedRun]) -> tuple[list[str], Ranking]:
     """Rank the methods that every run trained with all its seeds, over archives and label fractions.
 
     Returns:
@@ -211,7 +211,7 @@ def method_ranking(study: Study[CompareSettings], runs: Sequence[FinishedRun]) -
     methods = [
         name
         for name in METHODS
-        if all(run.seeds(name) == run.settings.seeds and name in set(r["method"]) for run, r in problems)
+        if all(run.seeds(name) == run.settings.grid.seeds and name in set(r["method"]) for run, r in problems)
     ]
     resamples = study.settings.bootstrap_resamples
     calls = [
@@ -263,7 +263,7 @@ def cost_table(finished: FinishedRun) -> pd.DataFrame:
                 "method": str(method),
                 "parameters": cards[0]["parameters"]["encoder"],
                 "trained": cards[0]["parameters"]["trained"] if trained else 0,
-                "steps": cards[0]["config"]["steps"] if trained else 0,
+                "steps": cards[0]["settings"]["steps"] if trained else 0,
                 "minutes": timing["seconds"].mean() / 60,
                 "memory_mb": timing["peak_memory_mb"].mean(),
                 "device": timing["device"].iloc[0],
@@ -292,12 +292,12 @@ def readable_costs(costs: pd.DataFrame) -> pd.DataFrame:
 # --------------------------------------------------------------------------------------- ablations
 
 
-def kernel_table(study: Study[CompareSettings], finished: FinishedRun) -> pd.DataFrame:
+def kernel_table(study: Study, finished: FinishedRun) -> pd.DataFrame:
     """Return what each label kernel reaches alone: multi-label SupCon with it, a column a label fraction.
 
     SupCon itself is a row as well, with the kernel it was tuned to; a second row with that one is left out.
     """
-    tuned = finished.choices.get("supcon", {}).get("kernel", finished.settings.kernel)
+    tuned = finished.choices.get("supcon", {}).get("kernel", finished.settings.trial.loss.kernel)
     kernels = {"supcon": tuned} | {
         name: method.kernel
         for name, method in METHODS.items()
@@ -307,7 +307,7 @@ def kernel_table(study: Study[CompareSettings], finished: FinishedRun) -> pd.Dat
     return table.assign(method=table["method"].map(kernels)).rename(columns={"method": "kernel"})
 
 
-def term_table(study: Study[CompareSettings], finished: FinishedRun) -> pd.DataFrame:
+def term_table(study: Study, finished: FinishedRun) -> pd.DataFrame:
     """Return what each term of MoSAiC adds, at the least and at all labels, under the titles of a report."""
     claims = ArchiveClaims(
         finished.title, finished.store, finished.predictions, resamples=study.settings.bootstrap_resamples

@@ -19,7 +19,6 @@ from mosaic.experiments.parallel import parallel_map
 from mosaic.experiments.predictions import KEYS, load, main_input, prediction_keys
 from mosaic.experiments.study import Study
 from mosaic.methods import get_method
-from mosaic.settings import FinetuneSettings
 from mosaic.store.reader import PackedStore
 
 _ROWS_FOR_GROUPS = 5000  # training patches that the derived groups of classes come from
@@ -29,7 +28,7 @@ _CHUNK = 256  # patches read at a time
 _COMMON = (("linear",), ("knn",), ("finetune", "end_to_end"))
 
 
-def score_all(study: Study[FinetuneSettings], store: PackedStore, predictions: pd.DataFrame) -> pd.DataFrame:
+def score_all(study: Study, store: PackedStore, predictions: pd.DataFrame) -> pd.DataFrame:
     """Score every set of predictions on the test split; thresholds come from validation.
 
     All metrics are computed over all patches; average precision of a method's main input also for each class
@@ -113,19 +112,19 @@ def main_rows(frame: pd.DataFrame) -> pd.DataFrame:
 def common_rows(frame: pd.DataFrame, fraction: float) -> pd.DataFrame:
     """Return the rows of results or predictions that compare all methods at one label fraction.
 
-    One evaluation for all, each method on its main input; under the budgeted protocol, or none where
+    One evaluation for all, each method on its main input; with a shared label budget, or none where
     pretraining used no labels.
     """
     rows = main_rows(frame)
     common = rows["evaluation"].isin(common_evaluations(frame))
-    return rows[common & (rows["label_protocol"] != "full") & (rows["fraction"] == fraction)]
+    return rows[common & (rows["label_budget"] != "full") & (rows["fraction"] == fraction)]
 
 
 # ------------------------------------------------------------------------------------------------- tables
 
 
 def interval_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Return macro average precision with intervals, by method, protocol, evaluation and fraction.
+    """Return macro average precision with intervals, by method, label budget, evaluation and fraction.
 
     Args:
         results: tidy results.
@@ -134,12 +133,12 @@ def interval_table(results: pd.DataFrame) -> pd.DataFrame:
         Columns method, labels in pretraining, evaluation, then one a fraction, its cells (value, low, high).
     """
     rows = main_rows(results.query("stratum == 'all' and metric == 'ap_macro' and seed == -1"))
-    rows = in_order(rows, "label_protocol", "evaluation")
+    rows = in_order(rows, "label_budget", "evaluation")
     fractions = [f"{fraction:g} %" for fraction in sorted(rows["fraction"].unique())]
     rows["fraction"] = rows["fraction"].map("{:g} %".format)
-    table = pivot_intervals(rows, ["method", "label_protocol", "evaluation"], "fraction", fractions)
+    table = pivot_intervals(rows, ["method", "label_budget", "evaluation"], "fraction", fractions)
     table["evaluation"] = table["evaluation"].map(EVALUATIONS)
-    return titled(table).rename(columns={"label_protocol": "labels in pretraining"})
+    return titled(table).rename(columns={"label_budget": "labels in pretraining"})
 
 
 def metric_table(results: pd.DataFrame, fraction: float) -> pd.DataFrame:

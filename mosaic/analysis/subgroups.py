@@ -11,7 +11,6 @@ from mosaic.experiments.parallel import parallel_map
 from mosaic.experiments.predictions import KEYS, prediction_keys
 from mosaic.experiments.study import Study
 from mosaic.methods import METHODS
-from mosaic.settings import CompareSettings
 from mosaic.store.reader import PackedStore
 
 REFERENCE = "supervised_late"
@@ -45,9 +44,7 @@ def define_subgroups(store: PackedStore) -> dict[str, Stratum]:
     return subgroups | {stratum.name.removeprefix("group: "): stratum for stratum in groups}
 
 
-def subgroup_differences(
-    study: Study[CompareSettings], finished: FinishedRun, fraction: float
-) -> pd.DataFrame:
+def subgroup_differences(study: Study, finished: FinishedRun, fraction: float) -> pd.DataFrame:
     """Return every method's difference to :data:`REFERENCE` in each subgroup, paired by scene and seed.
 
     Returns:

@@ -14,7 +14,6 @@ from mosaic.experiments.jobs import run_trials
 from mosaic.experiments.study import Study, cache_path
 from mosaic.experiments.transfer import Side, encoded, full_label_trials, splits_of
 from mosaic.methods import get_method
-from mosaic.settings import TransferSettings
 from mosaic.store.reader import PackedStore
 from mosaic.utils.files import atomic_path
 
@@ -46,15 +45,15 @@ def domains(store: PackedStore, most: int) -> tuple[str, list[str]]:
     return column, [str(name) for name in whole[:most]]
 
 
-def unseen_all(study: Study[TransferSettings], side: Side) -> pd.DataFrame:
+def unseen_all(study: Study, side: Side) -> pd.DataFrame:
     """Train without each of the largest domains, and test there; beside it, training with them.
 
     Returns:
         One row a domain, method and training (``seen``, ``unseen``, or ``change``, unseen less seen): value
         (macro average precision, or its difference), low, high, n_seeds, n_scenes, n (test patches).
     """
-    column, chosen = domains(side.store, study.settings.held_out)
-    trials = full_label_trials(side.settings, study.settings.transfer_methods)
+    column, chosen = domains(side.store, study.settings.transfer.held_out)
+    trials = full_label_trials(side.settings.grid, study.settings.transfer.transfer_methods)
     whole = {str(trial): full_label_call(side.store, trial, side.settings, side.choices) for trial in trials}
     parts = {name: PackedStore(side.store.folder, side.store.bands, (column, name)) for name in chosen}
     held = {

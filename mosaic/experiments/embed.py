@@ -15,7 +15,6 @@ from mosaic.experiments.grid import Trial
 from mosaic.experiments.jobs import run_trials
 from mosaic.experiments.predictions import main_input
 from mosaic.experiments.study import Study, cache_path
-from mosaic.settings import EmbeddingSettings
 from mosaic.store.reader import PackedStore
 from mosaic.utils.files import atomic_path
 
@@ -32,7 +31,7 @@ def chosen_rows(store: PackedStore, most: int) -> dict[str, NDArray[np.int64]]:
     }
 
 
-def embed_all(study: Study[EmbeddingSettings], store: PackedStore, trials: pd.DataFrame) -> pd.DataFrame:
+def embed_all(study: Study, store: PackedStore, trials: pd.DataFrame) -> pd.DataFrame:
     """Embed and measure every encoder that saw no labels or all of them, unless that is in the cache.
 
     Args:
@@ -45,17 +44,18 @@ def embed_all(study: Study[EmbeddingSettings], store: PackedStore, trials: pd.Da
         :func:`embed_trial` wrote.
     """
     trials = trials[trials["budget"].isin([0.0, 100.0])].reset_index(drop=True)
-    rows = chosen_rows(store, study.settings.most_patches)
+    embedding = study.settings.embedding
+    rows = chosen_rows(store, embedding.most_patches)
     settings = {
-        "neighbours": study.settings.coherence_neighbours,
-        "umap_neighbours": study.settings.umap_neighbours,
-        "umap_min_dist": study.settings.umap_min_dist,
+        "neighbours": embedding.coherence_neighbours,
+        "umap_neighbours": embedding.umap_neighbours,
+        "umap_min_dist": embedding.umap_min_dist,
     }
     calls = {}
     for trial in trials.to_dict("records"):
         folder = Path(trial["folder"])
-        drawn = trial["seed"] == 0 and trial["method"] in study.settings.umap_methods
-        own = {**settings, "umap_seeds": study.settings.umap_seeds if drawn else 0}
+        drawn = trial["seed"] == 0 and trial["method"] in embedding.umap_methods
+        own = {**settings, "umap_seeds": embedding.umap_seeds if drawn else 0}
         key = {"encoder": folder.name, "settings": own, "rows": {s: len(r) for s, r in rows.items()}}
         path = cache_path("embeddings", key, ".npz")
         name = str(Trial(trial["method"], trial["seed"], trial["budget"]))

@@ -13,23 +13,18 @@ from mosaic.experiments.study import Study, cache_path
 from mosaic.methods import get_method
 from mosaic.models.checkpoint import CARD
 from mosaic.models.encoders import encoder_for
-from mosaic.settings import PretrainSettings
+from mosaic.settings import GridSettings, StudySettings, TrialSettings
 from mosaic.store.label_budgets import label_budgets, save_budgets
 from mosaic.store.reader import PackedStore
-from mosaic.training.pretrain import PretrainConfig, pretrain
+from mosaic.training.pretrain import pretrain
 from mosaic.utils.files import read_json
 
-#: Settings that say which trials exist or how they are run, not what one trial computes.
-_NOT_CONFIG = {
-    *("out", "label_weight", "methods", "seeds", "label_fractions", "label_protocols", "jobs", "encoder"),
-    *("vit_encoder", "one_seed", "tuning_steps"),
-}
 #: What a row of the table of methods says that is not about its training.
 _NOT_TRAINED = ("title", "family", "like")
 #: Method -> changes to the run's settings that were chosen for it on validation.
 Choices = Mapping[str, Mapping[str, Any]]
 #: What :func:`pretrain_trial` takes.
-TrainCall = tuple[PackedStore, PretrainConfig, np.ndarray, Path]
+TrainCall = tuple[PackedStore, TrialSettings, np.ndarray, Path]
 
 
 @dataclass(frozen=True)
@@ -50,14 +45,14 @@ class Trial:
         return f"{self.method} seed {self.seed}" + (f", {self.budget:g} % of labels" if self.budget else "")
 
 
-def plan(settings: PretrainSettings) -> list[Trial]:
-    """List the trials, each training once even where both label protocols need it.
+def plan(settings: GridSettings) -> list[Trial]:
+    """List the trials, each training once even where both label budgets of pretraining need it.
 
-    The budgeted protocol asks for one encoder for each label fraction, full-label pretraining for one that
-    saw every training label; at 100 % they are the same encoder.
+    A shared label budget asks for one encoder for each label fraction, a full one for an encoder that saw
+    every training label; at 100 % they are the same encoder.
     """
-    budgets = set(settings.label_fractions) if "budgeted" in settings.label_protocols else set()
-    if "full" in settings.label_protocols:
+    budgets = set(settings.label_fractions) if "shared" in settings.label_budgets else set()
+    if "full" in settings.label_budgets:
         budgets.add(100.0)
     return [
         Trial(name, seed, budget)
@@ -68,14 +63,14 @@ def plan(settings: PretrainSettings) -> list[Trial]:
     ]
 
 
-def draw_budgets(store: PackedStore, settings: PretrainSettings) -> dict[int, dict[float, np.ndarray]]:
+def draw_budgets(store: PackedStore, settings: GridSettings) -> dict[int, dict[float, np.ndarray]]:
     """Draw the label budgets of every seed: seed -> percentage -> training rows, nested and stratified."""
     fractions = sorted({*settings.label_fractions, 100.0})
     rows = store.split_rows("train")
     return {seed: label_budgets(store.labels, rows, fractions, seed=seed) for seed in range(settings.seeds)}
 
 
-def config_of(trial: Trial, settings: PretrainSettings, choices: Choices | None = None) -> PretrainConfig:
+def settings_of(trial: Trial, settings: StudySettings, choices: Choices | None = None) -> TrialSettings:
     """Return what the trainer needs to know of one trial.
 
     Args:
@@ -83,22 +78,15 @@ def config_of(trial: Trial, settings: PretrainSettings, choices: Choices | None 
         settings: of the run.
         choices: changes to them, by method; a variant takes those of the method it is like.
     """
-    shared = {name: value for name, value in settings.model_dump().items() if name not in _NOT_CONFIG}
     method = get_method(trial.method)
-    # alone, a term's weight is only a learning rate
-    beside = method.label > 0 and (method.intra > 0 or method.inter > 0)
-    weight = settings.label_weight * method.label if beside else None
-    encoder = encoder_for(method, settings.encoder, settings.vit_encoder)
-    own = {"method": trial.method, "seed": trial.seed, "weight_label": weight, "encoder": encoder}
-    changes = dict((choices or {}).get(method.like or method.name, {}))
-    if not beside:
-        changes.pop("weight_label", None)
-    return PretrainConfig(**{**shared, **own, **changes})
+    encoder = encoder_for(method, settings.trial.encoder, settings.grid.vit_encoder)
+    changes = (choices or {}).get(method.like or method.name, {})
+    return settings.trial.replace(
+        **{"method": trial.method, "seed": trial.seed, "encoder": encoder, **changes}
+    )
 
 
-def pretrain_all(
-    study: Study[PretrainSettings], store: PackedStore, choices: Choices | None = None
-) -> pd.DataFrame:
+def pretrain_all(study: Study, store: PackedStore, choices: Choices | None = None) -> pd.DataFrame:
     """Train every trial that is not in the cache yet.
 
     Args:
@@ -111,9 +99,9 @@ def pretrain_all(
         and whether it was reused. The budgets are saved as patch ids in ``label_budgets-seed<n>.json`` of the
         run folder.
     """
-    absent = set(left_out(store, study.settings.methods)["key"])
-    trials = [trial for trial in plan(study.settings) if trial.method not in absent]
-    budgets = draw_budgets(store, study.settings)
+    absent = set(left_out(store, study.settings.grid.methods)["key"])
+    trials = [trial for trial in plan(study.settings.grid) if trial.method not in absent]
+    budgets = draw_budgets(store, study.settings.grid)
     ids = store.index["patch_id"].tolist()
     for seed, chosen in budgets.items():
         below = {fraction: rows for fraction, rows in chosen.items() if fraction < 100}
@@ -121,10 +109,10 @@ def pretrain_all(
         save_budgets(path, below, ids, store.labels, store.class_names, seed)
     calls = {}
     for trial in trials:
-        config = config_of(trial, study.settings, choices)
+        settings = settings_of(trial, study.settings, choices)
         rows = budgets[trial.seed][trial.budget] if trial.budget else np.empty(0, dtype=np.int64)
-        folder = checkpoint_folder(store, config, rows)
-        calls[str(trial)] = (store, config, rows, folder)
+        folder = checkpoint_folder(store, settings, rows)
+        calls[str(trial)] = (store, settings, rows, folder)
     reused = [(call[3] / CARD).exists() for call in calls.values()]
     there = train_missing(study, calls, "pretraining")
     table = pd.DataFrame([asdict(trial) for trial in trials])
@@ -143,39 +131,39 @@ def left_out(store: PackedStore, methods: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["key", "method", "why"])
 
 
-def train_missing(study: Study[Any], calls: Mapping[str, TrainCall], what: str) -> list[str]:
+def train_missing(study: Study, calls: Mapping[str, TrainCall], what: str) -> list[str]:
     """Train the encoders that are not in the cache yet; returns the names of those that now are."""
     return run_trials(study, pretrain_trial, calls, what, "train", CARD)
 
 
 def full_label_call(
-    store: PackedStore, trial: Trial, settings: PretrainSettings, choices: Choices | None
+    store: PackedStore, trial: Trial, settings: StudySettings, choices: Choices | None
 ) -> TrainCall:
     """Return what trains one encoder on every training label of a store, or on none if it needs none."""
-    config = config_of(trial, settings, choices)
+    own = settings_of(trial, settings, choices)
     rows = store.split_rows("train") if trial.budget else np.empty(0, dtype=np.int64)
-    return store, config, rows, checkpoint_folder(store, config, rows)
+    return store, own, rows, checkpoint_folder(store, own, rows)
 
 
-def checkpoint_folder(store: PackedStore, config: PretrainConfig, labelled_rows: np.ndarray) -> Path:
+def checkpoint_folder(store: PackedStore, settings: TrialSettings, labelled_rows: np.ndarray) -> Path:
     """Return where the encoder of one trial lies: named by data, method, configuration and label budget."""
-    row = asdict(get_method(config.method))
+    row = asdict(get_method(settings.method))
     key = {
         "data": store.fingerprint,
         # a row of the table that changes is another method under the same name
         "method": {name: value for name, value in row.items() if name not in _NOT_TRAINED},
         # how often we look does not change what is learned, but it is in the log that the key stands for
-        "config": {name: value for name, value in asdict(config).items() if value is not None},
+        "settings": settings.flat(),
         "labelled": sorted(store.index["patch_id"].to_numpy()[labelled_rows].tolist()),
     }
-    return cache_path(f"pretrain/{config.method}-seed{config.seed}", key)
+    return cache_path(f"pretrain/{settings.method}-seed{settings.seed}", key)
 
 
 def pretrain_trial(
-    store: PackedStore, config: PretrainConfig, labelled_rows: np.ndarray, folder: Path
+    store: PackedStore, settings: TrialSettings, labelled_rows: np.ndarray, folder: Path
 ) -> Path:
     """Train one trial; runs in a process of its own."""
-    return pretrain(store, config, labelled_rows, folder)
+    return pretrain(store, settings, labelled_rows, folder)
 
 
 def training_logs(trials: pd.DataFrame) -> pd.DataFrame:

@@ -59,7 +59,7 @@ def run_jobs(
 
 
 def run_trials(
-    study: Study[Any],
+    study: Study,
     function: Callable[..., Any],
     calls: Mapping[str, tuple[Any, ...]],
     what: str,

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,23 +14,24 @@ from mosaic.experiments.jobs import run_trials
 from mosaic.experiments.predictions import KEYS
 from mosaic.experiments.study import Study, cache_path
 from mosaic.methods import get_method
-from mosaic.settings import FinetuneSettings
+from mosaic.settings import EvaluationSettings, TrialSettings
 from mosaic.store.reader import PackedStore
-from mosaic.training.finetune import FinetuneConfig, classifier_scores, finetune
+from mosaic.training.finetune import classifier_scores, finetune
 from mosaic.utils.files import atomic_path, lock
 
 Budgets = Mapping[float, NDArray[np.int64]]
 
 
 def evaluated_fractions(budget: float, fractions: Sequence[float]) -> list[tuple[str, float]]:
-    """Return (label protocol, label fraction) pairs that an encoder of this budget is judged under.
+    """Return (label budget, label fraction) pairs at which an encoder of this budget is evaluated.
 
-    An encoder that used no labels is judged at every fraction; one that used f % at f, budgeted; one that
-    used all at every fraction, as full-label pretraining, and at 100 % as budgeted too.
+    An encoder that used no labels (``"none"``) is evaluated at every fraction; one that used f % at f, as
+    pretraining and evaluation share the budget (``"shared"``); one that used all (``"full"``) at every
+    fraction, and at 100 % as ``"shared"`` too.
     """
     if budget == 0:
         return [("none", f) for f in fractions]
-    pairs = [("budgeted", budget)] if budget in fractions else []
+    pairs = [("shared", budget)] if budget in fractions else []
     return pairs + ([("full", f) for f in fractions] if budget == 100 else [])
 
 
@@ -40,7 +40,7 @@ def predict_trial(
     checkpoint: Path,
     trial: Trial,
     budgets: Budgets,
-    settings: Mapping[str, Any],
+    settings: EvaluationSettings,
     path: Path,
 ) -> Path:
     """Predict the validation and test splits with every evaluation of one encoder; runs in its own process.
@@ -68,7 +68,7 @@ def _assessed(
     checkpoint: Path,
     trial: Trial,
     budgets: Budgets,
-    settings: Mapping[str, Any],
+    settings: EvaluationSettings,
     path: Path,
 ) -> dict[str, NDArray[np.float32]]:
     rows = {split: store.split_rows(split) for split in ("train", "validation", "test")}
@@ -77,15 +77,15 @@ def _assessed(
     for fraction, labelled in budgets.items():
         chosen = np.searchsorted(rows["train"], labelled)
         labels = store.labels[labelled]
-        if "knn" in settings["evaluations"]:
+        if "knn" in settings.evaluations:
             for source, train in inputs["train"].items():
                 # a missing sensor is missing at test time only: the neighbours have both
                 base = inputs["train"]["fused"] if source.startswith("fused") else train
                 for split in ("validation", "test"):
                     found[f"knn|{source}|{fraction:g}|{split}"] = knn_scores(
-                        base[chosen], labels, inputs[split][source], settings["neighbours"]
+                        base[chosen], labels, inputs[split][source], settings.neighbours
                     )
-        if "linear" in settings["evaluations"]:
+        if "linear" in settings.evaluations:
             for source in [s for s in inputs["train"] if "without" not in s]:
                 judged = {
                     f"{other}|{fraction:g}|{split}": inputs[split][other]
@@ -113,7 +113,7 @@ def _trained(
     labelled: NDArray[np.int64],
     rows: Mapping[str, NDArray[np.int64]],
     fraction: float,
-    settings: Mapping[str, Any],
+    settings: EvaluationSettings,
     path: Path,
 ) -> dict[str, NDArray[np.float32]]:
     """Predict with a supervised method's own classifier, or after fine-tuning the whole encoder.
@@ -125,15 +125,13 @@ def _trained(
         if fraction != trial.budget:
             return {}
         kind, result = "end_to_end", classifier_scores(store, checkpoint, rows["train"], judged)
-    elif "finetune" in settings["evaluations"]:
-        config = FinetuneConfig(
-            steps=settings["finetune_steps"],
-            batch_scenes=min(settings["finetune_batch"], len(labelled)),
-            learning_rate=settings["finetune_learning_rate"],
-            seed=trial.seed,
+    elif "finetune" in settings.evaluations:
+        finetuning = TrialSettings(seed=trial.seed, steps=settings.finetune_steps).replace(
+            batch_scenes=min(settings.finetune_batch, len(labelled)),
+            learning_rate=settings.finetune_learning_rate,
         )
         folder = path.with_suffix("") / f"finetune-{fraction:g}"
-        kind, result = "finetune", finetune(store, checkpoint, labelled, judged, folder, "fused", config)
+        kind, result = "finetune", finetune(store, checkpoint, labelled, judged, folder, finetuning)
     else:
         return {}
     return {
@@ -143,7 +141,7 @@ def _trained(
     }
 
 
-def predict_all(study: Study[FinetuneSettings], store: PackedStore, trials: pd.DataFrame) -> pd.DataFrame:
+def predict_all(study: Study, store: PackedStore, trials: pd.DataFrame) -> pd.DataFrame:
     """Predict with every encoder that is not in the cache yet.
 
     Returns:
@@ -151,14 +149,14 @@ def predict_all(study: Study[FinetuneSettings], store: PackedStore, trials: pd.D
         and where it lies (path, key).
     """
     pretraining = study.earlier("02_pretrain").settings
-    budgets = draw_budgets(store, pretraining)
-    settings = study.settings.model_dump(exclude={"out", "jobs", "bootstrap_resamples"})
+    budgets = draw_budgets(store, pretraining.grid)
+    settings = study.settings.evaluation
     calls, wanted = {}, {}
     for row in trials.to_dict("records"):
         trial, folder = Trial(row["method"], row["seed"], row["budget"]), Path(row["folder"])
-        pairs = evaluated_fractions(trial.budget, pretraining.label_fractions)
+        pairs = evaluated_fractions(trial.budget, pretraining.grid.label_fractions)
         chosen = {f: budgets[trial.seed][f] for f in sorted({f for _, f in pairs})}
-        key = {"encoder": folder.name, "settings": settings, "fractions": list(chosen)}
+        key = {"encoder": folder.name, "settings": settings.model_dump(), "fractions": list(chosen)}
         path = cache_path("predictions", key, ".npz")
         calls[str(trial)] = (store.folder, folder, trial, chosen, settings, path)
         wanted[str(trial)] = (trial, pairs, path)
@@ -168,9 +166,9 @@ def predict_all(study: Study[FinetuneSettings], store: PackedStore, trials: pd.D
         with np.load(path) as file:
             keys = [key.split("|") for key in file.files if key.endswith("|test")]
         for evaluation, source, fraction, _ in keys:
-            for protocol, f in pairs:
+            for budget, f in pairs:
                 if f"{f:g}" == fraction:
                     place = f"{evaluation}|{source}|{fraction}"
-                    entry = dict(zip(KEYS, (trial.method, protocol, f, evaluation, source), strict=True))
+                    entry = dict(zip(KEYS, (trial.method, budget, f, evaluation, source), strict=True))
                     rows.append({"seed": trial.seed, **entry, "path": str(path), "key": place})
     return pd.DataFrame(rows)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mosaic.methods import get_method
 
 #: Columns that name one set of predictions; seeds are averaged over.
-KEYS = ["method", "label_protocol", "fraction", "evaluation", "input"]
+KEYS = ["method", "label_budget", "fraction", "evaluation", "input"]
 
 
 def load(predictions: pd.Series, split: str = "test") -> NDArray[np.float32]:

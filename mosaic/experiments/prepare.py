@@ -5,7 +5,7 @@ from typing import Any
 
 from mosaic.datasets.registry import DEFAULT_DATASET, get_dataset, open_archive
 from mosaic.experiments.study import data_folder
-from mosaic.settings import ExploreSettings
+from mosaic.settings import DataSettings
 from mosaic.store.reader import PackedStore
 from mosaic.store.record_format import averaging_block
 from mosaic.store.writer import pack
@@ -14,7 +14,7 @@ from mosaic.utils.hashing import hash_json
 from mosaic.utils.progress import log
 
 
-def archive_root(settings: ExploreSettings) -> Path:
+def archive_root(settings: DataSettings) -> Path:
     """Return the archive's folder; the simulated one is made when it is not there yet."""
     if settings.archive != "simulated":
         return Path(settings.archive).expanduser().resolve()
@@ -28,7 +28,7 @@ def simulated_root(dataset: str, patches: int, seed: int) -> Path:
     return data_folder() / "archives" / f"simulated-{layout}{patches}-seed{seed}"
 
 
-def prepare(settings: ExploreSettings) -> tuple[Any, PackedStore]:
+def prepare(settings: DataSettings) -> tuple[Any, PackedStore]:
     """Open the archive and pack it, or reuse the packed data made from the same files before.
 
     Returns:

@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
-from pydantic import create_model
 
-from mosaic.methods import get_method
-from mosaic.settings import PretrainSettings, validated
+from mosaic.settings import TrialSettings, fields, validated
 from mosaic.store.label_budgets import label_budgets
 from mosaic.store.reader import PackedStore
-from mosaic.training.pretrain import PretrainConfig, pretrain
+from mosaic.training.pretrain import pretrain
 
 
 def train_one(
@@ -24,7 +22,7 @@ def train_one(
         folder: where the encoder goes.
         method: a row of the table of methods.
         fraction: percentage of the training labels that a method may use which uses any.
-        parameters: of :class:`PretrainConfig`, by name.
+        parameters: of :class:`mosaic.settings.TrialSettings`, by name.
 
     Returns:
         ``folder``.
@@ -32,26 +30,10 @@ def train_one(
     Raises:
         SettingsError: for a parameter of unknown name, wrong type or impossible value.
     """
-    config = config_from(method, parameters)
+    known = [name for name in fields(TrialSettings) if name != "method"]
+    trial = validated(TrialSettings, "train", parameters, known).replace(method=method)
     store = PackedStore(packed)
     rows = np.empty(0, dtype=np.int64)
-    if config.weighted_method().uses_labels:
-        rows = label_budgets(store.labels, store.split_rows("train"), [fraction], config.seed)[fraction]
-    return pretrain(store, config, rows, folder)
-
-
-def config_from(method: str, parameters: Mapping[str, Any]) -> PretrainConfig:
-    """Return the configuration with some parameters changed; types are checked, and ranges as in a study.
-
-    Raises:
-        SettingsError: for an unknown method, or a parameter of unknown name, wrong type or impossible value.
-    """
-    types, studied = get_type_hints(PretrainConfig), PretrainSettings.model_fields
-    known: dict[str, Any] = {
-        name: (studied[name].annotation, studied[name]) if name in studied else (types[name], default)
-        for name, default in vars(PretrainConfig(method)).items()
-        if name != "method"
-    }
-    kind = create_model("Parameters", __config__=PretrainSettings.model_config, **known)
-    settings = validated(kind, "train", parameters)
-    return PretrainConfig(get_method(method).name, **settings.model_dump(exclude_unset=True))
+    if trial.weighted_method().uses_labels:
+        rows = label_budgets(store.labels, store.split_rows("train"), [fraction], trial.seed)[fraction]
+    return pretrain(store, trial, rows, folder)

@@ -4,18 +4,16 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import pandas as pd
 
-from mosaic import settings as settings_module
+from mosaic.settings import NOTEBOOKS, StudySettings, injected_names, make
 from mosaic.store.reader import PackedStore
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import atomic_path, read_json, require_writable, write_json
 from mosaic.utils.hashing import hash_json
 from mosaic.utils.progress import log
-
-S = TypeVar("S", bound=settings_module.Settings)
 
 #: Part of every cache key. Raise it when a change of code changes results, so that old work is not reused.
 RESULTS_VERSION = 3
@@ -55,7 +53,7 @@ def cache_path(stage: str, key: Mapping[str, Any], suffix: str = "") -> Path:
 
 
 @dataclass(frozen=True, repr=False)
-class Study(Generic[S]):
+class Study:
     """A run of the study as one of its notebooks sees it.
 
     Example:
@@ -65,18 +63,18 @@ class Study(Generic[S]):
 
     Attributes:
         notebook: its name, such as ``"02_pretrain"``.
-        settings: its validated parameters.
+        settings: of the study, with the notebook's validated parameters.
         folder: ``reports/<out>/``, where reports and tables go.
         failed: stage -> trial -> error, of trials that a run with ``--keep-going`` does without.
     """
 
     notebook: str
-    settings: S
+    settings: StudySettings
     folder: Path
     failed: dict[str, dict[str, str]] = field(default_factory=dict, compare=False)
 
     @classmethod
-    def open(cls, notebook: str, variables: Mapping[str, Any]) -> "Study[Any]":
+    def open(cls, notebook: str, variables: Mapping[str, Any]) -> "Study":
         """Validate a notebook's parameters and open the folder of its run.
 
         Args:
@@ -87,10 +85,9 @@ class Study(Generic[S]):
             SettingsError: for a parameter of unknown name, wrong type or impossible value.
             RunError: when the folder cannot be written.
         """
-        declared = settings_module.NOTEBOOKS[notebook].model_fields
-        names = [*declared, *settings_module.injected_names(variables.get("In", []))]
+        names = [*NOTEBOOKS[notebook], *injected_names(variables.get("In", []))]
         values = {name: variables[name] for name in names if name in variables}
-        settings = settings_module.make(notebook, values)
+        settings = make(notebook, values)
         folder = reports_folder(settings.out)
         require_writable(folder)
         return Study(notebook, settings, folder)
@@ -130,10 +127,12 @@ class Study(Generic[S]):
                     table.to_parquet(partial, index=False)
             else:
                 write_json(self.folder / f"{name}.json", table)
-        content = {"settings": self.settings.model_dump(), "failed": self.failed}
+        values = self.settings.flat()
+        settings = {name: values[name] for name in NOTEBOOKS[self.notebook]}
+        content = {"settings": settings, "failed": self.failed}
         write_json(self.folder / f"{self.notebook}.json", content)
 
-    def earlier(self, notebook: str) -> "Study[Any]":
+    def earlier(self, notebook: str) -> "Study":
         """Return the run as an earlier notebook left it, with that notebook's settings and failed trials.
 
         Raises:
@@ -143,7 +142,7 @@ class Study(Generic[S]):
         if not path.exists():
             raise self._not_run(notebook, path)
         content = read_json(path)
-        settings = settings_module.make(notebook, content["settings"])
+        settings = make(notebook, content["settings"])
         return Study(notebook, settings, self.folder, content["failed"])
 
     def _not_run(self, notebook: str, missing: Path | str) -> RunError:
@@ -152,9 +151,9 @@ class Study(Generic[S]):
             "or the whole sequence with `make study`"
         )
 
-    def with_companions(self) -> "list[Study[S]]":
+    def with_companions(self) -> "list[Study]":
         """Return this run and those named in ``companion_runs``, whose tables are read as well."""
-        names = self.settings.beside  # type: ignore[attr-defined]  # of notebooks that compare archives
+        names = self.settings.companion_runs
         return [self, *(replace(self, folder=reports_folder(name)) for name in names)]
 
     def store(self) -> PackedStore:

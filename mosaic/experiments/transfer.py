@@ -22,7 +22,7 @@ from mosaic.experiments.predictions import main_input
 from mosaic.experiments.study import Study, cache_path
 from mosaic.methods import get_method
 from mosaic.models.published_weights import PUBLISHED
-from mosaic.settings import PretrainSettings, TransferSettings
+from mosaic.settings import GridSettings, StudySettings
 from mosaic.store.reader import PackedStore
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import atomic_path
@@ -43,12 +43,12 @@ class Side:
 
     title: str
     store: PackedStore
-    settings: PretrainSettings
+    settings: StudySettings
     choices: Choices
 
 
-def sides(study: Study[TransferSettings]) -> list[Side]:
-    """Return this run and those named in ``beside``, in the bands they share.
+def sides(study: Study) -> list[Side]:
+    """Return this run and those named in ``companion_runs``, in the bands they share.
 
     Raises:
         RunError: when a run was not made, or there is no common band of a sensor.
@@ -108,7 +108,7 @@ def coarse_table(found: Sequence[Side]) -> pd.DataFrame:
     return table
 
 
-def transfer_all(study: Study[TransferSettings], found: Sequence[Side]) -> pd.DataFrame:
+def transfer_all(study: Study, found: Sequence[Side]) -> pd.DataFrame:
     """Train what is missing, and probe every encoder on every archive.
 
     Returns:
@@ -120,14 +120,14 @@ def transfer_all(study: Study[TransferSettings], found: Sequence[Side]) -> pd.Da
     calls: dict[str, tuple[Any, ...]] = {}
     kept: dict[str, dict[str, Any]] = {}
     for source in found:
-        trials = full_label_trials(source.settings, study.settings.transfer_methods)
+        trials = full_label_trials(source.settings.grid, study.settings.transfer.transfer_methods)
         trained = {
             str(trial): full_label_call(source.store, trial, source.settings, source.choices)
             for trial in trials
         }
         there = train_missing(study, trained, f"pretraining on {source.title}")
         for target in found:
-            budgets = draw_budgets(target.store, target.settings)
+            budgets = draw_budgets(target.store, target.settings.grid)
             for trial in [trial for trial in trials if str(trial) in there]:
                 folder = trained[str(trial)][-1]
                 chosen = budgets.get(trial.seed, budgets[0])
@@ -160,7 +160,7 @@ def transfer_all(study: Study[TransferSettings], found: Sequence[Side]) -> pd.Da
     return pd.DataFrame(rows)
 
 
-def full_label_trials(settings: PretrainSettings, methods: Sequence[str]) -> list[Trial]:
+def full_label_trials(settings: GridSettings, methods: Sequence[str]) -> list[Trial]:
     """List encoders of full labels: those methods of a run that take both sensors and enter a transfer."""
     wanted = [name for name in settings.methods if name in methods]
     return [

@@ -14,12 +14,11 @@ import pandas as pd
 from mosaic.evaluation.features import encode_splits
 from mosaic.evaluation.metrics import macro_ap
 from mosaic.evaluation.probes import linear_probe
-from mosaic.experiments.grid import Choices, Trial, checkpoint_folder, config_of, train_missing
+from mosaic.experiments.grid import Choices, Trial, checkpoint_folder, settings_of, train_missing
 from mosaic.experiments.parallel import parallel_map
 from mosaic.experiments.study import Study
 from mosaic.methods import METHODS, Method, get_method
 from mosaic.models.checkpoint import CARD
-from mosaic.settings import PretrainSettings
 from mosaic.store.reader import PackedStore
 from mosaic.utils.files import read_json
 
@@ -32,7 +31,7 @@ _WIDTHS: tuple[Candidate, ...] = ({}, {"projection_dim": 512}, {"off_diagonal": 
 _MOSAIC: tuple[Candidate, ...] = (
     {},
     {"temperature_intra": 0.2, "temperature_inter": 0.2},
-    {"weight_label": 0.3},
+    {"label_weight": 0.3},
 )
 #: Method -> changes to the run's settings. Supervised methods have little else to choose than their rate.
 GRIDS: dict[str, tuple[Candidate, ...]] = {
@@ -64,7 +63,7 @@ def grid_of(method: Method) -> tuple[Candidate, ...]:
     return GRIDS.get(method.name, _RATES)
 
 
-def tune_all(study: Study[PretrainSettings], store: PackedStore) -> pd.DataFrame:
+def tune_all(study: Study, store: PackedStore) -> pd.DataFrame:
     """Train and score every candidate that is not in the cache yet.
 
     Returns:
@@ -72,21 +71,21 @@ def tune_all(study: Study[PretrainSettings], store: PackedStore) -> pd.DataFrame
         seconds and chosen. Empty when the run does not tune.
     """
     settings = study.settings
-    if not settings.tuning_steps:
+    if not settings.grid.tuning_steps:
         return pd.DataFrame(columns=["method", "candidate", "settings", "validation_ap", "seconds", "chosen"])
-    short = settings.model_copy(update={"steps": settings.tuning_steps})
+    short = settings.replace(steps=settings.grid.tuning_steps)
     train = store.split_rows("train")
-    sources = {get_method(name).like or name for name in settings.methods}
+    sources = {get_method(name).like or name for name in settings.grid.methods}
     candidates, calls = {}, {}
     for name in (name for name in METHODS if name in sources):
         method = get_method(name)
         for changes in grid_of(method):
-            config = config_of(Trial(name, SEED, 100.0), short, {name: changes})
+            trial = settings_of(Trial(name, SEED, 100.0), short, {name: changes})
             rows = train if method.uses_labels else np.empty(0, dtype=np.int64)
-            folder = checkpoint_folder(store, config, rows)
+            folder = checkpoint_folder(store, trial, rows)
             words = f"{name}, {in_words(changes)}"
             candidates[words] = (name, changes, folder)
-            calls[words] = (store, config, rows, folder)
+            calls[words] = (store, trial, rows, folder)
     there = train_missing(study, calls, "choosing hyperparameters")
     candidates = {words: candidates[words] for words in there}
 

@@ -1,7 +1,7 @@
 """Figures of 03_finetune_low_label. All take tidy results, one row a number.
 
-Columns of tidy results: ``method``, ``seed`` (-1 for the aggregate over seeds), ``label_protocol``
-(``none``, ``budgeted``, ``full``), ``fraction`` (% of training labels), ``evaluation``, ``input``,
+Columns of tidy results: ``method``, ``seed`` (-1 for the aggregate over seeds), ``label_budget``
+(``none``, ``shared``, ``full``), ``fraction`` (% of training labels), ``evaluation``, ``input``,
 ``stratum``, ``metric``, ``value``, ``low``, ``high`` (95 % interval; NaN when unknown).
 """
 
@@ -37,8 +37,8 @@ from mosaic.plots.layout import (
 )
 from mosaic.plots.palette import GREY, LIGHT_GREY, method_style, short_name
 
-PROTOCOLS = {"budgeted": "budgeted labels", "full": "full-label pretraining"}
-_CELL = ["method", "label_protocol", "fraction", "evaluation", "input", "stratum", "metric"]
+LABEL_BUDGETS = {"shared": "shared label budget", "full": "full-label pretraining"}
+_CELL = ["method", "label_budget", "fraction", "evaluation", "input", "stratum", "metric"]
 
 
 def pooled(results: pd.DataFrame) -> pd.DataFrame:
@@ -89,29 +89,29 @@ def _kind(stratum: str) -> str:
 
 
 def score_vs_fraction(results: pd.DataFrame) -> Figure:
-    """Show a score against the label fraction: a row of panels a protocol, a column an evaluation.
+    """Show a score against the label fraction: a row of panels a label budget, a column an evaluation.
 
-    Methods that pretrain without labels (protocol ``none``) stand in every row. Intervals are vertical lines,
-    single seeds small dots; methods are set slightly apart along the axis.
+    Methods that pretrain without labels (``none``) stand in every row. Intervals are vertical lines, single
+    seeds small dots; methods are set slightly apart along the axis.
 
     Args:
         results: tidy results of one input, stratum and metric.
     """
-    require(results, "method", "label_protocol", "fraction", "evaluation", "value")
-    present = set(distinct(results, "label_protocol"))
-    rows = [name for name in PROTOCOLS if name in present] or (["none"] if "none" in present else [])
+    require(results, "method", "label_budget", "fraction", "evaluation", "value")
+    present = set(distinct(results, "label_budget"))
+    rows = [name for name in LABEL_BUDGETS if name in present] or (["none"] if "none" in present else [])
     columns = [name for name in EVALUATIONS if name in set(distinct(results, "evaluation"))]
     height = 2.6 + 0.06 * len(methods_of(results))
     across, width = max(len(columns), 1), min(WIDTH, 1.2 + 3.4 * len(columns))
     fig, axes = panels(len(rows) * len(columns), across, height, width=width, sharex=True, sharey=True)
     for place, ax in enumerate(axes):
-        protocol, evaluation = rows[place // len(columns)], columns[place % len(columns)]
-        chosen = results["label_protocol"].isin([protocol, "none"]) & (results["evaluation"] == evaluation)
+        budget, evaluation = rows[place // len(columns)], columns[place % len(columns)]
+        chosen = results["label_budget"].isin([budget, "none"]) & (results["evaluation"] == evaluation)
         _fraction_panel(ax, results[chosen], methods_of(results))
         if place < len(columns):
             ax.set_title(EVALUATIONS[evaluation])
         if place % len(columns) == 0:
-            ax.set_ylabel(PROTOCOLS.get(protocol, ""), fontsize=9.5)
+            ax.set_ylabel(LABEL_BUDGETS.get(budget, ""), fontsize=9.5)
     if axes:
         fractions = sorted(distinct(results, "fraction"))
         axes[0].set_xscale("log")
@@ -144,7 +144,8 @@ def per_class_heatmap(results: pd.DataFrame, classes: Sequence[str] | None = Non
     """Show a score of each class and method as numbers on colour; the best of a class is starred.
 
     Args:
-        results: tidy results of one protocol, fraction, evaluation, input and metric, strata ``class: ...``.
+        results: tidy results of one label budget, fraction, evaluation, input and metric; strata
+            ``class: ...``.
         classes: order of the classes; by descending mean score when None.
     """
     require(results, "method", "stratum", "value")
@@ -186,7 +187,7 @@ def strata_dots(results: pd.DataFrame) -> Figure:
     """Show a score in each stratum, one panel a kind of stratum (number of labels, groups by origin, class).
 
     Args:
-        results: tidy results of one protocol, fraction, evaluation, input and metric; strata other than
+        results: tidy results of one label budget, fraction, evaluation, input and metric; strata other than
             ``"all"`` are drawn in the order they appear.
     """
     require(results, "method", "stratum", "value")
@@ -235,7 +236,7 @@ def missing_sensor(results: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Show what a score loses when one sensor is missing at test time, one line a method.
 
     Args:
-        results: tidy results of one protocol, fraction, evaluation, stratum and metric, with inputs
+        results: tidy results of one label budget, fraction, evaluation, stratum and metric, with inputs
             ``fused_without_s1``, ``fused`` and ``fused_without_s2``; a method without some is drawn as far as
             it goes.
         ax: where to draw; a new figure when None.

@@ -50,13 +50,13 @@ def split_parameters(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     Raises:
         SettingsError: for a name that no notebook declares, a wrong type or a value out of range.
     """
-    known = {name for kind in NOTEBOOKS.values() for name in kind.model_fields}
+    known = {name for names in NOTEBOOKS.values() for name in names}
     for name in values:
         if name not in known:
             raise SettingsError(f"no notebook has a parameter {name!r}{suggest(name, known)}")
     chosen = {}
-    for notebook, kind in NOTEBOOKS.items():
-        chosen[notebook] = {name: value for name, value in values.items() if name in kind.model_fields}
+    for notebook, names in NOTEBOOKS.items():
+        chosen[notebook] = {name: value for name, value in values.items() if name in names}
         make(notebook, chosen[notebook])
     return chosen
 
@@ -90,6 +90,8 @@ def run_sequence(
     values["out"] = out or values.get("out", name)
     if archive is not None:
         values["archive"] = archive if archive == "simulated" else str(Path(archive).expanduser().resolve())
+    if isinstance(values.get("plugins"), list):  # notebooks run elsewhere
+        values["plugins"] = [str(Path(str(file)).expanduser().resolve()) for file in values["plugins"]]
     chosen = split_parameters(values)
     launch = launch or Launch()
     launch.check()

@@ -5,7 +5,7 @@ import resource
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import torch
@@ -17,14 +17,12 @@ from mosaic.evaluation.embedding_metrics import alignment, effective_rank, embed
 from mosaic.evaluation.features import encode_rows, fuse
 from mosaic.evaluation.metrics import macro_ap
 from mosaic.evaluation.probes import knn_scores
+from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore, Rows
 from mosaic.training.data import random_of, view_generator
 from mosaic.training.module import TERMS, Pretraining
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import atomic_path
-
-if TYPE_CHECKING:
-    from mosaic.training.pretrain import PretrainConfig
 
 HEALTH = ("alignment", "uniformity", "embedding_std", "effective_rank", "knn")
 COLUMNS = ("step", "total", *TERMS, "lr", *HEALTH, "seconds")
@@ -43,7 +41,7 @@ class Logbook(Callback):
 
     Args:
         store: packed data.
-        config: the run.
+        trial: the run.
         train: training rows.
         labelled: those whose labels may be used.
         last: checkpoint to resume from.
@@ -54,14 +52,14 @@ class Logbook(Callback):
     def __init__(
         self,
         store: PackedStore,
-        config: "PretrainConfig",
+        trial: TrialSettings,
         train: Rows,
         labelled: Rows,
         last: Path,
         inputs: str,
         checkpoint_seconds: float,
     ) -> None:
-        self._store, self._config = store, config
+        self._store, self._trial = store, trial
         self._last, self._inputs, self._interval = last, inputs, checkpoint_seconds
         self._train = _subset(labelled if len(labelled) else train)
         self._validation = _subset(store.split_rows("validation"))
@@ -95,15 +93,15 @@ class Logbook(Callback):
         step, due = trainer.global_step, False
         if trainer.is_global_zero:
             self._note(step, pl_module)
-            due = step < self._config.steps and time.monotonic() - self._saved >= self._interval
+            due = step < self._trial.steps and time.monotonic() - self._saved >= self._interval
         if trainer.strategy.reduce_boolean_decision(due, all=False):
             trainer.save_checkpoint(self._last)
             self._saved = time.monotonic()
 
     def _note(self, step: int, module: Pretraining) -> None:
-        every = self._config.monitor_every
+        every = self._trial.monitor_every
         self.rows.append({"step": step, **module.values, "lr": module.learning_rate(step - 1)})
-        if every and (step % every == 0 or step == self._config.steps):
+        if every and (step % every == 0 or step == self._trial.steps):
             self.look(module, step)
         self.rows[-1]["seconds"] = self.seconds
 
@@ -111,7 +109,7 @@ class Logbook(Callback):
         """Add the health of the embedding space to the row of ``step``."""
         if not self.rows or self.rows[-1]["step"] != step:
             self.rows.append({"step": step, "seconds": self.seconds})
-        if not self._config.monitor_every:
+        if not self._trial.monitor_every:
             return
         began = time.monotonic()
         encoder, views, device = module.encoder, module.views, module.device
@@ -140,7 +138,7 @@ class Logbook(Callback):
             name: torch.from_numpy(record).to(module.device)
             for name, record in self._store.read(self._validation[:_PAIRS]).items()
         }
-        generator = view_generator(module.device, self._config.seed, "alignment")
+        generator = view_generator(module.device, self._trial.seed, "alignment")
         features = [module.encoder(module.views(records, generator)) for _ in range(2)]
         return tuple(functional.normalize(torch.cat(list(f.values()), 1).float(), dim=1) for f in features)
 

@@ -1,7 +1,6 @@
 """End-to-end scores: of an encoder's own classifier, and of one fine-tuned on a label budget."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,9 @@ from mosaic.evaluation.probes import Scores, fit_classifier
 from mosaic.methods import METHODS, get_method
 from mosaic.models.checkpoint import CARD, WEIGHTS, load_encoder, read_card, save_encoder
 from mosaic.models.encoders import Encoder
+from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore, Rows
-from mosaic.training.pretrain import PretrainConfig, pretrain
+from mosaic.training.pretrain import pretrain
 from mosaic.utils.errors import CheckpointError, RunError
 from mosaic.utils.files import atomic_path
 
@@ -50,37 +50,14 @@ def classifier_scores(
     return scores
 
 
-@dataclass(frozen=True)
-class FinetuneConfig:
-    """How to fine-tune; the same for every encoder and label fraction.
-
-    Attributes:
-        steps: optimiser steps.
-        batch_scenes: scenes in a batch, two views of each sensor for each.
-        learning_rate: peak, after warm-up. Far below that of pretraining: the start is good.
-        weight_decay: AdamW's.
-        warmup_fraction: share of the steps.
-        precision: as in ``PretrainConfig``.
-        seed: of data order and views.
-    """
-
-    steps: int = 60
-    batch_scenes: int = 32
-    learning_rate: float = 1e-4
-    weight_decay: float = 1e-4
-    warmup_fraction: float = 0.1
-    precision: str = "auto"
-    seed: int = 0
-
-
 def finetune(
     store: PackedStore,
     checkpoint: Path,
     labelled_rows: Rows,
     evaluation: Mapping[str, Rows],
     folder: Path,
+    trial: TrialSettings,
     source: str = "fused",
-    config: FinetuneConfig | None = None,
 ) -> InputScores:
     """Train the whole encoder on a label budget, and score patches.
 
@@ -95,8 +72,9 @@ def finetune(
         labelled_rows: training rows whose labels may be used.
         evaluation: name -> rows.
         folder: where ``scores.npz`` and ``log.csv`` go; found there, they are returned at once.
+        trial: steps, batch, optimiser, precision and seed; method, encoder and size of a view are the
+            checkpoint's. The learning rate should be far below that of pretraining: the start is good.
         source: ``"s1"`` or ``"s2"`` to tune that stream alone, ``"fused"`` for the whole encoder.
-        config: how; the defaults when left out.
 
     Returns:
         As :func:`classifier_scores`.
@@ -113,13 +91,14 @@ def finetune(
     start = folder / "start"
     if not (start / CARD).exists():
         _start(store, checkpoint, get_method(method).streams, labelled_rows, start)
-    run = PretrainConfig(
-        **{**vars(config or FinetuneConfig()), "encoder": card["encoder"], "image_size": card["image_size"]},
+    trial = trial.replace(
         method=method,
+        encoder=card["encoder"],
+        image_size=card["image_size"],
         initial=str(start),
         monitor_every=0,
     )
-    pretrain(store, run, labelled_rows, folder)
+    pretrain(store, trial, labelled_rows, folder)
     scores = classifier_scores(store, folder, labelled_rows, names)
     flat = {f"{name}/{i}": value for name, inputs in scores.items() for i, value in inputs.items()}
     with atomic_path(folder / SCORES) as partial:

@@ -1,9 +1,8 @@
 """One optimiser step of any method, as a LightningModule."""
 
 from collections.abc import Iterable
-from dataclasses import fields
 from math import cos, pi
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,18 +11,16 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mosaic.losses.label_kernels import idf_weights
-from mosaic.losses.objectives.base import ObjectiveSettings, Step, build_objective
+from mosaic.losses.objectives.base import Step, build_objective
 from mosaic.models.checkpoint import LoadedEncoder, layout_for, load_encoder
 from mosaic.models.encoders import Encoder, channels_of
+from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore
 from mosaic.store.record_format import BandLayout
 from mosaic.training.data import Batch, KnownLabels, view_generator
 from mosaic.transforms.views import Views
 from mosaic.utils.distributed import gather
 from mosaic.utils.errors import CheckpointError, RunError
-
-if TYPE_CHECKING:
-    from mosaic.training.pretrain import PretrainConfig
 
 TERMS = ("intra", "inter", "label", "classify")
 
@@ -32,30 +29,30 @@ class Pretraining(LightningModule):
     """Encoder, heads and loss terms of a method, and how they are optimised.
 
     Args:
-        config: the run.
+        trial: the run.
         store: for bands and classes only.
         known: for the label frequencies within the budget only.
     """
 
-    def __init__(self, config: "PretrainConfig", store: PackedStore, known: KnownLabels) -> None:
+    def __init__(self, trial: TrialSettings, store: PackedStore, known: KnownLabels) -> None:
         super().__init__()
-        self.config = config
-        self.method = method = config.weighted_method()
-        start = load_encoder(config.initial) if config.initial is not None else None
+        self.trial = trial
+        self.method = method = trial.weighted_method()
+        start = load_encoder(trial.initial) if trial.initial is not None else None
         layout = layout_for(start, store.layout) if start else store.layout
         self.views = Views(
             layout,
-            config.image_size,
-            config.shared_geometry,
-            crop_scale=config.crop_scale,
-            radiometry=config.radiometry,
+            trial.views.image_size,
+            trial.views.shared_geometry,
+            crop_scale=trial.views.crop_scale,
+            radiometry=trial.views.radiometry,
         )
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+            torch.manual_seed(trial.seed)
             channels = channels_of(method, layout)
-            self.encoder = Encoder(config.encoder, channels, config.image_size)
+            self.encoder = Encoder(trial.encoder, channels, trial.views.image_size)
             idf = idf_weights(known.class_counts, known.total)
-            self.objective = build_objective(method, self.encoder, _objective_settings(config), idf)
+            self.objective = build_objective(method, self.encoder, trial.loss, idf)
         self._keep_statistics = start is not None
         if start is not None:
             self._start_from(start)
@@ -69,7 +66,7 @@ class Pretraining(LightningModule):
         found = (start.encoder.name, bands, start.encoder.image_size)
         if wanted != found:
             raise CheckpointError(
-                f"{self.config.initial} holds another architecture: expected encoder, bands and image size "
+                f"{self.trial.initial} holds another architecture: expected encoder, bands and image size "
                 f"{wanted}, found {found}: choose the settings it was trained with"
             )
         for stream, backbone in self.encoder.backbones.items():
@@ -92,7 +89,7 @@ class Pretraining(LightningModule):
     def adopt(self, encoder: Encoder, layout: BandLayout) -> None:
         """Take another encoder, and images normalised as it expects."""
         self.encoder = encoder
-        self.views = Views(layout, self.config.image_size, self.config.shared_geometry)
+        self.views = Views(layout, self.trial.views.image_size, self.trial.views.shared_geometry)
 
     @torch.no_grad()
     def settle(self, batches: Iterable[Batch]) -> None:
@@ -105,7 +102,7 @@ class Pretraining(LightningModule):
 
     def two_views(self, batch: Batch) -> dict[str, Tensor]:
         """Return two random views of each scene: sensor -> (2B, bands, H, W), all first views first."""
-        generator = view_generator(self.device, self.config.seed, "views", batch.step)
+        generator = view_generator(self.device, self.trial.seed, "views", batch.step)
         images = self.views.allocate(batch.records, views=2)
         for place, records in enumerate((batch.records, batch.second)):
             own = slice(place * len(batch.rows), (place + 1) * len(batch.rows))
@@ -141,13 +138,13 @@ class Pretraining(LightningModule):
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0: linear warm-up, then cosine to 0."""
-        return self.config.learning_rate * self._share(step)
+        return self.trial.optimiser.learning_rate * self._share(step)
 
     def _share(self, step: int) -> float:
-        warmup = round(self.config.warmup_fraction * self.config.steps)
+        warmup = round(self.trial.optimiser.warmup_fraction * self.trial.steps)
         if step < warmup:
             return (step + 1) / warmup
-        return 0.5 * (1 + cos(pi * (step - warmup) / max(1, self.config.steps - warmup)))
+        return 0.5 * (1 + cos(pi * (step - warmup) / max(1, self.trial.steps - warmup)))
 
     def configure_optimizers(self) -> Any:
         """AdamW; biases and normalisation do not decay."""
@@ -155,7 +152,7 @@ class Pretraining(LightningModule):
         decayed = [p for p in trained if p.ndim > 1]
         plain = [p for p in trained if p.ndim <= 1]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-        rate, decay = self.config.learning_rate, self.config.weight_decay
+        rate, decay = self.trial.optimiser.learning_rate, self.trial.optimiser.weight_decay
         optimizer = torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True)  # in half the time
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._share)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -177,9 +174,3 @@ class Pretraining(LightningModule):
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch; Lightning knows only tensors and containers of them."""
         return batch.to(device)
-
-
-def _objective_settings(config: "PretrainConfig") -> ObjectiveSettings:
-    """Return what the objective needs of a run; an option of None keeps its published value."""
-    names = [field.name for field in fields(ObjectiveSettings)]
-    return ObjectiveSettings(**{n: getattr(config, n) for n in names if getattr(config, n) is not None})

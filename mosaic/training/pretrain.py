@@ -5,128 +5,31 @@ nobody gets to choose a better moment by looking at validation labels.
 """
 
 import contextlib
-from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 
-from mosaic.methods import Method, get_method
 from mosaic.models.checkpoint import CARD, read_card, save_encoder
 from mosaic.models.encoders import check_architecture
 from mosaic.models.sync_batch_norm import synchronise
+from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore, Rows
 from mosaic.training.data import KnownLabels, ScenePicker, StepBatches
 from mosaic.training.distributed import Processes, join
-from mosaic.utils.errors import BudgetError, RunError, SettingsError, suggest
+from mosaic.utils.errors import BudgetError, RunError, SettingsError
 from mosaic.utils.files import lock
 from mosaic.utils.hashing import hash_json
 
 LAST = "last.ckpt"
 LOG = "log.csv"
-_PRECISIONS = ("auto", "32", "bf16-mixed")  # none that scales its loss: gradients are clipped as they are
 _SETTLING = 20  # batches from which untrained encoders take their normalisation
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """One run. Defaults are those of the ``demo`` profile.
-
-    Attributes:
-        method: a key of the table of methods.
-        encoder: a key of ``ENCODERS``.
-        image_size: side of a view, pixels.
-        steps: optimiser steps.
-        batch_scenes: scenes in a batch, two views of each sensor for each.
-        learning_rate: AdamW, peak; reached by a linear warm-up and left by a cosine to 0.
-        weight_decay: of weights; biases and normalisation have none.
-        warmup_fraction: share of the steps.
-        temperature_intra: unitless, as the other two.
-        temperature_inter: of the term between sensors.
-        temperature_label: of the label term.
-        kernel: label kernel, unless the method names its own.
-        kernel_threshold: kernel weights below it become 0.
-        projection_dim: width of a projection head's output.
-        weight_intra: replaces the method's weight of that term, as the other three; None keeps it.
-        weight_inter: of the term between sensors.
-        weight_label: of the label term.
-        weight_classify: of the classification term.
-        shared_geometry: one crop for both sensors of a view.
-        crop_scale: least share of a patch's area in a crop.
-        radiometry: factor on the strength of all radiometric augmentation; 0 for none.
-        inter_style: ``"simclr"`` or ``"clip"``: negatives of both sensors, or of the other sensor only.
-        unlabelled_negatives: unlabelled scenes are negatives of the label term.
-        labelled_share: least share of labelled scenes in a batch of a method with a label term.
-        precision: ``"32"``, ``"bf16-mixed"`` or ``"auto"``: bf16 on a GPU that computes in it.
-        seed: of initialisation, data order and views.
-        monitor_every: steps between two looks at collapse and kNN score; 0 for never.
-        initial: folder of a checkpoint to start from.
-        msc_alpha: this and the following are settings of single objectives, see
-            :class:`mosaic.losses.objectives.base.ObjectiveSettings`; None keeps the published value.
-        off_diagonal: of Barlow Twins and DeCUR.
-        covariance: of VICReg.
-        queue_size: of the queue of keys.
-        key_momentum: of the queue's key encoder.
-        temperature_spread: of MACL.
-        rarity_pull: of MACL.
-        contrast_weight: of SADCL.
-    """
-
-    method: str
-    encoder: str = "light"
-    image_size: int = 48
-    steps: int = 150
-    batch_scenes: int = 64
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    warmup_fraction: float = 0.1
-    temperature_intra: float = 0.5
-    temperature_inter: float = 0.5
-    temperature_label: float = 0.1
-    kernel: str = "jaccard"
-    kernel_threshold: float = 0.0
-    projection_dim: int = 128
-    weight_intra: float | None = None
-    weight_inter: float | None = None
-    weight_label: float | None = None
-    weight_classify: float | None = None
-    shared_geometry: bool = True
-    crop_scale: float = 0.4
-    radiometry: float = 1.0
-    inter_style: Literal["simclr", "clip"] = "simclr"
-    unlabelled_negatives: bool = True
-    labelled_share: float = 0.25
-    precision: str = "auto"
-    seed: int = 0
-    monitor_every: int = 50
-    initial: str | None = None
-    msc_alpha: float | None = None
-    off_diagonal: float | None = None
-    covariance: float | None = None
-    queue_size: int | None = None
-    key_momentum: float | None = None
-    temperature_spread: float | None = None
-    rarity_pull: float | None = None
-    contrast_weight: float | None = None
-
-    def weighted_method(self) -> Method:
-        """Return the method with the weights of this run."""
-        weights = {name: getattr(self, f"weight_{name}") for name in ("intra", "inter", "label", "classify")}
-        return replace(get_method(self.method), **{k: v for k, v in weights.items() if v is not None})
-
-    def resolved_precision(self) -> str:
-        """Return ``"32"`` or ``"bf16-mixed"``, which only a GPU takes unasked: few CPUs gain."""
-        if self.precision != "auto":
-            return self.precision
-        able = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8
-        return "bf16-mixed" if able else "32"
 
 
 def pretrain(
     store: PackedStore,
-    config: PretrainConfig,
+    trial: TrialSettings,
     labelled_rows: Rows,
     folder: Path,
     checkpoint_seconds: float = 60.0,
@@ -141,7 +44,7 @@ def pretrain(
 
     Args:
         store: packed data.
-        config: the run.
+        trial: the run.
         labelled_rows: training rows whose labels may be used; no other label reaches the model.
         folder: where ``encoder.safetensors``, ``card.json`` and ``log.csv`` go.
         checkpoint_seconds: time between two checkpoints to resume from.
@@ -159,14 +62,22 @@ def pretrain(
     labelled = np.unique(np.asarray(labelled_rows, dtype=np.int64))
     train = store.split_rows("train")
     processes = join()
-    _check(store, config, train, labelled, processes.world)
-    inputs = _inputs(store, config, labelled)
+    _check(store, trial, train, labelled, processes.world)
+    inputs = _inputs(store, trial, labelled)
     with contextlib.ExitStack() as held:
         first = processes.agree(lambda: _begin(folder, inputs, held))
-        if first is not None and (processes.first or config.weighted_method().trained):
-            _run(store, config, train, labelled, folder, inputs, checkpoint_seconds, processes, first)
+        if first is not None and (processes.first or trial.weighted_method().trained):
+            _run(store, trial, train, labelled, folder, inputs, checkpoint_seconds, processes, first)
         processes.wait()
     return folder
+
+
+def resolve_precision(precision: str) -> str:
+    """Return ``"32"`` or ``"bf16-mixed"``; ``"auto"`` is bf16 only on a GPU that computes in it."""
+    if precision != "auto":
+        return precision
+    capable = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8
+    return "bf16-mixed" if capable else "32"
 
 
 def _begin(folder: Path, inputs: str, held: contextlib.ExitStack) -> int | None:
@@ -182,41 +93,38 @@ def _begin(folder: Path, inputs: str, held: contextlib.ExitStack) -> int | None:
     return None if (folder / CARD).exists() else _resumed_step(folder / LAST, inputs)
 
 
-def _check(store: PackedStore, config: PretrainConfig, train: Rows, labelled: Rows, processes: int) -> None:
-    method = config.weighted_method()
+def _check(store: PackedStore, trial: TrialSettings, train: Rows, labelled: Rows, processes: int) -> None:
+    method = trial.weighted_method()
     stray = np.setdiff1d(labelled, train)
     if stray.size:
         raise BudgetError(
             f"{stray.size} labelled rows are not training rows, e.g. {stray[0]}: draw the budget anew"
         )
-    check_architecture(method, config.encoder)
-    if config.precision not in _PRECISIONS:
-        raise SettingsError(f"no precision {config.precision!r}{suggest(config.precision, _PRECISIONS)}")
+    check_architecture(method, trial.encoder)
     if method.uses_labels and not labelled.size:
-        raise BudgetError(f"method {config.method!r} learns from labels, but the label budget is empty")
-    if not method.sees_labelled_only and config.batch_scenes > len(train):
+        raise BudgetError(f"method {trial.method!r} learns from labels, but the label budget is empty")
+    if not method.sees_labelled_only and trial.batch_scenes > len(train):
         raise SettingsError(
-            f"a batch of {config.batch_scenes} scenes, but only {len(train)} training patches: "
+            f"a batch of {trial.batch_scenes} scenes, but only {len(train)} training patches: "
             "use a smaller batch"
         )
-    if method.trained and config.batch_scenes % processes:
+    if method.trained and trial.batch_scenes % processes:
         raise SettingsError(
-            f"a batch of {config.batch_scenes} scenes cannot be shared equally by {processes} processes: "
+            f"a batch of {trial.batch_scenes} scenes cannot be shared equally by {processes} processes: "
             f"choose a multiple of {processes}, or another number of processes"
         )
 
 
-def _inputs(store: PackedStore, config: PretrainConfig, labelled: Rows) -> str:
-    """Return the digest of all that decides the result."""
-    initial = read_card(config.initial)["weights"]["sha256"] if config.initial else None
-    settings = {**asdict(config), "initial": initial, "precision": config.resolved_precision()}
-    settings = {name: value for name, value in settings.items() if value is not None}
+def _inputs(store: PackedStore, trial: TrialSettings, labelled: Rows) -> str:
+    """Return the hash of all that decides the result."""
+    initial = read_card(trial.initial)["weights"]["sha256"] if trial.initial else None
+    settings = {**trial.flat(), "initial": initial, "precision": resolve_precision(trial.precision)}
     return hash_json([store.fingerprint, settings, labelled.tolist()])
 
 
 def _run(
     store: PackedStore,
-    config: PretrainConfig,
+    trial: TrialSettings,
     train: Rows,
     labelled: Rows,
     folder: Path,
@@ -225,28 +133,29 @@ def _run(
     processes: Processes,
     first: int,
 ) -> None:
-    # Lightning takes seconds to import, and most who read a configuration do not train
+    # Lightning takes seconds to import, and most who read settings do not train
     from mosaic.training.callbacks import Logbook
     from mosaic.training.module import Pretraining
     from mosaic.training.trainer import fit
 
     known = KnownLabels(store, labelled)
-    module = Pretraining(config, store, known)
+    module = Pretraining(trial, store, known)
     if module.method.weights:
         from mosaic.models.published_weights import load_published
 
-        module.adopt(*load_published(module.method.weights, store.layout, config.image_size))
-    logbook = Logbook(store, config, train, labelled, folder / LAST, inputs, checkpoint_seconds)
-    share, seed = config.labelled_share, config.seed
+        module.adopt(*load_published(module.method.weights, store.layout, trial.views.image_size))
+    logbook = Logbook(store, trial, train, labelled, folder / LAST, inputs, checkpoint_seconds)
+    share, seed = trial.labelled_share, trial.seed
     chances = known.rarity() if module.method.rare_first else None
-    picker = ScenePicker(module.method, train, labelled, config.batch_scenes, share, seed, chances)
+    picker = ScenePicker(module.method, train, labelled, trial.batch_scenes, share, seed, chances)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if module.method.trained:
         part = processes.rank, processes.world
-        batches = StepBatches(store, picker, known, module.method, first, config.steps, device, part)
+        batches = StepBatches(store, picker, known, module.method, first, trial.steps, device, part)
         if processes.world > 1:
             synchronise(module, device)
-        fit(module, logbook, batches, config, folder / LAST if first else None, processes)
+        resume = folder / LAST if first else None
+        fit(module, logbook, batches, trial, resolve_precision(trial.precision), resume, processes)
         if not processes.first:
             return
     else:
@@ -256,11 +165,11 @@ def _run(
         logbook.look(module, 0)
     logbook.write(folder / LOG)
     card = {
-        "method": config.method,
+        "method": trial.method,
         "title": module.method.title,
         "class_names": list(store.class_names),
         "layout": store.layout.to_json() | {"statistics": module.views.layout.statistics},
-        "config": asdict(config),
+        "settings": trial.model_dump(),
         "inputs": inputs,
         "data": store.fingerprint,
         "patches": {"train": len(train), "labelled": len(labelled)},

@@ -6,28 +6,26 @@ import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
+from mosaic.settings import TrialSettings
 from mosaic.training.callbacks import AtomicCheckpoints, Logbook
 from mosaic.training.data import StepBatches
 from mosaic.training.distributed import Processes
 from mosaic.training.module import Pretraining
 from mosaic.utils.errors import RunError
 
-if TYPE_CHECKING:
-    from mosaic.training.pretrain import PretrainConfig
-
 
 def fit(
     module: Pretraining,
     logbook: Logbook,
     batches: StepBatches,
-    config: "PretrainConfig",
+    trial: TrialSettings,
+    precision: str,
     resume: Path | None,
     processes: Processes,
 ) -> None:
@@ -37,7 +35,8 @@ def fit(
         module: what is trained; in several processes, with synchronised batch normalisation.
         logbook: notes and saves.
         batches: this process's part of them.
-        config: the run.
+        trial: the run.
+        precision: ``"32"`` or ``"bf16-mixed"``.
         resume: checkpoint to go on from.
         processes: which process this is.
 
@@ -54,8 +53,8 @@ def fit(
                 num_nodes=processes.world // processes.each,
                 # buffers need no broadcast: what they hold was made of gathered values
                 strategy=DDPStrategy(broadcast_buffers=False) if processes.world > 1 else "auto",
-                precision=config.resolved_precision(),  # type: ignore[arg-type]  # a Literal of Lightning's
-                max_steps=config.steps,
+                precision=precision,  # type: ignore[arg-type]  # a Literal of Lightning's
+                max_steps=trial.steps,
                 max_epochs=-1,
                 gradient_clip_val=1.0,
                 callbacks=[logbook],
@@ -69,8 +68,8 @@ def fit(
             trainer.fit(module, train_dataloaders=batches, ckpt_path=resume)
     except torch.OutOfMemoryError as error:
         raise RunError(
-            f"out of GPU memory with {config.batch_scenes} scenes of {config.image_size} px in "
-            f"{config.resolved_precision()}: lower batch_scenes (fewer negatives) or image_size, or use "
+            f"out of GPU memory with {trial.batch_scenes} scenes of {trial.views.image_size} px in "
+            f"{precision}: lower batch_scenes (fewer negatives) or image_size, or use "
             "precision 'bf16-mixed'"
         ) from error
     except SystemExit as stop:

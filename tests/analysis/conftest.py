@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mosaic.settings import CompareSettings
+from mosaic.settings import StudySettings
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def predict(tmp_path):
                 for split, y in truth.items()
             }
             np.savez(path, **arrays)
-            names = {"method": method, "label_protocol": budget, "fraction": fraction}
+            names = {"method": method, "label_budget": budget, "fraction": fraction}
             names |= {"evaluation": evaluation, "input": source, "seed": seed}
             rows.append({**names, "path": str(path), "key": key})
         return rows
@@ -39,7 +39,7 @@ def predict(tmp_path):
 @pytest.fixture
 def study():
     """A study of 50 resamples in one process, which keeps nothing."""
-    settings = CompareSettings(jobs=1, bootstrap_resamples=50)
+    settings = StudySettings(jobs=1, bootstrap_resamples=50)
     return SimpleNamespace(settings=settings, cached=lambda name, key, compute: compute())
 
 
@@ -48,7 +48,7 @@ def result():
     """Make a row of tidy results."""
 
     def make(method, value=0.5, **more):
-        row = {"method": method, "label_protocol": "none", "fraction": 100.0, "evaluation": "linear"}
+        row = {"method": method, "label_budget": "none", "fraction": 100.0, "evaluation": "linear"}
         row |= {"input": "fused", "stratum": "all", "metric": "ap_macro", "seed": -1, "value": value}
         return {**row, "low": value - 0.1, "high": value + 0.1, "n_seeds": 3, **more}
 

@@ -7,7 +7,7 @@ import pytest
 
 from mosaic.analysis import compare, scoring
 from mosaic.evaluation.bootstrap import resampled_ap
-from mosaic.settings import PretrainSettings
+from mosaic.settings import StudySettings
 from mosaic.utils.files import write_json
 
 RANDOM = np.random.default_rng(0)
@@ -26,7 +26,7 @@ def finished(results=(), trials=(), predictions=(), seeds=3, choices=None, **set
     return compare.FinishedRun(
         "A",
         STORE,
-        PretrainSettings(seeds=seeds, **settings),
+        StudySettings(**{"seeds": seeds, **settings}),
         choices or {},
         pd.DataFrame(list(trials), columns=["method", "seed", "budget", "folder"]),
         pd.DataFrame(list(results)),
@@ -60,10 +60,10 @@ def test_the_score_table_has_every_input_and_leaves_out_other_budgets_and_evalua
                 result("iai", 0.99, input="fused_without_s1"),
                 result("iai", 0.99, evaluation="knn"),
                 result("iai", 0.99, seed=0),
-                result("mosaic", 0.7, label_protocol="budgeted"),
-                result("mosaic", 0.99, label_protocol="full"),
+                result("mosaic", 0.7, label_budget="shared"),
+                result("mosaic", 0.99, label_budget="full"),
                 result("random", 0.2),
-                result("supcon", 0.99, n_seeds=1, label_protocol="budgeted"),
+                result("supcon", 0.99, n_seeds=1, label_budget="shared"),
             ]
         )
     )
@@ -88,7 +88,7 @@ def test_costs_are_those_of_the_cards_with_the_score(tmp_path, result):
     for seed, seconds in ((0, 60.0), (1, 120.0)):
         card = {
             "parameters": {"encoder": 1_000_000, "trained": 1_200_000},
-            "config": {"steps": 200},
+            "settings": {"steps": 200},
             "timing": {"seconds": seconds, "peak_memory_mb": 500, "device": "CPU, 1 thread"},
         }
         write_json(tmp_path / f"iai{seed}" / "card.json", card)
@@ -103,7 +103,7 @@ def test_costs_are_those_of_the_cards_with_the_score(tmp_path, result):
 
 def test_kernels_are_compared_on_the_seeds_that_all_have(ran, study):
     run = ran(supcon=(0.6, 3), supcon_any=(0.5, 1), supcon_queue=(0.1, 1), mosaic=(0.1, 3))
-    run = replace(run, settings=PretrainSettings(kernel="cosine"))
+    run = replace(run, settings=StudySettings(kernel="cosine"))
     table = compare.kernel_table(study, run)
     assert table["kernel"].tolist() == ["cosine", "any"]
     assert table["seeds"].tolist() == [1, 1]

@@ -18,11 +18,11 @@ def test_methods_are_compared_by_one_evaluation_and_never_by_full_label_pretrain
             result("iai", evaluation="knn"),
             result("iai", input="s1"),
             result("iai", fraction=5.0),
-            result("mosaic", label_protocol="budgeted"),
-            result("mosaic", label_protocol="full"),
-            result("supervised_late", label_protocol="budgeted", evaluation="end_to_end"),
-            result("supervised_late", label_protocol="budgeted"),
-            result("supervised_s1", label_protocol="budgeted", input="s1"),
+            result("mosaic", label_budget="shared"),
+            result("mosaic", label_budget="full"),
+            result("supervised_late", label_budget="shared", evaluation="end_to_end"),
+            result("supervised_late", label_budget="shared"),
+            result("supervised_s1", label_budget="shared", input="s1"),
         ]
     )
     assert results.common_rows(table, 100.0).index.tolist() == [0, 4, 7, 8]
@@ -43,13 +43,13 @@ def test_without_a_linear_probe_another_evaluation_compares_all(result, evaluati
 
 
 def test_interval_table_has_a_column_a_fraction_in_ascending_order(result):
-    rows = [result("mosaic", fraction=f, label_protocol="budgeted") for f in (100.0, 5.0, 20.0)]
+    rows = [result("mosaic", fraction=f, label_budget="shared") for f in (100.0, 5.0, 20.0)]
     table = results.interval_table(pd.DataFrame([*rows, result("random", fraction=5.0)]))
     assert table.columns.tolist()[:3] == ["method", "labels in pretraining", "evaluation"]
     assert table.columns.tolist()[3:] == ["5 %", "20 %", "100 %"]
     assert table["method"].tolist() == ["Random features", "MoSAiC"]
     assert table.index.tolist() == [0, 1]  # another index would be shown as a column
-    assert table.iloc[1].tolist() == ["MoSAiC", "budgeted", "linear probe", *[(0.5, 0.4, 0.6)] * 3]
+    assert table.iloc[1].tolist() == ["MoSAiC", "shared", "linear probe", *[(0.5, 0.4, 0.6)] * 3]
 
 
 def test_metric_table_averages_seeds_and_leaves_out_the_pooled_row(result):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mosaic.experiments.prepare import prepare
-from mosaic.settings import ExploreSettings
+from mosaic.settings import DataSettings
 from mosaic.utils.errors import ArchiveError, PackError
 
 
@@ -20,24 +20,24 @@ def packed(tmp_path):
 
 def test_archive_is_packed_once_and_reused(official_archive, tmp_path):
     root = official_archive(tmp_path / "ben", patches=8)
-    archive, store = prepare(ExploreSettings(archive=str(root)))
+    archive, store = prepare(DataSettings(archive=str(root)))
     assert len(archive) == len(store) == 8
     before = packed(tmp_path)[0].stat().st_mtime_ns
-    prepare(ExploreSettings(archive=str(root)))
+    prepare(DataSettings(archive=str(root)))
     assert [path.stat().st_mtime_ns for path in packed(tmp_path)] == [before]
 
 
 def test_other_bands_are_packed_apart(official_archive, tmp_path):
     root = official_archive(tmp_path / "ben", patches=8)
-    prepare(ExploreSettings(archive=str(root)))
-    _, store = prepare(ExploreSettings(archive=str(root), bands="10m"))
+    prepare(DataSettings(archive=str(root)))
+    _, store = prepare(DataSettings(archive=str(root), bands="10m"))
     assert store.layout.sensor("s2").bands == ("B02", "B03", "B04", "B08")
     assert len(packed(tmp_path)) == 2
 
 
 def test_missing_folder_is_named(tmp_path):
     with pytest.raises(ArchiveError, match="nowhere"):
-        prepare(ExploreSettings(archive=str(tmp_path / "nowhere")))
+        prepare(DataSettings(archive=str(tmp_path / "nowhere")))
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
@@ -46,7 +46,7 @@ def test_empty_split_is_named_before_anything_is_packed(official_archive, tmp_pa
     table = pd.read_parquet(root / "metadata.parquet")
     table[table["split"] != split].to_parquet(root / "metadata.parquet", index=False)
     with pytest.raises(ArchiveError, match=f"no patch in split '{split}'"):
-        prepare(ExploreSettings(archive=str(root)))
+        prepare(DataSettings(archive=str(root)))
     assert not packed(tmp_path)
 
 
@@ -56,16 +56,16 @@ def test_damaged_patch_stops_with_its_name_or_is_skipped_and_counted(official_ar
     band = next(folder.glob("*_VV.tif"))
     band.write_bytes(band.read_bytes()[:1000])
     with pytest.raises(PackError, match=r"_VV\.tif"):
-        prepare(ExploreSettings(archive=str(root)))
+        prepare(DataSettings(archive=str(root)))
     assert not packed(tmp_path)
-    _, store = prepare(ExploreSettings(archive=str(root), on_bad_patch="skip"))
+    _, store = prepare(DataSettings(archive=str(root), on_bad_patch="skip"))
     assert len(store) == 7
     assert len(store.manifest.skipped) == 1
 
 
 def test_repaired_archive_is_packed_anew(official_archive, tmp_path):
     root = official_archive(tmp_path / "ben", patches=8)
-    _, first = prepare(ExploreSettings(archive=str(root)))
+    _, first = prepare(DataSettings(archive=str(root)))
     table = pd.read_parquet(root / "metadata.parquet")
     last = table["s1_name"].iloc[-1]
     for band in ("VV", "VH"):
@@ -73,6 +73,6 @@ def test_repaired_archive_is_packed_anew(official_archive, tmp_path):
             copy = path.with_suffix(".new")
             shutil.copy(path, copy)
             copy.rename(path)
-    _, second = prepare(ExploreSettings(archive=str(root)))
+    _, second = prepare(DataSettings(archive=str(root)))
     assert first.folder != second.folder
     assert np.array_equal(first.labels, second.labels)

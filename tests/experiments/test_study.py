@@ -44,7 +44,7 @@ def test_tables_pass_from_notebook_to_notebook():
     pd.testing.assert_frame_equal(later.read("encoders"), encoders)
     assert later.read("choices") == {"iai": {"steps": 3}}
     left = later.earlier("02_pretrain")
-    assert left.settings == earlier.settings and left.settings.steps == 7
+    assert left.settings == earlier.settings and left.settings.trial.steps == 7
     assert left.failed_trials().values.tolist() == [["pretraining", "mosaic seed 0", "out of memory"]]
     assert "tables: encoders, choices\nfailed: pretraining, mosaic seed 0: out of memory" in repr(left)
 

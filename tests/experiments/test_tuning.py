@@ -1,5 +1,4 @@
 import itertools
-from dataclasses import fields
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,10 +6,9 @@ import pandas as pd
 import pytest
 
 from mosaic.experiments import tuning
-from mosaic.experiments.grid import Trial, config_of
+from mosaic.experiments.grid import Trial, settings_of
 from mosaic.methods import METHODS
-from mosaic.settings import PretrainSettings
-from mosaic.training.pretrain import PretrainConfig
+from mosaic.settings import StudySettings, TrialSettings, fields
 from mosaic.utils.files import write_json
 
 
@@ -24,13 +22,13 @@ def test_every_trained_method_has_the_same_number_of_candidates_the_runs_own_fir
 
 
 def test_every_candidate_changes_a_setting_of_the_trainer():
-    known = {field.name for field in fields(PretrainConfig)}
+    known = set(fields(TrialSettings))
     for method in METHODS.values():
         for changes in tuning.grid_of(method):
             assert set(changes) <= known
-            config = config_of(Trial(method.name, 0, 100.0), PretrainSettings(), {method.name: changes})
+            config = settings_of(Trial(method.name, 0, 100.0), StudySettings(), {method.name: changes})
             for name, value in changes.items():
-                assert getattr(config, name) == value
+                assert config.flat()[name] == value
 
 
 def test_grids_are_of_methods_of_the_table_that_choose_for_themselves():
@@ -60,7 +58,7 @@ def tuned(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tuning, "train_missing", train)
     monkeypatch.setattr(tuning, "parallel_map", parallel_map)
-    settings = PretrainSettings(methods=["random", "supcon_any", "iai"], tuning_steps=7)
+    settings = StudySettings(**{"methods": ["random", "supcon_any", "iai"], "tuning_steps": 7})
     store = SimpleNamespace(split_rows=lambda split: np.arange(5), fingerprint="f", folder=tmp_path)
     run = SimpleNamespace(settings=settings, cached=lambda name, key, compute: compute())
     return tuning.tune_all(run, store), trained
@@ -86,14 +84,14 @@ def test_the_shown_grid_states_effort_and_gain(tuned):
 
 
 def test_a_run_without_trial_steps_chooses_nothing():
-    run = SimpleNamespace(settings=PretrainSettings())
+    run = SimpleNamespace(settings=StudySettings())
     table = tuning.tune_all(run, None)
     assert isinstance(table, pd.DataFrame) and table.empty
     assert tuning.choices(table) == {}
 
 
-def test_a_variant_takes_the_choice_but_a_lone_label_term_no_weight():
-    choices = {"mosaic": {"weight_label": 0.3, "temperature_intra": 0.2}}
-    settings = PretrainSettings()
-    assert config_of(Trial("mosaic_temporal", 0, 100.0), settings, choices).weight_label == 0.3
-    assert config_of(Trial("iai", 0, 0.0), settings, choices).temperature_intra == 0.5
+def test_a_variant_takes_the_choice_of_its_method():
+    choices = {"mosaic": {"label_weight": 0.3, "temperature_intra": 0.2}}
+    settings = StudySettings()
+    assert settings_of(Trial("mosaic_temporal", 0, 100.0), settings, choices).loss.label_weight == 0.3
+    assert settings_of(Trial("iai", 0, 0.0), settings, choices).loss.temperature_intra == 0.5

@@ -9,6 +9,7 @@ import torch
 
 import mosaic
 from mosaic.models.checkpoint import layout_for, load_encoder, to_timm_state_dict
+from mosaic.settings import TrialSettings
 from mosaic.training.module import Pretraining
 from mosaic.training.pretrain import pretrain
 from mosaic.transforms.views import Views
@@ -19,10 +20,10 @@ from mosaic.utils.errors import CheckpointError
 def trained(packed, tmp_path_factory):
     """A supervised encoder of two steps."""
     from mosaic.store.reader import PackedStore
-    from mosaic.training.pretrain import PretrainConfig
 
     store = PackedStore(packed)
-    run = PretrainConfig("supervised_late", image_size=24, steps=2, batch_scenes=8, monitor_every=0)
+    small = {"image_size": 24, "steps": 2, "batch_scenes": 8, "monitor_every": 0}
+    run = TrialSettings(method="supervised_late", **small)
     return pretrain(store, run, store.split_rows("train"), tmp_path_factory.mktemp("trained"))
 
 
@@ -129,12 +130,12 @@ def test_other_bands_are_refused(store, trained):
         layout_for(encoder, edited)
 
 
-def test_training_needs_neither_torchgeo_nor_rasterio_nor_pydantic():
+def test_training_needs_neither_torchgeo_nor_rasterio():
     script = """
 import pkgutil, sys
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torchgeo", "rasterio", "pydantic"):
+        if name.split(".")[0] in ("torchgeo", "rasterio"):
             raise ImportError(name + " is blocked")
 sys.meta_path.insert(0, Blocked())
 import importlib, mosaic.training as package

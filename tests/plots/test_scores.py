@@ -22,7 +22,7 @@ def results(**columns: object) -> pd.DataFrame:
     row = {
         "method": "mosaic",
         "seed": -1,
-        "label_protocol": "budgeted",
+        "label_budget": "shared",
         "fraction": 100.0,
         "evaluation": "linear",
         "input": "fused",
@@ -71,8 +71,8 @@ def test_scores_against_fraction_stand_in_their_panels() -> None:
     frame = pd.concat(
         [
             results(fraction=[1.0, 100.0], value=[0.3, 0.5], low=[0.2, np.nan], high=[0.4, np.nan]),
-            results(label_protocol="full", fraction=[1.0, 100.0], value=[0.4, 0.6]),
-            results(method="iai", label_protocol="none", fraction=[1.0, 100.0], value=[0.25, 0.45]),
+            results(label_budget="full", fraction=[1.0, 100.0], value=[0.4, 0.6]),
+            results(method="iai", label_budget="none", fraction=[1.0, 100.0], value=[0.25, 0.45]),
             results(evaluation="knn", value=0.35),
         ]
     )
@@ -104,7 +104,7 @@ def test_seeds_are_small_dots_beside_their_aggregate() -> None:
 
 
 def test_methods_without_labels_alone_have_a_panel() -> None:
-    fig = figures.score_vs_fraction(results(method="iai", label_protocol="none"))
+    fig = figures.score_vs_fraction(results(method="iai", label_budget="none"))
     assert [len(ax.lines) for ax in fig.axes] == [1]
 
 

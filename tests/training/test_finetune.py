@@ -6,14 +6,15 @@ from mosaic.evaluation.features import extract_features, fuse
 from mosaic.evaluation.metrics import macro_ap
 from mosaic.evaluation.probes import fit_classifier, linear_probe
 from mosaic.models.checkpoint import load_encoder
+from mosaic.settings import TrialSettings
 from mosaic.training import finetune as finetune_module
 from mosaic.training.data import KnownLabels
-from mosaic.training.finetune import FinetuneConfig, classifier_scores, finetune, supervised_method
+from mosaic.training.finetune import classifier_scores, finetune, supervised_method
 from mosaic.training.module import Pretraining
 from mosaic.training.pretrain import pretrain
 from mosaic.utils.errors import CheckpointError, RunError
 
-SHORT = FinetuneConfig(steps=3, batch_scenes=8)
+SHORT = TrialSettings(**{"steps": 3, "batch_scenes": 8, "learning_rate": 1e-4})
 
 
 @pytest.fixture
@@ -23,8 +24,8 @@ def start(store, config, tmp_path):
 
 def test_fine_tuning_learns_and_scores_every_input(store, start, tmp_path):
     train, test = store.split_rows("train"), store.split_rows("test")
-    config = FinetuneConfig(steps=10, batch_scenes=16)
-    scores = finetune(store, start, train, {"test": test}, tmp_path / "tuned", config=config)["test"]
+    settings = TrialSettings(**{"steps": 10, "batch_scenes": 16, "learning_rate": 1e-4})
+    scores = finetune(store, start, train, {"test": test}, tmp_path / "tuned", settings)["test"]
     assert set(scores) == {"fused", "fused_without_s1", "fused_without_s2"}
     for values in scores.values():
         assert values.shape == (len(test), 5)
@@ -43,7 +44,7 @@ def test_tuning_starts_from_the_encoder_and_a_linear_probe_of_it(store, start, t
     monkeypatch.setattr(finetune_module, "pretrain", spy)
     rows = store.split_rows("train")[:40]
     with pytest.raises(InterruptedError):
-        finetune(store, start, rows, {}, tmp_path / "tuned", "s2", SHORT)
+        finetune(store, start, rows, {}, tmp_path / "tuned", SHORT, "s2")
     module = seen["module"]
     saved = load_encoder(start).encoder.backbones["s2"].state_dict()
     assert all(np.array_equal(saved[k], v) for k, v in module.encoder.backbones["s2"].state_dict().items())
@@ -75,14 +76,14 @@ def test_tuning_changes_the_weights_and_keeps_the_statistics_of_batch_normalisat
 def test_scores_are_kept_and_weights_are_not(store, start, tmp_path, monkeypatch):
     train, test = store.split_rows("train"), store.split_rows("test")[:6]
     asked = {"test": test, "validation": store.split_rows("validation")[:3]}
-    first = finetune(store, start, train[:20], asked, tmp_path / "tuned", "s1", SHORT)
+    first = finetune(store, start, train[:20], asked, tmp_path / "tuned", SHORT, "s1")
     assert {path.name for path in (tmp_path / "tuned").iterdir()} == {".lock", "log.csv", "scores.npz"}
     monkeypatch.setattr(finetune_module, "pretrain", lambda *_: pytest.fail("tuned again"))
-    again = finetune(store, start, train[:20], asked, tmp_path / "tuned", "s1", SHORT)
+    again = finetune(store, start, train[:20], asked, tmp_path / "tuned", SHORT, "s1")
     assert first.keys() == again.keys() == {"test", "validation"}
     assert all(np.array_equal(first[name]["s1"], again[name]["s1"]) for name in first)
     with pytest.raises(RunError, match="other patches"):
-        finetune(store, start, train[:20], {"test": test[:5]}, tmp_path / "tuned", "s1", SHORT)
+        finetune(store, start, train[:20], {"test": test[:5]}, tmp_path / "tuned", SHORT, "s1")
 
 
 def test_another_architecture_to_start_from_is_refused(store, config, start, tmp_path):

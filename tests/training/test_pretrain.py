@@ -2,7 +2,6 @@ import json
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -11,11 +10,12 @@ import torch
 
 from mosaic.methods import METHODS, get_method
 from mosaic.models.checkpoint import load_encoder
+from mosaic.settings import TrialSettings
 from mosaic.training import callbacks as logbook_module
 from mosaic.training.callbacks import COLUMNS, HEALTH, Logbook
 from mosaic.training.data import KnownLabels
 from mosaic.training.module import Pretraining
-from mosaic.training.pretrain import PretrainConfig, pretrain
+from mosaic.training.pretrain import pretrain, resolve_precision
 from mosaic.utils.errors import BudgetError, CheckpointError, RunError, SettingsError
 
 
@@ -76,7 +76,7 @@ def test_card_says_what_was_trained_on_what(store, config, tmp_path):
     assert card["patches"] == {"train": 90, "labelled": 20}
     assert card["feature_dims"].keys() == {"s1", "s2"}
     assert card["layout"]["statistics"] == store.layout.statistics
-    assert PretrainConfig(**card["config"]) == config("supervised_late")
+    assert TrialSettings(**card["settings"]) == config("supervised_late")
     assert card["timing"].keys() == {"seconds", "steps_per_second", "peak_memory_mb", "device", "processes"}
     assert card["timing"]["processes"] == 1
     assert not list(tmp_path.glob("*.ckpt"))
@@ -119,7 +119,7 @@ def test_killed_run_resumes_bit_for_bit(store, config, tmp_path, monkeypatch, na
         pretrain(store, run, labelled, tmp_path / "parts", checkpoint_seconds=0)
     assert sorted(p.name for p in (tmp_path / "parts").iterdir() if p.name != ".lock") == ["last.ckpt"]
     with pytest.raises(RunError, match="unfinished run of other settings"):
-        pretrain(store, replace(run, learning_rate=2e-3), labelled, tmp_path / "parts")
+        pretrain(store, run.replace(learning_rate=2e-3), labelled, tmp_path / "parts")
 
     (tmp_path / "parts" / ".last.1.partial.ckpt").write_bytes(b"half")
     steps = []
@@ -144,9 +144,10 @@ def test_after_kill_minus_nine_training_goes_on_from_its_last_checkpoint(
 import time
 from pathlib import Path
 import torch
+from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore
 from mosaic.training.callbacks import Logbook
-from mosaic.training.pretrain import PretrainConfig, pretrain
+from mosaic.training.pretrain import pretrain
 noted = Logbook.on_train_batch_end
 def note(self, trainer, *arguments):
     noted(self, trainer, *arguments)
@@ -156,7 +157,7 @@ def note(self, trainer, *arguments):
 Logbook.on_train_batch_end = note
 torch.set_num_threads(1)
 store, folder = PackedStore(Path({str(store.folder)!r})), Path({str(folder)!r})
-pretrain(store, PretrainConfig(**{asdict(run)!r}), [], folder, checkpoint_seconds=0)
+pretrain(store, TrialSettings(**{run.model_dump()!r}), [], folder, checkpoint_seconds=0)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "four\n"
@@ -216,11 +217,6 @@ def test_seed_decides_the_result(store, config, tmp_path):
     assert weights_of(runs[0]) != weights_of(runs[1])
 
 
-def test_weights_of_terms_can_be_replaced(config):
-    method = config("mosaic", weight_label=0.0, weight_classify=2.0).weighted_method()
-    assert (method.intra, method.inter, method.label, method.classify) == (1, 1, 0, 2)
-
-
 def test_loss_that_is_not_finite_names_the_step_and_its_rows(store, config, tmp_path):
     with pytest.raises(RunError, match=r"at step \d, rows \[\d+, .*lower the learning rate"):
         pretrain(
@@ -254,10 +250,6 @@ def test_impossible_requests_are_refused_before_any_work(store, config, tmp_path
         pretrain(store, config("mosaic"), store.split_rows("test")[:1], tmp_path)
     with pytest.raises(SettingsError, match="use a smaller batch"):
         pretrain(store, config("iai", batch_scenes=91), [], tmp_path)
-    with pytest.raises(SettingsError, match="did you mean 'mosaic'"):
-        pretrain(store, config("mosaik"), [], tmp_path)
-    with pytest.raises(SettingsError, match="no precision '16-mixed'; did you mean 'bf16-mixed'"):
-        pretrain(store, config("iai", precision="16-mixed"), [], tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -278,13 +270,13 @@ def test_gradients_are_clipped_to_the_norm_of_all_of_them(store, config):
     torch.testing.assert_close(every, torch.full_like(every, 0.5 / len(every) ** 0.5), rtol=1e-4, atol=0)
 
 
-def test_automatic_precision_is_float32_without_a_gpu(config, monkeypatch):
+def test_automatic_precision_is_float32_without_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert config("iai").resolved_precision() == "32"
+    assert resolve_precision("auto") == "32"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for capability, expected in (((7, 5), "32"), ((9, 0), "bf16-mixed")):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda c=capability: c)
-        assert config("iai").resolved_precision() == expected
+        assert resolve_precision("auto") == expected
 
 
 def test_training_is_silent_and_leaves_no_folders(

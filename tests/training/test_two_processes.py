@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 
 from mosaic.__main__ import main
 from mosaic.methods import get_method
+from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore
 from mosaic.training.callbacks import Logbook
-from mosaic.training.pretrain import PretrainConfig, pretrain
+from mosaic.training.pretrain import pretrain
 from mosaic.utils.distributed import gather
 from mosaic.utils.errors import MosaicError
 
@@ -37,7 +38,7 @@ SINGLE = TWENTY | {"steps": 3, "learning_rate": 1e-4, "monitor_every": 2, "image
 
 def configured(settings):
     encoder = {"vit": "vit_light", "sct": "sct_light"}.get(get_method(settings["method"]).architecture)
-    return PretrainConfig(**settings, **({"encoder": encoder} if encoder else {}))
+    return TrialSettings(**settings, **({"encoder": encoder} if encoder else {}))
 
 
 def train(store, settings, folder, stop=None):
@@ -265,7 +266,7 @@ def test_command_trains_in_the_processes_that_torchrun_started(two):
     assert {json.loads((two / f"told-{rank}.json").read_text())["command"] for rank in (0, 1)} == {0}
     assert {json.loads((two / f"told-{rank}.json").read_text())["again"] for rank in (0, 1)} == {0}
     card = json.loads((two / "command" / "card.json").read_text())
-    assert (card["config"]["steps"], card["timing"]["processes"]) == (2, 2)
+    assert (card["settings"]["steps"], card["timing"]["processes"]) == (2, 2)
 
 
 if __name__ == "__main__":

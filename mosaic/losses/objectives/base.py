@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,32 +11,11 @@ from mosaic.losses.terms import classification_term
 from mosaic.methods import Method
 from mosaic.models.encoders import Encoder
 from mosaic.models.heads import Heads
+from mosaic.settings import LossSettings
 from mosaic.utils.errors import SettingsError
 from mosaic.utils.plugins import Registry
 
 L = TypeVar("L", bound=Callable)
-
-
-@dataclass(frozen=True)
-class ObjectiveSettings:
-    """Settings of all objectives, as in :mod:`mosaic.settings`; each takes those it knows."""
-
-    projection_dim: int = 128
-    temperature_intra: float = 0.5
-    temperature_inter: float = 0.5
-    temperature_label: float = 0.1
-    kernel: str = "jaccard"
-    kernel_threshold: float = 0.0
-    inter_style: Literal["simclr", "clip"] = "simclr"
-    unlabelled_negatives: bool = True
-    msc_alpha: float = 1.0
-    off_diagonal: float = 0.0051
-    covariance: float = 1.0
-    queue_size: int = 1024
-    key_momentum: float = 0.99
-    temperature_spread: float = 0.5
-    rarity_pull: float = 0.5
-    contrast_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +58,7 @@ class Objective(nn.Module):
     uses_maps = False
     idf: Tensor
 
-    def __init__(self, method: Method, encoder: Encoder, settings: ObjectiveSettings, idf: Tensor) -> None:
+    def __init__(self, method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor) -> None:
         super().__init__()
         self.method, self.settings = method, settings
         self.classifier: nn.Module | None = None
@@ -99,7 +78,7 @@ class Objective(nn.Module):
 class HeadsObjective(Objective):
     """An objective on the projection heads and the linear classifier that its method needs."""
 
-    def __init__(self, method: Method, encoder: Encoder, settings: ObjectiveSettings, idf: Tensor) -> None:
+    def __init__(self, method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor) -> None:
         super().__init__(method, encoder, settings, idf)
         self.heads = Heads(method, encoder.feature_dims, len(idf), settings.projection_dim)
         self.classifier = self.heads.classifier
@@ -135,7 +114,7 @@ class FunctionObjective(HeadsObjective):
     """A plain function of projections as the one contrastive term of a method, and its classification."""
 
     def __init__(
-        self, loss: LossFunction, method: Method, encoder: Encoder, settings: ObjectiveSettings, idf: Tensor
+        self, loss: LossFunction, method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor
     ) -> None:
         super().__init__(method, encoder, settings, idf)
         weighed = [term for term in ("intra", "inter", "label") if getattr(method, term) > 0]
@@ -152,7 +131,7 @@ class FunctionObjective(HeadsObjective):
         return {self.term: self.loss(projections, step.labels, step.labelled), **self.classification(step)}
 
 
-def build_objective(method: Method, encoder: Encoder, settings: ObjectiveSettings, idf: Tensor) -> Objective:
+def build_objective(method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor) -> Objective:
     """Return the objective of a method, its parameters drawn from torch's global generator.
 
     Arguments are those of :class:`Objective`.

@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from mosaic.losses.objectives.base import Objective, ObjectiveSettings, Step, register_loss
+from mosaic.losses.objectives.base import Objective, Step, register_loss
 from mosaic.losses.terms import classification_term
 from mosaic.methods import Method
 from mosaic.models.classifiers import ChoquetClassifier
 from mosaic.models.encoders import Encoder
+from mosaic.settings import LossSettings
 from mosaic.utils.distributed import gather
 
 
@@ -17,7 +18,7 @@ class ChoquetFusion(Objective):
 
     classifier: nn.Module
 
-    def __init__(self, method: Method, encoder: Encoder, settings: ObjectiveSettings, idf: Tensor) -> None:
+    def __init__(self, method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor) -> None:
         super().__init__(method, encoder, settings, idf)
         self.classifier = ChoquetClassifier(encoder.feature_dims, len(idf))
 

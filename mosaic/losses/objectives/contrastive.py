@@ -6,11 +6,12 @@ from torch.nn import functional
 
 from mosaic.losses.contrastive import contrastive_loss
 from mosaic.losses.label_kernels import COUNT_OTHER_VIEWS, KERNELS
-from mosaic.losses.objectives.base import HeadsObjective, ObjectiveSettings, Step, register_loss
+from mosaic.losses.objectives.base import HeadsObjective, Step, register_loss
 from mosaic.losses.pairs import LabelledViews, label_pairs
 from mosaic.losses.terms import inter_term, intra_term
 from mosaic.methods import Method
 from mosaic.models.encoders import Encoder
+from mosaic.settings import LossSettings
 
 
 @register_loss("contrastive")
@@ -23,7 +24,7 @@ class ContrastiveObjective(HeadsObjective):
         SettingsError: for an unknown kernel.
     """
 
-    def __init__(self, method: Method, encoder: Encoder, settings: ObjectiveSettings, idf: Tensor) -> None:
+    def __init__(self, method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor) -> None:
         super().__init__(method, encoder, settings, idf)
         self.kernel = method.kernel or settings.kernel
         _ = KERNELS[self.kernel]  # an unknown kernel is an error before training starts

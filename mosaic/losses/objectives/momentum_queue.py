@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from mosaic.losses.contrastive import contrastive_loss
-from mosaic.losses.objectives.base import HeadsObjective, ObjectiveSettings, Step, register_loss
+from mosaic.losses.objectives.base import HeadsObjective, Step, register_loss
 from mosaic.losses.pairs import LabelledViews, label_pairs
 from mosaic.methods import Method
 from mosaic.models.encoders import Encoder
+from mosaic.settings import LossSettings
 
 
 @register_loss("queue")
@@ -29,7 +30,7 @@ class MomentumQueue(HeadsObjective):
     queue_labels: Tensor
     enqueued: Tensor
 
-    def __init__(self, method: Method, encoder: Encoder, settings: ObjectiveSettings, idf: Tensor) -> None:
+    def __init__(self, method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor) -> None:
         super().__init__(method, encoder, settings, idf)
         self.key_encoder, self.key_heads = copy.deepcopy(encoder), copy.deepcopy(self.heads)
         for parameter in (*self.key_encoder.parameters(), *self.key_heads.parameters()):

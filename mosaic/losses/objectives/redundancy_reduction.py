@@ -9,9 +9,10 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from mosaic.losses.objectives.base import Objective, ObjectiveSettings, Step, register_loss
+from mosaic.losses.objectives.base import Objective, Step, register_loss
 from mosaic.methods import Method
 from mosaic.models.encoders import Encoder
+from mosaic.settings import LossSettings
 from mosaic.utils.distributed import gather
 
 #: Share of DeCUR's dimensions that the sensors have in common.
@@ -26,7 +27,7 @@ class RedundancyReduction(Objective):
     DeCUR.
     """
 
-    def __init__(self, method: Method, encoder: Encoder, settings: ObjectiveSettings, idf: Tensor) -> None:
+    def __init__(self, method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor) -> None:
         super().__init__(method, encoder, settings, idf)
         # deferred: a second of imports for three of many methods
         from lightly.models.modules.heads import BarlowTwinsProjectionHead

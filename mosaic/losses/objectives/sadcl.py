@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mosaic.losses.contrastive import contrastive_loss
-from mosaic.losses.objectives.base import Objective, ObjectiveSettings, Step, register_loss
+from mosaic.losses.objectives.base import Objective, Step, register_loss
 from mosaic.losses.pairs import instance_pairs
 from mosaic.losses.terms import classification_term
 from mosaic.methods import Method
 from mosaic.models.encoders import Encoder
+from mosaic.settings import LossSettings
 from mosaic.utils.distributed import gather
 
 TAU_SAMPLES = 0.2
@@ -35,7 +36,7 @@ class SADCL(Objective):
 
     uses_maps = True
 
-    def __init__(self, method: Method, encoder: Encoder, settings: ObjectiveSettings, idf: Tensor) -> None:
+    def __init__(self, method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor) -> None:
         super().__init__(method, encoder, settings, idf)
         width, classes = settings.projection_dim, len(idf)
         scale = settings.contrast_weight * classes / _SCALE

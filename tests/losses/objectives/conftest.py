@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from mosaic.losses.label_kernels import idf_weights
-from mosaic.losses.objectives.base import ObjectiveSettings, Step, build_objective
+from mosaic.losses.objectives.base import Step, build_objective
 from mosaic.losses.pairs import LabelledViews
 from mosaic.methods import Method, get_method
+from mosaic.settings import LossSettings
 
 SCENES, WIDTH, CLASSES = 8, 8, 5
 
@@ -36,7 +37,7 @@ def build():
         torch.manual_seed(0)
         method = method if isinstance(method, Method) else get_method(method)
         encoder = encoder or SimpleNamespace(feature_dims=dict.fromkeys(method.streams, WIDTH))
-        settings = ObjectiveSettings(**{"projection_dim": 16, **settings})
+        settings = LossSettings(**{"projection_dim": 16, **settings})
         return build_objective(method, encoder, settings, idf_weights(torch.tensor([4, 3, 1, 2, 6]), 8))
 
     return make
