@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from mosaic.analysis.scoring import score_group
 from mosaic.analysis.tables import in_order, pivot_intervals, titled
 from mosaic.evaluation.label_overlap import conditional_ap, pointwise_mutual_information, similar_groups
-from mosaic.evaluation.metrics import absent_classes
 from mosaic.evaluation.names import EVALUATIONS, METRICS
 from mosaic.experiments.parallel import parallel_map
 from mosaic.experiments.predictions import KEYS, load, main_input, prediction_keys
@@ -179,10 +178,10 @@ def conditional_table(
 
 
 def absent_in_test(store: PackedStore) -> pd.DataFrame:
-    """Return the classes that no test patch carries, with their number of training patches."""
-    test, train = (store.labels[store.split_rows(split)] for split in ("test", "train"))
-    counts = pd.Series(train.sum(0), index=list(store.class_names), name="training patches")
-    return counts[absent_classes(test, store.class_names)].rename_axis("class").reset_index()
+    """Return the classes that no test patch carries, which no macro average covers."""
+    test, train = (store.labels[store.split_rows(split)].sum(0) for split in ("test", "train"))
+    counts = pd.DataFrame({"class": list(store.class_names), "training patches": train})
+    return counts[test == 0].reset_index(drop=True)
 
 
 def groups_table(store: PackedStore) -> pd.DataFrame:

@@ -13,20 +13,13 @@ from numpy.typing import NDArray
 
 from mosaic.evaluation.metrics import Labels, Predictions, weighted_ap
 
+#: Scene of each patch (N,).
 Scenes = NDArray[np.str_]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its 95 % interval.
-
-    Attributes:
-        value: mean over seeds, on the patches as they are.
-        low: lower end.
-        high: upper end.
-        n_seeds: seeds averaged.
-        n_scenes: scenes resampled.
-    """
+    """A mean over seeds, on the patches as they are, with its 95 % interval."""
 
     value: float
     low: float
@@ -37,11 +30,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """A paired difference.
-
-    Attributes:
-        p_value: two-sided, that the difference is zero; at least 2 / (resamples + 1).
-    """
+    """A paired difference, with the two-sided p-value that it is zero: at least 2 / (resamples + 1)."""
 
     p_value: float
 
@@ -117,9 +106,9 @@ def resampled_ap(
     """Return the average precision of every seed under resamples of scenes.
 
     Args:
-        labels: (N, C), 0 or 1.
+        labels: (N, C).
         predictions: (N, C) for each seed.
-        scenes: scene of each patch (N,).
+        scenes: (N,).
         average: ``"macro"`` or ``"micro"``. A class without a positive in a resample is left out of its macro
             average.
         resamples: number of resamples R.
@@ -143,19 +132,13 @@ def _weighted_mean_ap(
 def resampled_mean(per_patch: Sequence[NDArray[np.float64]], scenes: Scenes, resamples: int) -> Resampled:
     """Return the mean over patches of every seed under resamples of scenes.
 
-    Args:
-        per_patch: a number of each patch (N,) for each seed; NaN is left out.
-        scenes: scene of each patch (N,).
-        resamples: number of resamples R.
+    ``per_patch`` holds a number of each patch (N,) for each seed; NaN is left out.
     """
     weights = scene_weights(scenes, resamples).astype(np.float64)
-    draws = []
-    for values in per_patch:
-        known = np.isfinite(values)
-        with np.errstate(invalid="ignore"):
-            draws.append(weights[:, known] @ values[known] / weights[:, known].sum(1))
-    means = np.array([np.nanmean(values) for values in per_patch])
-    return Resampled(means, np.stack(draws), len(np.unique(scenes)))
+    known = np.isfinite(per_patch)
+    with np.errstate(invalid="ignore"):
+        draws = np.nan_to_num(per_patch) @ weights.T / (known @ weights.T)
+    return Resampled(np.nanmean(per_patch, axis=1), draws, len(np.unique(scenes)))
 
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:

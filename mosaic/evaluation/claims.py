@@ -5,9 +5,9 @@ please is chosen on the validation split: which opponent of a family stands for 
 linear probe, fine-tuning, or its own classifier) each side enters with.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -26,25 +26,14 @@ RELEVANT = 0.01
 
 @dataclass(frozen=True)
 class Claim:
-    """One comparison that the abstract implies.
-
-    Attributes:
-        name: short and unique.
-        statement: the claim in words.
-        topic: ``accuracy``, ``few labels``, ``class overlap`` or ``coherence``.
-        against: family of methods that the opponent comes from.
-        fraction: ``"all"`` or ``"least"`` of the label fractions of the run.
-        stratum: of the test patches: ``"all"`` or ``"overlap"``.
-        measure: ``"ap_macro"`` or ``"knn_jaccard"``.
-    """
+    """One comparison that the abstract implies."""
 
     name: str
     statement: str
-    topic: str
-    against: str
-    fraction: str
-    stratum: str
-    measure: str
+    against: str  # family of methods that the opponent comes from
+    fraction: str  # "all" or "least" of the label fractions of the run
+    stratum: str  # of the test patches: "all" or "overlap"
+    measure: str  # "ap_macro" or "knn_jaccard"
 
 
 #: Families that MoSAiC is compared with. The abstract names the first two; the third is the nearest kin.
@@ -53,32 +42,26 @@ FAMILIES: dict[str, str] = {
     "self-supervised": "self-supervision",
     "label-contrastive": "label contrast alone",
 }
-# name, statement, topic, fraction, stratum and measure of what the abstract claims against every family
-_CLAIMED = (
-    ("accuracy", "More accurate with all labels", "accuracy", "all", "all", "ap_macro"),
-    ("few labels", "More accurate with few labels", "few labels", "least", "all", "ap_macro"),
-    ("overlap", "More accurate where classes overlap", "class overlap", "all", "overlap", "ap_macro"),
-    (
-        "overlap, few labels",
-        "More accurate where classes overlap, with few labels",
-        *("class overlap", "least", "overlap", "ap_macro"),
-    ),
-    ("coherence", "Neighbourhoods more coherent", "coherence", "all", "all", "knn_jaccard"),
-)
+_OVERLAP = "More accurate where classes overlap"
+#: What the abstract claims: accuracy, cluster coherence, few labels, high class overlap; each against all.
 CLAIMS: tuple[Claim, ...] = tuple(
-    Claim(f"{name} vs {family}", f"{statement} than {title}", topic, family, *selection)
-    for name, statement, topic, *selection in _CLAIMED
+    Claim(f"{name} vs {family}", f"{statement} than {title}", family, *selection)
+    for name, statement, *selection in (
+        ("accuracy", "More accurate with all labels", "all", "all", "ap_macro"),
+        ("few labels", "More accurate with few labels", "least", "all", "ap_macro"),
+        ("overlap", _OVERLAP, "all", "overlap", "ap_macro"),
+        ("overlap, few labels", f"{_OVERLAP}, with few labels", "least", "overlap", "ap_macro"),
+        ("coherence", "Neighbourhoods more coherent", "all", "all", "knn_jaccard"),
+    )
     for family, title in FAMILIES.items()
 )
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A claim on one archive, and the difference that tests it.
+    """A claim on one archive (its title), and the difference that tests it.
 
     Attributes:
-        claim: which one.
-        dataset: title of the archive.
         sides: both methods and how they entered, in words; or why the run cannot test the claim.
         difference: MoSAiC less its opponent, in units of the measure; ``None`` when the claim was not tested.
     """
@@ -100,46 +83,37 @@ def judge(comparisons: Sequence[Comparison]) -> pd.DataFrame:
         comparisons: one a claim and archive; all are corrected for together.
 
     Returns:
-        One row a comparison, in the order given: name, statement, topic, comparison (in words), measure,
-        effect, low, high, p_value, n_seeds, n_scenes, dataset, p_holm, verdict, reason.
+        One row a comparison, in the order given: the attributes of its claim, dataset, comparison (in words),
+        effect, low, high, p_value, n_seeds, n_scenes, p_holm, verdict, reason.
     """
     untested = Difference(np.nan, np.nan, np.nan, 0, 0, np.nan)
-    differences = [comparison.difference or untested for comparison in comparisons]
-    p_values = np.array([difference.p_value for difference in differences])
-    tested = np.isfinite(p_values)
-    p_holm = np.full(len(p_values), np.nan)
-    p_holm[tested] = holm(p_values[tested].tolist())
-    rows = []
-    for comparison, difference, corrected in zip(comparisons, differences, p_holm.tolist(), strict=True):
-        claim, numbers = comparison.claim, asdict(difference)
-        verdict, reason = _verdict(difference, corrected)
-        rows.append(
-            {
-                **{name: getattr(claim, name) for name in ("name", "statement", "topic")},
-                "comparison": comparison.sides,
-                "measure": claim.measure,
-                "effect": numbers["value"],
-                **{name: numbers[name] for name in ("low", "high", "p_value", "n_seeds", "n_scenes")},
-                "dataset": comparison.dataset,
-                "p_holm": corrected,
-                "verdict": verdict,
-                "reason": reason or comparison.sides,
-            }
-        )
-    return pd.DataFrame(rows)
+    rows = [
+        {
+            **asdict(comparison.claim),
+            "dataset": comparison.dataset,
+            "comparison": comparison.sides,
+            **asdict(comparison.difference or untested),
+        }
+        for comparison in comparisons
+    ]
+    table = pd.DataFrame(rows).rename(columns={"value": "effect"})
+    tested = table["p_value"].notna()
+    table.loc[tested, "p_holm"] = holm(table.loc[tested, "p_value"].tolist())
+    verdicts = [_verdict(row) for row in table.to_dict("records")]
+    return table.assign(verdict=[v for v, _ in verdicts], reason=[reason for _, reason in verdicts])
 
 
-def _verdict(difference: Difference, p_holm: float) -> tuple[Verdict, str]:
-    """Return the verdict and its reason, which is empty when the claim was not tested."""
-    count = difference.n_seeds
-    if not np.isfinite(difference.value):
-        return "undecided", ""
+def _verdict(row: Mapping[Hashable, Any]) -> tuple[Verdict, str]:
+    """Return the verdict on a row of the table, and its reason."""
+    count, p_holm = row["n_seeds"], row["p_holm"]
+    if not np.isfinite(row["effect"]):
+        return "undecided", row["comparison"]
     if count < LEAST_SEEDS:
         return "undecided", f"{count} seed{'s' * (count != 1)}; at least {LEAST_SEEDS} are needed"
     if p_holm < LEVEL:
-        if difference.value > 0:
+        if row["effect"] > 0:
             return "supported", f"above zero, corrected p = {p_holm:.3g}"
         return "not supported", f"below zero, corrected p = {p_holm:.3g}"
-    if difference.high < RELEVANT:
+    if row["high"] < RELEVANT:
         return "not supported", f"an advantage of {RELEVANT:g} or more is excluded"
     return "undecided", f"the interval holds both zero and {RELEVANT:g}; corrected p = {p_holm:.3g}"

@@ -1,7 +1,8 @@
 """How well an embedding space is ordered by labels and across sensors: measured there, never in a 2-D map.
 
 All measures take embeddings after :func:`standardise`: each dimension scaled by training statistics, each row
-of unit length, so that distances are cosines and no method wins by the scale of its features.
+of unit length, so that distances are cosines and no method wins by the scale of its features. Patches of one
+place are never compared: its other dates, or overlapping patches, are alike by construction.
 """
 
 import numpy as np
@@ -14,9 +15,11 @@ from sklearn.linear_model import Ridge
 from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 
 from mosaic.evaluation.embedding_metrics import effective_rank, uniformity
+from mosaic.evaluation.metrics import Labels
 
+#: Embeddings of patches (N, F); but for :func:`standardise`, of unit length.
 Embeddings = NDArray[np.float32]
-Labels = NDArray[np.uint8]
+#: Place of each patch (N,).
 Places = NDArray[np.str_]
 
 #: Measures of :func:`cluster_measures`, which see patches of one label only.
@@ -36,12 +39,7 @@ MEASURES: dict[str, tuple[str, bool]] = {
 
 
 def standardise(features: Embeddings, train_features: Embeddings) -> Embeddings:
-    """Scale each dimension by mean and deviation of the training rows, then each row to unit length.
-
-    Args:
-        features: (N, F).
-        train_features: (M, F).
-    """
+    """Scale each dimension by mean and deviation of the training rows, then each row to unit length."""
     mean, std = train_features.mean(0, dtype=np.float64), train_features.std(0, dtype=np.float64)
     return _unit_length((features - mean) / np.where(std > 1e-6, std, 1.0))
 
@@ -71,12 +69,9 @@ def single_label_subset(labels: Labels, least: int = 5) -> NDArray[np.int64]:
 
 
 def cluster_measures(embeddings: Embeddings, classes: NDArray[np.int64], seed: int = 0) -> dict[str, float]:
-    """Return :data:`CLUSTER_MEASURES`: silhouette (by cosine) to ARI of k-means.
+    """Return :data:`CLUSTER_MEASURES` of points of known classes (N,); NaN where there are fewer than two.
 
-    Args:
-        embeddings: (N, F), standardised.
-        classes: class of each point (N,); all measures are NaN where there are fewer than two.
-        seed: of k-means, which has as many clusters as there are classes, best of 10 starts.
+    k-means has as many clusters as there are classes, best of 10 starts.
     """
     count = len(np.unique(classes))
     if not 2 <= count < len(classes):
@@ -95,12 +90,7 @@ def cluster_measures(embeddings: Embeddings, classes: NDArray[np.int64], seed: i
 def nearest(embeddings: Embeddings, k: int, places: Places) -> NDArray[np.int64]:
     """Return the k nearest rows of each row by cosine, nearest first, (N, k).
 
-    Rows of the same place are left out: other dates of it, or overlapping patches, are alike by construction.
-
-    Args:
-        embeddings: (N, F), unit length.
-        k: neighbours; fewer are returned where a row has fewer in other places.
-        places: place of each row (N,).
+    Rows of the same place are left out; where a row has fewer than ``k`` others, all rows get as few.
     """
     k = min(k, len(places) - int(np.unique(places, return_counts=True)[1].max()))
     if k < 1:
@@ -143,8 +133,8 @@ def linear_map(
     map asks of all methods alike whether the same information is there.
 
     Args:
-        source: (M, F), the training rows, standardised.
-        target: (M, G), the same rows in the other sensor, standardised.
+        source: (M, F), the training rows.
+        target: (M, G), the same rows in the other sensor.
         queries: (N, F), to be mapped.
         strength: of the ridge penalty.
 
@@ -170,16 +160,8 @@ def retrieval_map(
 ) -> NDArray[np.float64]:
     """Return the average precision in [0, 1] of each query's k best candidates of other places, (N,).
 
-    A candidate is relevant when its labels have a Jaccard index of at least ``least`` with the query's;
-    queries without a relevant one are NaN.
-
-    Args:
-        queries: (N, G), one sensor.
-        candidates: (N, G), the same scenes in the other sensor.
-        labels: (N, C).
-        places: place of each scene (N,).
-        k: length of the list.
-        least: Jaccard index of a relevant candidate.
+    Candidates are the same scenes in another sensor. One is relevant when its labels have a Jaccard index of
+    at least ``least`` with the query's; queries without a relevant one are NaN.
     """
     elsewhere = places[:, None] != places[None, :]
     relevant = (jaccard(labels, labels) >= least) & elsewhere

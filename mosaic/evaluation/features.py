@@ -13,7 +13,7 @@ from mosaic.store.prefetch import prefetch
 from mosaic.store.reader import PackedStore, Rows
 from mosaic.transforms.views import Views
 
-#: Stream or input -> float32 (N, F), or (F,) for a mean.
+#: Stream or input -> float32 (N, F).
 Features = dict[str, NDArray[np.float32]]
 
 _BATCH = 256
@@ -22,22 +22,39 @@ _BATCH = 256
 def encode_splits(
     store: PackedStore, checkpoint: Path, rows: Mapping[str, Rows], store_statistics: bool = False
 ) -> dict[str, Features]:
-    """Encode the rows of several splits, and return what an encoder offers to a classifier.
-
-    A missing sensor's features are replaced by their mean over the rows of ``"train"``.
+    """Return what a trained encoder offers to a classifier, for the rows of several splits.
 
     Args:
         store: packed data.
-        checkpoint: folder of a trained encoder.
-        rows: split -> patches; ``"train"`` is needed.
+        checkpoint: folder of the encoder.
+        rows: split -> patches. The mean over those of ``"train"`` replaces the features of a missing sensor;
+            after the probes' standardisation that is zero, so it says nothing.
         store_statistics: as in :func:`extract_features`.
 
     Returns:
-        Split -> input -> float32 (N, F), see :func:`representations`.
+        Split -> input -> (N, F). Inputs are ``"s1"``, ``"s2"`` and so on, ``"fused"``, and
+        ``"fused_without_s1"`` and so on; for early fusion the fused ones; for a single sensor that one.
     """
     features = {s: extract_features(store, checkpoint, r, store_statistics) for s, r in rows.items()}
-    fill = mean_features(features["train"])
-    return {split: representations(streams, fill) for split, streams in features.items()}
+    mean = {stream: values.mean(0, np.float64) for stream, values in features["train"].items()}
+    return {split: _inputs(streams, mean) for split, streams in features.items()}
+
+
+def _inputs(features: Features, mean: Mapping[str, NDArray[np.float64]]) -> Features:
+    if "early" in features:
+        return {stream.replace("early", "fused"): values for stream, values in features.items()}
+    if len(features) == 1:
+        return features
+    inputs = {**features, "fused": fuse(features)}
+    for stream, values in features.items():
+        replacement = np.broadcast_to(mean[stream].astype(np.float32), values.shape)
+        inputs[f"fused_without_{stream}"] = fuse({**features, stream: replacement})
+    return inputs
+
+
+def fuse(features: Features) -> NDArray[np.float32]:
+    """Join the streams' features side by side: (N, sum of F), streams in their order."""
+    return np.concatenate(list(features.values()), axis=1, dtype=np.float32)
 
 
 def extract_features(
@@ -53,7 +70,7 @@ def extract_features(
             for an encoder of another archive, whose sensors and seasons give other means.
 
     Returns:
-        Stream -> float32 (N, F). For early fusion also ``"early_without_s1"`` and so on for each sensor.
+        Stream -> (N, F). For early fusion also ``"early_without_s1"`` and so on for each sensor.
 
     Raises:
         CheckpointError: when the checkpoint is damaged or its bands are not the store's.
@@ -74,18 +91,12 @@ def encode_rows(
     device: torch.device,
     drop_sensors: bool = False,
 ) -> Features:
-    """Encode whole patches with the encoder as it stands.
+    """Encode whole patches with the encoder as it stands, which lies on ``device``.
 
-    Args:
-        store: packed data.
-        encoder: backbones.
-        views: makes the images.
-        rows: patches (N,).
-        device: where the encoder is.
-        drop_sensors: encode early fusion without each sensor as well.
+    With ``drop_sensors`` early fusion is encoded without each sensor as well, as ``"early_without_s1"`` etc.
 
     Returns:
-        Stream -> float32 (N, F); and ``"early_without_s1"`` and so on as asked.
+        Stream -> (N, F).
     """
     chunks = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
     batches: list[dict[str, torch.Tensor]] = []
@@ -97,36 +108,3 @@ def encode_rows(
             features[f"early_without_{sensor}"] = encoder(others)["early"]
         batches.append({stream: feature.float().cpu() for stream, feature in features.items()})
     return {stream: torch.cat([batch[stream] for batch in batches]).numpy() for stream in batches[0]}
-
-
-def mean_features(features: Features) -> Features:
-    """Return the mean of each stream's features over the patches: stream -> (F,)."""
-    return {s: values.mean(axis=0, dtype=np.float64).astype(np.float32) for s, values in features.items()}
-
-
-def fuse(features: Features) -> NDArray[np.float32]:
-    """Join the streams' features side by side: float32 (N, sum of F), streams in their order."""
-    return np.concatenate(list(features.values()), axis=1, dtype=np.float32)
-
-
-def representations(features: Features, fill: Features) -> Features:
-    """Return what an encoder offers to a classifier, by the input it was given.
-
-    Args:
-        features: of :func:`extract_features`.
-        fill: :func:`mean_features` of the training rows, for the features of a missing sensor. After the
-            probes' standardisation that is zero, so it says nothing.
-
-    Returns:
-        Input -> (N, F): for an encoder of each sensor ``"s1"``, ``"s2"`` and so on, ``"fused"``, and
-        ``"fused_without_s1"`` and so on; for early fusion the fused ones; for a single sensor that one.
-    """
-    if "early" in features:
-        return {stream.replace("early", "fused"): values for stream, values in features.items()}
-    if len(features) == 1:
-        return dict(features)
-    inputs = {**features, "fused": fuse(features)}
-    for stream, values in features.items():
-        replaced = {**features, stream: np.broadcast_to(fill[stream], values.shape)}
-        inputs[f"fused_without_{stream}"] = fuse(replaced)
-    return inputs

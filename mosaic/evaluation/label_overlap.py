@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from scipy.spatial.distance import squareform
 
 from mosaic.evaluation.metrics import Labels, Predictions, per_class_ap
 
+#: Group of confusable classes -> their names.
 Groups = Mapping[str, Sequence[str]]
 
 #: Stratum -> fewest and most labels of its patches.
@@ -24,12 +26,9 @@ LABEL_COUNTS: dict[str, tuple[int, float]] = {
 
 @dataclass(frozen=True)
 class Stratum:
-    """A subset of the patches, and the classes scored on it.
+    """A subset of the patches (row numbers) and the classes scored on it (column numbers).
 
-    Attributes:
-        name: such as ``"labels: 3-4"`` or ``"group: forests"``.
-        patches: row numbers (n,).
-        classes: column numbers (k,).
+    Names are such as ``"labels: 3-4"`` or ``"group: forests"``.
     """
 
     name: str
@@ -42,11 +41,6 @@ def strata(labels: Labels, class_names: Sequence[str], groups: Groups) -> list[S
 
     A group's stratum holds the patches that carry at least one of its classes, and scores those classes only:
     which forest is it, given that it is one?
-
-    Args:
-        labels: (N, C), 0 or 1.
-        class_names: C names.
-        groups: group -> its classes.
 
     Returns:
         Strata with at least one patch, label counts first.
@@ -67,12 +61,6 @@ def conditional_ap(
 ) -> pd.DataFrame:
     """Return the average precision of class a among the patches that carry b, for each pair within a group.
 
-    Args:
-        labels: (N, C), 0 or 1.
-        predictions: (N, C), higher is more certain.
-        class_names: C names.
-        groups: group -> its classes.
-
     Returns:
         One row an ordered pair whose carriers of b differ in a: group, of (a), among (b), ap in [0, 1],
         prevalence of a among them (the score of guessing), n patches.
@@ -80,21 +68,17 @@ def conditional_ap(
     rows = []
     column = {name: i for i, name in enumerate(class_names)}
     for group, members in groups.items():
-        for of in members:
-            for among in members:
-                carriers = labels[:, column[among]] == 1
-                truth = labels[carriers][:, [column[of]]]
-                if of != among and 0 < truth.sum() < len(truth):
-                    ap = per_class_ap(truth, predictions[carriers][:, [column[of]]])
-                    rows.append((group, of, among, float(ap[0]), float(truth.mean()), len(truth)))
+        for of, among in permutations(members, 2):
+            carriers = labels[:, column[among]] == 1
+            truth = labels[carriers][:, [column[of]]]
+            if 0 < truth.sum() < len(truth):
+                ap = per_class_ap(truth, predictions[carriers][:, [column[of]]])
+                rows.append((group, of, among, float(ap[0]), float(truth.mean()), len(truth)))
     return pd.DataFrame(rows, columns=["group", "of", "among", "ap", "prevalence", "n"])
 
 
 def pointwise_mutual_information(labels: Labels) -> NDArray[np.float64]:
     """Return log P(a, b) / (P(a) P(b)) of all pairs of classes, in nats, counts smoothed by one half.
-
-    Args:
-        labels: (N, C), 0 or 1.
 
     Returns:
         (C, C), symmetric; above 0 where two classes occur together more often than by chance.
@@ -111,8 +95,7 @@ def similar_groups(
     """Derive groups of classes from a similarity, by complete linkage: all pairs of a group are alike.
 
     Args:
-        similarity: (C, C), symmetric, higher is more alike: :func:`pointwise_mutual_information`, or minus a
-            distance of spectra.
+        similarity: (C, C), symmetric, higher is more alike: mutual information, or minus a distance.
         class_names: C names.
         groups: most clusters formed; those of a single class are left out.
 

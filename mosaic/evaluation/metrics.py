@@ -1,17 +1,17 @@
 """Metrics of multi-label predictions, over a whole split at once and never averaged over batches.
 
-Macro averages run over the classes that have a positive; :func:`absent_classes` names the others, which
-libraries drop silently or count as zero.
+Macro averages run over the classes that have a positive; libraries count the others as zero, or drop them
+silently. Metrics lie in [0, 1], but for the coverage error.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn import metrics
 
+#: Labels of patches (N, C), 0 or 1.
 Labels = NDArray[np.uint8]
+#: Predictions (N, C) in [0, 1], higher is more certain.
 Predictions = NDArray[np.float32]
 
 _BLOCK = 2**24  # weighted predictions summed at a time: about 300 MB
@@ -30,13 +30,13 @@ def weighted_ap(
     threshold.
 
     Args:
-        labels: (N,), 0 or 1.
-        predictions: (N,), higher is more certain.
+        labels: (N,).
+        predictions: (N,).
         weights: (R, N), >= 0; fastest in Fortran order, as patches are sorted by prediction.
         patches: column of ``weights`` for each prediction (N,), where several belong to one patch.
 
     Returns:
-        (R,) in [0, 1], NaN where no positive has weight.
+        (R,), NaN where no positive has weight.
     """
     order = np.argsort(-predictions, kind="stable")
     ranked = predictions[order]
@@ -59,12 +59,7 @@ def weighted_ap(
 
 
 def per_class_ap(labels: Labels, predictions: Predictions) -> NDArray[np.float64]:
-    """Return the average precision of each class (C,) in [0, 1], NaN for a class without a positive.
-
-    Args:
-        labels: (N, C), 0 or 1.
-        predictions: (N, C), higher is more certain.
-    """
+    """Return the average precision of each class (C,), NaN for a class without a positive."""
     once = np.ones((1, len(labels)), np.float32)
     return np.array([weighted_ap(y, p, once)[0] for y, p in zip(labels.T, predictions.T, strict=True)])
 
@@ -91,7 +86,7 @@ def choose_thresholds(labels: Labels, predictions: Predictions) -> NDArray[np.fl
 
 
 def calibration_error(labels: Labels, predictions: Predictions) -> float:
-    """Return the expected calibration error in [0, 1]: |mean score - share of positives| over 15 bins.
+    """Return the expected calibration error: |mean score - share of positives| over 15 bins.
 
     Every (patch, class) pair counts once; bins of equal width weigh by how many pairs they hold (Guo et al.
     2017, arXiv:1706.04599, for binary events). torchmetrics computes the same, but importing it takes each
@@ -103,7 +98,7 @@ def calibration_error(labels: Labels, predictions: Predictions) -> float:
 
 
 def ranking_precision(labels: Labels, predictions: Predictions) -> float:
-    """Return label ranking average precision in [0, 1]: the mean precision at a patch's labels, over patches.
+    """Return label ranking average precision: the mean precision at a patch's labels, over patches.
 
     Equal to scikit-learn's ``label_ranking_average_precision_score`` (Tsoumakas et al. 2010, "Mining
     multi-label data"), and 75 times faster on 120,000 patches: both libraries loop over them.
@@ -121,12 +116,7 @@ def ranking_precision(labels: Labels, predictions: Predictions) -> float:
 def scores(
     labels: Labels, predictions: Predictions, thresholds: NDArray[np.float64] | None = None
 ) -> dict[str, float]:
-    """Return every metric of a split, each in [0, 1] but for ``coverage_error`` (labels).
-
-    Args:
-        labels: (N, C), 0 or 1.
-        predictions: (N, C) in [0, 1].
-        thresholds: (C,), chosen on validation; 0.5 by default.
+    """Return every metric of a split; ``thresholds`` (C,) are those chosen on validation, 0.5 by default.
 
     Raises:
         ValueError: when shapes differ or a prediction is not finite.
@@ -151,8 +141,3 @@ def scores(
         "calibration_error": calibration_error(labels, predictions),
     }
     return {name: float(value) for name, value in values.items()}
-
-
-def absent_classes(labels: Labels, class_names: Sequence[str]) -> list[str]:
-    """Return the classes without a positive, which no macro average covers."""
-    return [name for name, some in zip(class_names, labels.max(0, initial=0), strict=True) if not some]

@@ -1,4 +1,4 @@
-"""Classify frozen features by nearest neighbours and linear probes. Scores are (N, C) in [0, 1]."""
+"""Classify frozen features (N, F) by nearest neighbours and linear probes; scores are (N, C) in [0, 1]."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,14 +32,8 @@ def knn_scores(
     """Score classes by the labels of the nearest training patches, weighted by exp(cosine / temperature).
 
     After the kNN monitor of Wu et al. 2018 (arXiv:1805.01978). Features are centred on the training mean
-    first, so that a sensor filled with that mean adds nothing.
-
-    Args:
-        train_features: (N, F).
-        train_labels: (N, C), 0 or 1.
-        eval_features: (M, F).
-        k: neighbours; all training patches when there are fewer.
-        temperature: unitless.
+    first, so that a sensor filled with that mean adds nothing. All training patches are neighbours when there
+    are fewer than ``k``.
 
     Returns:
         (M, C), the weighted share of the neighbours that carry each class.
@@ -60,17 +54,9 @@ def knn_scores(
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Scores of a linear probe.
-
-    Attributes:
-        scores: name of the evaluated features -> (N, C).
-        validation_scores: (V, C).
-        strength: the chosen inverse regularisation C.
-        validation_ap: its macro average precision on validation.
-    """
+    """Scores of a linear probe (M, C) by name, its inverse regularisation, and macro AP on validation."""
 
     scores: dict[str, Scores]
-    validation_scores: Scores
     strength: float
     validation_ap: float
 
@@ -90,7 +76,7 @@ def linear_probe(
 
     Args:
         train_features: (N, F), the patches whose labels may be used.
-        train_labels: (N, C), 0 or 1.
+        train_labels: (N, C).
         validation_features: (V, F).
         validation_labels: (V, C).
         evaluation: name -> (M, F); all are scored with the chosen fit.
@@ -115,22 +101,14 @@ def linear_probe(
         scores[:, varies] = torch.sigmoid(features @ weights + bias).cpu().numpy()
         return scores
 
-    validation_scores = score(validation)
-    return ProbeResult(
-        {name: score(scale(features)) for name, features in evaluation.items()},
-        validation_scores,
-        strength,
-        macro_ap(validation_labels, validation_scores),
-    )
+    test_scores = {name: score(scale(features)) for name, features in evaluation.items()}
+    return ProbeResult(test_scores, strength, macro_ap(validation_labels, score(validation)))
 
 
 def fit_classifier(features: Features, labels: Labels, strength: float = 1e-2) -> nn.Linear:
     """Return a logistic regression on standardised features as a layer on the features as they are.
 
-    Args:
-        features: (N, F).
-        labels: (N, C), 0 or 1. A class of one value gets its log-odds, half a patch added to both sides.
-        strength: inverse regularisation.
+    A class that all or none of the patches carry gets its log-odds, half a patch added to both sides.
     """
     mean, std = _moments(features)
     count = labels.sum(0)

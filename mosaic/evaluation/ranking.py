@@ -23,9 +23,7 @@ class Ranking:
 
     Attributes:
         order: index of each method as it was given (M,).
-        rank: mean rank of each, in that order (M,), 1 the best.
-        low: 2.5 % quantile over resamples (M,).
-        high: 97.5 % quantile (M,).
+        rank: mean rank of each, in that order (M,), 1 the best; ``low`` and ``high`` are its 95 % interval.
         groups: (first, last) positions in that order, inclusive, of methods without a significant difference
             between any two; groups within others are left out.
     """
@@ -45,7 +43,7 @@ def rank_methods(values: Sequence[Array], draws: Sequence[Array], level: float =
 
     Args:
         values: scores of the methods (M,) for each problem, higher is better.
-        draws: the same under resamples (M, R) for each problem, paired between methods.
+        draws: the same under resamples (M, R), paired between methods.
         level: chance of any false difference.
     """
     rank = np.mean([rankdata(-scores, axis=0) for scores in values], axis=0)

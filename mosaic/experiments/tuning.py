@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from mosaic.evaluation.features import encode_splits
-from mosaic.evaluation.metrics import macro_ap
 from mosaic.evaluation.probes import linear_probe
 from mosaic.experiments.grid import Choices, Trial, checkpoint_folder, settings_of, train_missing
 from mosaic.experiments.parallel import parallel_map
@@ -115,7 +114,7 @@ def validation_ap(store_folder: Any, checkpoint: Any, method: str) -> float:
     labels = store.labels[rows["validation"]]
     train, validation = inputs["train"][main], inputs["validation"][main]
     probe = linear_probe(train, store.labels[rows["train"]], validation, labels, {})
-    return macro_ap(labels, probe.validation_scores)
+    return probe.validation_ap
 
 
 def choices(tuned: pd.DataFrame) -> Choices:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mosaic.evaluation.features import extract_features, fuse, mean_features, representations
+from mosaic.evaluation.features import encode_splits, extract_features, fuse
 from mosaic.evaluation.probes import Scores, fit_classifier
 from mosaic.methods import METHODS, get_method
 from mosaic.models.checkpoint import CARD, WEIGHTS, load_encoder, read_card, save_encoder
@@ -42,12 +42,11 @@ def classifier_scores(
     """
     encoder = load_encoder(checkpoint)
     width = sum(encoder.encoder.feature_dims.values())
-    fill = mean_features(extract_features(store, checkpoint, training_rows))
-    scores: InputScores = {}
-    for name, rows in evaluation.items():
-        inputs = representations(extract_features(store, checkpoint, rows), fill)
-        scores[name] = {i: encoder.classify(f) for i, f in inputs.items() if f.shape[1] == width}
-    return scores
+    splits = encode_splits(store, checkpoint, {**evaluation, "train": training_rows})
+    return {
+        name: {i: encoder.classify(f) for i, f in splits[name].items() if f.shape[1] == width}
+        for name in evaluation
+    }
 
 
 def finetune(
