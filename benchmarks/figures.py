@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatterSciNotation
 
-from mosaic.plots.layout import distinct_of, legend, panels, whiskers
+from mosaic.plots.layout import estimates, legend, marker_handles, panels
 from mosaic.plots.palette import GREY, OKABE_ITO
 
 _OURS, _OTHERS = OKABE_ITO["vermillion"], OKABE_ITO["blue"]
@@ -22,7 +23,7 @@ def rate_dots(rows: Sequence[Mapping[str, Any]]) -> Figure:
     Args:
         rows: of :func:`common.row`.
     """
-    groups = distinct_of(row["group"] for row in rows)
+    groups = list(dict.fromkeys(row["group"] for row in rows))
     parts = [[row for row in rows if row["group"] == group] for group in groups]
     heights = [len(part) + 1.6 for part in parts]
     fig, axes = panels(
@@ -44,9 +45,8 @@ def rate_dots(rows: Sequence[Mapping[str, Any]]) -> Figure:
                 )
                 continue
             color, marker = (_OURS, "o") if row["ours"] else (_OTHERS, "s")
-            ends = np.array([row["low"]], float), np.array([row["high"]], float)
-            whiskers(ax, np.array([-float(place)]), *ends, color, vertical=False, width=2)
-            ax.plot(row["value"], -place, marker, color=color, markersize=7)
+            style = {"color": color, "marker": marker, "markersize": 7}
+            estimates(ax, pd.DataFrame([row]), np.array([-place]), style, vertical=False, width=2)
             ax.annotate(
                 f"{row['value']:,.3g}" if row["value"] < 1000 else f"{row['value']:,.0f}",
                 (row["high"], -place),
@@ -63,11 +63,8 @@ def rate_dots(rows: Sequence[Mapping[str, Any]]) -> Figure:
             ax.xaxis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=True))
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="x")
-    handles = [
-        Line2D([], [], color=color, marker=marker, linestyle="", label=label)
-        for color, marker, label in ((_OURS, "o", "this project"), (_OTHERS, "s", "others"))
-    ]
-    legend(fig, handles, above=True)
+    looks = {"this project": (_OURS, "o"), "others": (_OTHERS, "s")}
+    legend(fig, marker_handles(looks), above=True)
     return fig
 
 
@@ -79,7 +76,7 @@ def growth_curves(rows: Sequence[Mapping[str, Any]], size: str, label: str) -> F
         size: key of the size.
         label: of its axis.
     """
-    groups, names = (distinct_of(row[key] for row in rows) for key in ("group", "name"))
+    groups, names = (list(dict.fromkeys(row[key] for row in rows)) for key in ("group", "name"))
     fig, axes = panels(len(groups), 2, 3.4, sharex=True)
     looks = {
         name: (OKABE_ITO[_LINES[i % len(_LINES)]], _MARKS[i % len(_MARKS)]) for i, name in enumerate(names)

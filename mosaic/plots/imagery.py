@@ -1,4 +1,4 @@
-"""Pictures of pairs: the gallery of notebook 01 and the nearest neighbours of notebook 04."""
+"""Pictures of pairs: the gallery of 01_explore_data and nearest neighbours of 04_embeddings_and_coherence."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from mosaic.plots.layout import WIDTH, legend
+from mosaic.plots import layout
 from mosaic.plots.palette import GREY, short_name
 
 #: Range of the true-colour composite in DN (reflectance x 1e4), and its gamma.
@@ -26,6 +26,8 @@ STRETCHES = (
     + " dB as red, green, blue."
 )
 UNLABELLED = 255
+_PAIRS_IN_A_ROW = 6
+_MOST_LABELS = 4  # named below a picture; further ones are counted
 
 
 def true_colour(optical: NDArray) -> NDArray[np.float64]:
@@ -51,7 +53,6 @@ def gallery(
     titles: Sequence[str],
     class_names: Sequence[str],
     colors: Sequence[str],
-    columns: int = 6,
 ) -> Figure:
     """Show pairs: true colour, SAR composite, and reference map with the legend of the classes present.
 
@@ -62,33 +63,30 @@ def gallery(
         titles: n short titles.
         class_names: C names.
         colors: C hex colours of the map.
-        columns: most pairs in a row.
     """
     rows = {"Sentinel-2\ntrue colour": true_colour(optical), "Sentinel-1\nVV, VH, VV−VH": sar_composite(sar)}
     if maps is not None:
         table = np.vstack([[to_rgb(color) for color in colors], [0.93] * 3])
         rows["reference\nmap"] = table[np.where(maps == UNLABELLED, len(colors), maps)]
-    count, across = len(titles), min(columns, len(titles))
-    blocks = -(-count // across)
-    side = WIDTH / max(across, 3)
+    across = min(_PAIRS_IN_A_ROW, len(titles))
+    blocks = -(-len(titles) // across)
+    side = layout.WIDTH / max(across, 3)
     size = (side * across, blocks * (len(rows) * side + 0.25) + 0.5)
     fig, grid = _picture_grid(blocks * len(rows), across, size)
-    for kind, (name, images) in enumerate(rows.items()):
+    for row, (name, images) in enumerate(rows.items()):
         for i, image in enumerate(images):
-            ax = grid[i // across * len(rows) + kind, i % across]
+            ax = grid[i // across * len(rows) + row, i % across]
             ax.imshow(image)
-            if kind == 0:
+            if row == 0:
                 ax.set_title(titles[i], fontsize=8.5, fontweight="normal", pad=3)
             if i % across == 0:
                 ax.set_ylabel(name, fontsize=8.5)
     if maps is not None:
-        present = [i for i in range(len(colors)) if (maps == i).any()]
-        handles = [
-            Patch(facecolor=colors[i], edgecolor=GREY, label=short_name(class_names[i])) for i in present
-        ]
+        shown = {short_name(class_names[i]): color for i, color in enumerate(colors) if (maps == i).any()}
         if (maps == UNLABELLED).any():
-            handles.append(Patch(facecolor=str(0.93), edgecolor=GREY, label="unlabelled"))
-        legend(fig, handles, most=5, handlelength=2)
+            shown["unlabelled"] = str(0.93)
+        handles = [Patch(facecolor=color, edgecolor=GREY, label=name) for name, color in shown.items()]
+        layout.legend(fig, handles, most=5, handlelength=2)
     return fig
 
 
@@ -110,7 +108,6 @@ def neighbour_gallery(
     neighbour_labels: NDArray,
     class_names: Sequence[str],
     query_titles: Sequence[str] | None = None,
-    most_labels: int = 4,
 ) -> Figure:
     """Show queries and their nearest neighbours, with labels; the frame's colour is the Jaccard index.
 
@@ -123,50 +120,38 @@ def neighbour_gallery(
         neighbour_labels: (q, k, C), 0 or 1.
         class_names: C names.
         query_titles: q short titles, beside the rows.
-        most_labels: further labels are counted, not named.
     """
     count, k = neighbours.shape[:2]
-    side = WIDTH / max(k + 1, 4)
-    lines = min(most_labels + 1, int(max(query_labels.sum(1).max(), neighbour_labels.sum(2).max())))
+    side = layout.WIDTH / max(k + 1, 4)
+    lines = min(_MOST_LABELS + 1, int(max(query_labels.sum(1).max(), neighbour_labels.sum(2).max())))
     size = (side * (k + 1), count * (side + 0.2 + 0.125 * lines) + 0.1)
     fig, grid = _picture_grid(count, k + 1, size, pad=0.05)
     shades = sns.color_palette("mako_r", as_cmap=True)
-    for row in range(count):
-        own = np.asarray(query_labels[row], bool)
-        _picture(grid[row, 0], true_colour(queries[row]), "query", "white")
-        grid[row, 0].set_xlabel(_label_lines(own, own, class_names, most_labels, mark=False), **_SMALL)
+    for i in range(count):
+        query = np.asarray(query_labels[i], bool)
+        _picture(grid[i, 0], queries[i], "query", "white", _label_lines(query, None, class_names))
         if query_titles is not None:
-            grid[row, 0].set_ylabel(query_titles[row], fontsize=8)
-        for place in range(k):
-            theirs = np.asarray(neighbour_labels[row, place], bool)
-            either = (own | theirs).sum()
-            jaccard = (own & theirs).sum() / either if either else 0.0
-            ax = grid[row, place + 1]
-            _picture(
-                ax,
-                true_colour(neighbours[row, place]),
-                f"Jaccard {jaccard:.2f}",
-                shades(0.1 + 0.75 * jaccard),
-            )
-            ax.set_xlabel(_label_lines(theirs, own, class_names, most_labels), **_SMALL)
+            grid[i, 0].set_ylabel(query_titles[i], fontsize=8)
+        for ax, image, labels in zip(grid[i, 1:], neighbours[i], neighbour_labels[i] > 0, strict=True):
+            jaccard = (query & labels).sum() / max((query | labels).sum(), 1)
+            color = shades(0.1 + 0.75 * jaccard)
+            _picture(ax, image, f"Jaccard {jaccard:.2f}", color, _label_lines(labels, query, class_names))
     return fig
 
 
-_SMALL = {"fontsize": 6.8, "labelpad": 2, "linespacing": 1.05}
-
-
-def _picture(ax: Axes, image: NDArray, title: str, frame: object) -> None:
-    ax.imshow(image)
+def _picture(ax: Axes, image: NDArray, title: str, frame: object, text: str) -> None:
+    ax.imshow(true_colour(image))
     ax.set_title(title, fontsize=8, fontweight="normal", pad=3)
+    ax.set_xlabel(text, fontsize=6.8, labelpad=2, linespacing=1.05)
     ax.set_frame_on(True)
     for spine in ax.spines.values():
         spine.set(visible=True, color=frame, linewidth=3)
 
 
-def _label_lines(
-    labels: NDArray, shared: NDArray, class_names: Sequence[str], most: int, mark: bool = True
-) -> str:
-    """Return one line a label, shared ones first and ticked."""
+def _label_lines(labels: NDArray, query: NDArray | None, class_names: Sequence[str]) -> str:
+    """Return one line a label, those shared with a query first and ticked; the last ones are counted."""
+    shared = np.zeros_like(labels) if query is None else query
     order = sorted(np.flatnonzero(labels).tolist(), key=lambda i: not shared[i])
-    lines = [("✓ " if mark and shared[i] else "") + short_name(class_names[i], 20) for i in order]
-    return "\n".join(lines[:most] + ([f"+ {len(lines) - most} more"] if len(lines) > most else []))
+    lines = [("✓ " if shared[i] else "") + short_name(class_names[i], 20) for i in order]
+    rest = [f"+ {len(lines) - _MOST_LABELS} more"] if len(lines) > _MOST_LABELS else []
+    return "\n".join(lines[:_MOST_LABELS] + rest)

@@ -1,47 +1,64 @@
-"""What the figures share: panels that fit the report's column, intervals, legends, checks of their input."""
+"""Parts that figures share: panels that fit the report's column, estimates with intervals, legends."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import functools
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from mosaic.plots.palette import GREY, MethodStyle, method_order, method_style
+from mosaic.plots.palette import GREY, method_order, method_style
 
 #: Width in inches of a figure that fills the report's column (880 CSS pixels, 96 an inch, some padding).
 WIDTH = 8.8
 NOTHING = "nothing to show"
+P = ParamSpec("P")
+Draw = Callable[Concatenate[pd.DataFrame, P], Figure]
 
 
-def require(frame: pd.DataFrame, *columns: str) -> None:
-    """Check that a frame has the columns a figure draws; an empty frame may lack them.
+def needs(*columns: str) -> Callable[[Draw[P]], Draw[P]]:
+    """Check the columns of the frame that a figure draws; an empty frame gives a figure that says so.
 
     Raises:
-        ValueError: names the missing columns and those found.
+        ValueError: from the decorated function, naming the columns that are missing.
     """
-    missing = [column for column in columns if column not in frame.columns]
-    if missing and not frame.empty:
-        raise ValueError(f"the figure needs columns {missing}; the frame has {list(frame.columns)}")
+
+    def decorate(draw: Draw[P]) -> Draw[P]:
+        @functools.wraps(draw)
+        def checked(frame: pd.DataFrame, /, *args: P.args, **kwargs: P.kwargs) -> Figure:
+            if frame.empty:
+                return panels(0, 1, 1.5)[0]
+            if missing := [column for column in columns if column not in frame]:
+                raise ValueError(f"the figure needs columns {missing}; the frame has {list(frame.columns)}")
+            return draw(frame, *args, **kwargs)
+
+        return checked
+
+    return decorate
 
 
 def distinct(frame: pd.DataFrame, column: str) -> list[Any]:
-    """Return the distinct values of a column in the order they appear; none for an empty frame."""
-    return [] if frame.empty else list(frame[column].dropna().unique())
-
-
-def distinct_of(values: Iterable[Any]) -> list[Any]:
-    """Return distinct values in the order they appear."""
-    return list(dict.fromkeys(values))
+    """Return the distinct values of a column in the order they appear."""
+    return list(frame[column].dropna().unique())
 
 
 def methods_of(frame: pd.DataFrame) -> list[str]:
     """Return the methods of a frame in the order of the table of methods."""
     return method_order(distinct(frame, "method"))
+
+
+def column_of(frame: pd.DataFrame, name: str) -> np.ndarray:
+    """Return a column as floats (N,); NaN throughout when the frame lacks it."""
+    if name not in frame:
+        return np.full(len(frame), np.nan)
+    return frame[name].to_numpy(dtype=float, na_value=np.nan)
 
 
 def panels(
@@ -55,70 +72,49 @@ def panels(
         height: of one row, inches.
         width: of the figure when its rows are full, inches.
         **options: for ``plt.subplots``.
-
-    Returns:
-        The figure and ``count`` axes.
     """
     down = max(1, -(-count // columns))
     across = max(1, -(-count // down))
     size = (width if down > 1 else width * max(across / columns, 0.5), height * down)
     fig, grid = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained", **options)
     axes = list(grid.ravel())
-    for place, ax in enumerate(axes[count:], start=count):
-        if place >= across:
-            axes[place - across].tick_params(labelbottom=True)
+    for i, ax in enumerate(axes[count:], start=count):
+        if i >= across:
+            axes[i - across].tick_params(labelbottom=True)
         ax.set_axis_off()
     if count == 0:
-        say_nothing(axes[0])
+        write(axes[0], NOTHING)
     return fig, axes[:count]
 
 
-def canvas(
-    ax: Axes | None, frame: pd.DataFrame | None = None, size: tuple[float, float] = (5.6, 3.6)
-) -> Axes:
-    """Return ``ax``, or the axes of a new figure of ``size`` inches; marked when ``frame`` is empty."""
-    if ax is None:
-        ax = plt.subplots(figsize=size, layout="constrained")[1]
-    if frame is not None and frame.empty:
-        say_nothing(ax)
-    return ax
-
-
-def say_nothing(ax: Axes, words: str = NOTHING) -> None:
-    """Write on empty axes that there is nothing to show, and hide their frame."""
-    ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", color=GREY)
-    ax.set_axis_off()
-
-
-def figure_of(ax: Axes) -> Figure:
-    """Return the figure that ``ax`` lies in."""
-    fig = ax.get_figure(root=True)
-    if fig is None:
-        raise ValueError("the axes belong to no figure")
-    return fig
-
-
-def column_of(frame: pd.DataFrame, name: str) -> np.ndarray:
-    """Return a column as floats (N,); NaN throughout when the frame lacks it."""
-    if name not in frame.columns:
-        return np.full(len(frame), np.nan)
-    return frame[name].to_numpy(dtype=float, na_value=np.nan)
+def write(ax: Axes, text: str) -> None:
+    """Write a text in the middle of empty axes."""
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=GREY)
 
 
 def whiskers(
-    ax: Axes,
-    at: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
-    color: str,
-    *,
-    vertical: bool,
-    width: float = 1.1,
+    ax: Axes, at: np.ndarray, low: np.ndarray, high: np.ndarray, *, vertical: bool, **options: Any
 ) -> None:
     """Draw intervals; those with an unknown end are left out. ``at`` is x when ``vertical``, y otherwise."""
     known = np.isfinite(low) & np.isfinite(high)
     draw = ax.vlines if vertical else ax.hlines
-    draw(at[known], low[known], high[known], color=color, linewidth=width, zorder=1.5)
+    draw(at[known], low[known], high[known], zorder=1.5, **{"linewidth": 1.1} | options)
+
+
+def estimates(
+    ax: Axes,
+    frame: pd.DataFrame,
+    at: np.ndarray,
+    style: Mapping[str, Any],
+    *,
+    vertical: bool,
+    value: str = "value",
+    width: float = 1.1,
+) -> None:
+    """Draw one estimate a row at positions ``at`` (N,), with its interval (``low``, ``high``) if known."""
+    values, low, high = (column_of(frame, name) for name in (value, "low", "high"))
+    whiskers(ax, at, low, high, vertical=vertical, color=style["color"], linewidth=width)
+    ax.plot(*((at, values) if vertical else (values, at)), **style)
 
 
 def dodge(count: int, spread: float) -> np.ndarray:
@@ -126,15 +122,122 @@ def dodge(count: int, spread: float) -> np.ndarray:
     return np.linspace(-spread / 2, spread / 2, count) if count > 1 else np.zeros(count)
 
 
-def point_style(style: MethodStyle, size: float = 6.0) -> dict[str, Any]:
-    """Return keywords for ``Axes.plot`` that draw the method's marker without a line."""
-    return style.line() | {"linestyle": "none", "markersize": size}
+def draw_methods(
+    ax: Axes,
+    frame: pd.DataFrame,
+    column: str,
+    positions: Mapping[Any, float],
+    methods: Sequence[str],
+    spread: float,
+    *,
+    vertical: bool,
+    value: str = "value",
+) -> None:
+    """Draw the estimates of each method, and its seeds, where there are several, as small dots.
+
+    Args:
+        ax: where to draw; on a logarithmic x axis methods are set apart by a factor.
+        frame: columns ``method``, ``column``, ``value``; ``low``, ``high`` and ``seed`` (-1: all) if known.
+        column: column whose values have positions.
+        positions: value of ``column`` -> position on the x axis when ``vertical``, on the y axis otherwise.
+        methods: in the order in which they are set apart.
+        spread: distance of the first method from the last.
+        vertical: whether intervals run along the y axis; a line then joins a method's estimates.
+        value: column of the estimate.
+
+    Raises:
+        ValueError: when a method has several seeds and no aggregate.
+    """
+    for method, offset in zip(methods, dodge(len(methods), spread), strict=True):
+        rows = frame[frame["method"] == method]
+        if rows.empty:
+            continue
+        log = vertical and ax.get_xscale() == "log"
+        at = {key: x * 10**offset if log else x + offset for key, x in positions.items()}
+        style = method_style(method) if vertical else method_style(method, linestyle="none", markersize=6)
+        means = pooled(rows).set_index(column)
+        if not means.index.is_unique:
+            raise ValueError(f"several rows of {method} for one {column}: aggregate over seeds, or filter")
+        means = means.reindex(list(positions))
+        estimates(ax, means, np.array(list(at.values())), style, vertical=vertical, value=value)
+        if "seed" in rows and (seeds := rows[rows["seed"] >= 0])["seed"].nunique() > 1:
+            x, y = seeds[column].map(at), seeds[value]
+            # rimmed, so that a dot shows on an interval of its own colour
+            rim: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.6, "zorder": 3.5}
+            ax.scatter(*((x, y) if vertical else (y, x)), 11, style["color"], **rim)
 
 
-def method_handles(methods: Iterable[str], *, line: bool = True) -> list[Line2D]:
-    """Return legend entries of methods, with or without their line."""
-    styles = [method_style(name) for name in methods]
-    return [Line2D([], [], label=one.label, **(one.line() if line else point_style(one))) for one in styles]
+def pooled(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that stand for all seeds: the aggregates (seed -1) or, without any, all rows."""
+    aggregates = results[results["seed"] == -1] if "seed" in results else results
+    return results if aggregates.empty else aggregates
+
+
+def label_rows(ax: Axes, labels: Sequence[str]) -> np.ndarray:
+    """Label one row a name from the top down and return their y (N,): 0, -1, ..."""
+    y = -np.arange(len(labels), dtype=float)
+    ax.set_yticks(y, labels)
+    ax.set_ylim(0.6 - len(labels), 0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x")
+    return y
+
+
+def heat_map(
+    ax: Axes, values: np.ndarray, texts: Any, rows: Sequence[str], columns: Sequence[str], **options: Any
+) -> None:
+    """Draw values (R, C) as colours under texts (R, C), column labels on top; NaN is grey."""
+    sns.heatmap(
+        values,
+        annot=np.asarray(texts, dtype=object),
+        fmt="",
+        cbar=False,
+        ax=ax,
+        annot_kws={"fontsize": 7.5},
+        xticklabels=list(columns),
+        yticklabels=list(rows),
+        **{"cmap": "mako_r"} | options,
+    )
+    ax.set_facecolor("#EEEEEE")
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    plt.setp(ax.get_xticklabels(), rotation=45, ha="left", rotation_mode="anchor", fontsize=8)
+    plt.setp(ax.get_yticklabels(), rotation=0, fontsize=8.5)
+
+
+def name_blocks(ax: Axes, names: Sequence[str], rows: int) -> None:
+    """Name blocks of neighbouring columns of a heat map below them, and part them."""
+    for name in dict.fromkeys(names):
+        first, last = names.index(name), len(names) - 1 - names[::-1].index(name)
+        ax.text((first + last + 1) / 2, rows + 0.3, name, ha="center", va="top", fontsize=9.5)
+        if first:
+            ax.axvline(first, color="white", linewidth=5)
+
+
+def merit(values: np.ndarray) -> np.ndarray:
+    """Scale each column (R, C) from its worst, 0, to its best, 1; NaN where unknown."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a column without any value
+        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+    return np.asarray((values - low) / np.where(high > low, high - low, 1))
+
+
+def method_handles(methods: Iterable[str], **changes: Any) -> list[Line2D]:
+    """Return legend entries of methods."""
+    return [Line2D([], [], **method_style(name, **changes)) for name in methods]
+
+
+def marker_handles(looks: Mapping[str, tuple[str, str]]) -> list[Line2D]:
+    """Return legend entries of markers without a line: label -> (colour, marker)."""
+    return [
+        Line2D([], [], color=color, marker=marker, linestyle="", label=label)
+        for label, (color, marker) in looks.items()
+    ]
+
+
+def color_handles(colors: Mapping[str, str]) -> list[Line2D]:
+    """Return legend entries of colours: label -> colour."""
+    return [Line2D([], [], color=color, linewidth=5, label=label) for label, color in colors.items()]
 
 
 def legend(
@@ -153,11 +256,6 @@ def legend(
         )
 
 
-def seed_dots(ax: Axes, x: Any, y: Any, color: str) -> None:
-    """Draw single seeds as small dots, rimmed so that they show on an interval of their own colour."""
-    ax.scatter(x, y, 11, color, edgecolors="white", linewidths=0.6, zorder=2.5)
-
-
-def percent(share: float) -> str:
-    """Return a percentage for a tick label: 0.1 %, 5 %, 100 %."""
-    return f"{share:g} %"
+def legend_beside(ax: Axes, **options: Any) -> None:
+    """Put the legend right of the axes."""
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), **options)

@@ -1,12 +1,11 @@
-"""Colours, markers and short names: one look for every figure, readable without telling colours apart."""
+"""Colours, markers and short names, the same in every figure and readable without telling colours apart."""
 
 import re
+import textwrap
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
 import seaborn as sns
 from matplotlib.colors import to_hex, to_rgb
 
@@ -25,6 +24,11 @@ OKABE_ITO = {
 }
 GREY = "#767676"  # the lightest grey that keeps text at 4.5 : 1 on white
 LIGHT_GREY = "#D4D4D4"
+#: Colours and markers of a few series that are not methods, e.g. sensors or archives.
+SERIES = tuple(
+    (OKABE_ITO[color], marker)
+    for color, marker in (("blue", "o"), ("orange", "s"), ("bluish green", "^"), ("reddish purple", "D"))
+)
 SPLITS = {
     "train": (OKABE_ITO["blue"], "o"),
     "validation": (OKABE_ITO["orange"], "s"),
@@ -39,25 +43,24 @@ VERDICTS = {
 
 def use_theme() -> None:
     """Set the look of every figure; called once, at the start of a notebook."""
-    white = {f"{part}.facecolor": "white" for part in ("figure", "axes", "savefig")}  # also on a dark page
     sns.set_theme(
         context="notebook",
         style="ticks",
         palette="colorblind",
         font_scale=0.85,
-        rc=white
-        | {
+        rc={
+            "figure.facecolor": "white",  # also on a dark page
+            "axes.facecolor": "white",
+            "savefig.facecolor": "white",
+            "image.interpolation": "nearest",
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.titleweight": "bold",
             "axes.titlesize": "medium",
             "legend.frameon": False,
-            "axes.grid.axis": "both",
             "grid.color": "#E6E6E6",
-            "svg.hashsalt": "mosaic",
         },
     )
-    mpl.rcParams["image.interpolation"] = "nearest"
 
 
 def tint(color: str, white: float) -> str:
@@ -65,8 +68,6 @@ def tint(color: str, white: float) -> str:
     red, green, blue = (channel + (1 - channel) * white for channel in to_rgb(color))
     return to_hex((red, green, blue))
 
-
-# ------------------------------------------------------------------------------------------------- methods
 
 _FAMILIES = {
     "random": GREY,
@@ -77,77 +78,43 @@ _FAMILIES = {
     "ablation": OKABE_ITO["vermillion"],
     "pretrained": OKABE_ITO["orange"],
 }
-_SOLID, _DASHED, _DOTTED, _MIXED = "-", (0, (4, 1.6)), (0, (1.2, 1.4)), (0, (5, 1.4, 1.2, 1.4))
-_MARKERS = "osD^vP<>Xp*h"
-_LOOKS = [(marker, dashes) for dashes in (_DASHED, _SOLID, _DOTTED, _MIXED) for marker in _MARKERS]
-# name: share of white in the family's hue, marker, dashes; no two rows share both marker and dashes
-_STYLES: dict[str, tuple[float, str, Any]] = {
-    "random": (0.0, "X", _DOTTED),
-    "supervised_s1": (0.35, "<", _DOTTED),
-    "supervised_s2": (0.2, ">", _MIXED),
-    "supervised_early": (0.0, "v", _DASHED),
-    "supervised_late": (0.0, "^", _SOLID),
-    "simclr_s1": (0.45, "d", _DOTTED),
-    "simclr_s2": (0.3, "D", _MIXED),
-    "inter": (0.15, "p", _DASHED),
-    "iai": (0.0, "s", _SOLID),
-    "supcon": (0.0, "h", _DASHED),
-    "mosaic": (0.0, "o", _SOLID),
-    "mosaic_no_intra": (0.25, "P", _DASHED),
-    "mosaic_no_inter": (0.25, "X", _DASHED),
-    "mosaic_temporal": (0.1, "o", _MIXED),
-    "mosaic_classify": (0.1, "D", _SOLID),
-}
-# further rows take, in the order of the table, what is free
-_FREE = iter([look for look in _LOOKS if look not in {style[1:] for style in _STYLES.values()}])
-_STYLES |= {name: (0.2, *next(_FREE)) for name in METHODS if name not in _STYLES}
+_MARKERS = "osD^vP<>Xp*"
+_DASHES = ("-", (0, (4, 1.6)), (0, (1.2, 1.4)), (0, (5, 1.4, 1.2, 1.4)))
 
 
-@dataclass(frozen=True)
-class MethodStyle:
-    """How one method is drawn: the same in every figure, whichever other methods stand beside it.
+def method_label(name: str) -> str:
+    """Return the name of a method in figures."""
+    return METHODS[name].title if name in METHODS else name.replace("_", " ")
 
-    Attributes:
-        label: name in legends.
-        family: as in the table of methods; gives the hue.
-        color: hex.
-        marker: matplotlib marker; with ``dashes`` it tells methods apart without colour.
-        dashes: matplotlib line style.
-        width: line width in points; the method of the study is drawn stronger.
+
+def method_style(name: str, **changes: Any) -> dict[str, Any]:
+    """Return keywords of ``Axes.plot``: the same look for a method in every figure.
+
+    The family gives the hue; marker and dashes tell methods apart without colour. Ablations have hollow
+    markers, and the method of the study the strongest line. A name that is no row of the table of methods is
+    drawn black, with a marker that follows from the name.
+
+    Args:
+        name: of the method.
+        **changes: keywords that replace those of the style, e.g. ``linestyle="none"``.
     """
-
-    label: str
-    family: str
-    color: str
-    marker: str
-    dashes: Any
-    width: float
-
-    def line(self) -> dict[str, Any]:
-        """Return keywords for ``Axes.plot``; an ablation has hollow markers."""
-        return {
-            "color": self.color,
-            "marker": self.marker,
-            "linestyle": self.dashes,
-            "linewidth": self.width,
-            "markerfacecolor": "white" if self.family == "ablation" else self.color,
-            "markeredgecolor": self.color,
-            "markersize": 5.5,
-            "zorder": 3,
-        }
-
-
-def method_style(name: str) -> MethodStyle:
-    """Return the style of a method of the table.
-
-    A name that is no row of the table is drawn black, with a marker that follows from the name.
-    """
-    row = METHODS.get(name)
-    label, family = (row.title, row.family) if row else (name.replace("_", " "), "other")
-    code = zlib.crc32(name.encode())
-    white, marker, dashes = _STYLES.get(name, (0.2, *_LOOKS[code % len(_LOOKS)]))
-    color = tint(_FAMILIES.get(family, OKABE_ITO["black"]), white)
-    return MethodStyle(label, family, color, marker, dashes, 2.4 if family == "mosaic" else 1.5)
+    family = METHODS[name].family if name in METHODS else "other"
+    relatives = [other for other, method in METHODS.items() if method.family == family]
+    # ablations share the hue of their family with MoSAiC and are paler
+    shade = relatives.index(name) + (family == "ablation") if relatives else 0
+    color = tint(_FAMILIES.get(family, OKABE_ITO["black"]), min(0.08 * shade, 0.4))
+    number = list(METHODS).index(name) if name in METHODS else zlib.crc32(name.encode())
+    return {
+        "label": method_label(name),
+        "color": color,
+        "marker": _MARKERS[number % len(_MARKERS)],  # 11 markers, 4 dashes: 44 pairs
+        "linestyle": _DASHES[number % len(_DASHES)],
+        "linewidth": 2.4 if family == "mosaic" else 1.5,
+        "markerfacecolor": "white" if family == "ablation" else color,
+        "markeredgecolor": color,
+        "markersize": 5.5,
+        "zorder": 3,
+    } | changes
 
 
 def method_order(names: Sequence[str]) -> list[str]:
@@ -155,8 +122,6 @@ def method_order(names: Sequence[str]) -> list[str]:
     known = list(METHODS)
     return sorted(dict.fromkeys(names), key=lambda name: known.index(name) if name in known else len(known))
 
-
-# ------------------------------------------------------------------------------------------------- classes
 
 _SHORT = {
     "Industrial or commercial units": "Industry, commerce",
@@ -181,16 +146,9 @@ _NEAR = (  # a colour that the name of a group suggests
 def short_name(name: str, most: int = 22) -> str:
     """Return a class name that fits beside an axis.
 
-    A few long names have a fixed short form; the others lose what follows "with" and filler words, and are
-    cut at a word when still longer than ``most`` characters.
+    A few long names have a fixed short form; others are cut at a word.
     """
-    if name in _SHORT:
-        return _SHORT[name]
-    text = re.sub(r",? with .*", "", name)
-    text = re.sub(r"[ /]*\b(areas?|units?|patterns?)\b", "", text).replace(" and ", " + ").strip(" ,") or name
-    if len(text) <= most:
-        return text
-    return text[: most - 1].rsplit(" ", 1)[0].rstrip(" ,+") + "…"
+    return _SHORT.get(name) or textwrap.shorten(name, most, placeholder="…")
 
 
 def group_colors(groups: Sequence[str]) -> dict[str, str]:
@@ -209,8 +167,8 @@ def group_colors(groups: Sequence[str]) -> dict[str, str]:
 
 def grouped_classes(class_names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Return class -> group, classes ordered by group; a class of no group comes last, under ``"Other"``."""
-    found = {name: group for group, names in groups.items() for name in names if name in class_names}
-    return found | {name: "Other" for name in class_names if name not in found}
+    grouped = {name: group for group, names in groups.items() for name in names if name in class_names}
+    return grouped | {name: "Other" for name in class_names if name not in grouped}
 
 
 def class_group_colors(class_names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -1,21 +1,7 @@
-from collections.abc import Iterator
-
 import numpy as np
-import pytest
-from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex, to_rgb
 
 from mosaic.plots import imagery as figures
-from mosaic.plots import palette
-
-
-@pytest.fixture(autouse=True)
-def clean_figures() -> Iterator[None]:
-    plt.switch_backend("agg")
-    palette.use_theme()
-    yield
-    plt.close("all")
-
 
 CLASSES = ["Arable land", "Marine waters", "Pastures"]
 COLORS = ["#FFFFA8", "#E6F2FF", "#E6E64D"]
@@ -68,13 +54,13 @@ def test_gallery_shows_each_pair_in_a_column_and_only_classes_present() -> None:
 
 
 def test_gallery_without_maps_wraps_into_blocks() -> None:
-    optical, sar = pairs(5)
-    fig = figures.gallery(optical, sar, None, list("abcde"), CLASSES, COLORS, columns=3)
+    optical, sar = pairs(8)
+    fig = figures.gallery(optical, sar, None, list("abcdefgh"), CLASSES, COLORS)
     assert fig.legends == []
-    grid = np.array(fig.axes).reshape(4, 3)
-    np.testing.assert_allclose(grid[2, 1].images[0].get_array(), figures.true_colour(optical[4]))
-    assert [ax.has_data() for ax in grid[3]] == [True, True, False]
-    assert grid[2, 0].get_title() == "d"
+    grid = np.array(fig.axes).reshape(4, 6)
+    np.testing.assert_allclose(grid[2, 1].images[0].get_array(), figures.true_colour(optical[7]))
+    assert [ax.has_data() for ax in grid[3]] == [True, True, *[False] * 4]
+    assert grid[2, 0].get_title() == "g"
 
 
 def test_gallery_of_one_pair() -> None:

