@@ -28,10 +28,9 @@ def score_matrix(table: pd.DataFrame) -> Figure:
     )
     order = sorted(wide.columns, key=lambda c: (archives.index(c[0]), c[2], input_order(c[1])))
     values = wide.reindex(index=methods)[order].to_numpy(float)
-    texts = np.where(np.isfinite(values), np.char.mod("%.3f", values), "").astype(object)
     seeds = table.groupby("method")["n_seeds"].max().reindex(methods).to_numpy()
     complete = np.where(np.isfinite(values) & (seeds == seeds.max())[:, None], values, -np.inf)
-    texts[np.isfinite(complete) & (complete == complete.max(0))] += "★"
+    texts = np.char.add(np.char.mod("%.3f", values), np.where(complete == complete.max(0), "★", ""))
     fig, (ax,) = layout.panels(1, 1, 0.27 * len(methods) + 1.7)
     columns = [f"{input_title(c[1])}, {c[2]:g} %" for c in order]
     layout.heat_map(ax, layout.merit(values), texts, _with_seeds(table), columns, vmin=-0.15, vmax=1.25)
@@ -78,8 +77,8 @@ def cost_scatter(table: pd.DataFrame) -> Figure:
     titles = {"minutes": "training of one encoder, minutes", "memory_mb": "peak memory, MiB"}
     fig, axes = layout.panels(2, 2, 3.4, sharey=True)
     for ax, (column, title) in zip(axes, titles.items(), strict=True):
-        for method, row in table.groupby("method"):
-            style = method_style(str(method), linestyle="none")
+        for method in layout.methods_of(table):
+            row, style = table[table["method"] == method], method_style(method, linestyle="none")
             layout.estimates(ax, row, row[column].to_numpy(float), style, vertical=True, width=0.8)
         ax.set(xlabel=title)
         ax.set_xlim(left=0)
@@ -102,10 +101,8 @@ def difference_matrix(table: pd.DataFrame, reference: str) -> Figure:
     methods, subgroups = layout.methods_of(table), layout.distinct(table, "subgroup")
     wide = table.pivot(index="method", columns="subgroup").reindex(index=methods)
     values, low, high = (wide[name][subgroups].to_numpy(float) for name in ("value", "low", "high"))
-    texts = np.where(
-        np.isfinite(values), np.char.replace(np.char.mod("%+.3f", values), "-", "−").astype(object), ""
-    )
-    texts[(low > 0) | (high < 0)] += "*"
+    texts = np.char.replace(np.char.mod("%+.3f", values), "-", "−")
+    texts = np.char.add(texts, np.where((low > 0) | (high < 0), "*", ""))
     most = max(float(np.nanmax(np.abs(values))), 1e-3)
     fig, (ax,) = layout.panels(1, 1, 0.27 * len(methods) + 1.9)
     columns = [textwrap.fill(name, 16) for name in subgroups]

@@ -71,8 +71,7 @@ def coherence_matrix(frame: pd.DataFrame) -> Figure:
         frame.pivot(index="method", columns="measure", values="value").loc[methods, measures].to_numpy(float)
     )
     shade = layout.merit(np.where(upward, values, -values))
-    texts = np.where(np.isfinite(values), np.char.mod("%#.3g", values), "–").astype(object)
-    texts[shade == 1] += " ★"
+    texts = np.char.add(np.char.mod("%#.3g", values), np.where(shade == 1, " ★", ""))
     fig, (ax,) = layout.panels(1, 1, 0.32 * len(methods) + 1.3)
     columns = [
         f"{textwrap.fill(name, 22)} {'↑' if up else '↓'}" for name, up in zip(measures, upward, strict=True)

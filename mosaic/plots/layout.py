@@ -186,7 +186,7 @@ def label_rows(ax: Axes, labels: Sequence[str]) -> np.ndarray:
 def heat_map(
     ax: Axes, values: np.ndarray, texts: Any, rows: Sequence[str], columns: Sequence[str], **options: Any
 ) -> None:
-    """Draw values (R, C) as colours under texts (R, C), column labels on top; NaN is grey."""
+    """Draw values (R, C) as colours under texts (R, C), column labels on top; NaN is grey, without text."""
     sns.heatmap(
         values,
         annot=np.asarray(texts, dtype=object),

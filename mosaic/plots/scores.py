@@ -58,7 +58,7 @@ def score_vs_fraction(results: pd.DataFrame) -> Figure:
     pairs = list(itertools.product(budgets, evaluations))
     height, width = 2.6 + 0.06 * len(methods), min(layout.WIDTH, 1.2 + 3.4 * len(evaluations))
     fig, axes = layout.panels(len(pairs), len(evaluations), height, width=width, sharex=True, sharey=True)
-    axes[0].set_xscale("log")
+    axes[0].set(xscale="log", xlim=(fractions[0] / 1.4, fractions[-1] * 1.4))
     for ax, (budget, evaluation) in zip(axes, pairs, strict=True):
         part = results[results["label_budget"].isin([budget, "none"])]
         part = part[part["evaluation"] == evaluation]
@@ -95,8 +95,8 @@ def per_class_heatmap(results: pd.DataFrame) -> Figure:
         methods = layout.methods_of(results)
         table = results.pivot(index="stratum", columns="method", values="value")[methods].astype(float)
         table = table.loc[table.mean(axis=1).sort_values(ascending=False).index]
-        texts = table.map(lambda value: f"{value:.2f}" if np.isfinite(value) else "–")
-        texts = texts.mask(table.eq(table.max(axis=1), axis=0), texts + " ★")
+        is_best = table.eq(table.max(axis=1), axis=0)
+        texts = np.char.add(np.char.mod("%.2f", table), np.where(is_best, " ★", ""))
         rows, columns = map(stratum_title, table.index), map(method_label, methods)
         layout.heat_map(axes[0], table.to_numpy(), texts, list(rows), list(columns), vmin=0, vmax=1)
         axes[0].set_xlabel(_metric_title(results))

@@ -110,9 +110,9 @@ def test_trust_is_sorted_by_which_sensor_is_trusted_more():
         ]
     )
     (ax,) = figures.trust_dots(table, ("town", "water")).axes
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["water", "town"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["town", "water"]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["S1", "S2"]
     small, large = ax.lines[0], ax.lines[1]
     assert sorted(small.get_xdata()) == pytest.approx([0.4, 0.5, 0.8, 0.9])
-    np.testing.assert_allclose(large.get_xdata(), [0.85, 0.45])
+    np.testing.assert_allclose(large.get_xdata(), [0.45, 0.85])
     assert to_rgb(large.get_color()) == to_rgb(palette.OKABE_ITO["blue"])

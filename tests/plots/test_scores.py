@@ -44,7 +44,7 @@ def test_several_seeds_without_an_aggregate_are_refused() -> None:
         ("labels: 3-4", "3–4 labels"),
         ("labels: 5+", "5+ labels"),
         ("group: forests", "forests"),
-        ("class: Agro-forestry areas", "Agro-forestry"),
+        ("class: Beaches, dunes, sands", "Beaches, dunes"),
     ],
 )
 def test_stratum_titles(stratum: str, title: str) -> None:

@@ -75,4 +75,4 @@ def test_bars_stand_beside_each_other_with_intervals_where_known() -> None:
     assert [text.get_text() for text in jaccard.texts] == ["0.160", "0.170"]
     assert [tick.get_text() for tick in jaccard.get_yticklabels()] == ["real", "simulated"]
     assert [text.get_text() for text in ap.texts] == ["–", "0.500"]
-    np.testing.assert_allclose(ap.collections[0].get_segments(), [[[0.45, 0], [0.55, 0]]])
+    np.testing.assert_allclose(ap.collections[0].get_segments(), [[[0.45, -1], [0.55, -1]]])
