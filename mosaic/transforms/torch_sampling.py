@@ -1,6 +1,6 @@
 """Sampling of views by torch, on any device: ``grid_sample``, then radiometry, noise and cut.
 
-What :mod:`mosaic.transforms.cpu_sampling` does in one pass, and is tested against.
+:mod:`mosaic.transforms.cpu_sampling` does the same in one pass, and is tested against this.
 """
 
 from collections.abc import Callable
@@ -16,32 +16,42 @@ from mosaic.utils.progress import log
 def sample(
     stored: Tensor,
     theta: Tensor,
-    scale: Tensor,
-    offset: Tensor,
-    places: Tensor,
+    factor: Tensor,
+    shift: Tensor,
+    channels: Tensor,
     image: Tensor,
     clip: float,
     noise: tuple[Tensor, Tensor] | None = None,
 ) -> None:
-    """Do what :func:`mosaic.transforms.cpu_sampling.sample` does, whose arguments it takes, on any device."""
+    """Write ``stored`` sampled where ``theta`` says, times ``factor`` plus ``shift``, into ``image``.
+
+    Args:
+        stored: (B, bands, size, size), int16.
+        theta: (B, 2, 3), from view to patch coordinates, both (x, y) in [-1, 1]; its matrix is diagonal or
+            anti-diagonal.
+        factor: (B, channels, 1, 1).
+        shift: (B, channels, 1, 1).
+        channels: (bands,), channels of the image that the bands go to.
+        image: (B, channels, side, side).
+        clip: values are cut at plus and minus this.
+        noise: seeds (B,) int32 and strength (channels,): :func:`grain` times the strength is added before
+            the cut.
+    """
     grid = _grid(theta, image.shape[-1])
     sampled = functional.grid_sample(stored.float(), grid, padding_mode="border", align_corners=False)
-    sampled.mul_(scale[:, places]).add_(offset[:, places])
+    sampled.mul_(factor[:, channels]).add_(shift[:, channels])
     if noise is not None:
         seeds, strength = noise
         rough = grain(seeds, image.shape[1], image.shape[-1])
-        sampled.addcmul_(rough[:, places], strength[places].view(-1, 1, 1))
-    image[:, places] = sampled.clamp_(-clip, clip)
+        sampled.addcmul_(rough[:, channels], strength[channels].view(-1, 1, 1))
+    image[:, channels] = sampled.clamp_(-clip, clip)
 
 
 class Fused:
     """:func:`sample`, compiled to a kernel or two for each group of bands; as it is where that fails.
 
-    Without it every operation of the chain reads and writes all images once. Sizes stay variable, or each
+    Otherwise every operation of the chain reads and writes all images once. Sizes stay variable, or each
     group and the last batch would compile anew, until torch gives up and runs the plain function.
-
-    Args:
-        function: what to compile.
     """
 
     def __init__(self, function: Callable[..., None] = sample) -> None:
@@ -49,13 +59,13 @@ class Fused:
         self._compiled: Callable[..., None] | None = torch.compile(function, dynamic=True)
 
     def __call__(self, *arguments: Any) -> None:
-        """Do what the function does."""
+        """Call the function."""
         if self._compiled is not None:
             try:
                 return self._compiled(*arguments)
             except torch.OutOfMemoryError:
                 raise
-            except Exception as error:  # no compiler there, or one that fails: slower, but the same views
+            except Exception as error:  # no compiler, or one that fails: slower, but the same views
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 log(f"views are made by kernels that are not fused: torch.compile failed ({reason})")
                 self._compiled = None
@@ -74,10 +84,10 @@ def grain(seeds: Tensor, channels: int, side: int) -> Tensor:
         side: height and width, pixels.
 
     Returns:
-        (B, channels, side, side), float32 within +-3.45.
+        (B, channels, side, side), float32, within +-3.45.
     """
-    place = torch.arange(channels * side * side, dtype=torch.int32, device=seeds.device)
-    x = seeds[:, None] + place * _signed(0x9E3779B9)
+    pixel = torch.arange(channels * side * side, dtype=torch.int32, device=seeds.device)
+    x = seeds[:, None] + pixel * _signed(0x9E3779B9)
     x = (x ^ _shifted(x, 16)) * _signed(0x85EBCA6B)
     x = (x ^ _shifted(x, 13)) * _signed(0xC2B2AE35)
     x = x ^ _shifted(x, 16)
