@@ -40,7 +40,6 @@ class Packed:
         self.out = store.allocate(BATCH)
         self.records = {name: torch.from_numpy(array) for name, array in self.out.items()}
         self.views = {size: Views(store.layout, size) for size in SIZES}
-        self.images = {size: make.allocate(self.records, 1) for size, make in self.views.items()}
         self.generator = torch.Generator().manual_seed(seed)
 
     def read(self) -> int:
@@ -49,7 +48,7 @@ class Packed:
 
     def view(self, size: int) -> int:
         self.read()
-        self.views[size](self.records, self.generator, out=self.images[size])
+        self.views[size](self.records, self.generator)
         return BATCH
 
     def copy(self) -> Callable[[], int]:

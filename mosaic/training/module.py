@@ -103,12 +103,7 @@ class Pretraining(LightningModule):
     def two_views(self, batch: Batch) -> dict[str, Tensor]:
         """Return two random views of each scene: sensor -> (2B, bands, H, W), all first views first."""
         generator = view_generator(self.device, self.trial.seed, "views", batch.step)
-        images = self.views.allocate(batch.records, views=2)
-        for place, records in enumerate((batch.records, batch.second)):
-            own = slice(place * len(batch.rows), (place + 1) * len(batch.rows))
-            out = {sensor: image[own] for sensor, image in images.items()}
-            self.views(records, generator, batch.part, out)
-        return images
+        return self.views(batch.records, generator, batch.part, second=batch.second)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the weighted sum of the method's terms; their values are kept in ``values``.

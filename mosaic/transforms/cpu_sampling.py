@@ -37,7 +37,7 @@ def sample(
     share = -(-len(stored) // threads)
 
     def work(start: int) -> None:
-        _sample(*(array[start : start + share] for array in batch), *shared)
+        _sample(*(array[start : start + share] for array in batch), *shared)  # type: ignore[call-arg, arg-type]
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, range(0, len(stored), share)))

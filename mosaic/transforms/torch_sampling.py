@@ -47,29 +47,27 @@ def sample(
     image[:, channels] = sampled.clamp_(-clip, clip)
 
 
-class Fused:
-    """:func:`sample`, compiled to a kernel or two for each group of bands; as it is where that fails.
+def fused(function: Callable[..., None] = sample) -> Callable[..., None]:
+    """Return :func:`sample` compiled to a kernel or two for each group of bands; as it is where that fails.
 
     Otherwise every operation of the chain reads and writes all images once. Sizes stay variable, or each
     group and the last batch would compile anew, until torch gives up and runs the plain function.
     """
+    chosen: Callable[..., None] = torch.compile(function, dynamic=True)
 
-    def __init__(self, function: Callable[..., None] = sample) -> None:
-        self._plain = function
-        self._compiled: Callable[..., None] | None = torch.compile(function, dynamic=True)
-
-    def __call__(self, *arguments: Any) -> None:
-        """Call the function."""
-        if self._compiled is not None:
-            try:
-                return self._compiled(*arguments)
-            except torch.OutOfMemoryError:
+    def run(*arguments: Any) -> None:
+        nonlocal chosen
+        try:
+            chosen(*arguments)
+        except Exception as error:  # no compiler, or one that fails: slower, but the same views
+            if chosen is function or isinstance(error, torch.OutOfMemoryError):
                 raise
-            except Exception as error:  # no compiler, or one that fails: slower, but the same views
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                log(f"views are made by kernels that are not fused: torch.compile failed ({reason})")
-                self._compiled = None
-        return self._plain(*arguments)
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            log(f"views are made by kernels that are not fused: torch.compile failed ({reason})")
+            chosen = function
+            chosen(*arguments)
+
+    return run
 
 
 def grain(seeds: Tensor, channels: int, side: int) -> Tensor:
@@ -109,10 +107,7 @@ def _shifted(x: Tensor, by: int) -> Tensor:
 
 
 def _grid(theta: Tensor, side: int) -> Tensor:
-    """Return the sampling positions (B, side, side, 2) of ``affine_grid`` with ``align_corners=False``.
-
-    Elementwise, because a matrix product may run in reduced precision on a GPU.
-    """
+    """Return the (B, side, side, 2) of ``affine_grid``; elementwise, for full precision on a GPU."""
     centres = (torch.arange(side, device=theta.device) * 2 + 1) / side - 1
     along_x = theta[:, None, None, :, 0] * centres[None, None, :, None]
     along_y = theta[:, None, None, :, 1] * centres[None, :, None, None]

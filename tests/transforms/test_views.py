@@ -95,7 +95,7 @@ class TestGeometry:
 
     def test_crops_are_inside_the_patch_and_of_the_stated_area(self, layout):
         theta = Views(layout, 32, crop_scale=0.4, dihedral=False)._random_theta(
-            module._Draw(seeded(), torch.device("cpu"), 5000)
+            module._drawer(seeded(), torch.device("cpu"), 5000)
         )
         half, centre = theta[:, :, :2].diagonal(dim1=1, dim2=2), theta[:, :, 2]
         assert (centre.abs() + half <= 1 + 1e-6).all()
@@ -291,7 +291,7 @@ class TestContract:
         records = {"s1": random_records(layout)["s1"]}  # the one with noise; each group compiles for seconds
         make = Views(layout, 24, crop_scale=0.2)
         images = []
-        for sampler in (torch_sampling.sample, torch_sampling.Fused()):
+        for sampler in (torch_sampling.sample, torch_sampling.fused()):
             monkeypatch.setattr(module, "_sampler", lambda device, chosen=sampler: chosen)
             images.append(make(records, seeded())["s1"])
         torch.testing.assert_close(*images, rtol=0, atol=5e-4)
@@ -305,7 +305,7 @@ class TestContract:
             return fail
 
         monkeypatch.setattr(torch, "compile", broken)
-        fused = torch_sampling.Fused(lambda into, value: into.append(value))
+        fused = torch_sampling.fused(lambda into, value: into.append(value))
         into: list[int] = []
         fused(into, 1)
         fused(into, 2)
@@ -323,13 +323,11 @@ class TestContract:
                 for sensor, image in make(share, seeded(), (number, parts)).items():
                     assert torch.equal(image, whole[sensor][own])
 
-    def test_views_are_written_where_they_are_wanted(self, layout):
-        records, make = random_records(layout, batch=3), Views(layout, 16)
-        images = make.allocate(records, views=2)
-        make(records, seeded(), out={name: image[3:] for name, image in images.items()})
-        for sensor, image in make(records, seeded()).items():
-            assert images[sensor].shape == (6, *image.shape[1:])
-            assert torch.equal(images[sensor][3:], image)
+    def test_second_views_follow_the_first(self, layout):
+        records, make, generator = random_records(layout, batch=3), Views(layout, 16), seeded()
+        separate = [make(records, generator) for _ in range(2)]
+        for sensor, images in make(records, seeded(), second=records).items():
+            assert torch.equal(images, torch.cat([view[sensor] for view in separate]))
 
     def test_shapes_types_and_memory(self, layout):
         records = random_records(layout)
@@ -357,5 +355,5 @@ class TestContract:
     def test_impossible_strengths_are_refused(self, layout):
         with pytest.raises(SettingsError, match="crop_scale is 0"):
             Views(layout, 16, crop_scale=0)
-        with pytest.raises(SettingsError, match=r"band_dropout of Sentinel-2 is 0.1 x 10"):
+        with pytest.raises(SettingsError, match="band_dropout of Sentinel-2 times radiometry is 1"):
             Views(layout, 16, radiometry=10)
