@@ -219,7 +219,7 @@ def exactness() -> float:
     z, labels = drawn_views(1024, "cpu").detach().double(), drawn_labels(1024, "cpu").double()
     prototypes = drawn_views(CLASSES, "cpu").detach().double()
     cases: list[tuple[Tensor, Pairs]] = [(z, label_pairs(labels, kernel)) for kernel in KERNELS]
-    cases.append((torch.cat([z, prototypes]), lambda rows: (msc_weights(labels, 1.0, rows), None)))
+    cases.append((torch.cat([z, prototypes]), lambda rows: (msc_weights(labels[rows], labels), None)))
     worst = 0.0
     for candidates, pairs in cases:
         found = []

@@ -154,10 +154,9 @@ def neighbour_images(
 def kernel_weights(labels: NDArray[np.uint8], alpha: float = 1.0) -> dict[str, NDArray[np.float32]]:
     """Return the weights that every label kernel gives to the pairs of a batch: kernel -> (N, N [+ C])."""
     tensor = torch.from_numpy(labels).float()
-    return {
-        name: (msc_weights(tensor, alpha) if name == "msc" else pair_weights(tensor, name)).numpy()
-        for name in KERNELS
-    }
+    weights = {name: pair_weights(tensor, name) for name in KERNELS}
+    weights["msc"] = msc_weights(tensor, tensor, alpha).fill_diagonal_(0)
+    return {name: values.numpy() for name, values in weights.items()}
 
 
 def single_label_classes(labels: NDArray[np.uint8]) -> dict[int, int]:

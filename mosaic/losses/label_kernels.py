@@ -16,30 +16,17 @@ from mosaic.utils.plugins import Registry
 Kernel = Callable[..., Tensor]
 KERNELS: Registry[Kernel] = Registry("kernel")
 #: Kernels published as sums over the batch, in which other views of the anchor's scene count as any scene.
-COUNT_OTHER_VIEWS: set[str] = set()
+COUNT_OTHER_VIEWS = ("mulsupcon", "msc")
 
 _ALL = slice(None)
 
 
-def register_kernel(name: str, counts_other_views: bool = False) -> Callable[[Kernel], Kernel]:
-    """Return a decorator that registers a label kernel.
+def register_kernel(name: str) -> Callable[[Kernel], Kernel]:
+    """Return a decorator that registers a label kernel, a function of float labels of 0 and 1.
 
-    Example:
-        >>> @register_kernel("dice")
-        ... def dice(anchors, labels):
-        ...     size = anchors.sum(1)[:, None] + labels.sum(1)
-        ...     return 2 * (anchors @ labels.T) / size.clamp_min(1)
-
-    Args:
-        name: for the setting ``kernel`` and for ``Method(kernel=...)``.
-        counts_other_views: other views of the anchor's scene weigh what the kernel says; otherwise 1.
-
-    Returns:
-        Decorator of a function of float labels of 0 and 1: anchors (R, C) and all scenes (N, C). If it has a
-        parameter ``idf``, that is :func:`idf_weights`, (C,).
+    Its arguments are anchors (R, C) and all scenes (N, C), and :func:`idf_weights` (C,) if it has a parameter
+    ``idf``; it returns weights (R, N). ``docs/extend.md`` has an example.
     """
-    if counts_other_views:
-        COUNT_OTHER_VIEWS.add(name)
     return KERNELS.register(name)
 
 
@@ -66,7 +53,8 @@ def pair_weights(
     options = {}
     if "idf" in inspect.signature(weigh).parameters:
         options["idf"] = idf_weights(labels.sum(0), len(labels)) if idf is None else idf.to(labels)
-    weights = _without_self(weigh(labels[rows], labels, **options).to(labels), rows)
+    weights = weigh(labels[rows], labels, **options).to(labels)
+    weights.diagonal(rows.start or 0).zero_()
     return torch.where(weights >= threshold, weights, 0.0) if threshold > 0 else weights
 
 
@@ -78,12 +66,6 @@ def idf_weights(class_counts: Tensor, total: float) -> Tensor:
         total: N, how many scenes there are.
     """
     return torch.log((1 + total) / (1 + class_counts)) + 1
-
-
-def _without_self(weights: Tensor, rows: slice) -> Tensor:
-    """Zero, in place, what scenes weigh to themselves: row i of a block (R, N) is scene rows.start + i."""
-    weights.diagonal(rows.start or 0).zero_()
-    return weights
 
 
 @register_kernel("any")
@@ -100,33 +82,28 @@ def all_labels(anchors: Tensor, labels: Tensor) -> Tensor:
     return same.to(labels.dtype)
 
 
-def _weighted_jaccard(anchors: Tensor, labels: Tensor, omega: Tensor) -> Tensor:
-    shared = (anchors * omega) @ labels.T
-    union = ((anchors @ omega)[:, None] + labels @ omega).sub_(shared)
-    return shared / union.clamp_min_(torch.finfo(labels.dtype).tiny)
-
-
 @register_kernel("jaccard")
 def jaccard(anchors: Tensor, labels: Tensor) -> Tensor:
     """|A and B| / |A or B| (with a threshold: MultiSupCon)."""
-    return _weighted_jaccard(anchors, labels, labels.new_ones(labels.shape[1]))
+    return idf_jaccard(anchors, labels, labels.new_ones(labels.shape[1]))
 
 
 @register_kernel("idf_jaccard")
 def idf_jaccard(anchors: Tensor, labels: Tensor, idf: Tensor) -> Tensor:
     """Jaccard with labels weighted by :func:`idf_weights`: rare labels count more."""
-    return _weighted_jaccard(anchors, labels, idf)
+    shared = (anchors * idf) @ labels.T
+    union = ((anchors @ idf)[:, None] + labels @ idf).sub_(shared)
+    return shared / union.clamp_min_(torch.finfo(labels.dtype).tiny)
 
 
 @register_kernel("cosine")
 def cosine(anchors: Tensor, labels: Tensor) -> Tensor:
     """|A and B| / sqrt(|A| |B|)."""
-    sizes = (side.sum(1).sqrt().clamp_min(torch.finfo(labels.dtype).tiny) for side in (anchors, labels))
-    anchor_size, size = sizes
-    return (anchors @ labels.T) / anchor_size[:, None] / size
+    norms = [sets.sum(1).sqrt().clamp_min(torch.finfo(labels.dtype).tiny) for sets in (anchors, labels)]
+    return (anchors @ labels.T) / norms[0][:, None] / norms[1]
 
 
-@register_kernel("mulsupcon", counts_other_views=True)
+@register_kernel("mulsupcon")
 def mulsupcon(anchors: Tensor, labels: Tensor) -> Tensor:
     """w_ip = sum over shared labels l of 1 / |P_il|, P_il the other scenes with label l.
 
@@ -137,13 +114,13 @@ def mulsupcon(anchors: Tensor, labels: Tensor) -> Tensor:
     return (anchors / others) @ labels.T
 
 
-@register_kernel("msc", counts_other_views=True)
+@register_kernel("msc")
 def msc(anchors: Tensor, labels: Tensor) -> Tensor:
     """The scene columns of :func:`msc_weights` with alpha = 1, for use without prototypes."""
-    return _msc(anchors, labels, 1.0)[:, : len(labels)]
+    return msc_weights(anchors, labels)[:, : len(labels)]
 
 
-def msc_weights(labels: Tensor, alpha: float = 1.0, rows: slice = _ALL) -> Tensor:
+def msc_weights(anchors: Tensor, labels: Tensor, alpha: float = 1.0) -> Tensor:
     """Return weights of the similarity-aware multi-label contrast with one prototype for each label.
 
     Audibert et al., "Multi-Label Contrastive Learning", arXiv:2404.08720. With u_ij = |y_i or y_j| and
@@ -152,17 +129,13 @@ def msc_weights(labels: Tensor, alpha: float = 1.0, rows: slice = _ALL) -> Tenso
         w_ij = sum_{l in both} alpha / (u_ij N_il),    w_{i, c_l} = y_il / N_il.
 
     Args:
+        anchors: (R, C), some of the scenes.
         labels: (N, C).
         alpha: weight of scenes against prototypes, >= 0.
-        rows: which scenes are anchors, R of them; all by default.
 
     Returns:
-        (R, N + C): scenes, then prototypes. Row i sums to |y_i|.
+        (R, N + C): scenes, then prototypes. Without what a scene weighs to itself, row i sums to |y_i|.
     """
-    return _without_self(_msc(labels[rows], labels, alpha), rows)
-
-
-def _msc(anchors: Tensor, labels: Tensor, alpha: float) -> Tensor:
     anchor_size = anchors.sum(1, keepdim=True)
     union = (anchor_size + labels.sum(1) - anchors @ labels.T).clamp_min(1)
     closeness = alpha / union

@@ -19,19 +19,12 @@ Pairs = Callable[[slice], tuple[Tensor, Tensor | None]]
 
 @dataclass(frozen=True)
 class LabelledViews:
-    """All views of all streams of a batch, one below the other, and what is known of their labels.
+    """All views of all streams of a batch, stacked, and what is known of their labels."""
 
-    Attributes:
-        embeddings: (N, D).
-        labels: (N, C), 0 or 1; zero where they may not be used.
-        labelled: (N,) bool.
-        scene: (N,) int, which scene of the batch each view shows.
-    """
-
-    embeddings: Tensor
-    labels: Tensor
-    labelled: Tensor
-    scene: Tensor
+    embeddings: Tensor  # (N, D)
+    labels: Tensor  # (N, C), 0 or 1; zero where they may not be used
+    labelled: Tensor  # (N,) bool
+    scene: Tensor  # (N,) int, which scene of the batch each view shows
 
     @classmethod
     def of(cls, embeddings: Mapping[str, Tensor], labels: Tensor, labelled: Tensor) -> "LabelledViews":
@@ -97,7 +90,7 @@ def label_pairs(
 
     def pairs(rows: slice) -> tuple[Tensor, Tensor | None]:
         if prototype_alpha is not None:
-            return msc_weights(labels, prototype_alpha, rows), exclude
+            return msc_weights(labels[rows], labels, prototype_alpha), exclude
         weights = pair_weights(labels, kernel, idf=idf, threshold=threshold, rows=rows)
         if other_views:
             weights.masked_fill_(scene[rows, None] == scene, 1.0).mul_(views.labelled[rows, None])

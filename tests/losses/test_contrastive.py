@@ -206,7 +206,7 @@ class TestNumbers:
         assert torch.autograd.gradcheck(lambda z: contrastive_loss(z, weights, 0.3), z)
 
     def test_gradient_with_prototypes_and_exclusions(self, labels, sphere, small_blocks):
-        weights = msc_weights(labels.double())
+        weights = msc_weights(labels.double(), labels.double())
         z = sphere(10, 4, dtype=torch.float64).requires_grad_()
         prototypes = sphere(6, 4, seed=1, dtype=torch.float64).requires_grad_()
         exclude = torch.rand(10, 16, generator=torch.Generator().manual_seed(0)) < 0.2

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from mosaic.losses.terms import classification_term
 from mosaic.methods import Method
 from mosaic.models.encoders import Encoder
 from mosaic.models.heads import Heads
@@ -63,6 +63,10 @@ class Objective(nn.Module):
         self.method, self.settings = method, settings
         self.classifier: nn.Module | None = None
         self.register_buffer("idf", idf, persistent=False)
+        self.build(encoder)
+
+    def build(self, encoder: Encoder) -> None:
+        """Make the heads and whatever else is trained with the encoder."""
 
     def terms(self, step: Step) -> dict[str, Tensor]:
         """Return scalars ``intra``, ``inter``, ``label``, ``classify``, as far as the method weighs them."""
@@ -78,9 +82,10 @@ class Objective(nn.Module):
 class HeadsObjective(Objective):
     """An objective on the projection heads and the linear classifier that its method needs."""
 
-    def __init__(self, method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor) -> None:
-        super().__init__(method, encoder, settings, idf)
-        self.heads = Heads(method, encoder.feature_dims, len(idf), settings.projection_dim)
+    def build(self, encoder: Encoder) -> None:
+        """Make the heads."""
+        width = self.settings.projection_dim
+        self.heads = Heads(self.method, encoder.feature_dims, len(self.idf), width)
         self.classifier = self.heads.classifier
 
     def classification(self, step: Step) -> dict[str, Tensor]:
@@ -99,13 +104,7 @@ def register_loss(name: str) -> Callable[[L], L]:
     It decorates an :class:`Objective`, or a function of projections (stream -> (2, B, D), L2-normalised),
     labels (B, C), zero where they may not be used, and labelled (B,) bool, that returns a scalar. A method
     weighs the function as its one term of ``intra``, ``inter`` and ``label``; the heads of that term project.
-
-    Example:
-        >>> @register_loss("alignment")
-        ... def alignment(views, labels, labelled):
-        ...     z = torch.stack([*views.values()])  # (streams, 2, B, D)
-        ...     return (z - z.mean((0, 1))).square().sum(-1).mean()
-        >>> register_method(Method("align", "Align", "mosaic", ("s1", "s2"), inter=1, loss="alignment"))
+    ``docs/extend.md`` has an example.
     """
     return LOSSES.register(name)
 
@@ -113,33 +112,47 @@ def register_loss(name: str) -> Callable[[L], L]:
 class FunctionObjective(HeadsObjective):
     """A plain function of projections as the one contrastive term of a method, and its classification."""
 
-    def __init__(
-        self, loss: LossFunction, method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor
-    ) -> None:
-        super().__init__(method, encoder, settings, idf)
-        weighed = [term for term in ("intra", "inter", "label") if getattr(method, term) > 0]
+    def build(self, encoder: Encoder) -> None:
+        """Make the heads."""
+        super().build(encoder)
+        weighed = [term for term in ("intra", "inter", "label") if getattr(self.method, term) > 0]
         if len(weighed) != 1:
             raise SettingsError(
-                f"method {method.name!r}: its loss {method.loss!r} is a function, so one of intra, inter and "
-                f"label must weigh more than 0, found {', '.join(weighed) or 'none'}"
+                f"method {self.method.name!r}: its loss {self.method.loss!r} is a function, so one of intra, "
+                f"inter and label must weigh more than 0, found {', '.join(weighed) or 'none'}"
             )
-        self.loss, (self.term,) = loss, weighed
+        (self.term,) = weighed
 
     def terms(self, step: Step) -> dict[str, Tensor]:
         """Return the function's term, and ``classify`` where the method weighs it."""
+        loss: Any = LOSSES[self.method.loss]
         projections = self.heads.project(self.term, step.features)
-        return {self.term: self.loss(projections, step.labels, step.labelled), **self.classification(step)}
+        return {self.term: loss(projections, step.labels, step.labelled), **self.classification(step)}
 
 
 def build_objective(method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor) -> Objective:
     """Return the objective of a method, its parameters drawn from torch's global generator.
 
-    Arguments are those of :class:`Objective`.
-
     Raises:
-        SettingsError: for an unknown loss or kernel, or a function that is given several terms.
+        SettingsError: for an unknown loss or kernel.
     """
     loss = LOSSES[method.loss]
-    if isinstance(loss, type):
-        return loss(method, encoder, settings, idf)
-    return FunctionObjective(loss, method, encoder, settings, idf)
+    kind = loss if isinstance(loss, type) else FunctionObjective
+    return kind(method, encoder, settings, idf)
+
+
+def classification_term(logits: Tensor, labels: Tensor, labelled: Tensor) -> Tensor:
+    """Return the binary cross-entropy of labelled scenes.
+
+    Args:
+        logits: (..., B, C), for instance one slice a view.
+        labels: (B, C), 0 or 1.
+        labelled: (B,) bool.
+
+    Returns:
+        Mean over labels, labelled scenes and leading dimensions, float32; 0 when no scene is labelled.
+    """
+    targets = labels.float().expand(logits.shape)
+    losses = functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none").mean(-1)
+    use = labelled.expand(losses.shape)
+    return (losses * use).sum() / use.sum().clamp_min(1)

@@ -1,14 +1,13 @@
 """MIMRF: late fusion of the sensors by a Choquet integral that is learned for each class."""
 
-import torch
-from torch import Tensor, nn
+from typing import Any
 
-from mosaic.losses.objectives.base import Objective, Step, register_loss
-from mosaic.losses.terms import classification_term
-from mosaic.methods import Method
+import torch
+from torch import Tensor
+
+from mosaic.losses.objectives.base import Objective, Step, classification_term, register_loss
 from mosaic.models.classifiers import ChoquetClassifier
 from mosaic.models.encoders import Encoder
-from mosaic.settings import LossSettings
 from mosaic.utils.distributed import gather
 
 
@@ -16,14 +15,13 @@ from mosaic.utils.distributed import gather
 class ChoquetFusion(Objective):
     """Binary cross-entropy of the fused confidence of two streams."""
 
-    classifier: nn.Module
-
-    def __init__(self, method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor) -> None:
-        super().__init__(method, encoder, settings, idf)
-        self.classifier = ChoquetClassifier(encoder.feature_dims, len(idf))
+    def build(self, encoder: Encoder) -> None:
+        """Make one classifier a sensor, and the trust of each class in each."""
+        self.classifier = ChoquetClassifier(encoder.feature_dims, len(self.idf))
 
     def terms(self, step: Step) -> dict[str, Tensor]:
         """Return ``classify``."""
+        classifier: Any = self.classifier
         features = torch.cat(list(step.features.values()), dim=-1)
-        logits = self.classifier(features.to(torch.promote_types(features.dtype, torch.float32)))
+        logits = classifier(features.to(torch.promote_types(features.dtype, torch.float32)))
         return {"classify": classification_term(gather(logits, dim=1), step.labels, step.labelled)}

@@ -1,5 +1,8 @@
 """Intra, inter and label contrast and classification: MoSAiC, its ablations, SimCLR, IaI, SupCon, MSC."""
 
+from collections.abc import Mapping
+from itertools import combinations
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -7,11 +10,8 @@ from torch.nn import functional
 from mosaic.losses.contrastive import contrastive_loss
 from mosaic.losses.label_kernels import COUNT_OTHER_VIEWS, KERNELS
 from mosaic.losses.objectives.base import HeadsObjective, Step, register_loss
-from mosaic.losses.pairs import LabelledViews, label_pairs
-from mosaic.losses.terms import inter_term, intra_term
-from mosaic.methods import Method
+from mosaic.losses.pairs import LabelledViews, instance_pairs, label_pairs
 from mosaic.models.encoders import Encoder
-from mosaic.settings import LossSettings
 
 
 @register_loss("contrastive")
@@ -24,13 +24,14 @@ class ContrastiveObjective(HeadsObjective):
         SettingsError: for an unknown kernel.
     """
 
-    def __init__(self, method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor) -> None:
-        super().__init__(method, encoder, settings, idf)
-        self.kernel = method.kernel or settings.kernel
+    def build(self, encoder: Encoder) -> None:
+        """Make the heads, and the prototypes of ``msc``."""
+        super().build(encoder)
+        self.kernel = self.method.kernel or self.settings.kernel
         _ = KERNELS[self.kernel]  # an unknown kernel is an error before training starts
         self.prototypes: nn.Parameter | None = None
-        if self.kernel == "msc" and method.label > 0:
-            self.prototypes = nn.Parameter(torch.randn(len(idf), settings.projection_dim))
+        if self.kernel == "msc" and self.method.label > 0:
+            self.prototypes = nn.Parameter(torch.randn(len(self.idf), self.settings.projection_dim))
 
     def terms(self, step: Step) -> dict[str, Tensor]:
         """Return each term that the method weighs above 0."""
@@ -62,3 +63,35 @@ class ContrastiveObjective(HeadsObjective):
             prototype_alpha=alpha,
         )
         return contrastive_loss(views.embeddings, pairs, self.settings.temperature_label, candidates)
+
+
+def intra_term(embeddings: Mapping[str, Tensor], temperature: float) -> Tensor:
+    """Return NT-Xent between the views of each sensor, summed over sensors as in IaI-SimCLR.
+
+    Args:
+        embeddings: stream -> (V, B, D), L2-normalised.
+        temperature: tau > 0, unitless.
+    """
+    losses = []
+    for z in embeddings.values():
+        scene = torch.arange(z.shape[1], device=z.device).repeat(len(z))
+        losses.append(contrastive_loss(z.flatten(0, 1), instance_pairs(scene), temperature))
+    return torch.stack(losses).sum()
+
+
+def inter_term(embeddings: Mapping[str, Tensor], temperature: float, style: str = "simclr") -> Tensor:
+    """Return NT-Xent between two sensors of a view, averaged over views and summed over pairs of sensors.
+
+    Args:
+        embeddings: stream -> (V, B, D), L2-normalised; two streams at least.
+        temperature: tau > 0, unitless.
+        style: ``"simclr"`` keeps negatives of both sensors, ``"clip"`` those of the other sensor only.
+    """
+    losses = []
+    for first, second in combinations(embeddings.values(), 2):
+        scene = torch.arange(first.shape[1], device=first.device).repeat(2)
+        sensor = torch.arange(2, device=first.device).repeat_interleave(first.shape[1])
+        pairs = instance_pairs(scene, sensor if style == "clip" else None)
+        views = [torch.cat(view) for view in zip(first, second, strict=True)]
+        losses.append(torch.stack([contrastive_loss(view, pairs, temperature) for view in views]).mean())
+    return torch.stack(losses).sum()

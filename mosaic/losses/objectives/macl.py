@@ -29,11 +29,11 @@ class MACL(HeadsObjective):
         """Return ``label``, and ``classify`` where the method weighs it."""
         views = LabelledViews.of(self.heads.project("label", step.features), step.labels, step.labelled)
         pairs = label_pairs(views, "idf_jaccard", idf=self.idf)
-        tau, spread = self.settings.temperature_label, self.settings.temperature_spread
+        settings, rarities = self.settings, rarity(self.idf)
+        constants = settings.temperature_label, settings.temperature_spread, settings.rarity_pull
 
         def temperature(rows: slice) -> Tensor:
-            pull = self.settings.rarity_pull
-            return pair_temperatures(views.labels, rarity(self.idf), tau, spread, pull, rows)
+            return pair_temperatures(views.labels, rarities, *constants, rows)
 
         label = contrastive_loss(views.embeddings, pairs, temperature)
         return {"label": label, **self.classification(step)}
@@ -46,23 +46,9 @@ def rarity(omega: Tensor) -> Tensor:
 
 
 def pair_temperatures(
-    labels: Tensor,
-    rarities: Tensor,
-    temperature: float,
-    spread: float,
-    pull: float,
-    rows: slice = slice(None),
+    labels: Tensor, rarities: Tensor, tau: float, spread: float, pull: float, rows: slice = slice(None)
 ) -> Tensor:
-    """Return tau_ij (R, N) of the module's formula.
-
-    Args:
-        labels: (N, C), 0 or 1.
-        rarities: (C,) in [0, 1].
-        temperature: tau_0 > 0.
-        spread: a >= 0.
-        pull: b in [0, 1).
-        rows: which anchors i are wanted, R of them; all by default.
-    """
+    """Return tau_ij (R, N) of anchors ``rows``: labels (N, C), rarities (C,), tau_0, a >= 0, b in [0, 1)."""
     rho = (labels @ rarities) / labels.sum(1).clamp_min(1)
     distance = 1 - pair_weights(labels, "jaccard", rows=rows)
-    return temperature * (1 + spread * distance) * (1 - pull * rho)[rows, None]
+    return tau * (1 + spread * distance) * (1 - pull * rho)[rows, None]

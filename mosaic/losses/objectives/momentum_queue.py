@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from mosaic.losses.contrastive import contrastive_loss
 from mosaic.losses.objectives.base import HeadsObjective, Step, register_loss
 from mosaic.losses.pairs import LabelledViews, label_pairs
-from mosaic.methods import Method
 from mosaic.models.encoders import Encoder
-from mosaic.settings import LossSettings
 
 
 @register_loss("queue")
@@ -30,15 +28,16 @@ class MomentumQueue(HeadsObjective):
     queue_labels: Tensor
     enqueued: Tensor
 
-    def __init__(self, method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor) -> None:
-        super().__init__(method, encoder, settings, idf)
+    def build(self, encoder: Encoder) -> None:
+        """Make the heads, the key encoder with its heads, and the queue."""
+        super().build(encoder)
         self.key_encoder, self.key_heads = copy.deepcopy(encoder), copy.deepcopy(self.heads)
         for parameter in (*self.key_encoder.parameters(), *self.key_heads.parameters()):
             parameter.requires_grad = False
         self._online = [encoder]  # in a list, so that it is not registered twice
-        size = settings.queue_size
-        self.register_buffer("queue", torch.zeros(size, settings.projection_dim))
-        self.register_buffer("queue_labels", torch.zeros(size, len(idf)))
+        size, width = self.settings.queue_size, self.settings.projection_dim
+        self.register_buffer("queue", torch.zeros(size, width))
+        self.register_buffer("queue_labels", torch.zeros(size, len(self.idf)))
         self.register_buffer("enqueued", torch.zeros((), dtype=torch.long))  # keys ever put into the queue
 
     def terms(self, step: Step) -> dict[str, Tensor]:

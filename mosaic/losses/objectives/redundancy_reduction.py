@@ -4,21 +4,23 @@ VICReg: Bardes et al. 2022, arXiv:2105.04906. Barlow Twins: Zbontar et al. 2021,
 are lightly's. DeCUR: Wang et al. 2024, arXiv:2309.05300.
 """
 
+from functools import partial
 from itertools import combinations
 
 import torch
 from torch import Tensor, nn
 
 from mosaic.losses.objectives.base import Objective, Step, register_loss
-from mosaic.methods import Method
 from mosaic.models.encoders import Encoder
-from mosaic.settings import LossSettings
 from mosaic.utils.distributed import gather
 
 #: Share of DeCUR's dimensions that the sensors have in common.
 COMMON_SHARE = 0.875
 
 
+@register_loss("vicreg")
+@register_loss("barlow")
+@register_loss("decur")
 class RedundancyReduction(Objective):
     """A loss between two matrices of projections, applied within each sensor and between the sensors.
 
@@ -27,26 +29,21 @@ class RedundancyReduction(Objective):
     DeCUR.
     """
 
-    def __init__(self, method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor) -> None:
-        super().__init__(method, encoder, settings, idf)
+    def build(self, encoder: Encoder) -> None:
+        """Make an expander for each stream, and the loss."""
         # deferred: a second of imports for three of many methods
+        from lightly.loss import BarlowTwinsLoss, VICRegLoss
         from lightly.models.modules.heads import BarlowTwinsProjectionHead
 
-        width = settings.projection_dim
-        self.expanders = nn.ModuleDict(
-            {s: BarlowTwinsProjectionHead(f, width, width) for s, f in encoder.feature_dims.items()}
-        )
-        self.loss = self.within()
-
-    def within(self) -> nn.Module:
-        """Return the loss between two matrices (N, D) within a sensor."""
-        from lightly.loss import BarlowTwinsLoss
-
-        return BarlowTwinsLoss(lambda_param=self.settings.off_diagonal)
-
-    def between(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the loss between projections (N, D) of two sensors; by default that within a sensor."""
-        return self.loss(a, b)
+        width, off_diagonal = self.settings.projection_dim, self.settings.off_diagonal
+        expanders = {s: BarlowTwinsProjectionHead(f, width, width) for s, f in encoder.feature_dims.items()}
+        self.expanders = nn.ModuleDict(expanders)
+        vicreg, decur = self.method.loss == "vicreg", self.method.loss == "decur"
+        barlow = BarlowTwinsLoss(lambda_param=off_diagonal)
+        self.within = VICRegLoss(nu_param=self.settings.covariance) if vicreg else barlow
+        common = round(COMMON_SHARE * width)
+        decoupled = partial(decoupled_correlation, common=common, off_diagonal=off_diagonal)
+        self.between = decoupled if decur else self.within
 
     def terms(self, step: Step) -> dict[str, Tensor]:
         """Return ``intra`` and ``inter`` as far as the method weighs them."""
@@ -57,49 +54,18 @@ class RedundancyReduction(Objective):
         }
         terms: dict[str, Tensor] = {}
         if self.method.intra > 0:
-            terms["intra"] = torch.stack([self.loss(*views) for views in z.values()]).mean()
+            terms["intra"] = torch.stack([self.within(*views) for views in z.values()]).mean()
         if self.method.inter > 0:
             pairs = [pair for a, b in combinations(z.values(), 2) for pair in zip(a, b, strict=True)]
             terms["inter"] = torch.stack([self.between(*pair) for pair in pairs]).mean()
         return terms
 
 
-@register_loss("barlow")
-class BarlowTwins(RedundancyReduction):
-    """Barlow Twins within and between sensors; ``off_diagonal`` is its lambda."""
-
-
-@register_loss("vicreg")
-class VICReg(RedundancyReduction):
-    """VICReg within and between sensors; ``covariance`` is its nu."""
-
-    def within(self) -> nn.Module:
-        """Return lightly's VICReg."""
-        from lightly.loss import VICRegLoss
-
-        return VICRegLoss(nu_param=self.settings.covariance)
-
-
-@register_loss("decur")
-class DeCUR(RedundancyReduction):
-    """Barlow Twins within a sensor, and between sensors on the common dimensions."""
-
-    def between(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return :func:`decoupled_correlation`."""
-        return decoupled_correlation(a, b, round(COMMON_SHARE * a.shape[1]), self.settings.off_diagonal)
-
-
 def decoupled_correlation(a: Tensor, b: Tensor, common: int, off_diagonal: float) -> Tensor:
-    """Return DeCUR's loss between sensors: common dimensions agree, the others do not.
+    """Return DeCUR's loss between two sensors (N, D): common dimensions agree, the others do not.
 
-    With C the cross-correlation (D, D) of batch-normalised embeddings: the first ``common`` diagonal entries
-    are pulled to 1, the others to 0; off-diagonal entries of either block to 0.
-
-    Args:
-        a: (N, D), one sensor.
-        b: (N, D), the other.
-        common: number of common dimensions, at most D.
-        off_diagonal: weight of the off-diagonal entries.
+    In the cross-correlation (D, D) of batch-normalised embeddings the first ``common`` diagonal entries are
+    pulled to 1, the others to 0; off-diagonal entries of either block to 0, with weight ``off_diagonal``.
     """
     correlation = _standardised(a).T @ _standardised(b) / len(a)
     target = torch.zeros(len(correlation), device=a.device)

@@ -14,17 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mosaic.losses.contrastive import contrastive_loss
-from mosaic.losses.objectives.base import Objective, Step, register_loss
+from mosaic.losses.objectives.base import Objective, Step, classification_term, register_loss
 from mosaic.losses.pairs import instance_pairs
-from mosaic.losses.terms import classification_term
-from mosaic.methods import Method
 from mosaic.models.encoders import Encoder
-from mosaic.settings import LossSettings
 from mosaic.utils.distributed import gather
 
-TAU_SAMPLES = 0.2
-TAU_PROTOTYPES = 0.07
-_WEIGHT_SAMPLES, _WEIGHT_PROTOTYPES, _SCALE = 100.0, 50.0, 1000.0
+TAU_SAMPLES, TAU_PROTOTYPES = 0.2, 0.07
 
 
 @register_loss("sadcl")
@@ -36,11 +31,11 @@ class SADCL(Objective):
 
     uses_maps = True
 
-    def __init__(self, method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor) -> None:
-        super().__init__(method, encoder, settings, idf)
-        width, classes = settings.projection_dim, len(idf)
-        scale = settings.contrast_weight * classes / _SCALE
-        self.weights = (_WEIGHT_SAMPLES * scale, _WEIGHT_PROTOTYPES * scale)
+    def build(self, encoder: Encoder) -> None:
+        """Make the query decoder and the classifier of its features."""
+        width, classes = self.settings.projection_dim, len(self.idf)
+        scale = self.settings.contrast_weight * classes / 1000
+        self.weights = 100 * scale, 50 * scale
         self.tokens = nn.ModuleDict({s: nn.Linear(f, width) for s, f in encoder.feature_dims.items()})
         self.queries = nn.Parameter(torch.randn(classes, width))
         self.attention = nn.MultiheadAttention(width, num_heads=4, batch_first=True)
@@ -80,10 +75,8 @@ def dual_contrast(z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     image, label = labels.nonzero(as_tuple=True)
     active = z[image, label]
     samples = contrastive_loss(active, instance_pairs(label), TAU_SAMPLES)
-    present = labels.any(0) if labels.dtype == torch.bool else labels.sum(0) > 0
-    count = labels.sum(0).clamp_min(1)[:, None]
-    centres = functional.normalize((z * labels[..., None]).sum(0) / count, dim=-1)
-    logits = active @ centres.T / TAU_PROTOTYPES
-    logits = logits.masked_fill(~present, -torch.inf)
+    count = labels.sum(0)[:, None]
+    centres = functional.normalize((z * labels[..., None]).sum(0) / count.clamp_min(1), dim=-1)
+    logits = (active @ centres.T / TAU_PROTOTYPES).masked_fill(count.T == 0, -torch.inf)
     prototypes = functional.cross_entropy(logits, label) if len(label) else logits.sum()
     return samples, prototypes

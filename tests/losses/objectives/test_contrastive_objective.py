@@ -10,8 +10,8 @@ from torch.nn.functional import normalize
 
 from mosaic.losses.label_kernels import KERNELS, msc_weights, pair_weights
 from mosaic.losses.objectives.base import Step
+from mosaic.losses.objectives.contrastive import inter_term, intra_term
 from mosaic.losses.pairs import LabelledViews
-from mosaic.losses.terms import inter_term, intra_term
 from mosaic.methods import METHODS
 from mosaic.utils.errors import SettingsError
 
@@ -114,7 +114,7 @@ class TestLabelTerm:
         candidates, weights = views.embeddings, pair_weights(views.labels, kernel)
         if kernel == "msc":
             candidates = torch.cat([candidates, normalize(objective.prototypes, dim=1)])
-            weights = msc_weights(views.labels)
+            weights = msc_weights(views.labels, views.labels)
         expected = dense_loss(views.embeddings, weights, 0.1, candidates)
         torch.testing.assert_close(objective(step)["label"], expected)
 
