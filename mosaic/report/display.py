@@ -1,7 +1,6 @@
 """What notebooks call to show figures, tables and results, in JupyterLab and in the report.
 
-Each function emits one notebook output with the metadata ``{"mosaic": {"role": ...}}``, from which the report
-is made. No state is kept here.
+Each function emits one output with the metadata ``{"mosaic": {"role": ...}}``, from which the report is made.
 """
 
 import base64
@@ -55,10 +54,9 @@ def figure(
     caption: str,
     alt: str,
     *,
-    name: str | None = None,
     format: Format = "svg",
     headline: bool = False,
-    folder: Path | None = None,
+    copy: Path | None = None,
 ) -> None:
     """Show a figure with its caption, and close it.
 
@@ -66,13 +64,12 @@ def figure(
         fig: a matplotlib figure.
         caption: the finding that the figure shows; Markdown and ``$formulas$`` allowed.
         alt: description for readers who cannot see the figure.
-        name: file stem; needed with ``folder``.
         format: ``svg`` for lines and bars, ``png`` (150 dpi) for scatter, ``webp`` or ``jpeg`` for imagery.
         headline: whether the index page shows this figure for the notebook.
-        folder: where a copy is kept as ``<name>.<format>``; no copy when None.
+        copy: where a copy is kept, a path whose suffix is replaced by that of the format.
 
     Raises:
-        ValueError: when caption or alt text is empty, or ``folder`` is given without ``name``.
+        ValueError: when caption or alt text is empty.
 
     Example:
         >>> fig, ax = plt.subplots()
@@ -81,25 +78,19 @@ def figure(
     if not caption.strip() or not alt.strip():
         raise ValueError("a figure needs a caption (the finding) and an alt text (what it shows)")
     content, width, height = _encode(fig, format)
-    if folder is not None:
-        if name is None:
-            raise ValueError("a figure kept in a folder needs a name")
-        with files.atomic_path(folder / f"{name}.{format}") as partial:
+    if copy is not None:
+        with files.atomic_path(copy.with_suffix(f".{format}")) as partial:
             partial.write_bytes(content)
     extra = {}
     if headline:
-        dpi = _THUMBNAIL_WIDTH / max(fig.get_size_inches())
-        extra = {"thumbnail": _data_uri(_raster(fig, "webp", dpi=dpi), "webp"), "alt": alt}
+        small = _raster(fig, "webp", dpi=_THUMBNAIL_WIDTH / max(fig.get_size_inches()))
+        extra = {"thumbnail": _data_uri(small, "webp"), "alt": alt}
     plt.close(fig)
-    image = (
-        f'<img src="{_data_uri(content, format)}" alt="{html.escape(alt)}" width="{width}" height="{height}">'
-    )
-    _emit(
-        "figure",
-        f'<figure class="image">{image}<figcaption>{inline(caption)}</figcaption></figure>',
-        f"Figure: {caption}",
-        **extra,
-    )
+    size = f'width="{width}" height="{height}"'
+    image = f'<img src="{_data_uri(content, format)}" alt="{html.escape(alt)}" {size}>'
+    caption_html = f"<figcaption>{inline(caption)}</figcaption>"
+    figure_html = f'<figure class="image">{image}{caption_html}</figure>'
+    _emit("figure", figure_html, f"Figure: {caption}", **extra)
 
 
 def _encode(fig: Figure, format: Format) -> tuple[bytes, int, int]:
@@ -193,12 +184,9 @@ def table(
     content = styler.to_html().replace("<th class", '<th scope="col" class')
     content = re.sub(r'<td (class="data row\d+ col0") >(.*?)</td>', r'<th scope="row" \1>\2</th>', content)
     title = inline(caption)
-    _emit(
-        "table",
-        f'<figure class="table"><figcaption>{title}</figcaption>'
-        f"{scroll_box(content, f'Table: {plain(title)}')}</figure>",
-        f"{caption}\n{frame.to_string()}",
-    )
+    box = scroll_box(content, f"Table: {plain(title)}")
+    figure_html = f'<figure class="table"><figcaption>{title}</figcaption>{box}</figure>'
+    _emit("table", figure_html, f"{caption}\n{frame.to_string()}")
 
 
 def _number(value: Any) -> float:
@@ -224,10 +212,7 @@ def _cell(value: Any, digits: int) -> str:
 
 
 def answer(text: str) -> None:
-    """State the notebook's finding in one sentence, for the report's header and the index.
-
-    When a notebook states several, the last one stands.
-    """
+    """State the notebook's finding in one sentence, for the header of its page and the index."""
     _emit("answer", f"<p><strong>Answer.</strong> {inline(text)}</p>", f"Answer: {text}", html=inline(text))
 
 
@@ -238,7 +223,6 @@ def key_result(
     low: float | None = None,
     high: float | None = None,
     n_seeds: int | None = None,
-    resampled_by: str = "scene",
     digits: int = _DIGITS,
 ) -> None:
     """State one of the notebook's few key results; the report lists them first.
@@ -246,10 +230,9 @@ def key_result(
     Args:
         text: the result in one sentence; Markdown and ``$formulas$`` allowed.
         value: its number, with a sign where it is a difference.
-        low: lower end of the 95 % interval of ``value``.
+        low: lower end of its 95 % interval, resampled by scene.
         high: upper end.
         n_seeds: number of seeds behind ``value``.
-        resampled_by: the unit which the bootstrap of the interval resampled.
         digits: decimals of the numbers.
 
     Example:
@@ -257,9 +240,8 @@ def key_result(
     """
     details = []
     if low is not None and high is not None:
-        details.append(
-            f"95 % interval {_cell(low, digits)} to {_cell(high, digits)}, resampled by {resampled_by}"
-        )
+        ends = f"{_cell(low, digits)} to {_cell(high, digits)}"
+        details.append(f"95 % interval {ends}, resampled by scene")
     if n_seeds is not None:
         details.append(counted(n_seeds, "seed"))
     shown = value if isinstance(value, str) else "" if value is None else _cell(value, digits)

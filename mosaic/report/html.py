@@ -3,8 +3,8 @@
 A page needs no network and no script: styles, images and formulas are inside it.
 """
 
-import datetime
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,24 +38,16 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def _date(stamp: str | None) -> str:
-    """Return an ISO 8601 time as ``2026-05-01 12:30 UTC``."""
-    if not stamp:
-        return ""
-    return f"{datetime.datetime.fromisoformat(stamp).astimezone(datetime.UTC):%Y-%m-%d %H:%M} UTC"
-
-
 class _PagePreprocessor(Preprocessor):
     """Keep the cells that a page shows, render their Markdown and collect the table of contents."""
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         summary: Summary = resources["page"]
-        if summary.not_run:
-            executed = [i for i, cell in enumerate(nb.cells) if cell.get("execution_count") is not None]
-            nb.cells = nb.cells[: max(executed, default=len(nb.cells) - 1) + 1]
+        executed = [i for i, cell in enumerate(nb.cells) if cell.get("execution_count") is not None]
+        end = max(executed) + 1 if summary.not_run and executed else None
         nb.cells = [
             cell
-            for cell in nb.cells
+            for cell in nb.cells[:end]
             if cell.source.strip() and not _HIDDEN_TAGS & set(cell.metadata.get("tags", []))
         ]
         markdown = Markdown()
@@ -82,7 +74,6 @@ def _exporter() -> TemplateExporter:
         preprocessors=[CoalesceStreamsPreprocessor, _PagePreprocessor],
         filters={
             "duration": duration,
-            "date": _date,
             "markdown": lambda source: Markdown()(source),
             "mathml": lambda tex: mathml(tex.strip("$ \n"), block=True),
             "scroll_box": scroll_box,
@@ -93,22 +84,13 @@ def _exporter() -> TemplateExporter:
     return exporter
 
 
-def render(
-    notebook: Path,
-    page: Path,
-    *,
-    previous: str | None = None,
-    following: str | None = None,
-    index: bool = False,
-) -> Summary:
-    """Render an executed notebook, finished or failed.
+def render(notebook: Path, links: Mapping[str, str | None] | None = None) -> Summary:
+    """Render an executed notebook, finished or failed, as an HTML file beside it.
 
     Args:
         notebook: the executed notebook.
-        page: the HTML file to write, atomically.
-        previous: stem of the page before it, in the same folder; no link when None.
-        following: stem of the page after it.
-        index: whether the page links to ``index.html`` in its folder.
+        links: stems of the ``previous`` and the ``following`` page of the run, or None where there is no
+            such page; a page without ``links`` belongs to no run.
 
     Returns:
         The summary of the notebook.
@@ -119,13 +101,9 @@ def render(
     Raises:
         SettingsError: when the file is no notebook.
     """
-    summary = summarize(notebook)
+    summary, page = summarize(notebook), notebook.with_suffix(".html")
     text, _ = _exporter().from_notebook_node(
-        read_notebook(notebook),
-        resources={
-            "page": summary,
-            "links": {"index": index, "previous": previous, "following": following},
-        },
+        read_notebook(notebook), resources={"page": summary, "links": links}
     )
     files.write_text(page, text)
     if (size := page.stat().st_size) > MAX_BYTES:
@@ -147,13 +125,7 @@ def _in_use(out: Path) -> bool:
 
 
 def render_all(out: Path) -> Path:
-    """Render the pages of a run from its executed notebooks, and the index.
-
-    Args:
-        out: folder of the run.
-
-    Returns:
-        The path of the index.
+    """Render the pages of the run in folder ``out`` and their index, and return the path of the index.
 
     Raises:
         RunError: when the folder holds no executed notebook.
@@ -166,7 +138,7 @@ def render_all(out: Path) -> Path:
     if not planned:
         raise RunError(f"{out} holds no executed notebook: make some with `make study`")
     executed = [entry["name"] for entry in planned if (out / f"{entry['name']}.ipynb").exists()]
-    links = [None, *executed, None]
+    neighbours = [None, *executed, None]
     rows = []
     for entry in planned:
         name = entry["name"]
@@ -174,13 +146,8 @@ def render_all(out: Path) -> Path:
             rows.append({"title": name, "status": "not run", **entry, "page": None})
             continue
         i = executed.index(name)
-        summary = render(
-            out / f"{name}.ipynb",
-            out / f"{name}.html",
-            previous=links[i],
-            following=links[i + 2],
-            index=True,
-        )
+        links = {"previous": neighbours[i], "following": neighbours[i + 2]}
+        summary = render(out / f"{name}.ipynb", links)
         rows.append({**entry, "title": summary.title, "status": summary.status, "page": summary})
     template = _exporter().environment.get_template("index.html.j2")
     run = {"seconds": None, "ended": None, **record}

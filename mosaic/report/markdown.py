@@ -3,8 +3,7 @@
 import html
 import re
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from latex2mathml.converter import convert
 from mistune.plugins import import_plugin
@@ -19,8 +18,7 @@ _FUNCTION = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Heading:
+class Heading(NamedTuple):
     """One entry of a table of contents: level 1 to 6, HTML without links, and the id it jumps to."""
 
     level: int

@@ -7,6 +7,7 @@ import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 _DISTRIBUTION = "mosaic-eo"
 
@@ -16,20 +17,15 @@ def commit() -> str | None:
 
     None when git is missing or this file is in no repository, e.g. when the package was installed.
     """
-
-    def git(*arguments: str) -> str:
-        # Without optional locks: looking at the state must not get in the way of a commit made meanwhile.
-        environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=20, check=True, env=environment
-        ).stdout.strip()
-
+    file = Path(__file__)
+    # Without optional locks: looking at the state must not get in the way of a commit made meanwhile.
+    options: dict[str, Any] = {"cwd": file.parent, "env": {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}}
+    options |= {"capture_output": True, "text": True, "timeout": 20, "check": True}
+    describe = ["git", "describe", "--always", "--abbrev=10", "--exclude=*", "--dirty=, modified"]
     try:
-        git(
-            "ls-files", "--error-unmatch", Path(__file__).name
-        )  # the repository around may be somebody else's
-        return git("describe", "--always", "--abbrev=10", "--exclude=*", "--dirty=, modified")
+        # the repository around may be somebody else's
+        subprocess.run(["git", "ls-files", "--error-unmatch", file.name], **options)
+        return str(subprocess.run(describe, **options).stdout).strip()
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -38,9 +34,9 @@ def packages() -> dict[str, str]:
     """Return the versions of Python and of everything the project depends on, by name."""
     versions = {"python": platform.python_version()}
     with contextlib.suppress(metadata.PackageNotFoundError):
-        for requirement in [_DISTRIBUTION, *(metadata.requires(_DISTRIBUTION) or [])]:
+        requirements = [text for text in metadata.requires(_DISTRIBUTION) or [] if "extra ==" not in text]
+        for requirement in [_DISTRIBUTION, *requirements]:
             name = re.split(r"[^\w.-]", requirement)[0]
-            if "extra ==" not in requirement:
-                with contextlib.suppress(metadata.PackageNotFoundError):
-                    versions[name] = metadata.version(name)
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                versions[name] = metadata.version(name)
     return versions

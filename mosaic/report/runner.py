@@ -73,13 +73,14 @@ class _ProgressLines(io.StringIO):
 
     def __init__(self, log: Log) -> None:
         super().__init__()
-        self._log, self._rest = log, ""
+        self.log = log
 
-    def write(self, text: str) -> int:
-        *lines, self._rest = (self._rest + text).split("\n")
+    def flush(self) -> None:
+        *lines, rest = self.getvalue().split("\n")
+        self.seek(self.truncate(0))
+        self.write(rest)
         for line in filter(None, lines):
-            self._log(line)
-        return len(text)
+            self.log(line)
 
 
 class _Run:
@@ -138,9 +139,7 @@ class _Run:
         except PapermillExecutionError as error:
             problem = f"{error.ename} in cell {error.exec_count}: {error.evalue}"
         except DeadKernelError:
-            problem = (
-                "its kernel died, as when memory runs out: close other programs or use a smaller profile"
-            )
+            problem = "its kernel died, as when memory runs out: free some or use a smaller profile"
         except Exception as error:  # a kernel that does not start, a disk that fills, ...
             problem = f"{type(error).__name__}: {error}"
         except BaseException:
@@ -156,7 +155,7 @@ class _Run:
             page = self.out / f"{name}.html"
             raise RunError(
                 f"{name} failed after {duration(entry['seconds'])}: {problem}\n"
-                f"see {page if page.exists() else index} for the traceback and what was finished before"
+                f"see {page if page.exists() else index} for the traceback"
             )
         self.log(f"{head} finished in {duration(entry['seconds'])}{self._left(i)}")
 

@@ -21,13 +21,7 @@ def notebooks_folder() -> Path:
 
 
 def load_profile(profile: str) -> tuple[str, dict[str, Any]]:
-    """Read a profile.
-
-    Args:
-        profile: name of a file in ``notebooks/profiles/``, or path of another YAML file.
-
-    Returns:
-        Its name and its parameters.
+    """Return the name and the parameters of a profile: a file in ``notebooks/profiles/``, or any YAML file.
 
     Raises:
         SettingsError: when there is no such profile or it is not a flat list of parameters.
@@ -82,8 +76,7 @@ def run_sequence(
 
     Raises:
         SettingsError: before anything runs, when a parameter or an option of the cluster is impossible.
-        RunError: when a notebook fails; its report shows where. Or, before anything runs, without submitit
-            or SLURM where they are asked for.
+        RunError: when a notebook fails; its report shows where.
     """
     name, values = load_profile(profile)
     values.update(overrides or {})
@@ -95,15 +88,15 @@ def run_sequence(
     chosen = split_parameters(values)
     launch = launch or Launch()
     launch.check()
-    words = ["python", "-m", "mosaic", "run", "--profile", profile, "--out", values["out"]]
-    words += ["--archive", archive] if archive else []
+    command = ["python", "-m", "mosaic", "run", "--profile", profile, "--out", values["out"]]
+    command += ["--archive", archive] if archive else []
     for key, value in (overrides or {}).items():
-        words += ["-p", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+        command += ["-p", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
     with launch.handed_on():
         return run_notebooks(
             [notebooks_folder() / f"{notebook}.ipynb" for notebook in NOTEBOOKS],
             chosen,
             reports_folder(values["out"]),
             profile=name,
-            command=shlex.join(words),
+            command=shlex.join(command),
         )

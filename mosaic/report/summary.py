@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nbformat
 from nbconvert.filters import strip_ansi
@@ -17,19 +17,13 @@ from mosaic.report.markdown import Markdown, plain
 from mosaic.utils.errors import SettingsError
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """One row of the table of parameters, its values as Python literals."""
 
     name: str
     meaning: str
     default: str
     value: str
-
-    @property
-    def changed(self) -> bool:
-        """Whether the run's value differs from the notebook's default."""
-        return self.value != self.default
 
 
 @dataclass
@@ -48,8 +42,7 @@ class Summary:
         parameters: its parameters.
         ended: when it ended, ISO 8601 in UTC, or None.
         seconds: how long it ran, or None.
-        thumbnail: headline figure as a data URI, or None.
-        thumbnail_alt: its alt text.
+        thumbnail: headline figure as a data URI, or None; ``thumbnail_alt`` is its alt text.
         not_run: number of code cells after the last one executed.
     """
 
@@ -114,7 +107,21 @@ def summarize(path: Path) -> Summary:
         summary.status, summary.error = summary.run["status"], summary.run.get("error", "")
     for cell in executed:
         for output in cell.outputs:
-            _add(summary, cell, output)
+            if output.output_type == "error":
+                message = strip_ansi(output.evalue)  # type: ignore[no-untyped-call]
+                summary.status = "failed"
+                summary.error = f"{output.ename}: {message} (cell {cell.execution_count})"
+                continue
+            content = output.get("metadata", {}).get(KEY, {})
+            match content.get("role"):
+                case "answer":
+                    summary.answer = content["html"]
+                case "key_result":
+                    summary.key_results.append(content)
+                case "stamp":
+                    summary.facts.update(content["facts"])
+                case "figure" if "thumbnail" in content:
+                    summary.thumbnail, summary.thumbnail_alt = content["thumbnail"], content["alt"]
     return summary
 
 
@@ -126,22 +133,3 @@ def _parameters(notebook: NotebookNode, given: Mapping[str, Any]) -> list[Parame
         value = given.get(declared.name, default)
         parameters.append(Parameter(declared.name, declared.help, repr(default), repr(value)))
     return parameters
-
-
-def _add(summary: Summary, cell: NotebookNode, output: NotebookNode) -> None:
-    """Add to the summary what one output says about the notebook."""
-    if output.output_type == "error":
-        message = strip_ansi(output.evalue)  # type: ignore[no-untyped-call]
-        summary.status = "failed"
-        summary.error = f"{output.ename}: {message} (cell {cell.execution_count})"
-        return
-    content = output.get("metadata", {}).get(KEY, {})
-    match content.get("role"):
-        case "answer":
-            summary.answer = content["html"]
-        case "key_result":
-            summary.key_results.append(content)
-        case "stamp":
-            summary.facts.update(content["facts"])
-        case "figure" if "thumbnail" in content:
-            summary.thumbnail, summary.thumbnail_alt = content["thumbnail"], content["alt"]

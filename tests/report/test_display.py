@@ -80,7 +80,7 @@ def test_rasters_keep_their_natural_size(shown: Shown, fig: Figure, format: disp
 
 
 def test_figures_are_closed_and_kept_where_asked(shown: Shown, fig: Figure, tmp_path: Path) -> None:
-    display.figure(fig, "caption", "alt", name="scores", format="png", folder=tmp_path / "figures")
+    display.figure(fig, "caption", "alt", format="png", copy=tmp_path / "figures" / "scores")
     assert not plt.fignum_exists(fig.number)  # type: ignore[attr-defined]
     assert Image.open(tmp_path / "figures" / "scores.png").format == "PNG"
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["scores.png"]

@@ -21,7 +21,7 @@ def executed(
 
 def page_of(notebook: NotebookNode, folder: Path) -> str:
     nbformat.write(notebook, folder / "01_a.ipynb")
-    render(folder / "01_a.ipynb", folder / "01_a.html")
+    render(folder / "01_a.ipynb")
     return (folder / "01_a.html").read_text(encoding="utf-8")
 
 
