@@ -54,13 +54,12 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from mosaic.experiments.launch import Launch, read_options
+    from mosaic.experiments.parallel import Launch
     from mosaic.report.sequence import run_sequence
 
     overrides = dict(args.parameter or []) | ({"dataset": args.dataset} if args.dataset else {})
-    options = read_options(args.cluster_options) if args.cluster_options else {}
-    launch = Launch(args.cluster, options, args.keep_going)
-    run_sequence(args.profile, archive=args.archive, out=args.out, overrides=overrides, launch=launch)
+    Launch(args.cluster, dict(args.cluster_option or []), args.keep_going).hand_on()
+    run_sequence(args.profile, archive=args.archive, out=args.out, overrides=overrides)
     return 0
 
 
@@ -172,11 +171,8 @@ def parser() -> argparse.ArgumentParser:
         default="pool",
         help="what runs the trials: pool (processes, the default), local or slurm (through submitit)",
     )
-    run.add_argument(
-        "--cluster-options",
-        metavar="name=value,...",
-        help="of submitit, e.g. partition=gpu,gpus_per_node=1,timeout_min=240, or a YAML file of them",
-    )
+    option = repeated | {"help": "one of submitit's, such as slurm_partition=gpu or gpus_per_node=1"}
+    run.add_argument("--cluster-option", **option)
     run.add_argument(
         "--keep-going", action="store_true", help="report without the trials that failed, and list them"
     )

@@ -34,7 +34,7 @@ def test_help_lists_the_commands_without_loading_anything_heavy():
         (["run", "--profile", "smoke", "-p", "stpes=3"], "did you mean 'steps'"),
         (["run", "--profile", "smoke", "-p", "steps=many"], "'steps' = 'many'"),
         (["run", "--profile", "smoke", "--cluster", "slrum"], "no cluster 'slrum'; did you mean 'slurm'"),
-        (["run", "--profile", "smoke", "--cluster-options", "partition=gpu"], "add --cluster slurm"),
+        (["run", "--profile", "smoke", "--cluster-option", "gpus_per_node=1"], "add --cluster slurm"),
         (["train", "nowhere", "--to", "few", "-p", "stpes=3"], "did you mean 'steps'"),
         (["train", "nowhere", "--to", "few", "-p", "seed=one"], "'seed' = 'one'"),
         (["train", "nowhere", "--to", "few", "-p", "steps=0"], "greater than or equal to 1"),
@@ -49,6 +49,7 @@ def test_a_mistake_ends_with_one_message_and_leaves_nothing(
     tmp_path, monkeypatch, capsys, arguments, message
 ):
     monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
+    monkeypatch.setenv("MOSAIC_LAUNCH", "{}")
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
     told = capsys.readouterr().err

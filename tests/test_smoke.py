@@ -112,9 +112,9 @@ def test_the_same_again_reuses_all_work_and_gives_the_same_numbers(smoke_run):
     before = pd.read_parquet(smoke_run / "results.parquet")
     claims = (smoke_run / "claims.json").read_text()
     told = rerun(smoke_run)
-    assert "pretraining: 0 encoders to train, 9 reused" in told
-    assert "evaluation: 0 encoders to judge, 9 reused" in told
-    assert "embeddings: 0 encoders to measure, 6 reused" in told
+    assert "pretraining: 0 trials to run, 9 reused" in told
+    assert "evaluation: 0 trials to run, 9 reused" in told
+    assert "embeddings: 0 trials to run, 6 reused" in told
     assert "simulating" not in told
     assert told.rstrip().endswith("index.html")
     pd.testing.assert_frame_equal(pd.read_parquet(smoke_run / "results.parquet"), before)
@@ -144,7 +144,7 @@ def partial_run(smoke_run):
 
 def test_a_run_that_keeps_going_reports_what_finished(smoke_run, partial_run):
     folder, told, place = partial_run
-    assert "pretraining: 1 encoders to train, 9 reused" in told
+    assert "pretraining: 1 trials to run, 9 reused" in told
     methods, before = (
         set(pd.read_parquet(run / "encoders.parquet")["method"]) for run in (folder, smoke_run)
     )
@@ -159,8 +159,8 @@ def test_a_run_that_keeps_going_reports_what_finished(smoke_run, partial_run):
 def test_one_parameter_reruns_what_depends_on_it(partial_run):
     """Another k of the kNN classifier: nothing is trained, every encoder is judged anew."""
     folder, told, _ = partial_run
-    assert "evaluation: 9 encoders to judge, 0 reused" in told
-    assert "embeddings: 0 encoders to measure, 6 reused" in told
+    assert "evaluation: 9 trials to run, 0 reused" in told
+    assert "embeddings: 0 trials to run, 6 reused" in told
     assert set(pd.read_parquet(folder / "results.parquet")["evaluation"]) == {"knn", "end_to_end"}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mosaic.experiments.jobs import run_trials
+from mosaic.experiments.parallel import Task, run_trials
 from mosaic.experiments.study import Study, cache_path
 from mosaic.methods import get_method
 from mosaic.models.checkpoint import CARD
@@ -17,14 +17,11 @@ from mosaic.settings import GridSettings, StudySettings, TrialSettings
 from mosaic.store.label_budgets import label_budgets, save_budgets
 from mosaic.store.reader import PackedStore
 from mosaic.training.pretrain import pretrain
-from mosaic.utils.files import read_json
 
 #: What a row of the table of methods says that is not about its training.
 _NOT_TRAINED = ("title", "family", "like")
 #: Method -> changes to the run's settings that were chosen for it on validation.
 Choices = Mapping[str, Mapping[str, Any]]
-#: What :func:`pretrain_trial` takes.
-TrainCall = tuple[PackedStore, TrialSettings, np.ndarray, Path]
 
 
 @dataclass(frozen=True)
@@ -87,38 +84,31 @@ def settings_of(trial: Trial, settings: StudySettings, choices: Choices | None =
 
 
 def pretrain_all(study: Study, store: PackedStore, choices: Choices | None = None) -> pd.DataFrame:
-    """Train every trial that is not in the cache yet.
+    """Train every trial of the grid that is not in the cache yet.
 
     Args:
-        study: of ``02_pretrain``.
+        study: at ``02_pretrain``.
         store: packed data.
         choices: changes to the settings of each method, see :mod:`mosaic.experiments.tuning`.
 
     Returns:
-        One row a trial that is there: method, seed, budget (% of training labels), folder of the checkpoint,
-        and whether it was reused. The budgets are saved as patch ids in ``label_budgets-seed<n>.json`` of the
-        run folder.
+        One row a finished trial: trial, method, seed, budget (% of training labels), folder of the encoder,
+        reused. The budgets are saved as patch ids in ``label_budgets-seed<n>.json`` of the run.
     """
-    absent = set(left_out(store, study.settings.grid.methods)["key"])
-    trials = [trial for trial in plan(study.settings.grid) if trial.method not in absent]
-    budgets = draw_budgets(store, study.settings.grid)
+    grid = study.settings.grid
+    budgets = draw_budgets(store, grid)
     ids = store.index["patch_id"].tolist()
     for seed, chosen in budgets.items():
         below = {fraction: rows for fraction, rows in chosen.items() if fraction < 100}
         path = study.folder / f"label_budgets-seed{seed}.json"
         save_budgets(path, below, ids, store.labels, store.class_names, seed)
-    calls = {}
-    for trial in trials:
-        settings = settings_of(trial, study.settings, choices)
-        rows = budgets[trial.seed][trial.budget] if trial.budget else np.empty(0, dtype=np.int64)
-        folder = checkpoint_folder(store, settings, rows)
-        calls[str(trial)] = (store, settings, rows, folder)
-    reused = [(call[3] / CARD).exists() for call in calls.values()]
-    there = train_missing(study, calls, "pretraining")
-    table = pd.DataFrame([asdict(trial) for trial in trials])
-    table["folder"] = [str(call[3]) for call in calls.values()]
-    table["reused"] = reused
-    return table[[name in there for name in calls]].reset_index(drop=True)
+    absent = set(left_out(store, grid.methods)["key"])
+    tasks = {}
+    for trial in plan(grid):
+        if trial.method not in absent:
+            rows = budgets[trial.seed][trial.budget] if trial.budget else np.empty(0, dtype=np.int64)
+            tasks[str(trial)] = training_task(store, settings_of(trial, study.settings, choices), rows, trial)
+    return run_trials(study, "pretraining", pretrain_trial, tasks).drop(columns="path")
 
 
 def left_out(store: PackedStore, methods: Sequence[str]) -> pd.DataFrame:
@@ -131,70 +121,43 @@ def left_out(store: PackedStore, methods: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["key", "method", "why"])
 
 
-def train_missing(study: Study, calls: Mapping[str, TrainCall], what: str) -> list[str]:
-    """Train the encoders that are not in the cache yet; returns the names of those that now are."""
-    return run_trials(study, pretrain_trial, calls, what, "train", CARD)
+def full_label_tasks(
+    store: PackedStore, settings: StudySettings, choices: Choices | None, methods: Sequence[str]
+) -> dict[str, Task]:
+    """Return what trains methods of a run on every training label of a store; on none if they need none."""
+    wanted = [name for name in settings.grid.methods if name in methods]
+    grid = settings.grid.model_copy(update={"methods": wanted, "label_budgets": ["full"]})
+    train = store.split_rows("train")
+    return {
+        str(trial): training_task(
+            store, settings_of(trial, settings, choices), train if trial.budget else train[:0], trial
+        )
+        for trial in plan(grid)
+    }
 
 
-def full_label_call(
-    store: PackedStore, trial: Trial, settings: StudySettings, choices: Choices | None
-) -> TrainCall:
-    """Return what trains one encoder on every training label of a store, or on none if it needs none."""
-    own = settings_of(trial, settings, choices)
-    rows = store.split_rows("train") if trial.budget else np.empty(0, dtype=np.int64)
-    return store, own, rows, checkpoint_folder(store, own, rows)
+def training_task(store: PackedStore, settings: TrialSettings, rows: np.ndarray, trial: Trial) -> Task:
+    """Return what trains one encoder, which may use the labels of ``rows``."""
+    folder = checkpoint_folder(store, settings, rows)
+    return Task(
+        {"trial": str(trial), **asdict(trial), "folder": str(folder)}, (store, settings, rows), folder / CARD
+    )
 
 
 def checkpoint_folder(store: PackedStore, settings: TrialSettings, labelled_rows: np.ndarray) -> Path:
-    """Return where the encoder of one trial lies: named by data, method, configuration and label budget."""
+    """Return the folder of a trial's encoder: named by data, method, settings and label budget."""
     row = asdict(get_method(settings.method))
     key = {
         "data": store.fingerprint,
         # a row of the table that changes is another method under the same name
         "method": {name: value for name, value in row.items() if name not in _NOT_TRAINED},
-        # how often we look does not change what is learned, but it is in the log that the key stands for
+        # monitoring does not change what is learned, but the log that the key stands for
         "settings": settings.flat(),
         "labelled": sorted(store.index["patch_id"].to_numpy()[labelled_rows].tolist()),
     }
     return cache_path(f"pretrain/{settings.method}-seed{settings.seed}", key)
 
 
-def pretrain_trial(
-    store: PackedStore, settings: TrialSettings, labelled_rows: np.ndarray, folder: Path
-) -> Path:
-    """Train one trial; runs in a process of its own."""
-    return pretrain(store, settings, labelled_rows, folder)
-
-
-def training_logs(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the logs of all trained trials, one row a logged step, with method, seed and budget."""
-    parts = []
-    for trial in trials.to_dict("records"):
-        path = Path(trial["folder"]) / "log.csv"
-        if path.exists():
-            log = pd.read_csv(path)
-            parts.append(log.assign(**{name: trial[name] for name in ("method", "seed", "budget")}))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-
-def training_costs(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return what each trial cost: the timing entries of its card (seconds, steps/s, peak memory, device)."""
-    cards = [read_json(Path(folder) / CARD) for folder in trials["folder"]]
-    timing: list[Mapping[str, object]] = [card.get("timing", {}) for card in cards]
-    return pd.concat([trials[["method", "seed", "budget"]], pd.DataFrame(timing)], axis=1)
-
-
-def methods_table(methods: Sequence[str]) -> pd.DataFrame:
-    """Return the rows of the table of methods that a run uses: title, family, inputs and term weights."""
-    rows = [get_method(name) for name in methods]
-    return pd.DataFrame(
-        [
-            {
-                "method": method.title,
-                "family": method.family,
-                "encoders": ", ".join(method.streams),
-                **{term: f"{getattr(method, term):g}" for term in ("intra", "inter", "label", "classify")},
-            }
-            for method in rows
-        ]
-    )
+def pretrain_trial(store: PackedStore, settings: TrialSettings, rows: np.ndarray, card: Path) -> None:
+    """Train one encoder into the folder of ``card``."""
+    pretrain(store, settings, rows, card.parent)

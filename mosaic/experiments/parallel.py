@@ -1,13 +1,401 @@
-"""Calls that worker processes share."""
+"""Trials computed by worker processes of this machine, or by jobs of a cluster.
 
-from collections.abc import Callable, Sequence
+A trial that fails is tried again while the others go on. Finished trials are kept on disk and running ones
+have checkpoints, so a run that was killed continues when it is started again.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Future
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from mosaic.experiments.jobs import run_jobs
+import pandas as pd
+import submitit
+from joblib.externals.loky import ProcessPoolExecutor
+
+from mosaic.experiments.study import Study, data_folder
+from mosaic.utils.errors import MosaicError, RunError, SettingsError, suggest
+from mosaic.utils.files import write_text
+from mosaic.utils.forked import available_cores
+from mosaic.utils.plugins import load_plugins
+from mosaic.utils.progress import log, progress
+
+RETRIES = 2  # of a trial that failed
+_IDLE_S = 60  # after which a worker process without a trial ends
+_TIMEOUT_MIN = 240  # of a job; submitit's own default is 5
+_REQUEUES = 20  # of a job that reached its time limit
+_MOST_JOBS = 1000  # in the queue at a time: SLURM takes no larger array, unless it is told otherwise
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Where trials run. Notebooks read it from the environment variable ``MOSAIC_LAUNCH``, as JSON.
+
+    Attributes:
+        cluster: ``"pool"`` for worker processes of this machine; ``"slurm"`` for jobs of submitit, or
+            ``"local"`` for the same jobs as processes of this machine.
+        options: parameters of :class:`submitit.AutoExecutor`, such as
+            ``{"slurm_partition": "gpu", "gpus_per_node": 1, "timeout_min": 240}``.
+        keep_going: whether a run goes on without the trials that failed.
+    """
+
+    cluster: str = "pool"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    keep_going: bool = False
+
+    @classmethod
+    def current(cls) -> "Launch":
+        """Return what this process was started with."""
+        return cls(**json.loads(os.environ.get("MOSAIC_LAUNCH", "{}")))
+
+    def hand_on(self) -> None:
+        """Hand these settings to the processes that this one starts.
+
+        Raises:
+            SettingsError: for an unknown cluster, or an unknown or impossible option.
+            RunError: when SLURM is not installed.
+        """
+        clusters = ("pool", "slurm", "local")
+        if self.cluster not in clusters:
+            raise SettingsError(f"no cluster {self.cluster!r}{suggest(self.cluster, clusters)}")
+        if self.cluster != "pool":
+            with tempfile.TemporaryDirectory() as folder:
+                self.executor("mosaic", Path(folder))
+        elif self.options:
+            raise SettingsError("options of a cluster without --cluster: add --cluster slurm or local")
+        os.environ["MOSAIC_LAUNCH"] = json.dumps(asdict(self))
+
+    def executor(self, name: str, folder: Path) -> submitit.AutoExecutor:
+        """Return what submits jobs under a name; the machines that run them must see ``folder``."""
+        if several := {"nodes", "tasks_per_node"} & set(self.options):
+            raise SettingsError(f"a trial is one task on one machine: leave out {', '.join(sorted(several))}")
+        try:
+            executor = submitit.AutoExecutor(folder, cluster=self.cluster, slurm_max_num_timeout=_REQUEUES)
+            executor.update_parameters(**{"name": name, "timeout_min": _TIMEOUT_MIN, **self.options})
+        except RuntimeError as error:  # no srun
+            raise RunError(f"{error} Start the run where `sbatch` works, or with --cluster pool") from error
+        except (AssertionError, NameError, TypeError, ValueError) as error:
+            raise SettingsError(f"--cluster-option for {self.cluster}: {error}") from error
+        return executor
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is computed for one trial.
+
+    Attributes:
+        row: facts of the trial, a row of the table of finished ones.
+        arguments: of the function that computes it, before ``path``.
+        path: the file it writes last, which shows that it has finished.
+    """
+
+    row: Mapping[Any, Any]
+    arguments: tuple[Any, ...]
+    path: Path
+
+
+def run_trials(
+    study: Study, stage: str, function: Callable[..., Any], tasks: Mapping[str, Task]
+) -> pd.DataFrame:
+    """Compute the trials that have not finished yet, and note in the study which failed.
+
+    Args:
+        study: at a notebook whose settings have ``jobs``, the number of worker processes.
+        stage: what is done, such as ``"pretraining"``.
+        function: a function of an importable module.
+        tasks: name of a trial -> what is computed for it.
+
+    Returns:
+        The rows of the finished trials, each with ``path``, and whether it was ``reused``.
+
+    Raises:
+        RunError: when trials failed, unless the run keeps going and some have finished.
+    """
+    launch = Launch.current()
+    todo = {name: task for name, task in tasks.items() if not task.path.exists()}
+    log(f"{stage}: {len(todo)} trials to run, {len(tasks) - len(todo)} reused")
+    calls = {name: (*task.arguments, task.path) for name, task in todo.items()}
+    _, failures = _run(function, calls, stage, study.settings.jobs, launch)
+    if failures and (not launch.keep_going or len(failures) == len(tasks)):
+        raise _failed(stage, failures, len(tasks))
+    if failures:
+        study.failed[stage] = {name: failure.line for name, failure in failures.items()}
+    finished = {name: task for name, task in tasks.items() if name not in failures}
+    return pd.DataFrame(
+        [{**t.row, "path": str(t.path), "reused": name not in todo} for name, t in finished.items()]
+    )
 
 
 def parallel_map(
-    function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], what: str, jobs: int = 0
+    function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], stage: str, jobs: int = 0
 ) -> list[Any]:
-    """Return ``[function(*call) for call in calls]``, computed by several processes."""
-    return run_jobs(function, calls, what, jobs, submit=False)
+    """Return ``[function(*call) for call in calls]``, computed by processes of this machine.
+
+    Args:
+        function: a function of an importable module.
+        calls: its arguments.
+        stage: what is done, for the line of progress.
+        jobs: number of processes; 0 for one a GPU, or one a core.
+
+    Raises:
+        RunError: when calls failed; names them and their errors.
+    """
+    named = {f"{stage} {number}": call for number, call in enumerate(calls, 1)}
+    results, failures = _run(function, named, stage, jobs, Launch())
+    if failures:
+        raise _failed(stage, failures, len(calls))
+    return results
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a trial ended with instead of a result.
+
+    Attributes:
+        line: the error in one line.
+        trace: the traceback.
+        retry: whether another try may help. It does not where a setting or a file is wrong.
+    """
+
+    line: str
+    trace: str
+    retry: bool = True
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Failure":
+        """Return the failure that an exception stands for."""
+        if isinstance(error, BrokenExecutor):
+            return cls("its process died, as when memory runs out", str(error))
+        ours = isinstance(error, MosaicError)
+        line = ("" if ours else f"{type(error).__name__}: ") + " ".join(str(error).split())[:300]
+        trace = "".join(traceback.format_exception(error))
+        return cls(line, trace, retry=not ours or isinstance(error, RunError))
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One try of one trial: calling it returns a result or a :class:`Failure`."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+    def __call__(self) -> Any:
+        try:
+            load_plugins()
+            return self.function(*self.arguments)
+        except Exception as error:
+            return Failure.of(error)
+        except SystemExit:  # Lightning's on SIGTERM, by which SLURM announces a preemption
+            if "SUBMITIT_EXECUTOR" in os.environ:
+                os.kill(os.getpid(), signal.SIGUSR2)  # lets submitit queue this job again
+            raise
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """Return what submitit queues again: the same, which resumes from the trial's own checkpoint."""
+        return submitit.helpers.DelayedSubmission(self)
+
+
+def _run(
+    function: Callable[..., Any], calls: Mapping[str, tuple[Any, ...]], stage: str, jobs: int, launch: Launch
+) -> tuple[list[Any], dict[str, Failure]]:
+    """Return results in the order of the calls, and the trials that failed; traces go to files."""
+    if not calls:
+        return [], {}
+    logs, pool = _logs(stage), _InProcess()
+    # on a CPU, two processes of one thread each finish small models sooner than one process of two threads
+    room = min(jobs or len(_gpus()) or available_cores(), len(calls))
+    if launch.cluster != "pool":
+        pool = _Jobs(launch, stage, logs, room)
+    elif room > 1:
+        pool = _Workers(room)
+    attempts = {name: _Attempt(function, call) for name, call in calls.items()}
+    with _interrupted_by_sigterm(), contextlib.closing(_outcomes(pool, attempts, stage)) as ended:
+        outcomes = dict(progress(ended, stage, len(calls)))
+    failures = {name: outcomes[name] for name in calls if isinstance(outcomes[name], Failure)}
+    for name, failure in failures.items():
+        write_text(logs / (re.sub(r"[^\w.-]+", "-", name) + ".log"), failure.trace + "\n")
+    if not failures:
+        shutil.rmtree(logs, ignore_errors=True)
+    return [outcomes[name] for name in calls if name not in failures], failures
+
+
+def _outcomes(pool: "_InProcess", attempts: Mapping[str, _Attempt], stage: str) -> Generator[tuple[str, Any]]:
+    """Yield the name of each trial with its result or, after the last try, its failure."""
+    waiting, tries = deque(attempts), Counter[str]()
+    running: dict[str, Any] = {}
+    try:
+        while waiting or running:
+            names = [waiting.popleft() for _ in range(min(len(waiting), pool.room - len(running)))]
+            if names:
+                running |= zip(names, pool.submit([attempts[name] for name in names]), strict=True)
+            for name in [name for name, job in running.items() if job.done()]:
+                job = running.pop(name)
+                outcome = Failure.of(job.exception()) if job.exception() else job.result()
+                tries[name] += 1
+                if isinstance(outcome, Failure) and outcome.retry and tries[name] <= RETRIES:
+                    log(f"{stage}: {name}: {outcome.line}; retry {tries[name]} of {RETRIES}")
+                    waiting.append(name)
+                else:
+                    yield name, outcome
+            time.sleep(pool.interval)
+    finally:
+        if running:
+            pool.cancel(list(running.values()))
+            log(f"{stage}: {len(running)} trials cancelled; what finished is kept")
+
+
+def _logs(stage: str) -> Path:
+    return data_folder() / "jobs" / f"{stage.replace(' ', '-')}-{os.getpid()}"
+
+
+def _failed(stage: str, failures: Mapping[str, Failure], total: int) -> RunError:
+    lines = "".join(f"\n  {name}: {failure.line}" for name, failure in failures.items())
+    error = RunError(
+        f"{stage}: {len(failures)} of {total} failed{lines}\n"
+        f"More in {_logs(stage)}. What finished is kept: run the same again to try these, "
+        "or with --keep-going to report without them."
+    )
+    error.__cause__ = RuntimeError(next(iter(failures.values())).trace)
+    return error
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Treat SIGTERM, by which a runner ends its notebook, like Ctrl-C: there are trials to cancel."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _InProcess:
+    """This process, for one trial at a time; and what the others have in common.
+
+    Attributes:
+        room: number of trials at a time.
+        interval: seconds between two questions whether one has ended.
+    """
+
+    room, interval = 1, 0.0
+
+    def submit(self, attempts: Sequence[_Attempt]) -> Sequence[Any]:
+        """Return futures, or jobs of submitit, which have the same methods."""
+        futures = [Future[Any]() for _ in attempts]
+        for future, attempt in zip(futures, attempts, strict=True):
+            future.set_result(attempt())
+        return futures
+
+    def cancel(self, jobs: Sequence[Any]) -> None:
+        """End what is running."""
+
+
+def _gpus() -> list[str]:
+    """Return the GPUs of this machine, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    import torch  # seconds, which a process that only scores does without
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = map(str, range(torch.cuda.device_count())) if visible is None else visible.split(",")
+    return [name for name in names if name]
+
+
+#: Worker processes by number, with their environments. They stay for the next stage, since loading PyTorch
+#: takes seconds, until they have been idle for a minute.
+_workers: dict[int, tuple[dict[str, str], ProcessPoolExecutor]] = {}
+
+
+class _Workers(_InProcess):
+    """Processes of this machine, each with an executor: one that is killed costs its own trial alone."""
+
+    interval = 0.02
+
+    def __init__(self, room: int) -> None:
+        self.room, gpus = room, _gpus()
+        self.futures: dict[int, Future[Any]] = {}
+        threads = str(max(1, available_cores() // room))
+        limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
+        self.environments = [
+            {**os.environ, **limits, **({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {})}
+            for i in range(room)
+        ]
+
+    def submit(self, attempts: Sequence[_Attempt]) -> list[Future[Any]]:
+        return [self._start(attempt) for attempt in attempts]
+
+    def _start(self, attempt: _Attempt) -> Future[Any]:
+        number = next(i for i in range(self.room) if i not in self.futures or self.futures[i].done())
+        if number not in _workers or _workers[number][0] != self.environments[number]:
+            self._renew(number)
+        try:
+            self.futures[number] = _workers[number][1].submit(attempt)
+        except BrokenExecutor:  # it was killed during or after its last trial
+            self._renew(number)
+            self.futures[number] = _workers[number][1].submit(attempt)
+        return self.futures[number]
+
+    def _renew(self, number: int) -> None:
+        if number in _workers:
+            _workers.pop(number)[1].shutdown()
+        environment, parent = self.environments[number], (os.getpid(),)
+        executor = ProcessPoolExecutor(
+            1, timeout=_IDLE_S, initializer=_end_with, initargs=parent, env=environment
+        )
+        _workers[number] = environment, executor
+
+    def cancel(self, jobs: Sequence[Future[Any]]) -> None:
+        while _workers:
+            _workers.popitem()[1][1].shutdown(kill_workers=True)
+
+
+def _end_with(parent: int) -> None:
+    """End this worker once its parent is gone: a killed run must not go on training unseen."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class _Jobs(_InProcess):
+    """Jobs of submitit: arrays of SLURM, or up to ``room`` processes of this machine."""
+
+    def __init__(self, launch: Launch, stage: str, folder: Path, room: int) -> None:
+        self.slurm = launch.cluster == "slurm"
+        self.room, self.interval = (_MOST_JOBS, 1.0) if self.slurm else (room, 0.1)
+        self.executor = launch.executor(f"mosaic {stage}", folder)
+
+    def submit(self, attempts: Sequence[_Attempt]) -> list[submitit.Job[Any]]:
+        try:
+            return self.executor.submit_array(attempts)
+        except RuntimeError as error:  # submitit's, with what sbatch said
+            raise RunError(
+                f"the queue refused the jobs: {str(error).strip()}: change --cluster-option, such as the "
+                "partition, account or time, and run again; what finished is kept"
+            ) from error
+
+    def cancel(self, jobs: Sequence[submitit.Job[Any]]) -> None:
+        if self.slurm:
+            arrays = {job.job_id.split("_")[0] for job in jobs}
+            # one call, beyond the reach of what ends this notebook: it may leave no time
+            subprocess.run(["scancel", *sorted(arrays)], check=False, start_new_session=True)
+        else:
+            for job in jobs:
+                job.cancel()

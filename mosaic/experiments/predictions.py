@@ -1,5 +1,6 @@
-"""The table of predictions that ``assess.predict_all`` makes, one row a set of them, and how it is read."""
+"""Arrays that trials leave, and the table of predictions, one row a set of them. Loads no PyTorch."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mosaic.methods import get_method
+from mosaic.utils.files import atomic_path
 
 #: Columns that name one set of predictions; seeds are averaged over.
 KEYS = ["method", "label_budget", "fraction", "evaluation", "input"]
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Path:
+    """Write arrays by name to an ``.npz``, compressed and atomically; returns its path."""
+    with atomic_path(path) as partial:
+        np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]  # its stub knows no keyword arrays
+    return path
 
 
 def load(predictions: pd.Series, split: str = "test") -> NDArray[np.float32]:

@@ -6,16 +6,18 @@ validation decides. Test patches are never looked at. Variants of a method take 
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mosaic.evaluation.features import encode_splits
-from mosaic.evaluation.probes import linear_probe
-from mosaic.experiments.grid import Choices, Trial, checkpoint_folder, settings_of, train_missing
-from mosaic.experiments.parallel import parallel_map
-from mosaic.experiments.study import Study
+from mosaic.evaluation.metrics import macro_ap
+from mosaic.experiments.grid import Choices, Trial, pretrain_trial, settings_of, training_task
+from mosaic.experiments.parallel import Task, run_trials
+from mosaic.experiments.probe import Probe, probe_trial
+from mosaic.experiments.study import Study, cache_path
 from mosaic.methods import METHODS, Method, get_method
 from mosaic.models.checkpoint import CARD
 from mosaic.store.reader import PackedStore
@@ -69,52 +71,35 @@ def tune_all(study: Study, store: PackedStore) -> pd.DataFrame:
         One row a candidate: method, candidate (its changes in words), settings (dict), validation_ap,
         seconds and chosen. Empty when the run does not tune.
     """
-    settings = study.settings
-    if not settings.grid.tuning_steps:
-        return pd.DataFrame(columns=["method", "candidate", "settings", "validation_ap", "seconds", "chosen"])
-    short = settings.replace(steps=settings.grid.tuning_steps)
+    grid = study.settings.grid
+    columns = ["method", "candidate", "settings", "validation_ap", "seconds", "chosen"]
+    if not grid.tuning_steps:
+        return pd.DataFrame(columns=columns)
+    short = study.settings.replace(steps=grid.tuning_steps)
     train = store.split_rows("train")
-    sources = {get_method(name).like or name for name in settings.grid.methods}
-    candidates, calls = {}, {}
-    for name in (name for name in METHODS if name in sources):
-        method = get_method(name)
-        for changes in grid_of(method):
-            trial = settings_of(Trial(name, SEED, 100.0), short, {name: changes})
-            rows = train if method.uses_labels else np.empty(0, dtype=np.int64)
-            folder = checkpoint_folder(store, trial, rows)
-            words = f"{name}, {in_words(changes)}"
-            candidates[words] = (name, changes, folder)
-            calls[words] = (store, trial, rows, folder)
-    there = train_missing(study, calls, "choosing hyperparameters")
-    candidates = {words: candidates[words] for words in there}
-
-    def score() -> pd.DataFrame:
-        probes = {words: (store.folder, folder, name) for words, (name, _, folder) in candidates.items()}
-        return pd.DataFrame(
-            {"validation_ap": parallel_map(validation_ap, list(probes.values()), "probing", settings.jobs)}
+    sources = {get_method(name).like or name for name in grid.methods}
+    tasks = {}
+    for name in [name for name in METHODS if name in sources]:
+        for changes in grid_of(get_method(name)):
+            trial = Trial(name, SEED, 100.0)
+            rows = train if get_method(name).uses_labels else train[:0]
+            task = training_task(store, settings_of(trial, short, {name: changes}), rows, trial)
+            row = {**task.row, "candidate": in_words(changes), "settings": dict(changes)}
+            tasks[f"{name}, {row['candidate']}"] = replace(task, row=row)
+    table = run_trials(study, "choosing hyperparameters", pretrain_trial, tasks)
+    validation, probing = store.split_rows("validation"), {}
+    for row in table.to_dict("records"):
+        key = {"encoder": Path(row["folder"]).name, "data": store.fingerprint}
+        arguments = (row["folder"], row["method"], {"scores": Probe(store, train)}, store, validation)
+        probing[f"{row['method']}, {row['candidate']}"] = Task(
+            row, arguments, cache_path("tuning", key, ".npz")
         )
-
-    key = {"data": store.fingerprint, "candidates": [folder.name for _, _, folder in candidates.values()]}
-    table = pd.DataFrame({"method": [name for name, _, _ in candidates.values()]})
-    table["candidate"] = [in_words(changes) for _, changes, _ in candidates.values()]
-    table["settings"] = pd.Series([dict(changes) for _, changes, _ in candidates.values()], dtype=object)
-    table["validation_ap"] = study.cached("tuning", key, score)["validation_ap"].to_numpy()
-    table["seconds"] = [read_json(folder / CARD)["timing"]["seconds"] for _, _, folder in candidates.values()]
+    table = run_trials(study, "probing candidates", probe_trial, probing)
+    labels = store.labels[validation]
+    table["validation_ap"] = [macro_ap(labels, np.load(path)["scores"]) for path in table["path"]]
+    table["seconds"] = [read_json(Path(folder) / CARD)["timing"]["seconds"] for folder in table["folder"]]
     best = table.groupby("method")["validation_ap"].idxmax()
-    return table.assign(chosen=table.index.isin(best))
-
-
-def validation_ap(store_folder: Any, checkpoint: Any, method: str) -> float:
-    """Return the macro average precision on validation of a linear probe on every training label."""
-    store = PackedStore(store_folder)
-    rows = {split: store.split_rows(split) for split in ("train", "validation")}
-    inputs = encode_splits(store, checkpoint, rows)
-    offered = get_method(method).inputs
-    main = "fused" if "fused" in offered else offered[0]
-    labels = store.labels[rows["validation"]]
-    train, validation = inputs["train"][main], inputs["validation"][main]
-    probe = linear_probe(train, store.labels[rows["train"]], validation, labels, {})
-    return probe.validation_ap
+    return table.assign(chosen=table.index.isin(best))[columns]
 
 
 def choices(tuned: pd.DataFrame) -> Choices:
@@ -127,21 +112,3 @@ def in_words(changes: Candidate) -> str:
     """Return changes as readers see them."""
     words = [f"{name.replace('_', ' ')} {value}" for name, value in changes.items()]
     return ", ".join(words) or "as the run"
-
-
-def shown(tuned: pd.DataFrame) -> pd.DataFrame:
-    """Return the grid as readers see it: a row a method, what was chosen, what it gained, and the cost."""
-    rows = []
-    for name, part in tuned.groupby("method", sort=False):
-        best, plain = part[part["chosen"]].iloc[0], part[part["candidate"] == in_words({})]
-        rows.append(
-            {
-                "method": get_method(str(name)).title,
-                "candidates": "; ".join(part["candidate"]),
-                "chosen": best["candidate"],
-                "macro AP, validation": best["validation_ap"],
-                "gain over the run's setting": best["validation_ap"] - plain["validation_ap"].mean(),
-                "seconds": part["seconds"].sum(),
-            }
-        )
-    return pd.DataFrame(rows)

@@ -8,7 +8,6 @@ from typing import Any
 
 import yaml
 
-from mosaic.experiments.launch import Launch
 from mosaic.experiments.study import reports_folder
 from mosaic.report.runner import run as run_notebooks
 from mosaic.settings import NOTEBOOKS, make
@@ -60,7 +59,6 @@ def run_sequence(
     archive: str | None = None,
     out: str | None = None,
     overrides: Mapping[str, Any] | None = None,
-    launch: Launch | None = None,
 ) -> Path:
     """Execute every notebook of the study in order.
 
@@ -69,13 +67,12 @@ def run_sequence(
         archive: ``"simulated"`` or a folder in the official layout; the profile's by default.
         out: name of the run; the profile's name by default.
         overrides: further parameters that replace the profile's.
-        launch: how the trials are launched; by a pool of processes when left out.
 
     Returns:
         The path of the run's ``index.html``.
 
     Raises:
-        SettingsError: before anything runs, when a parameter or an option of the cluster is impossible.
+        SettingsError: before anything runs, when a parameter is impossible.
         RunError: when a notebook fails; its report shows where.
     """
     name, values = load_profile(profile)
@@ -86,17 +83,14 @@ def run_sequence(
     if isinstance(values.get("plugins"), list):  # notebooks run elsewhere
         values["plugins"] = [str(Path(str(file)).expanduser().resolve()) for file in values["plugins"]]
     chosen = split_parameters(values)
-    launch = launch or Launch()
-    launch.check()
     command = ["python", "-m", "mosaic", "run", "--profile", profile, "--out", values["out"]]
     command += ["--archive", archive] if archive else []
     for key, value in (overrides or {}).items():
         command += ["-p", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
-    with launch.handed_on():
-        return run_notebooks(
-            [notebooks_folder() / f"{notebook}.ipynb" for notebook in NOTEBOOKS],
-            chosen,
-            reports_folder(values["out"]),
-            profile=name,
-            command=shlex.join(command),
-        )
+    return run_notebooks(
+        [notebooks_folder() / f"{notebook}.ipynb" for notebook in NOTEBOOKS],
+        chosen,
+        reports_folder(values["out"]),
+        profile=name,
+        command=shlex.join(command),
+    )

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from mosaic.experiments.grid import Trial, checkpoint_folder, left_out, methods_table, plan, settings_of
+from mosaic.experiments.grid import Trial, checkpoint_folder, left_out, plan, settings_of
 from mosaic.methods import METHODS
 from mosaic.settings import StudySettings
 
@@ -64,9 +64,3 @@ def test_a_changed_row_of_the_table_is_another_encoder(tmp_path, monkeypatch):
         return checkpoint_folder(store, config, np.empty(0, np.int64))
 
     assert folder() == folder(title="another title") != folder(inter=0.5)
-
-
-def test_the_table_of_methods_shows_their_terms():
-    table = methods_table(["iai", "mosaic"]).set_index("method")
-    assert table.loc["IaI-SimCLR", ["intra", "inter", "label", "classify"]].tolist() == ["1", "1", "0", "0"]
-    assert table.loc["MoSAiC", "label"] == "1"

@@ -1,4 +1,3 @@
-import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,6 +6,8 @@ import pytest
 
 from mosaic.experiments import tuning
 from mosaic.experiments.grid import Trial, settings_of
+from mosaic.experiments.predictions import save_arrays
+from mosaic.experiments.study import Study
 from mosaic.methods import METHODS
 from mosaic.settings import StudySettings, TrialSettings, fields
 from mosaic.utils.files import write_json
@@ -38,30 +39,29 @@ def test_grids_are_of_methods_of_the_table_that_choose_for_themselves():
 @pytest.fixture
 def tuned(tmp_path, monkeypatch):
     """Tune two methods of known probes: best are the second candidate of one and the first of the other."""
-    scores = {"iai": [0.3, 0.6, 0.5], "supcon": [0.7, 0.6, 0.5]}
-    trained = []
-    numbers = itertools.count()
-    monkeypatch.setattr(
-        tuning, "checkpoint_folder", lambda store, config, rows: tmp_path / str(next(numbers))
+    monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
+    quality = {"iai": [0.3, 0.6, 0.5], "supcon": [0.7, 0.6, 0.5]}
+    labels, configs = (np.random.default_rng(0).random((40, 3)) < 0.5).astype(np.uint8), []
+
+    def pretrain(store, config, rows, card):
+        write_json(card, {"timing": {"seconds": 10.0}})
+        configs.append((config, rows))
+
+    def probe(checkpoint, method, probes, store, rows, path):
+        share = quality[method].pop(0)
+        noise = np.random.default_rng(1).random((20, 3))
+        save_arrays(path, {"scores": share * labels[rows] + (1 - share) * noise})
+
+    monkeypatch.setattr(tuning, "pretrain_trial", pretrain)
+    monkeypatch.setattr(tuning, "probe_trial", probe)
+    store = SimpleNamespace(
+        split_rows=lambda split: np.arange(5) if split == "train" else np.arange(20, 40),
+        fingerprint="f",
+        labels=labels,
+        index=pd.DataFrame({"patch_id": list(map(str, range(40)))}),
     )
-
-    def train(run, calls, what):
-        for _, config, rows, folder in calls.values():
-            write_json(folder / "card.json", {"timing": {"seconds": 10.0}})
-            trained.append((config, rows))
-        return list(calls)
-
-    def parallel_map(function, calls, what, jobs):
-        assert function is tuning.validation_ap
-        places = {name: iter(values) for name, values in scores.items()}
-        return [next(places[method]) for _, _, method in calls]
-
-    monkeypatch.setattr(tuning, "train_missing", train)
-    monkeypatch.setattr(tuning, "parallel_map", parallel_map)
-    settings = StudySettings(**{"methods": ["random", "supcon_any", "iai"], "tuning_steps": 7})
-    store = SimpleNamespace(split_rows=lambda split: np.arange(5), fingerprint="f", folder=tmp_path)
-    run = SimpleNamespace(settings=settings, cached=lambda name, key, compute: compute())
-    return tuning.tune_all(run, store), trained
+    chosen = {"methods": ["random", "supcon_any", "iai"], "tuning_steps": 7, "jobs": 1}
+    return tuning.tune_all(Study("02_pretrain", StudySettings(**chosen), tmp_path), store), configs
 
 
 def test_validation_decides_and_a_variant_tunes_the_method_it_is_like(tuned):
@@ -73,14 +73,6 @@ def test_validation_decides_and_a_variant_tunes_the_method_it_is_like(tuned):
     assert {config.seed for config, _ in trained} == {tuning.SEED}
     labelled = {config.method: len(rows) for config, rows in trained}
     assert labelled == {"iai": 0, "supcon": 5}
-
-
-def test_the_shown_grid_states_effort_and_gain(tuned):
-    table, _ = tuned
-    shown = tuning.shown(table).set_index("method")
-    assert shown["seconds"].tolist() == [30.0, 30.0]
-    assert shown.at["IaI-SimCLR", "gain over the run's setting"] == pytest.approx(0.3)
-    assert shown.at["Multi-label SupCon", "chosen"] == "as the run"
 
 
 def test_a_run_without_trial_steps_chooses_nothing():

@@ -1,4 +1,4 @@
-"""Cells that jobs of the tests run; each notes in its folder how often it was begun, and by which process."""
+"""What workers of the tests compute; each call notes how often it was begun, and by which process."""
 
 import os
 import signal
@@ -22,6 +22,9 @@ def square(folder, number):
 
 
 def share(folder, number):
+    begun(folder, f"share-{number}")
+    while len(list(folder.glob("share-*.begun"))) < 2:  # until both workers are at it
+        time.sleep(0.01)
     return number, os.environ.get("CUDA_VISIBLE_DEVICES"), int(os.environ["OMP_NUM_THREADS"])
 
 
@@ -35,6 +38,11 @@ def killed_once(folder):
     if begun(folder, "killed_once") == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return "fine"
+
+
+def kills(folder):
+    begun(folder, "kills")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def preempted_once(folder):
@@ -68,12 +76,12 @@ def sleeps(folder, name):
 
 
 def call(function, folder, *arguments):
-    """Run one of the above: what every job of a stage is."""
+    """Run one of the above."""
     return globals()[function](folder, *arguments)
 
 
 def written(function, folder, path):
-    """Run one of the above and write its result, as cells of the study do."""
+    """Run one of the above and write its result, as trials of the study do."""
     write_text(path, str(globals()[function](folder)))
 
 

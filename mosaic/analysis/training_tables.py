@@ -1,0 +1,63 @@
+"""Tables of the encoders that were trained: methods, hyperparameters, logs and costs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mosaic.experiments.tuning import in_words
+from mosaic.methods import get_method
+from mosaic.models.checkpoint import CARD
+from mosaic.utils.files import read_json
+
+
+def methods_table(methods: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of the table of methods that a run uses: title, family, inputs and term weights."""
+    terms = ("intra", "inter", "label", "classify")
+    return pd.DataFrame(
+        {"method": method.title, "family": method.family, "encoders": ", ".join(method.streams)}
+        | {term: f"{getattr(method, term):g}" for term in terms}
+        for method in map(get_method, methods)
+    )
+
+
+def tuning_table(tuned: pd.DataFrame) -> pd.DataFrame:
+    """Return the candidates as readers see them: a row a method, what was chosen, its gain, and the cost.
+
+    Args:
+        tuned: as ``tuning.tune_all`` returns it.
+    """
+    rows = []
+    for name, candidates in tuned.groupby("method", sort=False):
+        best = candidates[candidates["chosen"]].iloc[0]
+        plain = candidates[candidates["candidate"] == in_words({})]
+        rows.append(
+            {
+                "method": get_method(str(name)).title,
+                "candidates": "; ".join(candidates["candidate"]),
+                "chosen": best["candidate"],
+                "macro AP, validation": best["validation_ap"],
+                "gain over the run's setting": best["validation_ap"] - plain["validation_ap"].mean(),
+                "seconds": candidates["seconds"].sum(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def training_logs(encoders: pd.DataFrame) -> pd.DataFrame:
+    """Return the logs of all trained encoders, one row a logged step, with method, seed and budget."""
+    logs = []
+    for encoder in encoders.to_dict("records"):
+        path = Path(encoder["folder"]) / "log.csv"
+        if path.exists():
+            logs.append(
+                pd.read_csv(path).assign(**{key: encoder[key] for key in ("method", "seed", "budget")})
+            )
+    return pd.concat(logs, ignore_index=True) if logs else pd.DataFrame()
+
+
+def training_costs(encoders: pd.DataFrame) -> pd.DataFrame:
+    """Return what each encoder cost: the timing of its card (seconds, steps/s, peak memory, device)."""
+    cards = [read_json(Path(folder) / CARD) for folder in encoders["folder"]]
+    timing: list[Mapping[str, object]] = [card.get("timing", {}) for card in cards]
+    return pd.concat([encoders[["method", "seed", "budget"]], pd.DataFrame(timing)], axis=1)

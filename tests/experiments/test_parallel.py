@@ -1,0 +1,246 @@
+"""Trials in this process, in workers and in jobs of submitit: results, failures, retries, and kills."""
+
+import importlib
+import json
+import multiprocessing
+import os
+import re
+import signal
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from mosaic.experiments import parallel
+from mosaic.experiments.parallel import Launch, Task, parallel_map, run_trials
+from mosaic.experiments.study import Study
+from mosaic.settings import StudySettings
+from mosaic.utils.errors import RunError, SettingsError
+
+CALLS = Path(__file__).parent / "calls"
+
+
+@pytest.fixture
+def calls(tmp_path, monkeypatch):
+    """The module of calls, found by the processes that run them."""
+    paths = [str(CALLS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    monkeypatch.syspath_prepend(CALLS)
+    monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path / "root"))
+    monkeypatch.setenv("MOSAIC_LAUNCH", "{}")
+    monkeypatch.setattr("submitit.core.core.Job._results_timeout_s", 0)  # for slow network disks
+    yield importlib.import_module("trial_calls")
+    parallel._Workers(1).cancel([])
+
+
+def launch(monkeypatch, *settings):
+    monkeypatch.setenv("MOSAIC_LAUNCH", json.dumps(asdict(Launch(*settings))))
+
+
+def run(tmp_path, function, tasks, jobs=2):
+    """Run calls as trials of a stage; returns the names of those that finished, and why others failed."""
+    study = Study("02_pretrain", StudySettings(jobs=jobs), tmp_path)
+    tasks = {name: Task({"name": name}, call[:-1], call[-1]) for name, call in tasks.items()}
+    table = run_trials(study, "pretraining", function, tasks)
+    assert table["path"].tolist() == [str(tasks[name].path) for name in table["name"]]
+    return table["name"].tolist(), study.failed_trials().values.tolist()
+
+
+def begun(folder, name):
+    path = folder / f"{name}.begun"
+    return [int(pid) for pid in path.read_text().split()] if path.exists() else []
+
+
+def ended(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def wait_until(condition, seconds=120):
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "it never came"
+        time.sleep(0.05)
+
+
+def test_results_come_in_order_from_workers_with_a_gpu_and_a_share_of_threads_each(
+    calls, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    monkeypatch.setattr(parallel, "available_cores", lambda: 10)
+    shares = parallel_map(calls.share, [(tmp_path, 3), (tmp_path, 1)], "sharing", 2)
+    assert shares == [(3, "4", 5), (1, "7", 5)]
+    workers = {pid for i in (3, 1) for pid in begun(tmp_path, f"share-{i}")}
+    assert parallel_map(calls.square, [(tmp_path, 2), (tmp_path, 5)], "squares", 2) == [4, 25]
+    assert {pid for i in (2, 5) for pid in begun(tmp_path, f"square-{i}")} == workers  # they stay
+    assert not list((tmp_path / "root").rglob("*.log"))
+
+
+def test_one_at_a_time_is_this_process(calls, tmp_path):
+    assert parallel_map(calls.square, [(tmp_path, i) for i in (3, 1, 2)], "squares", jobs=1) == [9, 1, 4]
+    assert parallel_map(calls.square, [], "nothing") == []
+    assert {pid for i in (1, 2, 3) for pid in begun(tmp_path, f"square-{i}")} == {os.getpid()}
+
+
+def test_workers_that_stay_are_replaced_when_killed_or_when_the_environment_changed(
+    calls, tmp_path, monkeypatch
+):
+    two = [(tmp_path, 1), (tmp_path, 2)]
+    assert parallel_map(calls.square, two, "squares", 2) == [1, 4]
+    for pid in begun(tmp_path, "square-1"):
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda pid=pid: ended(pid))
+    assert parallel_map(calls.square, two, "squares", 2) == [1, 4]
+    monkeypatch.setenv("OF_NOW", "later")
+    assert parallel_map(os.getenv, [("OF_NOW",), ("OF_NOW",)], "asking", 2) == ["later", "later"]
+
+
+def test_a_trial_that_fails_is_tried_again_alone_and_the_others_finish(calls, tmp_path, capfd):
+    names = ["always_fails", "wrong_setting", "fails_once", "killed_once", "kills"]
+    tasks = {name: (name, tmp_path, tmp_path / f"{name}.done") for name in names}
+    with pytest.raises(RunError) as caught:
+        run(tmp_path, calls.written, tasks)
+    message = str(caught.value)
+    assert message.startswith("pretraining: 3 of 5 failed\n")
+    assert "\n  always_fails: ZeroDivisionError: never works\n" in message
+    assert "\n  wrong_setting: no such thing: choose another\n" in message
+    assert "\n  kills: its process died, as when memory runs out\n" in message
+    assert "run the same again" in message and "--keep-going" in message
+    assert [len(begun(tmp_path, name)) for name in names] == [3, 1, 2, 2, 3]
+    (logs,) = (tmp_path / "root" / "data" / "jobs").iterdir()
+    assert str(logs) in message
+    assert "in always_fails" in (logs / "always_fails.log").read_text()
+    assert "in always_fails" in str(caught.value.__cause__)  # of the first, shown with the error's own
+    progress = capfd.readouterr().err
+    assert "pretraining: 5 trials to run, 0 reused\n" in progress
+    assert "fails_once: OSError: the disk was away for a moment; retry 1 of 2\n" in progress
+
+
+def test_arguments_that_cannot_be_passed_on_are_a_failure(calls, tmp_path):
+    with pytest.raises(RunError, match=r"squares 2: .*[Pp]ickl"):
+        parallel_map(calls.square, [(tmp_path, 1), (threading.Lock(), 2)], "squares", 2)
+
+
+def test_a_run_that_keeps_going_lists_what_is_missing_and_tries_only_that_again(calls, tmp_path, monkeypatch):
+    good = ("fails_once", tmp_path, tmp_path / "good")
+    bad = ("always_fails", tmp_path, tmp_path / "bad")
+    missing = [["pretraining", "bad", "ZeroDivisionError: never works"]]
+    launch(monkeypatch, "pool", {}, True)
+    for _ in range(2):
+        assert run(tmp_path, calls.written, {"good": good, "bad": bad}, jobs=1) == (["good"], missing)
+    with pytest.raises(RunError, match="1 of 1 failed"):  # there is nothing to go on with
+        run(tmp_path, calls.written, {"bad": bad}, jobs=1)
+    assert (len(begun(tmp_path, "fails_once")), len(begun(tmp_path, "always_fails"))) == (2, 9)
+    launch(monkeypatch)
+    with pytest.raises(RunError, match="1 of 2 failed"):
+        run(tmp_path, calls.written, {"good": good, "bad": bad}, jobs=1)
+    (tmp_path / "bad").write_text("by another run")
+    assert run(tmp_path, calls.written, {"good": good, "bad": bad}, jobs=1) == (["good", "bad"], [])
+
+
+def test_a_killed_study_leaves_no_worker_and_the_next_resumes(calls, tmp_path):
+    """Of three trials two have finished and one is under way."""
+    steps = {"short": 1, "long": 60, "last": 1}
+    tasks = {name: (count, tmp_path / f"{name}.done") for name, count in steps.items()}
+    step = tmp_path / "long.last"
+    study = multiprocessing.get_context("spawn").Process(target=run, args=(tmp_path, calls.counts, tasks))
+    study.start()
+    wait_until(lambda: (tmp_path / "last.done").exists() and step.exists() and int(step.read_text()) > 2)
+    study.kill()
+    study.join()
+    wait_until(lambda: all(ended(pid) for pid in begun(tmp_path, "long")))
+    assert int(step.read_text()) < 60
+    step.write_text("58")  # as if it had been further: the rest would only take time
+    assert run(tmp_path, calls.counts, tasks)[0] == ["short", "long", "last"]
+    assert (tmp_path / "long.done").read_text() == "58"
+    assert [len(begun(tmp_path, name)) for name in steps] == [1, 2, 1]
+
+
+def test_a_trial_that_another_process_is_at_is_waited_for(calls, tmp_path):
+    task = (20, tmp_path / "a.done")
+    other = multiprocessing.get_context("fork").Process(target=calls.counts, args=task)
+    other.start()
+    wait_until(lambda: (tmp_path / "a.last").exists())
+    assert run(tmp_path, calls.counts, {"a": task}, jobs=1)[0] == ["a"]
+    other.join()
+    assert len(begun(tmp_path, "a")) == 1
+
+
+@pytest.mark.parametrize("cluster", ["pool", "local"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_study_ends_what_is_running(calls, tmp_path, monkeypatch, cluster, number):
+    """Ctrl-C, and the signal by which a runner ends its notebook."""
+
+    def end_once_both_have_begun(*_):
+        if begun(tmp_path, "a") and begun(tmp_path, "b"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            os.kill(os.getpid(), number)
+
+    launch(monkeypatch, cluster)
+    before = signal.signal(signal.SIGALRM, end_once_both_have_begun)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2, 0.2)
+        tasks = {name: ("sleeps", tmp_path, name, tmp_path / f"{name}.done") for name in "ab"}
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, lambda *call: calls.call(*call[:-1]), tasks)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    wait_until(lambda: all(ended(pid) for name in "ab" for pid in begun(tmp_path, name)))
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_jobs_that_are_lost_run_again_and_preempted_ones_resume(calls, tmp_path, monkeypatch):
+    """Killed: tried again as another job. Preempted, or out of time: submitit queues the job again."""
+    launch(monkeypatch, "local", {"timeout_min": 30})
+    names = ["killed_once", "preempted_once", "terminated_once", "wrong_setting"]
+    tasks = {name: (name, tmp_path, tmp_path / f"{name}.done") for name in names}
+    with pytest.raises(RunError) as caught:
+        run(tmp_path, calls.written, tasks, jobs=4)
+    assert "pretraining: 1 of 4 failed\n  wrong_setting: no such thing" in str(caught.value)
+    assert [len(begun(tmp_path, name)) for name in names] == [2, 2, 2, 1]
+
+
+def test_a_launch_is_handed_on_to_notebooks(monkeypatch):
+    monkeypatch.setenv("MOSAIC_LAUNCH", "{}")
+    assert Launch.current() == Launch("pool", {}, False)
+    local = Launch("local", {"timeout_min": 30}, keep_going=True)
+    local.hand_on()
+    assert Launch.current() == local
+
+
+@pytest.mark.parametrize(
+    ("cluster", "options", "message"),
+    [
+        ("slrum", {}, "no cluster 'slrum'; did you mean 'slurm'"),
+        ("local", {"local_partition": "gpu"}, "Unknown argument 'partition' for executor 'local'"),
+        ("local", {"timeout_min": "long"}, "timeout_min"),
+        ("local", {"nodes": 2}, "one task on one machine: leave out nodes"),
+        ("pool", {"gpus_per_node": 1}, "without --cluster"),
+    ],
+)
+def test_a_mistake_is_named_before_anything_starts(cluster, options, message):
+    with pytest.raises(SettingsError, match=message):
+        Launch(cluster, options).hand_on()
+
+
+def test_slurm_that_is_not_installed_is_named_with_the_remedy(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(RunError, match=r"srun.*--cluster pool"):
+        Launch("slurm").hand_on()
+
+
+def test_a_slurm_job_is_an_array_with_the_options_of_submitit(tmp_path, monkeypatch):
+    monkeypatch.setattr("submitit.SlurmExecutor.affinity", classmethod(lambda cls: 2))
+    options = {"slurm_partition": "gpu", "gpus_per_node": 1, "timeout_min": 30}
+    executor = Launch("slurm", options).executor("mosaic pretraining", tmp_path)
+    slurm = executor._executor
+    slurm.update_parameters(map_count=4)
+    flags = dict(re.findall(r"#SBATCH --([\w-]+)=(.*)", slurm._make_submission_file_text("python", "id")))
+    assert (flags["partition"], flags["gpus-per-node"], flags["time"]) == ("gpu", "1", "30")
+    assert (flags["array"].partition("%")[0], flags["job-name"]) == ("0-3", "'mosaic pretraining'")
