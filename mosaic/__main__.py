@@ -47,7 +47,7 @@ def _pack(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from mosaic.experiments.single import train_one
+    from mosaic.experiments.grid import train_one
 
     print(train_one(args.packed, args.to, args.method, args.fraction, dict(args.parameter or [])))
     return 0

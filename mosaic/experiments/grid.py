@@ -13,7 +13,7 @@ from mosaic.experiments.study import Study, cache_path
 from mosaic.methods import get_method
 from mosaic.models.checkpoint import CARD
 from mosaic.models.encoders import encoder_for
-from mosaic.settings import GridSettings, StudySettings, TrialSettings
+from mosaic.settings import GridSettings, StudySettings, TrialSettings, fields, validated
 from mosaic.store.label_budgets import label_budgets, save_budgets
 from mosaic.store.reader import PackedStore
 from mosaic.training.pretrain import pretrain
@@ -161,3 +161,34 @@ def checkpoint_folder(store: PackedStore, settings: TrialSettings, labelled_rows
 def pretrain_trial(store: PackedStore, settings: TrialSettings, rows: np.ndarray, card: Path) -> None:
     """Train one encoder into the folder of ``card``."""
     pretrain(store, settings, rows, card.parent)
+
+
+def train_one(
+    packed: Path, folder: Path, method: str, fraction: float, parameters: Mapping[str, Any]
+) -> Path:
+    """Train one encoder, for the command line; ``torchrun`` or ``srun`` may start it in several processes.
+
+    Args:
+        packed: folder of packed data.
+        folder: where the encoder goes.
+        method: a row of the table of methods.
+        fraction: percentage of the training labels that a method may use which uses any.
+        parameters: of :class:`mosaic.settings.TrialSettings`, by name; also ``plugins``, a list of files.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        SettingsError: for a parameter of unknown name, wrong type or impossible value.
+    """
+    values = dict(parameters)
+    validated(StudySettings, "train", {"plugins": values.pop("plugins", [])})  # loads them
+    known = [name for name in fields(TrialSettings) if name != "method"]
+    settings = validated(TrialSettings, "train", values, known).replace(method=method)
+    store = PackedStore(packed)
+    rows = store.split_rows("train")
+    if settings.weighted_method().uses_labels:
+        rows = label_budgets(store.labels, rows, [fraction], settings.seed)[fraction]
+    else:
+        rows = rows[:0]
+    return pretrain(store, settings, rows, folder)

@@ -1,11 +1,10 @@
 """One progress helper: a bar for people, a plain line every few seconds for logs, nothing in reports."""
 
 import os
-import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence, Sized
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
 
 from tqdm.auto import tqdm
 
@@ -45,54 +44,3 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
             told = now
             left = f", {(now - start) / done * (total - done):.0f} s left" if total else ""
             log(f"{what}: {done}{f'/{total}' if total else ''}{left}")
-
-
-class Board:
-    """Lines about work that goes on elsewhere: rewritten in place for people, one plain line for logs.
-
-    A plain line is told when it has changed, at most every few seconds, and once a minute when it has not.
-    """
-
-    _UNCHANGED = 60.0  # seconds between two plain lines that say the same
-
-    def __init__(self) -> None:
-        self._told, self._when = "", time.monotonic()
-        self._height = 0  # lines now on the terminal
-        self._output: Any = None  # of a notebook
-
-    def show(self, lines: Sequence[str], summary: str, more: str = "") -> None:
-        """Show how things stand.
-
-        Args:
-            lines: for people.
-            summary: the same in one line, for logs.
-            more: its end, which always changes: not news by itself.
-        """
-        if _interactive():
-            self._rewrite(lines)
-            return
-        since = time.monotonic() - self._when
-        if since >= (_INTERVAL if summary != self._told else self._UNCHANGED):
-            self._told, self._when = summary, time.monotonic()
-            log(summary + more)
-
-    def clear(self) -> None:
-        """Take the lines away."""
-        if self._height or self._output:
-            self._rewrite([])
-
-    def _rewrite(self, lines: Sequence[str]) -> None:
-        if sys.stderr.isatty():
-            width = shutil.get_terminal_size().columns - 1  # a broken line would count as two
-            up = f"\x1b[{self._height}F" if self._height else ""
-            print(up + "\x1b[J" + "".join(f"{line[:width]}\n" for line in lines), end="", file=sys.stderr)
-            sys.stderr.flush()
-            self._height = len(lines)
-            return
-        from IPython.display import display
-
-        content = {"text/plain": "\n".join(lines)}
-        if self._output is None:
-            self._output = display(content, raw=True, display_id=True)  # type: ignore[no-untyped-call]
-        else:
-            self._output.update(content, raw=True)

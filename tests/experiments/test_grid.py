@@ -3,10 +3,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pytest
 
-from mosaic.experiments.grid import Trial, checkpoint_folder, left_out, plan, settings_of
+from mosaic.experiments import grid as grid_module
+from mosaic.experiments.grid import Trial, checkpoint_folder, left_out, plan, settings_of, train_one
 from mosaic.methods import METHODS
-from mosaic.settings import StudySettings
+from mosaic.settings import StudySettings, TrialSettings, fields
+from mosaic.store.label_budgets import label_budgets
+from mosaic.utils.errors import BudgetError, SettingsError
 
 
 def settings(**values):
@@ -17,7 +21,7 @@ def grid(**values):
     return settings(**values).grid
 
 
-def test_methods_that_use_no_labels_have_one_cell_a_seed():
+def test_methods_that_use_no_labels_have_one_trial_a_seed():
     trials = plan(grid(methods=["random", "iai", "simclr_s1"], seeds=2))
     assert len(trials) == len(set(trials)) == 6
     assert {trial.budget for trial in trials} == {0.0}
@@ -64,3 +68,52 @@ def test_a_changed_row_of_the_table_is_another_encoder(tmp_path, monkeypatch):
         return checkpoint_folder(store, config, np.empty(0, np.int64))
 
     assert folder() == folder(title="another title") != folder(inter=0.5)
+
+
+LABELS = (np.random.default_rng(0).random((200, 4)) < 0.4).astype(np.uint8)
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """Ask for an encoder of data with 150 training patches; returns its settings and labelled rows."""
+    store = SimpleNamespace(labels=LABELS, split_rows=lambda split: np.arange(150))
+    monkeypatch.setattr(grid_module, "PackedStore", lambda folder: store)
+    monkeypatch.setattr(grid_module, "pretrain", lambda store, settings, rows, folder: (settings, rows))
+    return lambda method, fraction, **parameters: train_one(tmp_path, tmp_path, method, fraction, parameters)
+
+
+def test_labels_are_the_budget_of_the_fraction_and_seed(asked):
+    found, rows = asked("mosaic", 20.0, seed=3, steps=7)
+    assert found == TrialSettings(method="mosaic", seed=3, steps=7)
+    assert np.array_equal(rows, label_budgets(LABELS, np.arange(150), [20.0], seed=3)[20.0])
+    assert np.array_equal(asked("mosaic", 100.0)[1], np.arange(150))
+    with pytest.raises(BudgetError, match="at most 100"):
+        asked("mosaic", 101.0)
+
+
+def test_methods_that_use_no_labels_get_none(asked):
+    assert len(asked("iai", 20.0)[1]) == 0
+
+
+def test_every_parameter_of_a_trial_is_checked(asked):
+    assert asked("iai", 20.0, msc_alpha=0.5)[0] == TrialSettings(method="iai", **{"msc_alpha": 0.5})
+    wrong = {"msc_alpha": "x", "seed": 1.5, "precision": "16", "steps": 0, "learning_rate": 0.0}
+    for name, value in wrong.items():
+        with pytest.raises(SettingsError, match=f"train: parameter '{name}'"):
+            asked("iai", 20.0, **{name: value})
+    for name in set(fields(StudySettings)) - {*fields(TrialSettings), "plugins"}:
+        with pytest.raises(SettingsError, match=f"train has no parameter '{name}'"):
+            asked("iai", 20.0, **{name: 1})
+
+
+def test_plugins_are_loaded_before_the_parameters_are_checked(asked, tmp_path, monkeypatch):
+    monkeypatch.setenv("MOSAIC_PLUGINS", "")
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "from dataclasses import replace\nfrom mosaic.methods import METHODS, register_method\n"
+        "register_method(replace(METHODS['iai'], name='mine'))\n"
+    )
+    try:
+        assert asked("mine", 20.0, plugins=[str(plugin)])[0].method == "mine"
+    finally:
+        METHODS.pop("mine", None)
