@@ -107,15 +107,12 @@ def parser() -> argparse.ArgumentParser:
     parameter = "-p", "--parameter"
     repeated: dict[str, Any] = {"action": "append", "type": _parameter, "metavar": "name=value"}
     repeated["help"] = "override one parameter"
+    layouts = "bigearthnet or sen12ms (default %(default)s)"
 
     simulate = add("simulate", _simulate, "write simulated scenes in an archive's official layout")
-    simulate.add_argument(
-        "--layout", default="bigearthnet", help="bigearthnet or sen12ms (default %(default)s)"
-    )
+    simulate.add_argument("--layout", default="bigearthnet", help=layouts)
     simulate.add_argument("--patches", type=int, default=2000, help="number of pairs (default %(default)s)")
-    simulate.add_argument(
-        "--seed", type=int, default=0, help="the same seed gives the same files (default 0)"
-    )
+    simulate.add_argument("--seed", type=int, default=0, help="the same seed gives the same files")
     simulate.add_argument("--folder", type=Path, help="where to write (default data/archives/simulated-...)")
 
     fetch = add("fetch", _fetch, "download a real archive through TorchGeo, after stating its size")
@@ -124,25 +121,17 @@ def parser() -> argparse.ArgumentParser:
     fetch.add_argument("--yes", action="store_true", help="do not ask before downloading")
 
     verify = add("verify", _verify, "check an archive, patch by patch, and print what is wrong")
-    verify.add_argument("folder", type=Path)
-    verify.add_argument(
-        "--dataset", default="bigearthnet", help="bigearthnet or sen12ms (default %(default)s)"
-    )
-    verify.add_argument(
-        "--bands", default="all", help="'all', '10m' or names separated by commas (default all)"
-    )
 
     pack = add("pack", _pack, "turn an archive into memory-mapped records")
-    pack.add_argument("folder", type=Path, help="the archive")
+    for command in (verify, pack):
+        command.add_argument("folder", type=Path, help="the archive")
+        command.add_argument("--dataset", default="bigearthnet", help=layouts)
+        command.add_argument("--bands", default="all", help="'all', '10m' or names separated by commas")
     pack.add_argument("--to", type=Path, required=True, help="where the packed data goes")
-    pack.add_argument("--dataset", default="bigearthnet", help="bigearthnet or sen12ms (default %(default)s)")
     pack.add_argument(
         "--most-pixels",
         type=int,
         help="average larger patches in whole blocks to at most this side, e.g. 128 (default: as they are)",
-    )
-    pack.add_argument(
-        "--bands", default="all", help="'all', '10m' or names separated by commas (default all)"
     )
     pack.add_argument(
         "--include-snow-cloud", action="store_true", help="keep patches flagged as snow or cloud"
@@ -153,9 +142,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("packed", type=Path, help="packed data")
     train.add_argument("--to", type=Path, required=True, help="where the encoder goes")
     train.add_argument("--method", default="mosaic", help="row of the table of methods (default %(default)s)")
-    train.add_argument(
-        "--fraction", type=float, default=100.0, help="%% of the training labels to use (default 100)"
-    )
+    train.add_argument("--fraction", type=float, default=100.0, help="%% of the training labels to use")
     train.add_argument(*parameter, **repeated)
 
     run = add("run", _run, "execute the notebooks in order and write HTML reports")
@@ -169,7 +156,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--cluster",
         default="pool",
-        help="what runs the trials: pool (processes, the default), local or slurm (through submitit)",
+        help="what runs the trials: pool (processes, the default); slurm or local (jobs of submitit)",
     )
     option = repeated | {"help": "one of submitit's, such as slurm_partition=gpu or gpus_per_node=1"}
     run.add_argument("--cluster-option", **option)

@@ -1,16 +1,15 @@
 """Does it carry over to a country or season that training never saw? The second part of ``05``."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.experiments.grid import full_label_tasks, pretrain_trial
+from mosaic.experiments.grid import encoder_task, full_label_tasks, pretrain_trial
 from mosaic.experiments.parallel import Task, run_trials
 from mosaic.experiments.probe import Probe, probe_trial
-from mosaic.experiments.study import Study, cache_path
+from mosaic.experiments.study import Study
 from mosaic.experiments.transfer import Side
 from mosaic.store.reader import PackedStore
 
@@ -72,16 +71,11 @@ def domain_shift_all(study: Study, side: Side) -> pd.DataFrame:
     for encoder in pd.concat([everywhere, unseen.assign(training="unseen")]).to_dict("records"):
         domain = encoder["domain"]
         known = store if encoder["training"] == "seen" else subsets[domain]
-        key = {
-            "encoder": Path(encoder["folder"]).name,
-            "data": known.fingerprint,
-            "domain": [column, domain],
-        }
+        key = {"data": known.fingerprint, "domain": [column, domain]}
         probes = {"scores": Probe(known, known.split_rows("train"))}
-        rows = domain_rows(store, domain)
-        arguments = (encoder["folder"], encoder["method"], probes, known, rows)
         name = f"{encoder['trial']}, {encoder['training']} {domain}"
-        tasks[name] = Task(encoder, arguments, cache_path("domain_shift", key, ".npz"))
+        arguments = (encoder, probes, known, domain_rows(store, domain))
+        tasks[name] = encoder_task("domain_shift", encoder, key, *arguments)
     return run_trials(study, "domain shift", probe_trial, tasks)
 
 

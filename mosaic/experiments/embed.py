@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from mosaic.evaluation import coherence
 from mosaic.evaluation.features import Features, encode_splits
-from mosaic.experiments.parallel import Task, run_trials
+from mosaic.experiments.grid import encoder_task
+from mosaic.experiments.parallel import run_trials
 from mosaic.experiments.predictions import main_input, save_arrays
 from mosaic.experiments.probe import Rows, split_rows
-from mosaic.experiments.study import Study, cache_path
+from mosaic.experiments.study import Study
 from mosaic.store.reader import PackedStore
 
 
@@ -49,10 +50,9 @@ def embed_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.Da
             "umap_min_dist": settings.umap_min_dist,
             "umap_seeds": settings.umap_seeds if drawn else 0,
         }
-        folder = Path(encoder["folder"])
-        key = {"encoder": folder.name, "settings": measured, "rows": {s: len(r) for s, r in rows.items()}}
-        arguments = (store, folder, encoder["method"], rows, measured)
-        tasks[encoder["trial"]] = Task(encoder, arguments, cache_path("embeddings", key, ".npz"))
+        key = {"settings": measured, "rows": {split: len(each) for split, each in rows.items()}}
+        arguments = (store, Path(encoder["folder"]), encoder["method"], rows, measured)
+        tasks[encoder["trial"]] = encoder_task("embeddings", encoder, key, *arguments)
     return run_trials(study, "embeddings", embed_trial, tasks)
 
 

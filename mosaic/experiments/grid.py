@@ -1,4 +1,4 @@
-"""The matrix of pretrained encoders: methods x seeds x label budgets. What ``02_pretrain`` runs."""
+"""The grid of pretrained encoders: methods x seeds x label budgets. What ``02_pretrain`` runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,8 +18,6 @@ from mosaic.store.label_budgets import label_budgets, save_budgets
 from mosaic.store.reader import PackedStore
 from mosaic.training.pretrain import pretrain
 
-#: What a row of the table of methods says that is not about its training.
-_NOT_TRAINED = ("title", "family", "like")
 #: Method -> changes to the run's settings that were chosen for it on validation.
 Choices = Mapping[str, Mapping[str, Any]]
 
@@ -139,8 +137,14 @@ def full_label_tasks(
 def training_task(store: PackedStore, settings: TrialSettings, rows: np.ndarray, trial: Trial) -> Task:
     """Return what trains one encoder, which may use the labels of ``rows``."""
     folder = checkpoint_folder(store, settings, rows)
+    row = {"trial": str(trial), **asdict(trial), "folder": str(folder)}
+    return Task(row, (store, settings, rows), folder / CARD)
+
+
+def encoder_task(stage: str, encoder: Mapping[Any, Any], key: Mapping[str, Any], *arguments: Any) -> Task:
+    """Return what is computed of a trained encoder, and cached by its content and ``key``."""
     return Task(
-        {"trial": str(trial), **asdict(trial), "folder": str(folder)}, (store, settings, rows), folder / CARD
+        encoder, arguments, cache_path(stage, {"encoder": Path(encoder["folder"]).name, **key}, ".npz")
     )
 
 
@@ -150,8 +154,7 @@ def checkpoint_folder(store: PackedStore, settings: TrialSettings, labelled_rows
     key = {
         "data": store.fingerprint,
         # a row of the table that changes is another method under the same name
-        "method": {name: value for name, value in row.items() if name not in _NOT_TRAINED},
-        # monitoring does not change what is learned, but the log that the key stands for
+        "method": {name: value for name, value in row.items() if name not in ("title", "family", "like")},
         "settings": settings.flat(),
         "labelled": sorted(store.index["patch_id"].to_numpy()[labelled_rows].tolist()),
     }

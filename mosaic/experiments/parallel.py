@@ -124,19 +124,19 @@ def run_trials(
     Raises:
         RunError: when trials failed, unless the run keeps going and some have finished.
     """
-    launch = Launch.current()
     todo = {name: task for name, task in tasks.items() if not task.path.exists()}
     log(f"{stage}: {len(todo)} trials to run, {len(tasks) - len(todo)} reused")
     calls = {name: (*task.arguments, task.path) for name, task in todo.items()}
-    _, failures = _run(function, calls, stage, study.settings.jobs, launch)
-    if failures and (not launch.keep_going or len(failures) == len(tasks)):
-        raise _failed(stage, failures, len(tasks))
-    if failures:
-        study.failed[stage] = {name: failure.line for name, failure in failures.items()}
-    finished = {name: task for name, task in tasks.items() if name not in failures}
-    return pd.DataFrame(
-        [{**t.row, "path": str(t.path), "reused": name not in todo} for name, t in finished.items()]
-    )
+    outcomes = _run(function, calls, stage, study.settings.jobs, Launch.current(), len(tasks))
+    failed = {name: outcome.line for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
+    if failed:
+        study.failed[stage] = failed
+    rows = [
+        {**task.row, "path": str(task.path), "reused": name not in todo}
+        for name, task in tasks.items()
+        if name not in failed
+    ]
+    return pd.DataFrame(rows)
 
 
 def parallel_map(
@@ -154,25 +154,16 @@ def parallel_map(
         RunError: when calls failed; names them and their errors.
     """
     named = {f"{stage} {number}": call for number, call in enumerate(calls, 1)}
-    results, failures = _run(function, named, stage, jobs, Launch())
-    if failures:
-        raise _failed(stage, failures, len(calls))
-    return results
+    return list(_run(function, named, stage, jobs, Launch(), len(calls)).values())
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What a trial ended with instead of a result.
-
-    Attributes:
-        line: the error in one line.
-        trace: the traceback.
-        retry: whether another try may help. It does not where a setting or a file is wrong.
-    """
+    """What a trial ended with instead of a result: one line, and the traceback."""
 
     line: str
     trace: str
-    retry: bool = True
+    retry: bool = True  # not where a setting or a file is wrong
 
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
@@ -209,14 +200,20 @@ class _Attempt:
 
 
 def _run(
-    function: Callable[..., Any], calls: Mapping[str, tuple[Any, ...]], stage: str, jobs: int, launch: Launch
-) -> tuple[list[Any], dict[str, Failure]]:
-    """Return results in the order of the calls, and the trials that failed; traces go to files."""
+    function: Callable[..., Any],
+    calls: Mapping[str, tuple[Any, ...]],
+    stage: str,
+    jobs: int,
+    launch: Launch,
+    total: int,
+) -> dict[str, Any]:
+    """Return the result or failure of each call; raise where a run of ``total`` trials cannot go on."""
     if not calls:
-        return [], {}
-    logs, pool = _logs(stage), _InProcess()
+        return {}
+    logs = data_folder() / "jobs" / f"{stage.replace(' ', '-')}-{os.getpid()}"
     # on a CPU, two processes of one thread each finish small models sooner than one process of two threads
     room = min(jobs or len(_gpus()) or available_cores(), len(calls))
+    pool = _InProcess()
     if launch.cluster != "pool":
         pool = _Jobs(launch, stage, logs, room)
     elif room > 1:
@@ -229,7 +226,14 @@ def _run(
         write_text(logs / (re.sub(r"[^\w.-]+", "-", name) + ".log"), failure.trace + "\n")
     if not failures:
         shutil.rmtree(logs, ignore_errors=True)
-    return [outcomes[name] for name in calls if name not in failures], failures
+    elif not launch.keep_going or len(failures) == total:
+        lines = "".join(f"\n  {name}: {failure.line}" for name, failure in failures.items())
+        raise RunError(
+            f"{stage}: {len(failures)} of {total} failed{lines}\n"
+            f"More in {logs}. What finished is kept: run the same again to try these, "
+            "or with --keep-going to report without them."
+        ) from RuntimeError(next(iter(failures.values())).trace)
+    return {name: outcomes[name] for name in calls}
 
 
 def _outcomes(pool: "_InProcess", attempts: Mapping[str, _Attempt], stage: str) -> Generator[tuple[str, Any]]:
@@ -257,27 +261,9 @@ def _outcomes(pool: "_InProcess", attempts: Mapping[str, _Attempt], stage: str) 
             log(f"{stage}: {len(running)} trials cancelled; what finished is kept")
 
 
-def _logs(stage: str) -> Path:
-    return data_folder() / "jobs" / f"{stage.replace(' ', '-')}-{os.getpid()}"
-
-
-def _failed(stage: str, failures: Mapping[str, Failure], total: int) -> RunError:
-    lines = "".join(f"\n  {name}: {failure.line}" for name, failure in failures.items())
-    error = RunError(
-        f"{stage}: {len(failures)} of {total} failed{lines}\n"
-        f"More in {_logs(stage)}. What finished is kept: run the same again to try these, "
-        "or with --keep-going to report without them."
-    )
-    error.__cause__ = RuntimeError(next(iter(failures.values())).trace)
-    return error
-
-
 @contextlib.contextmanager
 def _interrupted_by_sigterm() -> Iterator[None]:
     """Treat SIGTERM, by which a runner ends its notebook, like Ctrl-C: there are trials to cancel."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -338,25 +324,22 @@ class _Workers(_InProcess):
     def submit(self, attempts: Sequence[_Attempt]) -> list[Future[Any]]:
         return [self._start(attempt) for attempt in attempts]
 
-    def _start(self, attempt: _Attempt) -> Future[Any]:
+    def _start(self, attempt: _Attempt, renew: bool = False) -> Future[Any]:
         number = next(i for i in range(self.room) if i not in self.futures or self.futures[i].done())
-        if number not in _workers or _workers[number][0] != self.environments[number]:
-            self._renew(number)
+        environment, executor = _workers.get(number, ({}, None))
+        if executor is None or renew or environment != self.environments[number]:
+            if executor is not None:
+                executor.shutdown()
+            environment, parent = self.environments[number], (os.getpid(),)
+            executor = ProcessPoolExecutor(
+                1, timeout=_IDLE_S, initializer=_end_with, initargs=parent, env=environment
+            )
+            _workers[number] = environment, executor
         try:
-            self.futures[number] = _workers[number][1].submit(attempt)
-        except BrokenExecutor:  # it was killed during or after its last trial
-            self._renew(number)
-            self.futures[number] = _workers[number][1].submit(attempt)
+            self.futures[number] = executor.submit(attempt)
+        except BrokenExecutor:  # its process was killed during or after the last trial
+            return self._start(attempt, renew=True)
         return self.futures[number]
-
-    def _renew(self, number: int) -> None:
-        if number in _workers:
-            _workers.pop(number)[1].shutdown()
-        environment, parent = self.environments[number], (os.getpid(),)
-        executor = ProcessPoolExecutor(
-            1, timeout=_IDLE_S, initializer=_end_with, initargs=parent, env=environment
-        )
-        _workers[number] = environment, executor
 
     def cancel(self, jobs: Sequence[Future[Any]]) -> None:
         while _workers:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,11 @@ from numpy.typing import NDArray
 
 from mosaic.evaluation.features import Features, encode_splits
 from mosaic.evaluation.probes import knn_scores, linear_probe
-from mosaic.experiments.grid import Trial, draw_budgets
-from mosaic.experiments.parallel import Task, run_trials
+from mosaic.experiments.grid import draw_budgets, encoder_task
+from mosaic.experiments.parallel import run_trials
 from mosaic.experiments.predictions import KEYS, save_arrays
 from mosaic.experiments.probe import split_rows
-from mosaic.experiments.study import Study, cache_path
+from mosaic.experiments.study import Study
 from mosaic.methods import get_method
 from mosaic.settings import EvaluationSettings, TrialSettings
 from mosaic.store.reader import PackedStore
@@ -21,8 +22,7 @@ from mosaic.training.finetune import classifier_scores, finetune
 from mosaic.utils.files import lock
 
 Inputs = Mapping[str, Features]
-#: (evaluation, input, split) -> (N, C).
-Scores = dict[tuple[str, str, str], NDArray[np.float32]]
+Scores = dict[str, NDArray[np.float32]]
 
 
 def evaluated_fractions(budget: float, fractions: Sequence[float]) -> list[tuple[str, float]]:
@@ -48,22 +48,16 @@ def predict_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.
     settings, grid = study.settings.evaluation, study.earlier("02_pretrain").settings.grid
     budgets, tasks = draw_budgets(store, grid), {}
     for row in encoders.to_dict("records"):
-        folder = Path(row["folder"])
         fractions = sorted({f for _, f in evaluated_fractions(row["budget"], grid.label_fractions)})
-        key = {
-            "encoder": folder.name,
-            "settings": settings.model_dump(),
-            "fractions": fractions,
-        }
-        trial = Trial(row["method"], row["seed"], row["budget"])
-        arguments = (store, folder, trial, {f: budgets[trial.seed][f] for f in fractions}, settings)
-        tasks[str(trial)] = Task(row, arguments, cache_path("predictions", key, ".npz"))
+        key = {"settings": settings.model_dump(), "fractions": fractions}
+        chosen = {f: budgets[row["seed"]][f] for f in fractions}
+        tasks[row["trial"]] = encoder_task("predictions", row, key, store, row, chosen, settings)
     rows = []
     for row in run_trials(study, "evaluation", predict_trial, tasks).to_dict("records"):
         with np.load(row["path"]) as file:
             keys = [key.removesuffix("|test") for key in file.files if key.endswith("|test")]
         for key in keys:
-            evaluation, source, fraction = key.split("|")
+            fraction, evaluation, source = key.split("|")
             for budget, f in evaluated_fractions(row["budget"], grid.label_fractions):
                 if f"{f:g}" == fraction:
                     named = zip(KEYS, (row["method"], budget, f, evaluation, source), strict=True)
@@ -73,8 +67,7 @@ def predict_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.
 
 def predict_trial(
     store: PackedStore,
-    checkpoint: Path,
-    trial: Trial,
+    encoder: Mapping[str, Any],
     budgets: Mapping[float, NDArray[np.int64]],
     settings: EvaluationSettings,
     path: Path,
@@ -85,49 +78,45 @@ def predict_trial(
 
     Args:
         store: packed data.
-        checkpoint: folder of the encoder.
-        trial: its method, seed and label budget.
+        encoder: its method, seed, budget and folder.
         budgets: label fraction -> training rows whose labels the evaluation may use.
         settings: what is evaluated, and how.
-        path: the ``.npz`` to write: ``evaluation|input|fraction|split`` -> float32 (N, C).
+        path: the ``.npz`` to write: ``fraction|evaluation|input|split`` -> float32 (N, C).
     """
     with lock(path.with_suffix(""), wait=True):  # fine-tuning keeps its files there
         if path.exists():
             return
-        rows = split_rows(store)
+        checkpoint, rows = Path(encoder["folder"]), split_rows(store)
+        evaluated = {split: rows[split] for split in ("validation", "test")}
         inputs = encode_splits(store, checkpoint, rows)
-        validation, scores = store.labels[rows["validation"]], {}
+        scores: Scores = {}
         for fraction, labelled in budgets.items():
             chosen, labels = np.searchsorted(rows["train"], labelled), store.labels[labelled]
             found: Scores = {}
             if "knn" in settings.evaluations:
                 found |= _knn(inputs, chosen, labels, settings.neighbours)
             if "linear" in settings.evaluations:
-                found |= _linear(inputs, chosen, labels, validation)
-            evaluated = {split: rows[split] for split in ("validation", "test")}
-            if get_method(trial.method).only_classifies:
+                found |= _linear(inputs, chosen, labels, store.labels[rows["validation"]])
+            if get_method(encoder["method"]).only_classifies:
                 # its classifier has seen the labels of its own budget, so it stands for no other fraction
-                if fraction == trial.budget:
+                if fraction == encoder["budget"]:
                     result = classifier_scores(store, checkpoint, rows["train"], evaluated)
                     found |= _keyed("end_to_end", result)
             elif "finetune" in settings.evaluations:
-                finetuning = TrialSettings(seed=trial.seed, steps=settings.finetune_steps).replace(
+                finetuning = TrialSettings(seed=encoder["seed"], steps=settings.finetune_steps).replace(
                     batch_scenes=min(settings.finetune_batch, len(labelled)),
                     learning_rate=settings.finetune_learning_rate,
                 )
                 folder = path.with_suffix("") / f"finetune-{fraction:g}"
                 result = finetune(store, checkpoint, labelled, evaluated, folder, finetuning)
                 found |= _keyed("finetune", result)
-            for (evaluation, source, split), each in found.items():
-                scores[f"{evaluation}|{source}|{fraction:g}|{split}"] = each
+            scores |= {f"{fraction:g}|{key}": each for key, each in found.items()}
         save_arrays(path, scores)
 
 
 def _keyed(evaluation: str, scores: Mapping[str, Mapping[str, NDArray[np.float32]]]) -> Scores:
     return {
-        (evaluation, source, split): each
-        for split, inputs in scores.items()
-        for source, each in inputs.items()
+        f"{evaluation}|{source}|{split}": each for split in scores for source, each in scores[split].items()
     }
 
 
@@ -137,7 +126,7 @@ def _knn(inputs: Inputs, chosen: NDArray[np.int64], labels: NDArray[np.uint8], k
         # a missing sensor is missing at test time only: the neighbours have both
         base = inputs["train"]["fused"] if source.startswith("fused") else train
         for split in ("validation", "test"):
-            scores["knn", source, split] = knn_scores(base[chosen], labels, inputs[split][source], k)
+            scores[f"knn|{source}|{split}"] = knn_scores(base[chosen], labels, inputs[split][source], k)
     return scores
 
 
@@ -147,13 +136,11 @@ def _linear(
     scores: Scores = {}
     for source in [source for source in inputs["train"] if "without" not in source]:
         evaluated = {
-            (other, split): inputs[split][other]
+            f"linear|{other}|{split}": inputs[split][other]
             for split in ("validation", "test")
             for other in inputs[split]
             if other == source or (source == "fused" and other.startswith("fused"))
         }
-        names = {"|".join(key): features for key, features in evaluated.items()}
         train, features = inputs["train"][source][chosen], inputs["validation"][source]
-        probe = linear_probe(train, labels, features, validation, names)
-        scores |= {("linear", *key): probe.scores["|".join(key)] for key in evaluated}
+        scores |= linear_probe(train, labels, features, validation, evaluated).scores
     return scores

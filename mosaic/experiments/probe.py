@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,43 +45,38 @@ class Probe:
 
 
 def probe_trial(
-    checkpoint: Path,
-    method: str,
+    encoder: Mapping[str, Any],
     probes: Mapping[str, Probe],
     store: PackedStore,
     rows: NDArray[np.int64],
     path: Path,
 ) -> None:
-    """Fit probes on a method's main input, and score rows of a store with each.
+    """Fit probes on the main input of an encoder's method, and score rows of a store with each.
 
     Images are normalised by their own store's statistics, so that a probe is not about the mean of a sensor;
     published weights keep the normalisation that they were published with, if they were.
 
     Args:
-        checkpoint: folder of the encoder.
-        method: its row of the table of methods.
+        encoder: its method and folder.
         probes: name -> what it learns from.
         store: whose patches are scored.
         rows: of ``store``.
         path: the ``.npz`` to write: name -> scores (N, K).
     """
-    store_statistics = get_method(method).weights not in PUBLISHED
-    source = main_input(method)
-
-    def encode(store: PackedStore, **more: NDArray[np.int64]) -> Features:
-        splits = {"train": store.split_rows("train"), **more}
-        inputs = encode_splits(store, checkpoint, splits, store_statistics)
-        return {split: each[source] for split, each in inputs.items()}
-
-    scored = encode(store, scored=rows)["scored"]
-    stores = {probe.store.fingerprint: probe.store for probe in probes.values()}
-    known = {name: encode(each, validation=each.split_rows("validation")) for name, each in stores.items()}
+    source, published = main_input(encoder["method"]), get_method(encoder["method"]).weights in PUBLISHED
+    features: dict[str, Features] = {}
+    for data in [store, *(probe.store for probe in probes.values())]:
+        if data.fingerprint not in features:
+            splits = {"train": data.split_rows("train"), "validation": data.split_rows("validation")}
+            splits |= {"scored": rows} if data is store else {}
+            inputs = encode_splits(data, Path(encoder["folder"]), splits, store_statistics=not published)
+            features[data.fingerprint] = {split: each[source] for split, each in inputs.items()}
     scores: Features = {}
     for name, probe in probes.items():
-        features, data = known[probe.store.fingerprint], probe.store
+        data, known = probe.store, features[probe.store.fingerprint]
         labels = data.labels if probe.classes is None else coarse_labels(data, probe.classes)
-        train = features["train"][np.searchsorted(data.split_rows("train"), probe.rows)]
+        train = known["train"][np.searchsorted(data.split_rows("train"), probe.rows)]
         validation = labels[data.split_rows("validation")]
-        fit = linear_probe(train, labels[probe.rows], features["validation"], validation, {name: scored})
-        scores |= fit.scores
+        scored = {name: features[store.fingerprint]["scored"]}
+        scores |= linear_probe(train, labels[probe.rows], known["validation"], validation, scored).scores
     save_arrays(path, scores)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from mosaic.experiments.grid import Choices, draw_budgets, full_label_tasks, pretrain_trial
-from mosaic.experiments.parallel import Task, run_trials
+from mosaic.experiments.grid import Choices, draw_budgets, encoder_task, full_label_tasks, pretrain_trial
+from mosaic.experiments.parallel import run_trials
 from mosaic.experiments.probe import Probe, probe_trial
-from mosaic.experiments.study import Study, cache_path
+from mosaic.experiments.study import Study
 from mosaic.settings import StudySettings
 from mosaic.store.reader import PackedStore
 from mosaic.utils.errors import RunError
@@ -101,22 +101,15 @@ def transfer_all(study: Study, sides: Sequence[Side]) -> pd.DataFrame:
             budgets = draw_budgets(target.store, target.settings.grid)
             budget = budgets.get(encoder["seed"], budgets[0])
             key = {
-                "encoder": Path(encoder["folder"]).name,
                 "target": target.store.fingerprint,
                 "source": source.store.fingerprint,
-                "names": classes,
+                "classes": classes,
                 "fractions": list(budget),
             }
             probes = {f"target|{f:g}": Probe(target.store, rows, classes) for f, rows in budget.items()}
+            probes["source|0"] = elsewhere
             test = target.store.split_rows("test")
-            arguments = (
-                encoder["folder"],
-                encoder["method"],
-                probes | {"source|0": elsewhere},
-                target.store,
-                test,
-            )
             row = {"source": source.title, "target": target.title, **encoder}
             name = f"{encoder['trial']}, {source.title} to {target.title}"
-            tasks[name] = Task(row, arguments, cache_path("transfer", key, ".npz"))
+            tasks[name] = encoder_task("transfer", row, key, encoder, probes, target.store, test)
     return run_trials(study, "transfer", probe_trial, tasks)

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from mosaic.evaluation.metrics import macro_ap
-from mosaic.experiments.grid import Choices, Trial, pretrain_trial, settings_of, training_task
-from mosaic.experiments.parallel import Task, run_trials
+from mosaic.experiments.grid import Choices, Trial, encoder_task, pretrain_trial, settings_of, training_task
+from mosaic.experiments.parallel import run_trials
 from mosaic.experiments.probe import Probe, probe_trial
-from mosaic.experiments.study import Study, cache_path
+from mosaic.experiments.study import Study
 from mosaic.methods import METHODS, Method, get_method
 from mosaic.models.checkpoint import CARD
 from mosaic.store.reader import PackedStore
@@ -89,11 +89,9 @@ def tune_all(study: Study, store: PackedStore) -> pd.DataFrame:
     table = run_trials(study, "choosing hyperparameters", pretrain_trial, tasks)
     validation, probing = store.split_rows("validation"), {}
     for row in table.to_dict("records"):
-        key = {"encoder": Path(row["folder"]).name, "data": store.fingerprint}
-        arguments = (row["folder"], row["method"], {"scores": Probe(store, train)}, store, validation)
-        probing[f"{row['method']}, {row['candidate']}"] = Task(
-            row, arguments, cache_path("tuning", key, ".npz")
-        )
+        probes, key = {"scores": Probe(store, train)}, {"data": store.fingerprint}
+        name = f"{row['method']}, {row['candidate']}"
+        probing[name] = encoder_task("tuning", row, key, row, probes, store, validation)
     table = run_trials(study, "probing candidates", probe_trial, probing)
     labels = store.labels[validation]
     table["validation_ap"] = [macro_ap(labels, np.load(path)["scores"]) for path in table["path"]]

@@ -39,13 +39,16 @@ def launch(monkeypatch, *settings):
     monkeypatch.setenv("MOSAIC_LAUNCH", json.dumps(asdict(Launch(*settings))))
 
 
-def run(tmp_path, function, tasks, jobs=2):
+def run(function, tasks, jobs=2):
     """Run calls as trials of a stage; returns the names of those that finished, and why others failed."""
-    study = Study("02_pretrain", StudySettings(jobs=jobs), tmp_path)
-    tasks = {name: Task({"name": name}, call[:-1], call[-1]) for name, call in tasks.items()}
+    study = Study("02_pretrain", StudySettings(jobs=jobs), Path())
     table = run_trials(study, "pretraining", function, tasks)
-    assert table["path"].tolist() == [str(tasks[name].path) for name in table["name"]]
     return table["name"].tolist(), study.failed_trials().values.tolist()
+
+
+def kinds(folder, *names):
+    """Trials of ``trial_calls.trial``."""
+    return {name: Task({"name": name}, (name, folder), folder / f"{name}.done") for name in names}
 
 
 def begun(folder, name):
@@ -101,21 +104,20 @@ def test_workers_that_stay_are_replaced_when_killed_or_when_the_environment_chan
 
 
 def test_a_trial_that_fails_is_tried_again_alone_and_the_others_finish(calls, tmp_path, capfd):
-    names = ["always_fails", "wrong_setting", "fails_once", "killed_once", "kills"]
-    tasks = {name: (name, tmp_path, tmp_path / f"{name}.done") for name in names}
+    names = ["always_fails", "wrong_setting", "fails_once", "killed_once", "always_killed"]
     with pytest.raises(RunError) as caught:
-        run(tmp_path, calls.written, tasks)
+        run(calls.trial, kinds(tmp_path, *names))
     message = str(caught.value)
     assert message.startswith("pretraining: 3 of 5 failed\n")
     assert "\n  always_fails: ZeroDivisionError: never works\n" in message
     assert "\n  wrong_setting: no such thing: choose another\n" in message
-    assert "\n  kills: its process died, as when memory runs out\n" in message
+    assert "\n  always_killed: its process died, as when memory runs out\n" in message
     assert "run the same again" in message and "--keep-going" in message
     assert [len(begun(tmp_path, name)) for name in names] == [3, 1, 2, 2, 3]
     (logs,) = (tmp_path / "root" / "data" / "jobs").iterdir()
     assert str(logs) in message
-    assert "in always_fails" in (logs / "always_fails.log").read_text()
-    assert "in always_fails" in str(caught.value.__cause__)  # of the first, shown with the error's own
+    assert "in trial" in (logs / "always_fails.log").read_text()
+    assert "in trial" in str(caught.value.__cause__)  # of the first, shown with the error's own
     progress = capfd.readouterr().err
     assert "pretraining: 5 trials to run, 0 reused\n" in progress
     assert "fails_once: OSError: the disk was away for a moment; retry 1 of 2\n" in progress
@@ -127,28 +129,27 @@ def test_arguments_that_cannot_be_passed_on_are_a_failure(calls, tmp_path):
 
 
 def test_a_run_that_keeps_going_lists_what_is_missing_and_tries_only_that_again(calls, tmp_path, monkeypatch):
-    good = ("fails_once", tmp_path, tmp_path / "good")
-    bad = ("always_fails", tmp_path, tmp_path / "bad")
-    missing = [["pretraining", "bad", "ZeroDivisionError: never works"]]
+    both, bad = kinds(tmp_path, "fails_once", "always_fails"), kinds(tmp_path, "always_fails")
+    missing = [["pretraining", "always_fails", "ZeroDivisionError: never works"]]
     launch(monkeypatch, "pool", {}, True)
     for _ in range(2):
-        assert run(tmp_path, calls.written, {"good": good, "bad": bad}, jobs=1) == (["good"], missing)
+        assert run(calls.trial, both, jobs=1) == (["fails_once"], missing)
     with pytest.raises(RunError, match="1 of 1 failed"):  # there is nothing to go on with
-        run(tmp_path, calls.written, {"bad": bad}, jobs=1)
+        run(calls.trial, bad, jobs=1)
     assert (len(begun(tmp_path, "fails_once")), len(begun(tmp_path, "always_fails"))) == (2, 9)
     launch(monkeypatch)
     with pytest.raises(RunError, match="1 of 2 failed"):
-        run(tmp_path, calls.written, {"good": good, "bad": bad}, jobs=1)
-    (tmp_path / "bad").write_text("by another run")
-    assert run(tmp_path, calls.written, {"good": good, "bad": bad}, jobs=1) == (["good", "bad"], [])
+        run(calls.trial, both, jobs=1)
+    (tmp_path / "always_fails.done").write_text("by another run")
+    assert run(calls.trial, both, jobs=1) == (["fails_once", "always_fails"], [])
 
 
 def test_a_killed_study_leaves_no_worker_and_the_next_resumes(calls, tmp_path):
     """Of three trials two have finished and one is under way."""
     steps = {"short": 1, "long": 60, "last": 1}
-    tasks = {name: (count, tmp_path / f"{name}.done") for name, count in steps.items()}
+    tasks = {name: Task({"name": name}, (n,), tmp_path / f"{name}.done") for name, n in steps.items()}
     step = tmp_path / "long.last"
-    study = multiprocessing.get_context("spawn").Process(target=run, args=(tmp_path, calls.counts, tasks))
+    study = multiprocessing.get_context("spawn").Process(target=run, args=(calls.counts, tasks))
     study.start()
     wait_until(lambda: (tmp_path / "last.done").exists() and step.exists() and int(step.read_text()) > 2)
     study.kill()
@@ -156,28 +157,28 @@ def test_a_killed_study_leaves_no_worker_and_the_next_resumes(calls, tmp_path):
     wait_until(lambda: all(ended(pid) for pid in begun(tmp_path, "long")))
     assert int(step.read_text()) < 60
     step.write_text("58")  # as if it had been further: the rest would only take time
-    assert run(tmp_path, calls.counts, tasks)[0] == ["short", "long", "last"]
+    assert run(calls.counts, tasks)[0] == ["short", "long", "last"]
     assert (tmp_path / "long.done").read_text() == "58"
     assert [len(begun(tmp_path, name)) for name in steps] == [1, 2, 1]
 
 
 def test_a_trial_that_another_process_is_at_is_waited_for(calls, tmp_path):
-    task = (20, tmp_path / "a.done")
-    other = multiprocessing.get_context("fork").Process(target=calls.counts, args=task)
+    path = tmp_path / "a.done"
+    other = multiprocessing.get_context("fork").Process(target=calls.counts, args=(20, path))
     other.start()
     wait_until(lambda: (tmp_path / "a.last").exists())
-    assert run(tmp_path, calls.counts, {"a": task}, jobs=1)[0] == ["a"]
+    assert run(calls.counts, {"a": Task({"name": "a"}, (20,), path)}, jobs=1)[0] == ["a"]
     other.join()
     assert len(begun(tmp_path, "a")) == 1
 
 
-@pytest.mark.parametrize("cluster", ["pool", "local"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("cluster", "number"), [("pool", signal.SIGINT), ("local", signal.SIGTERM)])
 def test_an_interrupted_study_ends_what_is_running(calls, tmp_path, monkeypatch, cluster, number):
     """Ctrl-C, and the signal by which a runner ends its notebook."""
+    names = ["sleeps_a", "sleeps_b"]
 
     def end_once_both_have_begun(*_):
-        if begun(tmp_path, "a") and begun(tmp_path, "b"):
+        if all(begun(tmp_path, name) for name in names):
             signal.setitimer(signal.ITIMER_REAL, 0)
             os.kill(os.getpid(), number)
 
@@ -185,13 +186,12 @@ def test_an_interrupted_study_ends_what_is_running(calls, tmp_path, monkeypatch,
     before = signal.signal(signal.SIGALRM, end_once_both_have_begun)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.2, 0.2)
-        tasks = {name: ("sleeps", tmp_path, name, tmp_path / f"{name}.done") for name in "ab"}
         with pytest.raises(KeyboardInterrupt):
-            run(tmp_path, lambda *call: calls.call(*call[:-1]), tasks)
+            run(calls.trial, kinds(tmp_path, *names))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    wait_until(lambda: all(ended(pid) for name in "ab" for pid in begun(tmp_path, name)))
+    wait_until(lambda: all(ended(pid) for name in names for pid in begun(tmp_path, name)))
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
@@ -199,9 +199,8 @@ def test_jobs_that_are_lost_run_again_and_preempted_ones_resume(calls, tmp_path,
     """Killed: tried again as another job. Preempted, or out of time: submitit queues the job again."""
     launch(monkeypatch, "local", {"timeout_min": 30})
     names = ["killed_once", "preempted_once", "terminated_once", "wrong_setting"]
-    tasks = {name: (name, tmp_path, tmp_path / f"{name}.done") for name in names}
     with pytest.raises(RunError) as caught:
-        run(tmp_path, calls.written, tasks, jobs=4)
+        run(calls.trial, kinds(tmp_path, *names), jobs=4)
     assert "pretraining: 1 of 4 failed\n  wrong_setting: no such thing" in str(caught.value)
     assert [len(begun(tmp_path, name)) for name in names] == [2, 2, 2, 1]
 
@@ -235,12 +234,10 @@ def test_slurm_that_is_not_installed_is_named_with_the_remedy(monkeypatch):
         Launch("slurm").hand_on()
 
 
-def test_a_slurm_job_is_an_array_with_the_options_of_submitit(tmp_path, monkeypatch):
-    monkeypatch.setattr("submitit.SlurmExecutor.affinity", classmethod(lambda cls: 2))
+def test_a_slurm_job_has_the_options_of_submitit(tmp_path, monkeypatch):
+    monkeypatch.setattr("submitit.SlurmExecutor.affinity", classmethod(lambda cls: 2))  # as if it were there
     options = {"slurm_partition": "gpu", "gpus_per_node": 1, "timeout_min": 30}
-    executor = Launch("slurm", options).executor("mosaic pretraining", tmp_path)
-    slurm = executor._executor
-    slurm.update_parameters(map_count=4)
+    slurm = Launch("slurm", options).executor("mosaic pretraining", tmp_path)._executor
     flags = dict(re.findall(r"#SBATCH --([\w-]+)=(.*)", slurm._make_submission_file_text("python", "id")))
     assert (flags["partition"], flags["gpus-per-node"], flags["time"]) == ("gpu", "1", "30")
-    assert (flags["array"].partition("%")[0], flags["job-name"]) == ("0-3", "'mosaic pretraining'")
+    assert flags["job-name"] == "'mosaic pretraining'"

@@ -70,7 +70,7 @@ def test_probes_learn_from_the_rows_they_may_and_score_the_rows_of_a_store(tmp_p
         "home": Probe(home, np.arange(30), classes),
     }
     path = tmp_path / "x.npz"
-    probe_trial(tmp_path, "mosaic", probes, abroad, abroad.split_rows("test"), path)
+    probe_trial({"method": "mosaic", "folder": ""}, probes, abroad, abroad.split_rows("test"), path)
     with np.load(path) as scores:
         assert set(scores.files) == set(probes)
         for column, truth in enumerate(abroad.labels[60:].astype(bool).T):

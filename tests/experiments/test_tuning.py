@@ -47,8 +47,8 @@ def tuned(tmp_path, monkeypatch):
         write_json(card, {"timing": {"seconds": 10.0}})
         configs.append((config, rows))
 
-    def probe(checkpoint, method, probes, store, rows, path):
-        share = quality[method].pop(0)
+    def probe(encoder, probes, store, rows, path):
+        share = quality[encoder["method"]].pop(0)
         noise = np.random.default_rng(1).random((20, 3))
         save_arrays(path, {"scores": share * labels[rows] + (1 - share) * noise})
 

@@ -28,61 +28,25 @@ def share(folder, number):
     return number, os.environ.get("CUDA_VISIBLE_DEVICES"), int(os.environ["OMP_NUM_THREADS"])
 
 
-def fails_once(folder):
-    if begun(folder, "fails_once") == 1:
-        raise OSError("the disk was away\nfor a moment")
-    return "fine"
-
-
-def killed_once(folder):
-    if begun(folder, "killed_once") == 1:
+def trial(kind, folder, path):
+    """Write a file, unless something happens to this kind of trial."""
+    first = begun(folder, kind) == 1
+    if kind == "always_fails":
+        raise ZeroDivisionError("never works")
+    if kind == "wrong_setting":
+        raise SettingsError("no such thing: choose another")
+    if kind == "always_killed" or (first and kind == "killed_once"):
         os.kill(os.getpid(), signal.SIGKILL)
-    return "fine"
-
-
-def kills(folder):
-    begun(folder, "kills")
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def preempted_once(folder):
-    """Get the signal by which submitit knows of a time limit."""
-    if begun(folder, "preempted_once") == 1:
-        os.kill(os.getpid(), signal.SIGUSR2)
-        time.sleep(60)
-    return "fine"
-
-
-def terminated_once(folder):
-    """Leave as Lightning does on SIGTERM."""
-    if begun(folder, "terminated_once") == 1:
+    if first and kind == "fails_once":
+        raise OSError("the disk was away\nfor a moment")
+    if first and kind == "terminated_once":  # as Lightning leaves on SIGTERM
         raise SystemExit
-    return "fine"
-
-
-def always_fails(folder):
-    begun(folder, "always_fails")
-    raise ZeroDivisionError("never works")
-
-
-def wrong_setting(folder):
-    begun(folder, "wrong_setting")
-    raise SettingsError("no such thing: choose another")
-
-
-def sleeps(folder, name):
-    begun(folder, name)
-    time.sleep(120)
-
-
-def call(function, folder, *arguments):
-    """Run one of the above."""
-    return globals()[function](folder, *arguments)
-
-
-def written(function, folder, path):
-    """Run one of the above and write its result, as trials of the study do."""
-    write_text(path, str(globals()[function](folder)))
+    if first and kind == "preempted_once":
+        os.kill(os.getpid(), signal.SIGUSR2)  # by which submitit knows of a preemption or time limit
+        time.sleep(60)
+    if kind.startswith("sleeps"):
+        time.sleep(120)
+    write_text(path, "fine")
 
 
 def counts(steps, done):
@@ -96,4 +60,3 @@ def counts(steps, done):
                 time.sleep(0.1)
                 write_text(last, str(step + 1))
             write_text(done, str(first))
-    return int(done.read_text())
