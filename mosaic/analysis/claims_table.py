@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mosaic.analysis.results import common_rows, main_rows
-from mosaic.analysis.tables import intervals
+from mosaic.analysis.tables import readable
 from mosaic.evaluation.bootstrap import Difference, resampled_ap, resampled_mean
 from mosaic.evaluation.claims import CLAIMS, LEAST_SEEDS, LEVEL, RELEVANT, Claim, Comparison, judge
 from mosaic.evaluation.metrics import macro_ap
 from mosaic.evaluation.names import EVALUATIONS
-from mosaic.experiments.embed import chosen_rows, per_seed
+from mosaic.experiments.embed import chosen_rows, load_arrays
 from mosaic.experiments.predictions import KEYS, load, prediction_keys
 from mosaic.experiments.study import Study
 from mosaic.methods import ABLATIONS, METHODS, SAME_UNTUNED
@@ -44,19 +45,12 @@ RULES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """How a method enters a comparison.
-
-    Attributes:
-        method: name in the table of methods.
-        evaluation: the one that is best on validation.
-        validation: macro average precision there, mean over seeds.
-        members: its rows of the table of predictions, by seed.
-    """
+    """How a method enters a comparison: with the evaluation that is best on validation."""
 
     method: str
-    evaluation: str
-    validation: float
-    members: pd.DataFrame
+    evaluation: str  # "embedding" where neighbourhoods are compared
+    validation: float  # score, mean over seeds
+    members: pd.DataFrame  # its rows of the table of predictions or embeddings, by seed
 
     @property
     def seeds(self) -> set[int]:
@@ -66,11 +60,8 @@ class Entry:
     @property
     def title(self) -> str:
         """Method and evaluation, for readers."""
-        return f"{METHODS[self.method].title} ({EVALUATIONS[self.evaluation]})"
-
-
-class NotTestable(Exception):
-    """A claim that a run cannot test; the message says why."""
+        evaluation = EVALUATIONS.get(self.evaluation)
+        return METHODS[self.method].title + (f" ({evaluation})" if evaluation else "")
 
 
 class ArchiveClaims:
@@ -80,10 +71,10 @@ class ArchiveClaims:
         title: of the archive.
         store: packed data.
         predictions: table of ``predict.predict_all``.
-        embedded: table of ``embed.embed_all``.
-        embedded_test: test rows that were embedded.
+        embedded: table of ``embed.embed_all``, whose test rows were ``embedded_test``.
+        embedded_test: rows of the store.
         resamples: of scenes and seeds, for each claim.
-        lost: methods of which trials failed in a run that kept going: one of them may be the best opponent.
+        lost: methods of which trials failed: one of them may be the best opponent.
     """
 
     def __init__(
@@ -104,7 +95,7 @@ class ArchiveClaims:
         self.resamples, self.lost = resamples, sorted(lost)
         self.labels = {s: store.labels[store.split_rows(s)] for s in ("validation", "test")}
         self.scenes = store.scenes[store.split_rows("test")]
-        self._entries: dict[tuple[str, float], Entry | None] = {}
+        self.entry = cache(self._entry)
 
     def key(self) -> dict[str, Any]:
         """Return everything the claims depend on, for the cache; where files lie does not matter."""
@@ -118,18 +109,6 @@ class ArchiveClaims:
             "lost": self.lost,
         }
 
-    def entry(self, method: str, fraction: float) -> Entry | None:
-        """Return how a method enters at a label fraction, by validation; None when it was not run there."""
-        if (method, fraction) not in self._entries:
-            rows = self.predictions.query("method == @method and fraction == @fraction").sort_values("seed")
-            entries = []
-            for evaluation, members in rows.groupby("evaluation"):
-                scores = [load(row, "validation") for _, row in members.iterrows()]
-                ap = float(np.mean([macro_ap(self.labels["validation"], one) for one in scores]))
-                entries.append(Entry(method, str(evaluation), ap, members))
-            self._entries[method, fraction] = max(entries, key=lambda e: e.validation, default=None)
-        return self._entries[method, fraction]
-
     def fraction(self, name: str) -> float:
         """Return the label fraction that a claim calls ``"all"`` or ``"least"``."""
         fractions = self.predictions["fraction"]
@@ -137,79 +116,56 @@ class ArchiveClaims:
 
     def compare(self, claim: Claim) -> Comparison:
         """Return the difference that tests a claim, or why it cannot be tested."""
-        test = self._compare_coherence if claim.measure == "knn_jaccard" else self._compare_ap
-        try:
-            family = self._family(claim)
-            return Comparison(claim, self.title, *test(claim, family))
-        except NotTestable as reason:
-            return Comparison(claim, self.title, str(reason))
-
-    def _family(self, claim: Claim) -> list[str]:
-        """Return the methods that the opponent is chosen from."""
-        if claim.fraction == "least" and self.fraction("least") == self.fraction("all"):
-            raise NotTestable("the run has one label fraction only")
+        untested = partial(Comparison, claim, self.title)
+        fraction = self.fraction(claim.fraction)
+        if claim.fraction == "least" and fraction == self.fraction("all"):
+            return untested("the run has one label fraction only")
         family = [name for name, method in METHODS.items() if method.family == claim.against]
         if lost := [METHODS[name].title for name in family if name in self.lost]:
-            raise NotTestable(f"trials of {', '.join(lost)} failed, perhaps of the best opponent")
-        return family
-
-    def _compare_ap(self, claim: Claim, family: Sequence[str]) -> tuple[str, Difference]:
-        fraction = self.fraction(claim.fraction)
-        mosaic = self.entry(MOSAIC, fraction)
+            return untested(f"trials of {', '.join(lost)} failed, perhaps of the best opponent")
+        mosaic = self.entry(MOSAIC, claim.measure, fraction)
         if mosaic is None:
-            raise NotTestable("no MoSAiC in this run")
-        entries = [entry for name in family if (entry := self.entry(name, fraction))]
+            return untested("no MoSAiC in this run")
+        entries = [entry for name in family if (entry := self.entry(name, claim.measure, fraction))]
         entries = [entry for entry in entries if mosaic.seeds <= entry.seeds]
         if not entries:
-            raise NotTestable(f"no {claim.against} method with all seeds in this run")
+            return untested(f"no {claim.against} method with all seeds in this run")
         opponent = max(entries, key=lambda entry: entry.validation)
-        difference = self.difference(mosaic.members, opponent.members, claim.stratum)
-        return f"{mosaic.title} against {opponent.title}", difference
+        difference = self.difference(mosaic, opponent, claim.stratum)
+        return Comparison(claim, self.title, f"{mosaic.title} against {opponent.title}", difference)
 
-    def _compare_coherence(self, claim: Claim, family: Sequence[str]) -> tuple[str, Difference]:
-        seeds = self.embedded.groupby("method")["seed"].agg(set).to_dict()
-        if MOSAIC not in seeds:
-            raise NotTestable("no MoSAiC embedding in this run")
-        opponents = [name for name in family if seeds[MOSAIC] <= seeds.get(name, set())]
-        if not opponents:
-            raise NotTestable(f"no {claim.against} embedding with all seeds in this run")
+    def _entry(self, method: str, measure: str, fraction: float) -> Entry | None:
+        """Return how a method enters, by validation; None when it was not run."""
+        rows = self.predictions[self.predictions["fraction"] == fraction]
+        if measure == "knn_jaccard":
+            rows = self.embedded.assign(evaluation="embedding")
+        entries = []
+        for evaluation, members in rows[rows["method"] == method].sort_values("seed").groupby("evaluation"):
+            score = float(np.mean([self._validation(row, measure) for _, row in members.iterrows()]))
+            entries.append(Entry(method, str(evaluation), score, members))
+        return max(entries, key=lambda entry: entry.validation, default=None)
 
-        def validation(method: str) -> float:
-            return float(np.mean([v.mean() for v in per_seed(self.embedded, method, "coherence|validation")]))
+    def _validation(self, row: pd.Series, measure: str) -> float:
+        if measure == "knn_jaccard":
+            return float(load_arrays(row, "coherence|validation")[""].mean())
+        return macro_ap(self.labels["validation"], load(row, "validation"))
 
-        opponent = max(opponents, key=validation)
-        paired = self.embedded[self.embedded["seed"].isin(seeds[MOSAIC])]
-        mosaic, other = (
-            resampled_mean(per_seed(paired, name, "coherence|test"), self.embedded_scenes, self.resamples)
-            for name in (MOSAIC, opponent)
-        )
-        return f"{METHODS[MOSAIC].title} against {METHODS[opponent].title}", (mosaic - other).difference()
-
-    def difference(self, mosaic: pd.DataFrame, other: pd.DataFrame, stratum: str = "all") -> Difference:
-        """Return the paired difference of macro average precision on the test split or a stratum of it.
-
-        Args:
-            mosaic: rows of the table of predictions, one a seed.
-            other: those of the opponent; only seeds of both are compared.
-            stratum: ``"all"`` or ``"overlap"``.
-        """
-        labels = self.labels["test"]
-        patches = slice(None) if stratum == "all" else labels.sum(1) >= OVERLAP_LABELS
-        seeds = set(mosaic["seed"]) & set(other["seed"])
-        first, second = (
-            resampled_ap(
-                labels[patches],
-                [
-                    load(row)[patches]
-                    for _, row in rows.sort_values("seed").iterrows()
-                    if row["seed"] in seeds
-                ],
-                self.scenes[patches],
-                resamples=self.resamples,
-            )
-            for rows in (mosaic, other)
-        )
-        return (first - second).difference()
+    def difference(self, first: Entry, second: Entry, stratum: str = "all") -> Difference:
+        """Return the paired difference on the test split or its stratum ``"overlap"``, over common seeds."""
+        sides = [
+            [row for _, row in side.members.iterrows() if row["seed"] in first.seeds & second.seeds]
+            for side in (first, second)
+        ]
+        if first.evaluation == "embedding":
+            values = [[load_arrays(row, "coherence|test")[""] for row in rows] for rows in sides]
+            a, b = (resampled_mean(each, self.embedded_scenes, self.resamples) for each in values)
+        else:
+            labels = self.labels["test"]
+            patches = slice(None) if stratum == "all" else labels.sum(1) >= OVERLAP_LABELS
+            scores = [[load(row)[patches] for row in rows] for rows in sides]
+            scenes = self.scenes[patches]
+            a, b = (resampled_ap(labels[patches], s, scenes, resamples=self.resamples) for s in scores)
+        return (a - b).difference()
 
     def ablation(self) -> pd.DataFrame:
         """Return what each term adds: MoSAiC less the same method without it, at the least and at all labels.
@@ -223,21 +179,20 @@ class ArchiveClaims:
         rows = []
         ran = set(self.predictions["method"])
         for term, name in ABLATIONS.items():
+            without = name if name in ran else SAME_UNTUNED.get(name, name)
             for fraction in sorted({self.fraction("least"), self.fraction("all")}):
-                comparable = common_rows(self.predictions, fraction)
-                without = name if name in ran else SAME_UNTUNED.get(name, name)
-                mosaic, other = (comparable[comparable["method"] == m] for m in (MOSAIC, without))
-                if set(mosaic["seed"]) & set(other["seed"]):
+                comparable = common_rows(self.predictions, fraction).sort_values("seed")
+                mosaic, other = (
+                    Entry(method, "", np.nan, comparable[comparable["method"] == method])
+                    for method in (MOSAIC, without)
+                )
+                if mosaic.seeds & other.seeds:
                     rows.append({"term": term, "fraction": fraction, **vars(self.difference(mosaic, other))})
         return pd.DataFrame(rows, columns=["term", "fraction", "value", "low", "high", "n_seeds"])
 
 
 def judge_claims(study: Study) -> pd.DataFrame:
-    """Return the claims on the archives of this run and of its companions, as :func:`judge_archives`.
-
-    Raises:
-        RunError: when a notebook of one of them was not run.
-    """
+    """Return the claims on the archives of this run and of its companions, as :func:`judge_archives`."""
     archives = []
     for run in study.with_companions():
         store, most = run.store(), run.earlier("04_embeddings_and_coherence").settings.embedding.most_patches
@@ -283,16 +238,10 @@ def readable_claims(claims: pd.DataFrame) -> pd.DataFrame:
         "verdict": "verdict",
         "reason": "why",
     }
-    return claims.assign(effect=intervals(claims, "effect"))[list(titles)].rename(columns=titles)
+    return readable(claims, titles, "effect")
 
 
 def readable_ablation(ablation: pd.DataFrame) -> pd.DataFrame:
     """Return what each term adds under the titles of a report."""
-    return pd.DataFrame(
-        {
-            "term": ablation["term"],
-            "labels": ablation["fraction"].map("{:g} %".format),
-            "gain": intervals(ablation),
-            "seeds": ablation["n_seeds"],
-        }
-    )
+    titles = {"term": "term", "fraction": "labels", "value": "gain", "n_seeds": "seeds"}
+    return readable(ablation.assign(fraction=ablation["fraction"].map("{:g} %".format)), titles)

@@ -11,9 +11,9 @@ import pandas as pd
 from mosaic.analysis.claims_table import ArchiveClaims, readable_ablation
 from mosaic.analysis.results import common_evaluation_title, common_evaluations, common_rows
 from mosaic.analysis.scoring import method_ap
-from mosaic.analysis.tables import in_order, intervals, pivot_intervals, titled
+from mosaic.analysis.tables import in_order, pivot_intervals, readable, titled
 from mosaic.evaluation.names import input_order, input_title
-from mosaic.evaluation.ranking import Ranking, rank_methods
+from mosaic.evaluation.ranking import Groups, rank_methods
 from mosaic.experiments.parallel import parallel_map
 from mosaic.experiments.predictions import main_input, prediction_keys
 from mosaic.experiments.study import Study
@@ -29,18 +29,7 @@ REFERENCES = ("random", "supervised_late", "iai", "supcon", "mosaic")
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """Tables of one run.
-
-    Attributes:
-        title: of its archive.
-        store: its packed data.
-        settings: of its pretraining.
-        choices: changes to them that were tuned, by method.
-        trials: its encoders, one row each.
-        results: tidy results, see :mod:`mosaic.analysis.results`.
-        predictions: table of ``predict.predict_all``.
-        published: what :meth:`mosaic.datasets.reference.Reference.beside` returned.
-    """
+    """What one run left: the title of its archive, packed data, settings of its pretraining, and tables."""
 
     title: str
     store: PackedStore
@@ -67,11 +56,7 @@ class FinishedRun:
 
 
 def finished_runs(study: Study) -> list[FinishedRun]:
-    """Return this run and its companions.
-
-    Raises:
-        RunError: when a notebook of one of them was not run.
-    """
+    """Return this run and its companions; ``RunError`` when a notebook of one of them was not run."""
     return [
         FinishedRun(
             run.read("archive")["title"],
@@ -125,11 +110,7 @@ def _score_name(average: str, fraction: Any) -> str:
 
 
 def few_seeds_table(study: Study, finished: FinishedRun) -> pd.DataFrame:
-    """Return the methods with fewer seeds than the run and :data:`REFERENCES`, on the same seeds.
-
-    Returns:
-        As :func:`on_common_seeds`, macro and micro; empty where every method has all seeds.
-    """
+    """Return methods with fewer seeds than the run, and :data:`REFERENCES`, as :func:`on_common_seeds`."""
     few = [name for name in METHODS if 0 < finished.seeds(name) < finished.settings.grid.seeds]
     return on_common_seeds(study, finished, [*REFERENCES, *few] if few else [], ("macro", "micro"))
 
@@ -158,31 +139,35 @@ def on_common_seeds(
     rows = rows[rows["method"].isin(list(methods))]
     seeds = set(rows["seed"]).intersection(*rows.groupby("method")["seed"].agg(set))
     rows = rows[rows["seed"].isin(seeds)]
-    groups = list(in_order(rows).groupby(["method", "fraction"], sort=False))
-    resamples = study.settings.bootstrap_resamples
-    key = {
-        "data": finished.store.fingerprint,
-        "predictions": prediction_keys(rows),
-        "averages": list(averages),
-        "resamples": resamples,
-    }
+    groups = [(a, *group) for a in averages for group in in_order(rows).groupby(["method", "fraction"])]
+    table = _test_ap(study, [(finished.store, members, average) for average, _, members in groups])
+    table = table.assign(
+        method=[str(method) for _, (method, _), _ in groups],
+        score=[_score_name(average, fraction) for average, (_, fraction), _ in groups],
+        seeds=len(seeds),
+    )
+    columns = [_score_name(average, f) for average in averages for f in finished.fractions]
+    table = pivot_intervals(in_order(table), ["method", "seeds"], "score", columns)
+    return table if len(averages) > 1 else table.rename(columns=lambda name: name.rpartition(", ")[2])
+
+
+def _test_ap(study: Study, calls: Sequence[tuple[PackedStore, pd.DataFrame, str]]) -> pd.DataFrame:
+    """Return average precision on the test split, from the cache or several processes.
+
+    Returns:
+        One row a call: value, low, high, and draws (R,), the mean over seeds under each resample.
+    """
+    resamples, columns = study.settings.bootstrap_resamples, ["value", "low", "high", "draws"]
+    inputs = [[store.fingerprint, prediction_keys(rows), average] for store, rows, average in calls]
 
     def compute() -> pd.DataFrame:
-        wanted = [(average, *group) for average in averages for group in groups]
-        calls = [(finished.store, members, resamples, average) for average, _, members in wanted]
-        spans = [ap.interval() for ap in parallel_map(method_ap, calls, "common seeds", study.settings.jobs)]
-        scores = [
-            {"method": method, "score": _score_name(average, fraction)}
-            for average, (method, fraction), _ in wanted
-        ]
-        return pd.DataFrame(scores, columns=["method", "score"]).join(
-            pd.DataFrame(spans, columns=["value", "low", "high", "n_seeds"])
+        scores = parallel_map(
+            method_ap, [(*call, resamples) for call in calls], "scores", study.settings.jobs
         )
+        rows = [{**vars(score.interval()), "draws": score.over_seeds()} for score in scores]
+        return pd.DataFrame(rows, columns=columns)
 
-    columns = [_score_name(average, f) for average in averages for f in finished.fractions]
-    table = study.cached("common_seeds", key, compute).assign(seeds=len(seeds))
-    table = pivot_intervals(table, ["method", "seeds"], "score", columns)
-    return table if len(averages) > 1 else table.rename(columns=lambda name: name.rpartition(", ")[2])
+    return study.cached("test_ap", {"inputs": inputs, "resamples": resamples}, compute)
 
 
 def published_table(finished: FinishedRun) -> pd.DataFrame:
@@ -201,42 +186,19 @@ def published_table(finished: FinishedRun) -> pd.DataFrame:
 # --------------------------------------------------------------------------------------- ranking
 
 
-def method_ranking(study: Study, runs: Sequence[FinishedRun]) -> tuple[list[str], Ranking]:
-    """Rank the methods that every run trained with all its seeds, over archives and label fractions.
-
-    Returns:
-        The methods as they were ranked, and the ranking.
-    """
+def method_ranking(study: Study, runs: Sequence[FinishedRun]) -> tuple[pd.DataFrame, Groups]:
+    """Rank the methods that every run trained with all its seeds, over archives and label fractions."""
     problems = [(run, common_rows(run.predictions, f)) for run in runs for f in run.fractions]
     methods = [
         name
         for name in METHODS
         if all(run.seeds(name) == run.settings.grid.seeds and name in set(r["method"]) for run, r in problems)
     ]
-    resamples = study.settings.bootstrap_resamples
-    calls = [
-        (run.store, rows[rows["method"] == name], resamples) for run, rows in problems for name in methods
-    ]
-    key = {
-        "data": [run.store.fingerprint for run in runs],
-        "predictions": [prediction_keys(members) for _, members, _ in calls],
-        "resamples": resamples,
-    }
-
-    def compute() -> pd.DataFrame:
-        scores = parallel_map(method_ap, calls, "ranking", study.settings.jobs)
-        return pd.DataFrame([(ap.value, ap.over_seeds()) for ap in scores], columns=["value", "draws"])
-
-    table = study.cached("ranking", key, compute)
+    calls = [(run.store, rows[rows["method"] == name], "macro") for run, rows in problems for name in methods]
+    table = _test_ap(study, calls)
     values = table["value"].to_numpy().reshape(len(problems), len(methods))
     draws = np.stack(table["draws"].to_list()).reshape(*values.shape, -1)
-    return methods, rank_methods(list(values), list(draws))
-
-
-def rank_table(methods: Sequence[str], ranking: Ranking) -> pd.DataFrame:
-    """Return the ranking, one row a method: method (its key), rank, low, high."""
-    columns = {name: getattr(ranking, name) for name in ("rank", "low", "high")}
-    return pd.DataFrame({"method": [methods[i] for i in ranking.order], **columns})
+    return rank_methods(methods, list(values), list(draws))
 
 
 # --------------------------------------------------------------------------------------- costs
@@ -275,18 +237,18 @@ def cost_table(finished: FinishedRun) -> pd.DataFrame:
 
 def readable_costs(costs: pd.DataFrame) -> pd.DataFrame:
     """Return costs under the titles of a report."""
-    return pd.DataFrame(
-        {
-            "method": titled(costs)["method"],
-            "seeds": costs["seeds"],
-            "macro AP": intervals(costs),
-            "encoder, million": costs["parameters"] / 1e6,
-            "trained, million": costs["trained"] / 1e6,
-            "steps": costs["steps"],
-            "minutes": costs["minutes"],
-            "memory, MiB": costs["memory_mb"],
-        }
-    )
+    titles = {
+        "method": "method",
+        "seeds": "seeds",
+        "value": "macro AP",
+        "parameters": "encoder, million",
+        "trained": "trained, million",
+        "steps": "steps",
+        "minutes": "minutes",
+        "memory_mb": "memory, MiB",
+    }
+    millions = {name: costs[name] / 1e6 for name in ("parameters", "trained")}
+    return readable(costs.assign(**millions), titles)
 
 
 # --------------------------------------------------------------------------------------- ablations

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from mosaic.analysis.archive_tables import display_bands
-from mosaic.analysis.tables import intervals, titled
+from mosaic.analysis.tables import readable, titled
 from mosaic.evaluation.bootstrap import resampled_mean
 from mosaic.evaluation.coherence import MEASURES, nearest, single_label_subset
 from mosaic.experiments.embed import load_arrays, per_seed
@@ -48,10 +48,8 @@ def coherence_summary(embedded: pd.DataFrame, scenes: NDArray[np.str_], resample
         resampled_mean(per_seed(embedded, method, "coherence|test"), scenes, resamples).interval()
         for method in methods
     ]
-    frame = titled(pd.DataFrame(spans).assign(method=methods))
-    return pd.DataFrame(
-        {"method": frame["method"], "label Jaccard index": intervals(frame), "seeds": frame["n_seeds"]}
-    )
+    titles = {"method": "method", "value": "label Jaccard index", "n_seeds": "seeds"}
+    return readable(pd.DataFrame(spans).assign(method=methods), titles)
 
 
 def retrieval_table(embedded: pd.DataFrame, scenes: NDArray[np.str_], resamples: int) -> pd.DataFrame:
@@ -76,9 +74,13 @@ def retrieval_table(embedded: pd.DataFrame, scenes: NDArray[np.str_], resamples:
 
 def retrieval_summary(retrieval: pd.DataFrame) -> pd.DataFrame:
     """Return recall at 10 with interval and label-aware mAP at 20: one row a method and direction."""
-    rows = titled(retrieval[retrieval["k"] == 10])
-    columns = {"recall at 10": intervals(rows, "recall"), "mAP at 20": rows["map_at_20"]}
-    return rows[["method", "direction"]].assign(**columns).reset_index(drop=True)
+    titles = {
+        "method": "method",
+        "direction": "direction",
+        "recall": "recall at 10",
+        "map_at_20": "mAP at 20",
+    }
+    return readable(retrieval[retrieval["k"] == 10], titles, "recall")
 
 
 def sensor_cosines(embedded: pd.DataFrame) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
@@ -106,47 +108,30 @@ def trustworthiness_table(embedded: pd.DataFrame) -> pd.DataFrame:
     return titled(pd.DataFrame(rows, columns=None if rows else ["method"]))
 
 
-def nearest_neighbours(
+def neighbour_images(
     store: PackedStore,
     trial: Mapping[str, Any] | pd.Series,
     rows: NDArray[np.int64],
     queries: int,
     k: int = 4,
-    seed: int = 0,
-) -> dict[str, NDArray[Any]]:
-    """Draw test patches, and return their nearest neighbours of other places.
-
-    Args:
-        store: packed data.
-        trial: a row of ``embedded``.
-        rows: the embedded test rows (N,).
-        queries: number of queries q.
-        k: neighbours of each.
-        seed: of the draw of queries.
-
-    Returns:
-        ``queries`` (q,) and ``neighbours`` (q, k), rows of the store.
-    """
-    embeddings = load_arrays(trial, "embeddings")[""]
-    neighbours = nearest(embeddings, k, store.index["location"].to_numpy(str)[rows])
-    drawn = np.random.default_rng(seed).choice(len(rows), size=min(queries, len(rows)), replace=False)
-    return {"queries": rows[drawn], "neighbours": rows[neighbours[drawn]]}
-
-
-def neighbour_images(
-    store: PackedStore, trial: Mapping[str, Any] | pd.Series, rows: NDArray[np.int64], queries: int
 ) -> dict[str, Any]:
-    """Return queries and neighbours as ``plots.imagery.neighbour_gallery`` takes them."""
-    drawn, bands = nearest_neighbours(store, trial, rows, queries), display_bands(store)
+    """Draw queries, and return their k nearest neighbours, as ``plots.imagery.neighbour_gallery`` takes them.
+
+    ``trial`` is a row of ``embedded``, and ``rows`` are the embedded test rows (N,).
+    """
+    embeddings, bands = load_arrays(trial, "embeddings")[""], display_bands(store)
+    neighbours = nearest(embeddings, k, store.index["location"].to_numpy(str)[rows])
+    drawn = np.random.default_rng(0).choice(len(rows), size=min(queries, len(rows)), replace=False)
+    shown = {"queries": rows[drawn], "neighbours": rows[neighbours[drawn]]}
     images = {}
-    for name, patches in drawn.items():
+    for name, patches in shown.items():
         values = store.read_bands(patches.ravel(), bands)
         stacked = np.stack([values[band] for band in bands], axis=-1)
         images[name] = stacked.reshape(*patches.shape, *stacked.shape[1:])
     return {
         **images,
-        "query_labels": store.labels[drawn["queries"]],
-        "neighbour_labels": store.labels[drawn["neighbours"]],
+        "query_labels": store.labels[shown["queries"]],
+        "neighbour_labels": store.labels[shown["neighbours"]],
         "class_names": store.class_names,
     }
 

@@ -123,14 +123,7 @@ def common_rows(frame: pd.DataFrame, fraction: float) -> pd.DataFrame:
 
 
 def interval_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Return macro average precision with intervals, by method, label budget, evaluation and fraction.
-
-    Args:
-        results: tidy results.
-
-    Returns:
-        Columns method, labels in pretraining, evaluation, then one a fraction, its cells (value, low, high).
-    """
+    """Return macro average precision with intervals, a column of (value, low, high) for each fraction."""
     rows = main_rows(results.query("stratum == 'all' and metric == 'ap_macro' and seed == -1"))
     rows = in_order(rows, "label_budget", "evaluation")
     fractions = [f"{fraction:g} %" for fraction in sorted(rows["fraction"].unique())]
@@ -153,14 +146,8 @@ def conditional_table(
 ) -> pd.DataFrame:
     """Return the average precision of one confusable class among carriers of another, a column a method.
 
-    Args:
-        store: packed data.
-        predictions: table of ``predict.predict_all``.
-        methods: which methods, where they ran.
-        fraction: label fraction, %.
-
     Returns:
-        Columns group, of, among, n, guessing (prevalence), then one a method; means over seeds.
+        Columns group, of, among, n, guessing (prevalence), then one a method that ran; means over seeds.
     """
     labels = store.labels[store.split_rows("test")]
     rows = common_rows(predictions, fraction)

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from mosaic.evaluation.bootstrap import Resampled, resampled_ap
+from mosaic.evaluation.bootstrap import Resampled, Scenes, resampled_ap
 from mosaic.evaluation.label_overlap import Groups, Stratum, strata
 from mosaic.evaluation.metrics import Labels, Predictions, choose_thresholds, per_class_ap, scores
 from mosaic.experiments.predictions import KEYS, load, main_input
@@ -22,57 +21,49 @@ from mosaic.store.reader import PackedStore
 def score_group(
     store_folder: Path, members: pd.DataFrame, groups: Groups, resamples: int, stratified: bool
 ) -> list[dict[str, Any]]:
-    """Return rows of the tidy results: the scores of one set of predictions, of all its seeds.
-
-    Args:
-        store_folder: packed data.
-        members: rows of the table of predictions that differ in seed only.
-        groups: confusable classes, for the strata.
-        resamples: of scenes and seeds, for each interval.
-        stratified: score each stratum as well.
-    """
+    """Return tidy results of one set of predictions, of which ``members`` are the seeds."""
     store = PackedStore(store_folder)
-    labels = {split: store.labels[store.split_rows(split)] for split in ("validation", "test")}
-    scenes, test = store.scenes[store.split_rows("test")], labels["test"]
-    seeds = [load(row) for _, row in members.iterrows()]
+    validation, test = (store.labels[store.split_rows(split)] for split in ("validation", "test"))
+    scenes = store.scenes[store.split_rows("test")]
     whole = Stratum("all", np.arange(len(test)), np.arange(test.shape[1]))
+    seeds = {row["seed"]: load(row) for _, row in members.iterrows()}
     rows: list[dict[str, Any]] = []
-    for (_, row), predictions in zip(members.iterrows(), seeds, strict=True):
-        values = scores(test, predictions, choose_thresholds(labels["validation"], load(row, "validation")))
+    for _, row in members.iterrows():
+        values = scores(test, seeds[row["seed"]], choose_thresholds(validation, load(row, "validation")))
         shared = {"stratum": "all", "n": len(test), "n_scenes": len(np.unique(scenes)), "seed": row["seed"]}
         rows += [{**shared, "metric": metric, "value": value} for metric, value in values.items()]
-    rows += [stratum_row(whole, test, seeds, scenes, resamples, average) for average in ("macro", "micro")]
-    method, source = members["method"].iloc[0], members["input"].iloc[0]
-    if source == main_input(method):
-        by_class = np.mean([per_class_ap(test, predictions) for predictions in seeds], axis=0)
+    pooled = [(whole, "macro"), (whole, "micro")]
+    if members["input"].iloc[0] == main_input(members["method"].iloc[0]):
+        by_class = np.mean([per_class_ap(test, predictions) for predictions in seeds.values()], axis=0)
         shared = {"seed": -1, "n_seeds": len(seeds), "metric": "ap"}
         rows += [
             {**shared, "stratum": f"class: {name}", "n": int(positives), "value": value}
             for name, positives, value in zip(store.class_names, test.sum(0), by_class, strict=True)
         ]
-        if stratified:
-            parts = strata(test, store.class_names, groups)
-            rows += [stratum_row(stratum, test, seeds, scenes, resamples) for stratum in parts]
+        pooled += [(s, "macro") for s in strata(test, store.class_names, groups) if stratified]
+    for stratum, average in pooled:
+        ap = stratum_ap(test, list(seeds.values()), scenes, stratum, resamples, average)
+        shared = {"stratum": stratum.name, "n": len(stratum.patches), "metric": f"ap_{average}", "seed": -1}
+        rows.append({**shared, **asdict(ap.interval())})
     about = {"dataset": store.manifest.dataset, **{key: members[key].iloc[0] for key in KEYS}}
     return [{**about, **row} for row in rows]
 
 
-def stratum_row(
-    stratum: Stratum,
+def stratum_ap(
     labels: Labels,
     seeds: Sequence[Predictions],
-    scenes: NDArray[np.str_],
+    scenes: Scenes,
+    stratum: Stratum,
     resamples: int,
     average: str = "macro",
-) -> dict[str, Any]:
-    """Return the row of tidy results for one stratum, pooled over seeds (``seed`` -1)."""
-    cells, chosen = np.ix_(stratum.patches, stratum.classes), scenes[stratum.patches]
-    ap = resampled_ap(labels[cells], [one[cells] for one in seeds], chosen, average, resamples)
-    shared = {"stratum": stratum.name, "n": len(chosen), "metric": f"ap_{average}", "seed": -1}
-    return {**shared, **asdict(ap.interval())}
+) -> Resampled:
+    """Return average precision on the patches and classes of a stratum; the rest as in ``resampled_ap``."""
+    cells = np.ix_(stratum.patches, stratum.classes)
+    predictions = [scores[cells] for scores in seeds]
+    return resampled_ap(labels[cells], predictions, scenes[stratum.patches], average, resamples)
 
 
-def method_ap(store: PackedStore, members: pd.DataFrame, resamples: int, average: str = "macro") -> Resampled:
+def method_ap(store: PackedStore, members: pd.DataFrame, average: str, resamples: int) -> Resampled:
     """Return the average precision of one method on the test split; ``members`` are its seeds."""
     test = store.split_rows("test")
     seeds = [load(row) for _, row in members.sort_values("seed").iterrows()]
@@ -89,15 +80,14 @@ def method_differences(
     """Return a method's difference to a reference in each subgroup, on the seeds that both have."""
     test = store.split_rows("test")
     labels, scenes = store.labels[test], store.scenes[test]
-    first, second = ({row["seed"]: load(row) for _, row in m.iterrows()} for m in (members, reference))
-    seeds = sorted(set(first) & set(second))
+    common = sorted(set(members["seed"]) & set(reference["seed"]))
+    sides = [
+        [load(row) for _, row in side.set_index("seed").loc[common].iterrows()]
+        for side in (members, reference)
+    ]
     rows = []
-    for name, stratum in subgroups.items() if seeds else ():
-        cells, chosen = np.ix_(stratum.patches, stratum.classes), scenes[stratum.patches]
-        method_ap, reference_ap = (
-            resampled_ap(labels[cells], [side[seed][cells] for seed in seeds], chosen, resamples=resamples)
-            for side in (first, second)
-        )
+    for name, stratum in subgroups.items() if common else ():
+        method_ap, reference_ap = (stratum_ap(labels, side, scenes, stratum, resamples) for side in sides)
         difference = asdict((method_ap - reference_ap).interval())
         rows.append({"method": members["method"].iloc[0], "subgroup": name, **difference})
     return rows

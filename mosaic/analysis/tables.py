@@ -1,6 +1,6 @@
 """What the tables of all notebooks share: methods by title and in order, intervals in one cell."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -28,16 +28,19 @@ def intervals(frame: pd.DataFrame, value: str = "value") -> pd.Series:
     return pd.Series(cells, index=frame.index, dtype=object)
 
 
+def readable(frame: pd.DataFrame, titles: Mapping[str, str], value: str = "value") -> pd.DataFrame:
+    """Return columns under the titles of a report: methods by title, ``value`` with its interval."""
+    named = titled(frame) if "method" in titles else frame
+    named = named.assign(**{value: intervals(frame, value)})
+    return named[list(titles)].rename(columns=dict(titles)).reset_index(drop=True)
+
+
 def pivot_intervals(
     frame: pd.DataFrame, rows: Sequence[str], column: str, columns: Sequence[str]
 ) -> pd.DataFrame:
-    """Return a table of intervals: one row a combination of ``rows``, one column a value of ``column``.
+    """Return intervals with one row a combination of ``rows``, and one column a value of ``column``.
 
-    Args:
-        frame: one row an interval, with value, low and high.
-        rows: columns of ``frame`` that stay columns; combinations stand in the order they appear.
-        column: column of ``frame`` whose values become columns.
-        columns: those values, in order; a missing interval is NaN.
+    Rows stand in the order they appear in ``frame``, columns in the order of ``columns``; gaps are NaN.
     """
     cells = frame.assign(cell=intervals(frame))
     table = cells.pivot(index=list(rows), columns=column, values="cell").reindex(columns=list(columns))

@@ -42,15 +42,10 @@ class Resampled:
     Example:
         >>> difference = resampled_ap(labels, mosaic, scenes) - resampled_ap(labels, baseline, scenes)
         >>> difference.difference().p_value
-
-    Attributes:
-        values: on the patches as they are (S,).
-        draws: under each resample (S, R).
-        n_scenes: scenes resampled.
     """
 
-    values: NDArray[np.float64]
-    draws: NDArray[np.float64]
+    values: NDArray[np.float64]  # on the patches as they are (S,)
+    draws: NDArray[np.float64]  # under each resample (S, R)
     n_scenes: int
 
     def __sub__(self, other: "Resampled") -> "Resampled":
@@ -103,15 +98,9 @@ def resampled_ap(
     average: str = "macro",
     resamples: int = 300,
 ) -> Resampled:
-    """Return the average precision of every seed under resamples of scenes.
+    """Return the macro or micro average precision of every seed under resamples of scenes.
 
-    Args:
-        labels: (N, C).
-        predictions: (N, C) for each seed.
-        scenes: (N,).
-        average: ``"macro"`` or ``"micro"``. A class without a positive in a resample is left out of its macro
-            average.
-        resamples: number of resamples R.
+    A class without a positive in a resample is left out of its macro average.
     """
     once = np.ones((1, len(labels)), np.float32)
     weights = np.asfortranarray(np.concatenate([once, scene_weights(scenes, resamples)]))

@@ -133,13 +133,10 @@ def linear_map(
     map asks of all methods alike whether the same information is there.
 
     Args:
-        source: (M, F), the training rows.
-        target: (M, G), the same rows in the other sensor.
-        queries: (N, F), to be mapped.
+        source: training rows (M, F) in one sensor.
+        target: the same rows (M, G) in the other.
+        queries: (N, F), which become (N, G).
         strength: of the ridge penalty.
-
-    Returns:
-        (N, G), unit length.
     """
     return _unit_length(Ridge(alpha=strength).fit(source, target).predict(queries))
 

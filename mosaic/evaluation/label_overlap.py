@@ -97,10 +97,7 @@ def similar_groups(
     Args:
         similarity: (C, C), symmetric, higher is more alike: mutual information, or minus a distance.
         class_names: C names.
-        groups: most clusters formed; those of a single class are left out.
-
-    Returns:
-        ``"1"``, ``"2"``, ... in the order of classes -> classes.
+        groups: most clusters formed; those of a single class are left out. Names are ``"1"``, ``"2"``, ...
     """
     distance = similarity.max() - (similarity + similarity.T) / 2
     np.fill_diagonal(distance, 0.0)

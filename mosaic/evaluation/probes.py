@@ -72,15 +72,7 @@ def linear_probe(
     """Fit one logistic regression a class on standardised features; validation alone chooses its strength.
 
     The mean and deviation are those of the training rows. A class that all or none of the training rows carry
-    cannot be fitted: its score is that constant.
-
-    Args:
-        train_features: (N, F), the patches whose labels may be used.
-        train_labels: (N, C).
-        validation_features: (V, F).
-        validation_labels: (V, C).
-        evaluation: name -> (M, F); all are scored with the chosen fit.
-        strengths: inverse regularisation, at least one.
+    cannot be fitted: its score is that constant. All of ``evaluation`` is scored with the chosen fit.
     """
     mean, std = _moments(train_features)
 

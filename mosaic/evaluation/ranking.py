@@ -6,45 +6,36 @@ seed, so ranks and differences come from those resamples instead of a table of q
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 
 from mosaic.evaluation.bootstrap import holm
 
 Array = NDArray[np.float64]
+#: (first, last) row of a ranking, inclusive.
+Groups = list[tuple[int, int]]
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """Methods in order, the best first.
-
-    Attributes:
-        order: index of each method as it was given (M,).
-        rank: mean rank of each, in that order (M,), 1 the best; ``low`` and ``high`` are its 95 % interval.
-        groups: (first, last) positions in that order, inclusive, of methods without a significant difference
-            between any two; groups within others are left out.
-    """
-
-    order: NDArray[np.int64]
-    rank: Array
-    low: Array
-    high: Array
-    groups: list[tuple[int, int]]
-
-
-def rank_methods(values: Sequence[Array], draws: Sequence[Array], level: float = 0.05) -> Ranking:
+def rank_methods(
+    methods: Sequence[str], values: Sequence[Array], draws: Sequence[Array], level: float = 0.05
+) -> tuple[pd.DataFrame, Groups]:
     """Rank methods over several problems.
 
     A difference is that of the scores, averaged over problems; its standard error is that over resamples, and
     it is significant at ``level`` by a two-sided z-test after Holm's correction for the number of pairs.
 
     Args:
+        methods: M names.
         values: scores of the methods (M,) for each problem, higher is better.
         draws: the same under resamples (M, R), paired between methods.
         level: chance of any false difference.
+
+    Returns:
+        One row a method, the best first: method, mean rank (1 the best) with its 95 % interval low and high;
+        and groups of rows without a significant difference between any two, but those within others.
     """
     rank = np.mean([rankdata(-scores, axis=0) for scores in values], axis=0)
     rank_draws = np.mean([rankdata(-scores, axis=0) for scores in draws], axis=0)
@@ -56,12 +47,13 @@ def rank_methods(values: Sequence[Array], draws: Sequence[Array], level: float =
     z = np.abs(mean[first] - mean[second]) / np.maximum(error, 1e-12)
     different = np.zeros((len(order), len(order)), bool)
     different[first, second] = holm(2 * norm.sf(z)) < level
-    return Ranking(order, rank[order], low[order], high[order], _groups(different))
+    table = pd.DataFrame({"method": list(methods), "rank": rank, "low": low, "high": high})
+    return table.iloc[order].reset_index(drop=True), _groups(different)
 
 
-def _groups(different: NDArray[np.bool_]) -> list[tuple[int, int]]:
+def _groups(different: NDArray[np.bool_]) -> Groups:
     """Return the longest runs of two or more positions without a significant pair."""
-    groups: list[tuple[int, int]] = []
+    groups: Groups = []
     for first in range(len(different)):
         last = first
         while last + 1 < len(different) and not different[first : last + 2, first : last + 2].any():

@@ -77,9 +77,7 @@ def test_the_score_table_has_every_input_and_leaves_out_other_budgets_and_evalua
 
 def test_only_methods_with_all_seeds_are_ranked_and_by_their_scores(ran, study):
     run = ran(random=(0.95, 2), iai=(0.5, 2), mosaic=(0.6, 2), inter=(0.1, 1))
-    methods, ranking = compare.method_ranking(study, [run])
-    assert methods == ["random", "iai", "mosaic"]
-    table = compare.rank_table(methods, ranking)
+    table, _ = compare.method_ranking(study, [run])
     assert table["method"].tolist() == ["iai", "mosaic", "random"]
     assert table["rank"].tolist() == [1, 2, 3]
 

@@ -55,14 +55,25 @@ def test_level1_names_a_patch_only_when_all_its_labels_agree():
 def test_gallery_shows_the_nearest_of_other_places(tmp_path):
     space = RANDOM.normal(size=(N, 4)).astype(np.float32)
     space /= np.linalg.norm(space, axis=1, keepdims=True)
-    store = SimpleNamespace(index=pd.DataFrame({"location": [f"p{i // 2}" for i in range(200)]}))
+    store = SimpleNamespace(
+        index=pd.DataFrame({"location": [f"p{i // 2}" for i in range(200)]}),
+        layout=SimpleNamespace(sensors=[SimpleNamespace(unit="DN", bands=("B02", "B03", "B04"))]),
+        read_bands=lambda rows, bands: {
+            band: np.broadcast_to(rows[:, None, None], (len(rows), 2, 2)) for band in bands
+        },
+        labels=np.arange(200)[:, None],
+        class_names=("a",),
+    )
     rows = np.arange(100, 100 + N)
-    one = cell(tmp_path, "mosaic", 0, embeddings=space)
-    shown = embedding_tables.nearest_neighbours(store, one, rows, queries=5, k=3)
-    for query, found in zip(shown["queries"], shown["neighbours"], strict=True):
+    shown = embedding_tables.neighbour_images(
+        store, cell(tmp_path, "mosaic", 0, embeddings=space), rows, 5, k=3
+    )
+    assert shown["neighbours"].shape == (5, 3, 2, 2, 3)
+    for query, found in zip(shown["queries"][:, 0, 0, 0], shown["neighbours"][:, :, 0, 0, 0], strict=True):
         others = [r for r in rows if r // 2 != query // 2]
         order = sorted(others, key=lambda r: -(space[r - 100] @ space[query - 100]))
         assert found.tolist() == order[:3]
+    assert shown["neighbour_labels"][:, :, 0].tolist() == shown["neighbours"][:, :, 0, 0, 0].tolist()
 
 
 def test_kernels_weigh_the_batch_with_zero_diagonals_and_msc_has_prototypes():
