@@ -30,7 +30,8 @@ def score_matrix(table: pd.DataFrame) -> Figure:
     values = wide.reindex(index=methods)[order].to_numpy(float)
     seeds = table.groupby("method")["n_seeds"].max().reindex(methods).to_numpy()
     complete = np.where(np.isfinite(values) & (seeds == seeds.max())[:, None], values, -np.inf)
-    texts = np.char.add(np.char.mod("%.3f", values), np.where(complete == complete.max(0), "★", ""))
+    is_best = np.isfinite(complete) & (complete == complete.max(0))
+    texts = np.char.add(np.char.mod("%.3f", values), np.where(is_best, "★", ""))
     fig, (ax,) = layout.panels(1, 1, 0.27 * len(methods) + 1.7)
     columns = [f"{input_title(c[1])}, {c[2]:g} %" for c in order]
     layout.heat_map(ax, layout.merit(values), texts, _with_seeds(table), columns, vmin=-0.15, vmax=1.25)
@@ -50,7 +51,7 @@ def rank_diagram(ranks: pd.DataFrame, groups: Sequence[tuple[int, int]]) -> Figu
     """Show mean ranks with intervals, the best on top; a bar joins methods that cannot be told apart.
 
     Args:
-        ranks: one row a method, the best first: ``method``, ``rank`` (1 the best), ``low``, ``high``.
+        ranks: one row a method, the best first, ``rank`` 1 the best.
         groups: (first, last) rows, inclusive, between no two of which a difference is significant.
     """
     fig, (ax,) = layout.panels(1, 1, 0.28 * len(ranks) + 0.9)
@@ -71,8 +72,7 @@ def cost_scatter(table: pd.DataFrame) -> Figure:
     """Show the score of each method over its cost, one panel a measure of cost.
 
     Args:
-        table: one row a method: ``method``, ``minutes`` (of one encoder), ``memory_mb``, ``value`` (macro
-            average precision), ``low``, ``high``.
+        table: one row a method, ``minutes`` of one encoder and ``value`` macro average precision.
     """
     titles = {"minutes": "training of one encoder, minutes", "memory_mb": "peak memory, MiB"}
     fig, axes = layout.panels(2, 2, 3.4, sharey=True)
@@ -94,8 +94,8 @@ def difference_matrix(table: pd.DataFrame, reference: str) -> Figure:
     """Show how each method differs from a reference in each subgroup of the test split.
 
     Args:
-        table: one row a method and subgroup: ``method``, ``subgroup``, ``value`` (difference of macro average
-            precision), ``low``, ``high``, ``n_seeds``. A difference whose interval excludes zero is starred.
+        table: one row a method and subgroup, ``value`` a difference of macro average precision. It is starred
+            when its interval excludes zero.
         reference: title of the reference.
     """
     methods, subgroups = layout.methods_of(table), layout.distinct(table, "subgroup")
@@ -118,7 +118,7 @@ def trust_dots(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     """Show how far each class trusts each sensor: the mean over seeds, each seed as a small dot.
 
     Args:
-        table: one row a class, sensor and seed: ``class``, ``sensor``, ``seed``, ``trust`` in [0, 1].
+        table: one row a class, sensor and seed, ``trust`` in [0, 1].
         class_names: names, in an order that breaks ties.
     """
     sensors = layout.distinct(table, "sensor")

@@ -20,7 +20,7 @@ def umap_panels(
     categories: Sequence[str],
     colors: Mapping[str, str],
     parameters: str,
-    columns: int = 3,
+    columns: int,
 ) -> Figure:
     """Show two-dimensional maps of the same patches, one panel each, without ticks.
 
@@ -62,22 +62,19 @@ def coherence_matrix(frame: pd.DataFrame) -> Figure:
     """Show coherence measures of each method as numbers on colour: darker is better in its column.
 
     Args:
-        frame: one row a method and measure, columns ``method``, ``measure``, ``value`` (unit of the measure;
-            NaN when not computed) and ``higher_is_better`` (bool). The best of a column is starred.
+        frame: one row a method and measure, ``value`` in the unit of the measure (NaN when not computed),
+            ``higher_is_better`` a bool. The best of a column is starred.
     """
     methods, measures = layout.methods_of(frame), layout.distinct(frame, "measure")
     upward = frame.groupby("measure")["higher_is_better"].first().reindex(measures).to_numpy(bool)
-    values = (
-        frame.pivot(index="method", columns="measure", values="value").loc[methods, measures].to_numpy(float)
-    )
+    wide = frame.pivot(index="method", columns="measure", values="value")
+    values = wide.loc[methods, measures].to_numpy(float)
     shade = layout.merit(np.where(upward, values, -values))
     texts = np.char.add(np.char.mod("%#.3g", values), np.where(shade == 1, " ★", ""))
     fig, (ax,) = layout.panels(1, 1, 0.32 * len(methods) + 1.3)
-    columns = [
-        f"{textwrap.fill(name, 22)} {'↑' if up else '↓'}" for name, up in zip(measures, upward, strict=True)
-    ]
-    rows = [method_label(name) for name in methods]
-    layout.heat_map(ax, shade, texts, rows, columns, vmin=-0.15, vmax=1.25)
+    arrows = np.where(upward, " ↑", " ↓")
+    columns = [textwrap.fill(name, 22) + arrow for name, arrow in zip(measures, arrows, strict=True)]
+    layout.heat_map(ax, shade, texts, list(map(method_label, methods)), columns, vmin=-0.15, vmax=1.25)
     return fig
 
 
@@ -86,8 +83,7 @@ def retrieval_curves(frame: pd.DataFrame, candidates: int | None = None) -> Figu
     """Show how often the same scene in the other sensor is among the k nearest, one panel a direction.
 
     Args:
-        frame: columns ``method``, ``direction`` (e.g. ``"S1 → S2"``), ``k``, ``recall`` in [0, 1], and
-            ``low`` and ``high`` if known.
+        frame: one row a method, direction (e.g. ``"S1 → S2"``) and k; ``recall`` in [0, 1].
         candidates: number of candidates: draws recall by chance, k / candidates.
     """
     directions, methods = layout.distinct(frame, "direction"), layout.methods_of(frame)

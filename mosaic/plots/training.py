@@ -25,11 +25,9 @@ def _runs(frame: pd.DataFrame, method: str, value: str) -> pd.DataFrame:
     """Return a table of ``value``, index step and one column a run (seed and label budget) of ``method``."""
     rows = frame[(frame["method"] == method) & frame[value].notna()]
     runs = [name for name in ("seed", "budget") if name in rows]
-    return (
-        rows.pivot_table(index="step", columns=runs, values=value)
-        if runs
-        else rows.set_index("step")[[value]]
-    )
+    if not runs:
+        return rows.set_index("step")[[value]]
+    return rows.pivot_table(index="step", columns=runs, values=value)
 
 
 @layout.needs("step", "method")
@@ -43,9 +41,10 @@ def loss_curves(frame: pd.DataFrame, smooth: int = 1) -> Figure:
     """
     terms = [name for name in TERMS if name in frame and frame[name].notna().any()]
     runs = {
-        m: {t: table for t in terms if len(table := _runs(frame, m, t))} for m in layout.methods_of(frame)
+        method: tables
+        for method in layout.methods_of(frame)
+        if (tables := {term: table for term in terms if len(table := _runs(frame, method, term))})
     }
-    runs = {method: tables for method, tables in runs.items() if tables}
     fig, axes = layout.panels(len(runs), 5, 2.1 if len(runs) > 5 else 2.7, sharex=True)
     styles: dict[str, dict[str, Any]] = {
         term: {"label": label, "color": color, "linestyle": dashes, "linewidth": 1.8}
@@ -157,15 +156,8 @@ def cost_bars(frame: pd.DataFrame) -> Figure:
         rows = frame["method"].map(dict(zip(methods, y, strict=True)))
         ax.plot(frame[column], rows, "o", color="black", markersize=3, alpha=0.6)
         for row, (mean, end) in zip(y, runs.itertuples(index=False), strict=True):
-            text = f"{mean:,.0f}" if mean >= 100 else f"{mean:.3g}"
-            ax.annotate(
-                text if end == end else "",
-                (end, row),
-                (5, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=9,
-            )
+            text = "" if np.isnan(mean) else f"{mean:,.0f}" if mean >= 100 else f"{mean:.3g}"
+            ax.annotate(text, (end, row), (5, 0), textcoords="offset points", va="center", fontsize=9)
         ax.set_title(titles[column], fontsize=10)
         ax.margins(x=0.15)
         ax.set_xlim(left=0)

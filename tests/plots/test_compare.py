@@ -39,11 +39,12 @@ def test_score_matrix_stars_the_best_of_each_column_and_orders_archives_fraction
 
 
 def test_score_matrix_stars_no_method_of_fewer_seeds_and_says_how_many_it_has():
-    table = pd.DataFrame([score("random", 0.2), score("sct", 0.9) | {"n_seeds": 1}, score("mosaic", 0.6)])
+    few = [score("sct", 0.9) | {"n_seeds": 1}, score("sct", 0.8, "B") | {"n_seeds": 1}]
+    table = pd.DataFrame([score("random", 0.2), *few, score("mosaic", 0.6)])
     (ax,) = figures.score_matrix(table).axes
-    labels, words = ([t.get_text() for t in texts] for texts in (ax.get_yticklabels(), ax.texts[:3]))
+    labels, words = ([t.get_text() for t in texts] for texts in (ax.get_yticklabels(), ax.texts[:4]))
     assert labels == ["Random features", "SCT Fusion (1 of 3 seeds)", "MoSAiC"]
-    assert words == ["0.200", "0.900", "0.600★"]
+    assert words == ["0.200", "0.900", "0.800", "0.600★"]
 
 
 def test_ranks_have_intervals_and_a_bar_joins_a_group():

@@ -13,9 +13,8 @@ def test_umap_panels_colour_points_and_lay_the_rest_beneath() -> None:
     points = RNG.normal(size=(40, 2))
     categories = ["forest"] * 10 + ["water"] * 5 + ["mixed"] * 25
     colors = {"forest": "#009e73", "water": "#0072b2", "absent": "#000000"}
-    fig = figures.umap_panels(
-        {"mosaic": points, ("iai", 1): points + 1}, categories, colors, "n_neighbors 15"
-    )
+    maps = {"mosaic": points, ("iai", 1): points + 1}
+    fig = figures.umap_panels(maps, categories, colors, "n_neighbors 15", 3)
     ours, other = fig.axes
     assert [ours.get_title(), other.get_title()] == ["MoSAiC", "IaI-SimCLR, seed 1"]
     assert len(ours.get_xticks()) == len(ours.get_yticks()) == 0
@@ -34,7 +33,7 @@ def test_umap_panels_colour_points_and_lay_the_rest_beneath() -> None:
 
 
 def test_umap_of_one_category_needs_no_other() -> None:
-    fig = figures.umap_panels({"iai": RNG.normal(size=(3, 2))}, ["a"] * 3, {"a": "#000000"}, "")
+    fig = figures.umap_panels({"iai": RNG.normal(size=(3, 2))}, ["a"] * 3, {"a": "#000000"}, "", 3)
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["a"]
 
 
