@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.experiments.grid import encoder_task, full_label_tasks, pretrain_trial
-from mosaic.experiments.parallel import Task, run_trials
+from mosaic.experiments.grid import full_label_tasks, pretrain_trial
+from mosaic.experiments.parallel import Task, encoder_task, run_trials
 from mosaic.experiments.probe import Probe, probe_trial
 from mosaic.experiments.study import Study
 from mosaic.experiments.transfer import Side

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from mosaic.evaluation import coherence
 from mosaic.evaluation.features import Features, encode_splits
-from mosaic.experiments.grid import encoder_task
-from mosaic.experiments.parallel import run_trials
+from mosaic.experiments.parallel import encoder_task, run_trials
 from mosaic.experiments.predictions import main_input, save_arrays
 from mosaic.experiments.probe import Rows, split_rows
 from mosaic.experiments.study import Study

@@ -66,28 +66,16 @@ def draw_budgets(store: PackedStore, settings: GridSettings) -> dict[int, dict[f
 
 
 def settings_of(trial: Trial, settings: StudySettings, choices: Choices | None = None) -> TrialSettings:
-    """Return what the trainer needs to know of one trial.
-
-    Args:
-        trial: method, seed and budget.
-        settings: of the run.
-        choices: changes to them, by method; a variant takes those of the method it is like.
-    """
+    """Return the settings of one trial; a variant takes the choices of the method it is like."""
     method = get_method(trial.method)
     encoder = encoder_for(method, settings.trial.encoder, settings.grid.vit_encoder)
     changes = (choices or {}).get(method.like or method.name, {})
-    return settings.trial.replace(
-        **{"method": trial.method, "seed": trial.seed, "encoder": encoder, **changes}
-    )
+    own = {"method": trial.method, "seed": trial.seed, "encoder": encoder}
+    return settings.trial.replace(**own, **changes)
 
 
 def pretrain_all(study: Study, store: PackedStore, choices: Choices | None = None) -> pd.DataFrame:
     """Train every trial of the grid that is not in the cache yet.
-
-    Args:
-        study: at ``02_pretrain``.
-        store: packed data.
-        choices: changes to the settings of each method, see :mod:`mosaic.experiments.tuning`.
 
     Returns:
         One row a finished trial: trial, method, seed, budget (% of training labels), folder of the encoder,
@@ -102,21 +90,19 @@ def pretrain_all(study: Study, store: PackedStore, choices: Choices | None = Non
         save_budgets(path, below, ids, store.labels, store.class_names, seed)
     absent = set(left_out(store, grid.methods)["key"])
     tasks = {}
-    for trial in plan(grid):
-        if trial.method not in absent:
-            rows = budgets[trial.seed][trial.budget] if trial.budget else np.empty(0, dtype=np.int64)
-            tasks[str(trial)] = training_task(store, settings_of(trial, study.settings, choices), rows, trial)
+    for trial in [trial for trial in plan(grid) if trial.method not in absent]:
+        rows = budgets[trial.seed][trial.budget] if trial.budget else np.empty(0, dtype=np.int64)
+        tasks[str(trial)] = training_task(store, trial, settings_of(trial, study.settings, choices), rows)
     return run_trials(study, "pretraining", pretrain_trial, tasks).drop(columns="path")
 
 
 def left_out(store: PackedStore, methods: Sequence[str]) -> pd.DataFrame:
     """Return the methods that these data say nothing of, and why: key, method, why."""
     why = "its views are of two dates, and no place was seen twice: it would be MoSAiC again"
-    names = [name for name in methods if get_method(name).temporal]
-    if names and store.temporal_positives.counts.any():
-        names = []
-    rows = [(name, get_method(name).title, why) for name in names]
-    return pd.DataFrame(rows, columns=["key", "method", "why"])
+    temporal = [get_method(name) for name in methods if get_method(name).temporal]
+    if temporal and store.temporal_positives.counts.any():
+        temporal = []
+    return pd.DataFrame([(m.name, m.title, why) for m in temporal], columns=["key", "method", "why"])
 
 
 def full_label_tasks(
@@ -125,27 +111,18 @@ def full_label_tasks(
     """Return what trains methods of a run on every training label of a store; on none if they need none."""
     wanted = [name for name in settings.grid.methods if name in methods]
     grid = settings.grid.model_copy(update={"methods": wanted, "label_budgets": ["full"]})
-    train = store.split_rows("train")
-    return {
-        str(trial): training_task(
-            store, settings_of(trial, settings, choices), train if trial.budget else train[:0], trial
-        )
-        for trial in plan(grid)
-    }
+    train, tasks = store.split_rows("train"), {}
+    for trial in plan(grid):
+        rows = train if trial.budget else train[:0]
+        tasks[str(trial)] = training_task(store, trial, settings_of(trial, settings, choices), rows)
+    return tasks
 
 
-def training_task(store: PackedStore, settings: TrialSettings, rows: np.ndarray, trial: Trial) -> Task:
+def training_task(store: PackedStore, trial: Trial, settings: TrialSettings, rows: np.ndarray) -> Task:
     """Return what trains one encoder, which may use the labels of ``rows``."""
     folder = checkpoint_folder(store, settings, rows)
     row = {"trial": str(trial), **asdict(trial), "folder": str(folder)}
     return Task(row, (store, settings, rows), folder / CARD)
-
-
-def encoder_task(stage: str, encoder: Mapping[Any, Any], key: Mapping[str, Any], *arguments: Any) -> Task:
-    """Return what is computed of a trained encoder, and cached by its content and ``key``."""
-    return Task(
-        encoder, arguments, cache_path(stage, {"encoder": Path(encoder["folder"]).name, **key}, ".npz")
-    )
 
 
 def checkpoint_folder(store: PackedStore, settings: TrialSettings, labelled_rows: np.ndarray) -> Path:
@@ -173,13 +150,10 @@ def train_one(
 
     Args:
         packed: folder of packed data.
-        folder: where the encoder goes.
+        folder: where the encoder goes; returned.
         method: a row of the table of methods.
         fraction: percentage of the training labels that a method may use which uses any.
         parameters: of :class:`mosaic.settings.TrialSettings`, by name; also ``plugins``, a list of files.
-
-    Returns:
-        ``folder``.
 
     Raises:
         SettingsError: for a parameter of unknown name, wrong type or impossible value.
@@ -189,9 +163,7 @@ def train_one(
     known = [name for name in fields(TrialSettings) if name != "method"]
     settings = validated(TrialSettings, "train", values, known).replace(method=method)
     store = PackedStore(packed)
-    rows = store.split_rows("train")
-    if settings.weighted_method().uses_labels:
-        rows = label_budgets(store.labels, rows, [fraction], settings.seed)[fraction]
-    else:
-        rows = rows[:0]
+    rows = np.empty(0, dtype=np.int64)
+    if get_method(method).uses_labels:
+        rows = label_budgets(store.labels, store.split_rows("train"), [fraction], settings.seed)[fraction]
     return pretrain(store, settings, rows, folder)

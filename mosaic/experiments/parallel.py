@@ -26,7 +26,7 @@ import pandas as pd
 import submitit
 from joblib.externals.loky import ProcessPoolExecutor
 
-from mosaic.experiments.study import Study, data_folder
+from mosaic.experiments.study import Study, cache_path, data_folder
 from mosaic.utils.errors import MosaicError, RunError, SettingsError, suggest
 from mosaic.utils.files import write_text
 from mosaic.utils.forked import available_cores
@@ -107,15 +107,22 @@ class Task:
     path: Path
 
 
+def encoder_task(stage: str, encoder: Mapping[Any, Any], key: Mapping[str, Any], *arguments: Any) -> Task:
+    """Return what is computed of a trained encoder, and cached by its content and ``key``."""
+    return Task(
+        encoder, arguments, cache_path(stage, {"encoder": Path(encoder["folder"]).name, **key}, ".npz")
+    )
+
+
 def run_trials(
     study: Study, stage: str, function: Callable[..., Any], tasks: Mapping[str, Task]
 ) -> pd.DataFrame:
     """Compute the trials that have not finished yet, and note in the study which failed.
 
     Args:
-        study: at a notebook whose settings have ``jobs``, the number of worker processes.
+        study: its settings tell the number of processes.
         stage: what is done, such as ``"pretraining"``.
-        function: a function of an importable module.
+        function: of an importable module.
         tasks: name of a trial -> what is computed for it.
 
     Returns:
@@ -145,7 +152,7 @@ def parallel_map(
     """Return ``[function(*call) for call in calls]``, computed by processes of this machine.
 
     Args:
-        function: a function of an importable module.
+        function: of an importable module.
         calls: its arguments.
         stage: what is done, for the line of progress.
         jobs: number of processes; 0 for one a GPU, or one a core.

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mosaic.evaluation.features import Features, encode_splits
 from mosaic.evaluation.probes import knn_scores, linear_probe
-from mosaic.experiments.grid import draw_budgets, encoder_task
-from mosaic.experiments.parallel import run_trials
+from mosaic.experiments.grid import draw_budgets
+from mosaic.experiments.parallel import encoder_task, run_trials
 from mosaic.experiments.predictions import KEYS, save_arrays
 from mosaic.experiments.probe import split_rows
 from mosaic.experiments.study import Study

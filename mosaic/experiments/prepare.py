@@ -14,14 +14,6 @@ from mosaic.utils.hashing import hash_json
 from mosaic.utils.progress import log
 
 
-def archive_root(settings: DataSettings) -> Path:
-    """Return the archive's folder; the simulated one is made when it is not there yet."""
-    if settings.archive != "simulated":
-        return Path(settings.archive).expanduser().resolve()
-    root = simulated_root(settings.dataset, settings.patches, settings.archive_seed)
-    return get_dataset(settings.dataset).simulate(root, settings.patches, settings.archive_seed)
-
-
 def simulated_root(dataset: str, patches: int, seed: int) -> Path:
     """Return where a simulated archive lies unless its maker says otherwise."""
     layout = "" if dataset == DEFAULT_DATASET else f"{dataset}-"
@@ -29,7 +21,7 @@ def simulated_root(dataset: str, patches: int, seed: int) -> Path:
 
 
 def prepare(settings: DataSettings) -> tuple[Any, PackedStore]:
-    """Open the archive and pack it, or reuse the packed data made from the same files before.
+    """Open the archive, simulated if asked for, and pack it, or reuse what was packed from the same files.
 
     Returns:
         The archive (for galleries and reference maps) and the packed store (for everything else).
@@ -38,9 +30,11 @@ def prepare(settings: DataSettings) -> tuple[Any, PackedStore]:
         ArchiveError: when the archive is missing, incomplete or inconsistent, or a split has no patches.
         PackError: when patches are damaged (and ``on_bad_patch`` is ``"stop"``) or there is no space.
     """
-    archive = open_archive(
-        settings.dataset, archive_root(settings), settings.bands, settings.include_snow_cloud
-    )
+    root = Path(settings.archive).expanduser().resolve()
+    if settings.archive == "simulated":
+        root = simulated_root(settings.dataset, settings.patches, settings.archive_seed)
+        root = get_dataset(settings.dataset).simulate(root, settings.patches, settings.archive_seed)
+    archive = open_archive(settings.dataset, root, settings.bands, settings.include_snow_cloud)
     counts = archive.index["split"].value_counts()
     for split in ("train", "validation", "test"):
         if split not in counts:

@@ -86,11 +86,10 @@ class Study:
             RunError: when the folder cannot be written.
         """
         names = [*NOTEBOOKS[notebook], *injected_names(variables.get("In", []))]
-        values = {name: variables[name] for name in names if name in variables}
-        settings = make(notebook, values)
-        folder = reports_folder(settings.out)
-        require_writable(folder)
-        return Study(notebook, settings, folder)
+        settings = make(notebook, {name: variables[name] for name in names if name in variables})
+        study = Study(notebook, settings, reports_folder(settings.out))
+        require_writable(study.folder)
+        return study
 
     def __repr__(self) -> str:
         lines = [f"Study {self.folder.name!r} at {self.notebook}, in {self.folder}"]
@@ -101,12 +100,8 @@ class Study:
     @property
     def tables(self) -> dict[str, Path]:
         """Names and files of the tables that the run has so far."""
-        files = {name: self._file(name) for name in TABLES}
-        return {name: path for name, path in files.items() if path}
-
-    def _file(self, name: str) -> Path | None:
-        paths = [self.folder / f"{name}{suffix}" for suffix in (".parquet", ".json")]
-        return next((path for path in paths if path.exists()), None)
+        files = [self.folder / f"{name}{suffix}" for name in TABLES for suffix in (".parquet", ".json")]
+        return {path.stem: path for path in files if path.exists()}
 
     def read(self, name: str) -> Any:
         """Return a table of the run: a data frame, or what JSON holds.
@@ -114,7 +109,7 @@ class Study:
         Raises:
             RunError: when the notebook that writes it has not run.
         """
-        path = self._file(name)
+        path = self.tables.get(name)
         if path is None:
             raise self._not_run(TABLES[name], f"{self.folder / name}.*")
         return pd.read_parquet(path) if path.suffix == ".parquet" else read_json(path)
@@ -127,10 +122,8 @@ class Study:
                     table.to_parquet(partial, index=False)
             else:
                 write_json(self.folder / f"{name}.json", table)
-        values = self.settings.flat()
-        settings = {name: values[name] for name in NOTEBOOKS[self.notebook]}
-        content = {"settings": settings, "failed": self.failed}
-        write_json(self.folder / f"{self.notebook}.json", content)
+        settings = {name: self.settings.flat()[name] for name in NOTEBOOKS[self.notebook]}
+        write_json(self.folder / f"{self.notebook}.json", {"settings": settings, "failed": self.failed})
 
     def earlier(self, notebook: str) -> "Study":
         """Return the run as an earlier notebook left it, with that notebook's settings and failed trials.
@@ -142,8 +135,7 @@ class Study:
         if not path.exists():
             raise self._not_run(notebook, path)
         content = read_json(path)
-        settings = make(notebook, content["settings"])
-        return Study(notebook, settings, self.folder, content["failed"])
+        return Study(notebook, make(notebook, content["settings"]), self.folder, content["failed"])
 
     def _not_run(self, notebook: str, missing: Path | str) -> RunError:
         return RunError(
@@ -153,21 +145,15 @@ class Study:
 
     def with_companions(self) -> "list[Study]":
         """Return this run and those named in ``companion_runs``, whose tables are read as well."""
-        names = self.settings.companion_runs
-        return [self, *(replace(self, folder=reports_folder(name)) for name in names)]
+        folders = map(reports_folder, self.settings.companion_runs)
+        return [self, *(replace(self, folder=folder) for folder in folders)]
 
     def store(self) -> PackedStore:
         """Open the packed data that ``01_explore_data`` prepared."""
         return PackedStore(Path(self.read("archive")["packed"]))
 
     def cached(self, name: str, key: Mapping[str, Any], compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """Return a table from the cache, or compute and keep it.
-
-        Args:
-            name: what it is, such as ``"coherence"``.
-            key: everything the table depends on, as JSON.
-            compute: makes the table.
-        """
+        """Return a table from the cache, or compute and keep it; ``key`` is all it depends on, as JSON."""
         path = cache_path(name, key, ".parquet")
         if path.exists():
             log(f"{name}: reused")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from mosaic.experiments.grid import Choices, draw_budgets, encoder_task, full_label_tasks, pretrain_trial
-from mosaic.experiments.parallel import run_trials
+from mosaic.experiments.grid import Choices, draw_budgets, full_label_tasks, pretrain_trial
+from mosaic.experiments.parallel import encoder_task, run_trials
 from mosaic.experiments.probe import Probe, probe_trial
 from mosaic.experiments.study import Study
 from mosaic.settings import StudySettings

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from mosaic.evaluation.metrics import macro_ap
-from mosaic.experiments.grid import Choices, Trial, encoder_task, pretrain_trial, settings_of, training_task
-from mosaic.experiments.parallel import run_trials
+from mosaic.experiments.grid import Choices, Trial, pretrain_trial, settings_of, training_task
+from mosaic.experiments.parallel import encoder_task, run_trials
 from mosaic.experiments.probe import Probe, probe_trial
 from mosaic.experiments.study import Study
 from mosaic.methods import METHODS, Method, get_method
@@ -83,7 +83,7 @@ def tune_all(study: Study, store: PackedStore) -> pd.DataFrame:
         for changes in grid_of(get_method(name)):
             trial = Trial(name, SEED, 100.0)
             rows = train if get_method(name).uses_labels else train[:0]
-            task = training_task(store, settings_of(trial, short, {name: changes}), rows, trial)
+            task = training_task(store, trial, settings_of(trial, short, {name: changes}), rows)
             row = {**task.row, "candidate": in_words(changes), "settings": dict(changes)}
             tasks[f"{name}, {row['candidate']}"] = replace(task, row=row)
     table = run_trials(study, "choosing hyperparameters", pretrain_trial, tasks)

@@ -17,24 +17,19 @@ def settings(**values):
     return StudySettings(**{"label_fractions": [5.0, 100.0], **values})
 
 
-def grid(**values):
-    return settings(**values).grid
-
-
 def test_methods_that_use_no_labels_have_one_trial_a_seed():
-    trials = plan(grid(methods=["random", "iai", "simclr_s1"], seeds=2))
+    trials = plan(settings(methods=["random", "iai", "simclr_s1"], seeds=2).grid)
     assert len(trials) == len(set(trials)) == 6
     assert {trial.budget for trial in trials} == {0.0}
 
 
-def test_both_protocols_share_the_encoder_that_saw_all_labels():
-    assert plan(grid(methods=["mosaic"])) == [Trial("mosaic", 0, 5.0), Trial("mosaic", 0, 100.0)]
-    assert plan(grid(methods=["mosaic"], label_budgets=["full"])) == [Trial("mosaic", 0, 100.0)]
-
-
-def test_full_label_pretraining_is_planned_even_where_no_budget_is_100():
-    trials = plan(grid(methods=["mosaic"], label_fractions=[5.0]))
-    assert [trial.budget for trial in trials] == [5.0, 100.0]
+@pytest.mark.parametrize(
+    ("changes", "budgets"),
+    [({}, [5.0, 100.0]), ({"label_budgets": ["full"]}, [100.0]), ({"label_fractions": [5.0]}, [5.0, 100.0])],
+)
+def test_shared_and_full_label_budgets_have_the_encoder_that_saw_all_labels_in_common(changes, budgets):
+    trials = plan(settings(methods=["mosaic"], **changes).grid)
+    assert trials == [Trial("mosaic", 0, budget) for budget in budgets]
 
 
 def test_every_method_gets_the_same_schedule_and_only_the_label_term_its_weight():
@@ -87,12 +82,9 @@ def test_labels_are_the_budget_of_the_fraction_and_seed(asked):
     assert found == TrialSettings(method="mosaic", seed=3, steps=7)
     assert np.array_equal(rows, label_budgets(LABELS, np.arange(150), [20.0], seed=3)[20.0])
     assert np.array_equal(asked("mosaic", 100.0)[1], np.arange(150))
+    assert len(asked("iai", 20.0)[1]) == 0  # uses none
     with pytest.raises(BudgetError, match="at most 100"):
         asked("mosaic", 101.0)
-
-
-def test_methods_that_use_no_labels_get_none(asked):
-    assert len(asked("iai", 20.0)[1]) == 0
 
 
 def test_every_parameter_of_a_trial_is_checked(asked):

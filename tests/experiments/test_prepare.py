@@ -9,17 +9,18 @@ from mosaic.settings import DataSettings
 from mosaic.utils.errors import ArchiveError, PackError
 
 
-@pytest.fixture(autouse=True)
-def own_root(tmp_path, monkeypatch):
+@pytest.fixture
+def root(official_archive, tmp_path, monkeypatch):
+    """An archive of eight pairs."""
     monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path / "root"))
+    return official_archive(tmp_path / "ben", patches=8)
 
 
 def packed(tmp_path):
     return list((tmp_path / "root").rglob("manifest.json"))
 
 
-def test_archive_is_packed_once_and_reused(official_archive, tmp_path):
-    root = official_archive(tmp_path / "ben", patches=8)
+def test_archive_is_packed_once_and_reused(root, tmp_path):
     archive, store = prepare(DataSettings(archive=str(root)))
     assert len(archive) == len(store) == 8
     before = packed(tmp_path)[0].stat().st_mtime_ns
@@ -27,8 +28,7 @@ def test_archive_is_packed_once_and_reused(official_archive, tmp_path):
     assert [path.stat().st_mtime_ns for path in packed(tmp_path)] == [before]
 
 
-def test_other_bands_are_packed_apart(official_archive, tmp_path):
-    root = official_archive(tmp_path / "ben", patches=8)
+def test_other_bands_are_packed_apart(root, tmp_path):
     prepare(DataSettings(archive=str(root)))
     _, store = prepare(DataSettings(archive=str(root), bands="10m"))
     assert store.layout.sensor("s2").bands == ("B02", "B03", "B04", "B08")
@@ -41,8 +41,7 @@ def test_missing_folder_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_empty_split_is_named_before_anything_is_packed(official_archive, tmp_path, split):
-    root = official_archive(tmp_path / "ben", patches=8)
+def test_empty_split_is_named_before_anything_is_packed(root, tmp_path, split):
     table = pd.read_parquet(root / "metadata.parquet")
     table[table["split"] != split].to_parquet(root / "metadata.parquet", index=False)
     with pytest.raises(ArchiveError, match=f"no patch in split '{split}'"):
@@ -50,21 +49,17 @@ def test_empty_split_is_named_before_anything_is_packed(official_archive, tmp_pa
     assert not packed(tmp_path)
 
 
-def test_damaged_patch_stops_with_its_name_or_is_skipped_and_counted(official_archive, tmp_path):
-    root = official_archive(tmp_path / "ben", patches=8)
-    folder = next((root / "BigEarthNet-S1").glob("*/*"))
-    band = next(folder.glob("*_VV.tif"))
+def test_damaged_patch_stops_with_its_name_or_is_skipped_and_counted(root, tmp_path):
+    band = next((root / "BigEarthNet-S1").glob("*/*/*_VV.tif"))
     band.write_bytes(band.read_bytes()[:1000])
     with pytest.raises(PackError, match=r"_VV\.tif"):
         prepare(DataSettings(archive=str(root)))
     assert not packed(tmp_path)
     _, store = prepare(DataSettings(archive=str(root), on_bad_patch="skip"))
-    assert len(store) == 7
-    assert len(store.manifest.skipped) == 1
+    assert (len(store), len(store.manifest.skipped)) == (7, 1)
 
 
-def test_repaired_archive_is_packed_anew(official_archive, tmp_path):
-    root = official_archive(tmp_path / "ben", patches=8)
+def test_repaired_archive_is_packed_anew(root, tmp_path):
     _, first = prepare(DataSettings(archive=str(root)))
     table = pd.read_parquet(root / "metadata.parquet")
     last = table["s1_name"].iloc[-1]
