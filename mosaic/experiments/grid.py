@@ -10,6 +10,8 @@ import pandas as pd
 
 from mosaic.experiments.parallel import Task, run_trials
 from mosaic.experiments.study import Study, cache_path
+from mosaic.losses.label_kernels import KERNELS
+from mosaic.losses.objectives.base import LOSSES
 from mosaic.methods import get_method
 from mosaic.models.checkpoint import CARD
 from mosaic.models.encoders import encoder_for
@@ -17,6 +19,7 @@ from mosaic.settings import GridSettings, StudySettings, TrialSettings, fields, 
 from mosaic.store.label_budgets import label_budgets, save_budgets
 from mosaic.store.reader import PackedStore
 from mosaic.training.pretrain import pretrain
+from mosaic.utils.plugins import plugin_hashes
 
 #: Method -> changes to the run's settings that were chosen for it on validation.
 Choices = Mapping[str, Mapping[str, Any]]
@@ -127,7 +130,8 @@ def training_task(store: PackedStore, trial: Trial, settings: TrialSettings, row
 
 def checkpoint_folder(store: PackedStore, settings: TrialSettings, labelled_rows: np.ndarray) -> Path:
     """Return the folder of a trial's encoder: named by data, method, settings and label budget."""
-    row = asdict(get_method(settings.method))
+    method = get_method(settings.method)
+    row = asdict(method)
     key = {
         "data": store.fingerprint,
         # a row of the table that changes is another method under the same name
@@ -135,6 +139,9 @@ def checkpoint_folder(store: PackedStore, settings: TrialSettings, labelled_rows
         "settings": settings.flat(),
         "labelled": sorted(store.index["patch_id"].to_numpy()[labelled_rows].tolist()),
     }
+    # a loss of a user is another one when its file changes
+    if plugins := plugin_hashes(LOSSES[method.loss], KERNELS[method.kernel or settings.loss.kernel]):
+        key["plugins"] = plugins
     return cache_path(f"pretrain/{settings.method}-seed{settings.seed}", key)
 
 

@@ -4,7 +4,6 @@ A loss, label kernel, method or dataset is registered under a name. The library 
 imported; a plugin is any Python file that registers more.
 """
 
-import hashlib
 import importlib.util
 import os
 import sys
@@ -14,11 +13,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mosaic.utils.errors import SettingsError, suggest
+from mosaic.utils.files import sha256_file
+from mosaic.utils.hashing import hash_json
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Callable[..., Any])
 #: Environment variable with the absolute paths of loaded plugins, for processes that this one starts.
 VARIABLE = "MOSAIC_PLUGINS"
+_hashes: dict[str, str] = {}  # module of a plugin -> SHA-256 of its source
 
 
 class Registry(dict[str, T]):
@@ -87,14 +89,23 @@ def load_plugins(paths: Iterable[str | Path] | None = None) -> None:
         os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys([*inherited, *files]))
 
 
+def plugin_hashes(*entries: object) -> list[str]:
+    """Return the SHA-256 of the plugins that define these functions or classes; none for the library's own.
+
+    A result that depends on a plugin is cached under its content.
+    """
+    return sorted({_hashes[entry.__module__] for entry in entries if entry.__module__ in _hashes})
+
+
 def _load(file: Path) -> None:
-    name = f"mosaic_plugin_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    name = f"mosaic_plugin_{file.stem}_{hash_json(str(file), 8)}"
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, file)
     if not file.is_file() or spec is None or spec.loader is None:
         raise SettingsError(f"plugin {file} is not there or no Python file: give the path of a .py file")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    _hashes[name] = sha256_file(file)
     try:
         spec.loader.exec_module(module)
     except Exception as error:

@@ -13,7 +13,6 @@ from mosaic.utils.plugins import Registry, load_plugins
 def environment(monkeypatch):
     """Forget afterwards what a test loads."""
     monkeypatch.setenv(plugins.VARIABLE, "")
-    monkeypatch.setattr(sys, "modules", sys.modules.copy())
 
 
 @pytest.fixture
