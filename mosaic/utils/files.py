@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one."""
+"""Files that are written whole or not at all, and folders that one process uses at a time."""
 
 import contextlib
 import errno
@@ -18,7 +18,7 @@ from mosaic.utils.progress import log
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success flush it to disk and rename it to ``path``.
+    """Yield a temporary path next to ``path``; on success flush it to disk and rename it to ``path``.
 
     The suffix is kept, so writers that look at it (parquet, npz, png) behave as for the final name.
 
@@ -49,12 +49,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` as indented JSON, atomically. NaN is refused: it is not JSON."""
+    """Write ``content`` as indented JSON, atomically; NaN, which is not JSON, raises ``ValueError``."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; a damaged one is named in the error."""
+    """Return the content of a JSON file.
+
+    Raises:
+        RunError: when it is damaged.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -68,7 +72,7 @@ def sha256_file(path: Path) -> str:
 
 
 def file_state(path: str | Path) -> str:
-    """Return a line that is another one when the file changes: its size and when it was written."""
+    """Return size and time of change of a file as a line, which differs once the file was changed."""
     try:
         stat = os.stat(path)
     except FileNotFoundError:
@@ -77,7 +81,7 @@ def file_state(path: str | Path) -> str:
 
 
 def require_writable(folder: Path) -> None:
-    """Make ``folder`` and prove that a file can be written there.
+    """Create ``folder`` and check that a file can be written there.
 
     Raises:
         RunError: when it cannot.
@@ -90,19 +94,15 @@ def require_writable(folder: Path) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise RunError(
-            f"cannot write to {folder} ({error.strerror}): choose another folder or mend its rights"
+            f"cannot write to {folder} ({error.strerror}): choose another folder or change its permissions"
         ) from error
 
 
 def require_free_space(folder: Path, needed: int) -> None:
-    """Refuse work that would fill the disk.
-
-    Args:
-        folder: where the data will go; it or its nearest existing parent is asked.
-        needed: bytes that will be written.
+    """Check for ``needed`` bytes of free space on the disk of ``folder``, which need not exist yet.
 
     Raises:
-        RunError: when fewer than ``needed`` bytes are free.
+        RunError: when fewer are free.
     """
     existing = next(p for p in [folder, *folder.absolute().parents] if p.exists())
     free = shutil.disk_usage(existing).free
@@ -115,14 +115,16 @@ def require_free_space(folder: Path, needed: int) -> None:
 
 @contextlib.contextmanager
 def lock(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Hold ``folder`` for one process. The lock dies with the process, so a killed run never blocks the next.
+    """Lock ``folder``, created where absent, for this process.
+
+    The lock ends with the process, so a killed run never blocks the next.
 
     Args:
-        folder: made if it is not there.
-        wait: until another process that holds it lets it go or ends, which is told as progress.
+        folder: what to lock.
+        wait: whether to wait, and log that, while another process has the lock.
 
     Raises:
-        RunError: when another process holds it and ``wait`` is not asked for; names its pid.
+        RunError: when another process has the lock and ``wait`` is false; names its pid.
     """
     require_writable(folder)
     with open(folder / ".lock", "a+", encoding="utf-8") as file:
@@ -130,15 +132,12 @@ def lock(folder: Path, wait: bool = False) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            holder = file.read().strip() or "unknown"
+            in_use = f"{folder} is in use by process {file.read().strip() or 'unknown'}"
             if not wait:
-                raise RunError(
-                    f"{folder} is in use by process {holder}: wait for it, or give this run another name"
-                ) from error
-            log(f"{folder} is in use by process {holder}: waiting for it")
+                raise RunError(f"{in_use}: wait for it, or give this run another name") from error
+            log(f"{in_use}: waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        file.truncate()
+        file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield

@@ -8,43 +8,42 @@ from typing import Any, TypeVar
 
 R = TypeVar("R")
 
+_function: Callable[[int], Any]  # in a forked process: what it applies
+
 
 def available_cores() -> int:
-    """Return how many cores this process may use: of a cluster's node perhaps a few."""
+    """Return how many cores this process may use; on a cluster's node often fewer than it has."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def default_workers() -> int:
-    """Return the number of reading processes, at most 8: forking is only safe on Linux."""
+    """Return the number of reading processes, at most 8; 1 where forking is not safe."""
     return min(8, available_cores()) if sys.platform == "linux" else 1
 
 
 def forked_map(function: Callable[[int], R], count: int, workers: int | None = None) -> Iterator[R]:
-    """Yield ``function(0), function(1), ...`` up to ``count - 1``.
+    """Yield ``function(0), function(1), ..., function(count - 1)``.
 
-    Forked processes inherit whatever the function holds, TorchGeo among it, whose import costs more than
+    Forked processes inherit whatever the function refers to, TorchGeo among it, whose import costs more than
     reading 500 patches; only results are pickled.
 
     Args:
         function: any callable, bound methods included.
         count: number of calls.
-        workers: processes; by default one per available core.
+        workers: processes; by default :func:`default_workers`.
     """
     workers = workers or default_workers()
     if workers == 1 or count < 2:
         yield from map(function, range(count))
         return
-    with multiprocessing.get_context("fork").Pool(workers, _adopt, (function,)) as pool:
+    with multiprocessing.get_context("fork").Pool(workers, _initialize, (function,)) as pool:
         yield from pool.imap(_call, range(count), chunksize=16)
 
 
-_adopted: Callable[[int], Any]  # of a child process
-
-
-def _adopt(function: Callable[[int], Any]) -> None:
-    global _adopted
-    _adopted = function
+def _initialize(function: Callable[[int], Any]) -> None:
+    global _function
+    _function = function
 
 
 def _call(i: int) -> Any:
-    return _adopted(i)
+    return _function(i)

@@ -1,4 +1,4 @@
-"""Short names for content: the same settings and inputs give the same digest, anything else another."""
+"""Short keys for content, such as the names of cached results."""
 
 import hashlib
 import json
@@ -6,11 +6,14 @@ from typing import Any
 
 
 def hash_json(content: Any, length: int = 16) -> str:
-    """Return the first ``length`` hex digits of the SHA-256 of ``content`` as canonical JSON.
+    """Return the first ``length`` hex digits, at most 64, of the SHA-256 of ``content`` as canonical JSON.
 
     Args:
-        content: anything JSON can hold; keys are sorted, so their order does not matter.
-        length: number of hex digits, at most 64.
+        content: anything JSON can hold; the order of keys does not matter.
+        length: number of hex digits.
+
+    Raises:
+        ValueError: for NaN or infinity, which are not JSON.
     """
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
