@@ -1,8 +1,8 @@
-"""What the benchmarks share: rounds that alternate between the candidates, and one form of result.
+"""Alternating rounds of the candidates, the archive they read, and one form of result for every benchmark.
 
 Speeds of one machine change from minute to minute, so candidates are measured in turns within one process and
-compared by the median of the rounds. A result says on what it was measured; what could not be measured stands
-there without a number.
+compared by the median of the rounds. A result says on what it was measured; what could not be measured has no
+number.
 """
 
 import argparse
@@ -17,25 +17,47 @@ from statistics import median
 from typing import Any
 
 import pandas as pd
+import torch
 
 from mosaic.report.provenance import commit
 from mosaic.utils.files import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
+DATA = Path(__file__).parents[1] / "data" / "cache" / "benchmarks"
 NOT_MEASURED = "not measured"
+CUDA = torch.cuda.is_available()
+Result = Mapping[str, Any]
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """Return the parser that every benchmark has: how long to measure, and where the result goes."""
-    made = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
-    made.add_argument("--seconds", type=float, default=2.0, help="per candidate and round")
-    made.add_argument("--rounds", type=int, default=5)
-    made.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON results")
-    return made
+    """Return a parser of the options that every benchmark has."""
+    options = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    options.add_argument("--seconds", type=float, default=2.0, help="per candidate and round")
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON results")
+    return options
+
+
+def simulated(patches: int) -> Any:
+    """Return a simulated archive in the layout of BigEarthNet v2, written at the first call."""
+    from mosaic.datasets.registry import get_dataset, open_archive  # loads TorchGeo, which takes seconds
+
+    folder = get_dataset("bigearthnet").simulate(DATA / f"bigearthnet-{patches}", patches, 0)
+    return open_archive("bigearthnet", folder)
+
+
+def torchgeo_pairs(root: Path) -> Any:
+    """Return TorchGeo's own dataset, with the pairs of all splits."""
+    from torch.utils.data import ConcatDataset
+    from torchgeo.datasets import BigEarthNetV2
+
+    return ConcatDataset(
+        [BigEarthNetV2(root, split=split, bands="all") for split in ("train", "val", "test")]
+    )
 
 
 def rates(candidates: Mapping[str, Callable[[], int]], seconds: float, rounds: int) -> dict[str, list[float]]:
-    """Measure how many items a second each candidate delivers, in alternating rounds.
+    """Measure how many items per second each candidate delivers, in alternating rounds.
 
     Args:
         candidates: name -> function that does some work and returns how many items it did.
@@ -43,18 +65,18 @@ def rates(candidates: Mapping[str, Callable[[], int]], seconds: float, rounds: i
         rounds: number of rounds; a first call of each is not counted.
 
     Returns:
-        Name -> one rate a round.
+        Name -> one rate per round.
     """
     for work in candidates.values():
         work()
-    found: dict[str, list[float]] = {name: [] for name in candidates}
+    measured: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, work in candidates.items():
             done, start = 0, time.perf_counter()
             while (passed := time.perf_counter() - start) < seconds:
                 done += work()
-            found[name].append(done / passed)
-    return found
+            measured[name].append(done / passed)
+    return measured
 
 
 def row(
@@ -63,9 +85,9 @@ def row(
     """Return one row of a result.
 
     Args:
-        group: what it is compared within.
+        group: the candidates it is compared with.
         name: the candidate.
-        values: one a round, a single number, or None for what was not measured.
+        values: one per round, a single number, or None for what was not measured.
         unit: of the values.
         ours: whether the candidate is this project's.
         **more: further facts, such as ``note``.
@@ -79,21 +101,25 @@ def row(
 def ratio(
     what: str, value: float | None, target: float | None = None, at_most: bool = False
 ) -> dict[str, Any]:
-    """Return one comparison with what was to be reached: at least ``target``, or at most."""
+    """Return one comparison and its target, the least or the most it should be."""
     reached = None
     if value is not None and target is not None:
         reached = value <= target if at_most else value >= target
     return {"what": what, "value": value, "target": target, "at_most": at_most, "reached": reached}
 
 
-def machine() -> dict[str, Any]:
-    """Return what the numbers were measured on."""
-    import torch
+def over(measured: Mapping[str, Sequence[float]], name: str, other: str) -> float | None:
+    """Return the ratio of two medians; None where one was not measured."""
+    both = measured.get(name) and measured.get(other)
+    return median(measured[name]) / median(measured[other]) if both else None
 
-    names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+
+def machine() -> dict[str, Any]:
+    """Return what the numbers are measured on."""
+    cpus = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     memory = [int(line.split()[1]) / 1e6 for line in _lines("/proc/meminfo") if line.startswith("MemTotal")]
     return {
-        "cpu": names[0] if names else platform.processor() or platform.machine(),
+        "cpu": cpus[0] if cpus else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "memory_gb": round(memory[0], 1) if memory else None,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -105,23 +131,16 @@ def _lines(path: str) -> list[str]:
     return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []
 
 
-def device_suffix() -> str:
-    """Return what the name of a result ends with, so that one of a GPU stands beside that of a CPU."""
-    import torch
-
-    return "-cuda" if torch.cuda.is_available() else ""
-
-
 def save(
     name: str,
     title: str,
-    rows: Sequence[Mapping[str, Any]],
-    ratios: Sequence[Mapping[str, Any]],
+    rows: Sequence[Result],
+    ratios: Sequence[Result],
     folder: Path,
     packages: Sequence[str] = (),
     **more: Any,
-) -> Path:
-    """Write a result to ``<folder>/<name>.json`` and print it.
+) -> None:
+    """Write a result to ``<folder>/<name>.json`` and print it; on a GPU to ``<name>-cuda.json``.
 
     Args:
         name: of the benchmark.
@@ -132,6 +151,7 @@ def save(
         packages: whose versions matter, besides Python, NumPy and torch.
         **more: settings and further facts.
     """
+    name += "-cuda" if torch.cuda.is_available() else ""
     content = {
         "name": name,
         "title": title,
@@ -144,75 +164,63 @@ def save(
         "rows": list(rows),
         "ratios": list(ratios),
     }
-    path = folder / f"{name}.json"
-    write_json(path, content)
-    for one in rows:
-        value = NOT_MEASURED if one["value"] is None else f"{one['value']:12,.4g} {one['unit']}"
-        print(f"{one['group']:28} {one['name']:48} {value}")
-    for one in ratios:
-        value = NOT_MEASURED if one["value"] is None else f"{one['value']:,.3g}"
-        sign = "<=" if one["at_most"] else ">="
-        wanted = "" if one["target"] is None else f" (to reach: {sign} {one['target']:g})"
-        print(f"{one['what']}: {value}{wanted}")
-    print(path)
-    return path
+    write_json(folder / f"{name}.json", content)
+    for table, columns in ((rows, ["group", "name", "value", "unit"]), (ratios, ["what", "value", "target"])):
+        print(pd.DataFrame(table, columns=columns).to_string(index=False))
 
 
 # --------------------------------------------------------------------------------------- the report
 
 
-def load_all(folder: str | Path) -> dict[str, dict[str, Any]]:
+def load_all(folder: str | Path) -> dict[str, Result]:
     """Return name -> result of every JSON file in a folder, by name; none where nothing was measured."""
     paths = sorted(Path(folder).glob("*.json"))
     return {content["name"]: content for content in map(read_json, paths)}
 
 
-def device_words(measured: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return what the results were measured on, in words."""
-    machines = dict.fromkeys(_machine_words(one["machine"]) for one in measured.values())
-    return "; ".join(machines) or NOT_MEASURED
+def machine_title(result: Result) -> str:
+    """Return what a result was measured on, for captions."""
+    about = result["machine"]
+    return f"{about['cpu']}, {about['cores']} cores" + (f", {about['gpu']}" if about["gpu"] else "")
 
 
-def _machine_words(machine: Mapping[str, Any]) -> str:
-    gpu = f", {machine['gpu']}" if machine["gpu"] else ""
-    return f"{machine['cpu']}, {machine['cores']} cores{gpu}"
-
-
-def target_table(measured: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Return every comparison that has a target: benchmark, comparison, measured, to reach, reached."""
-    words = {True: "yes", False: "no", None: NOT_MEASURED}
+def target_table(results: Mapping[str, Result]) -> pd.DataFrame:
+    """Return every comparison that has a target: benchmark, comparison, measured, target, reached."""
+    reached = {True: "yes", False: "no", None: NOT_MEASURED}
     rows = [
         {
             "benchmark": name,
             "comparison": one["what"],
             "measured": _short(one["value"]),
-            "to reach": f"{'at most' if one['at_most'] else 'at least'} {one['target']:g}",
-            "reached": words[one["reached"]],
+            "target": f"{'at most' if one['at_most'] else 'at least'} {one['target']:g}",
+            "reached": reached[one["reached"]],
         }
-        for name, result in measured.items()
+        for name, result in results.items()
         for one in result["ratios"]
         if one["target"] is not None
     ]
-    return pd.DataFrame(rows, columns=["benchmark", "comparison", "measured", "to reach", "reached"])
+    return pd.DataFrame(rows, columns=["benchmark", "comparison", "measured", "target", "reached"])
 
 
 def _short(value: float | None) -> str:
     return "–" if value is None else f"{value:,.3g}"
 
 
-def show(measured: Mapping[str, Mapping[str, Any]], name: str, figures: Any) -> None:
-    """Show one result in a notebook, and that of a GPU if there is one: figure, ratios, notes."""
+def show(results: Mapping[str, Result], name: str) -> None:
+    """Show one result in a notebook, and that of a GPU if there is one: figure, comparisons, notes."""
+    import figures
+
     from mosaic.report import display
 
-    if f"{name}-cuda" in measured:
-        show(measured, f"{name}-cuda", figures)
-    if name not in measured:
+    if f"{name}-cuda" in results:
+        show(results, f"{name}-cuda")
+    if name not in results:
         display.table(pd.DataFrame(), f"Not measured: run `python benchmarks/bench_{name}.py`.")
         return
-    result = measured[name]
+    result = results[name]
     sizes = [row for row in result["rows"] if "size" in row]
     plain = [row for row in result["rows"] if "size" not in row]
-    about = f"{_machine_words(result['machine'])}; {result['measured'][:10]}."
+    about = f"{machine_title(result)}; {result['measured'][:10]}."
     if sizes:
         display.figure(
             figures.growth_curves(sizes, "size", "views"),
@@ -227,12 +235,3 @@ def show(measured: Mapping[str, Mapping[str, Any]], name: str, figures: Any) -> 
         )
     ratios = [{"comparison": one["what"], "ratio": _short(one["value"])} for one in result["ratios"]]
     display.table(pd.DataFrame(ratios), f"Comparisons of the {name} benchmark, within its one run.")
-    notes = pd.DataFrame(
-        [
-            {"row": f"{row['group']}: {row['name']}", "note": row["note"]}
-            for row in result["rows"]
-            if "note" in row
-        ]
-    )
-    if len(notes):
-        display.table(notes, f"Notes on the {name} benchmark.")

@@ -1,6 +1,6 @@
 """ConfigILM's reader of BigEarthNet v2, the official fast path: an LMDB of safetensors.
 
-It wants NumPy below 2 and Python below 3.12, so it lives in a virtual environment of its own and answers over
+It needs NumPy below 2 and Python below 3.12, so it has a virtual environment of its own and answers over
 pipes: ``python configilm_peer.py write|serve ...`` runs there, :class:`ConfigILM` starts it from here.
 """
 
@@ -21,11 +21,10 @@ REQUIREMENTS = (
     "pandas",
     "safetensors",
 )
-_PYTHONS = ("python3.11", "python3.10")
 
 
 class PeerError(Exception):
-    """ConfigILM cannot be measured here; the message is the last that was heard."""
+    """ConfigILM cannot be measured here."""
 
 
 class ConfigILM:
@@ -52,7 +51,7 @@ class ConfigILM:
         self.versions = self._ask("versions")
 
     def read(self, workers: int, patches: int) -> int:
-        """Have at least this many random patches delivered in batches; returns how many were."""
+        """Have at least this many random patches delivered in batches; return how many were."""
         return int(self._ask(f"read {workers} {patches}"))
 
     def _ask(self, question: str) -> Any:
@@ -73,22 +72,20 @@ class ConfigILM:
 
 
 def environment(folder: Path) -> Path:
-    """Return the Python of ConfigILM's environment, made when it is first asked for."""
+    """Return the Python of ConfigILM's environment, made at the first call."""
     python, note = folder / "bin" / "python", folder / "requirements.txt"
     wanted = "\n".join(REQUIREMENTS)
     if note.exists() and note.read_text() == wanted:
         return python
-    fits = (3, 9) <= sys.version_info < (3, 12)
-    base = sys.executable if fits else next(filter(None, map(shutil.which, _PYTHONS)), None)
+    base = sys.executable if sys.version_info < (3, 12) else shutil.which("python3.11")
     if base is None:
-        raise PeerError(f"ConfigILM wants Python below 3.12, and there is no {' or '.join(_PYTHONS)}")
+        raise PeerError("ConfigILM needs Python below 3.12, and there is no python3.11")
     print("making ConfigILM's environment (once, some minutes)", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
     for command in ([base, "-m", "venv", folder], [python, "-m", "pip", "install", "-q", *REQUIREMENTS]):
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
         if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-            raise PeerError(f"ConfigILM's environment cannot be made: {(lines or [done.stderr])[-1][:200]}")
+            raise PeerError(f"ConfigILM's environment cannot be made: {done.stderr.strip()[-200:]}")
     note.write_text(wanted)
     return python
 
@@ -101,13 +98,13 @@ def _write(python: Path, archive: Any, lmdb: Path) -> None:
     partial = lmdb.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     command = [str(python), __file__, "write", str(partial)]
+    s1, s2 = archive.sensors
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.stdin
         for i in range(len(archive)):
-            bands = archive.read(i)
-            row = archive.index.iloc[i]
-            for name, wanted in ((row["patch_id"], archive.s2_bands), (row["s1_name"], archive.s1_bands)):
-                blob = save({band: np.ascontiguousarray(bands[band]) for band in wanted})
+            arrays, patch = archive.read(i), archive.index.iloc[i]
+            for name, sensor in ((patch["patch_id"], s2), (patch["s1_name"], s1)):
+                blob = save({band: np.ascontiguousarray(arrays[band]) for band in sensor.bands})
                 key = name.encode()
                 process.stdin.write(struct.pack("<II", len(key), len(blob)) + key + blob)
     if process.returncode:
@@ -121,12 +118,12 @@ def _write(python: Path, archive: Any, lmdb: Path) -> None:
 def write_lmdb(folder: str) -> None:
     import lmdb
 
-    environment = lmdb.open(folder, map_size=1 << 40)
-    with environment.begin(write=True) as transaction:
+    database = lmdb.open(folder, map_size=1 << 40)
+    with database.begin(write=True) as transaction:
         while header := sys.stdin.buffer.read(8):
             key, blob = struct.unpack("<II", header)
             transaction.put(sys.stdin.buffer.read(key), sys.stdin.buffer.read(blob))
-    environment.close()
+    database.close()
 
 
 def serve(lmdb: str, metadata: str, batch: str) -> None:
@@ -139,22 +136,22 @@ def serve(lmdb: str, metadata: str, batch: str) -> None:
     torch.set_num_threads(1)
     files = {"images_lmdb": lmdb, "metadata_parquet": metadata, "metadata_snow_cloud_parquet": None}
     patches = BENv2DataSet(files, img_size=(14, 120, 120))
-    loaders: dict[tuple[str, ...], DataLoader] = {}
-    for line in sys.stdin:
-        if line.strip() == "versions":
+    loaders: dict[str, DataLoader] = {}
+    for question in map(str.strip, sys.stdin):
+        if question == "versions":
             answer: Any = {name: version(name) for name in ("configilm", "torch", "numpy", "lmdb")}
         else:
-            _, workers, number = key = tuple(line.split())
-            if key not in loaders:
-                sampler = RandomSampler(patches, num_samples=int(number))
-                loaders[key] = DataLoader(
+            if question not in loaders:
+                workers, number = map(int, question.split()[1:])
+                sampler = RandomSampler(patches, num_samples=number)
+                loaders[question] = DataLoader(
                     patches,
                     int(batch),
                     sampler=sampler,
-                    num_workers=int(workers),
-                    persistent_workers=workers != "0",
+                    num_workers=workers,
+                    persistent_workers=workers > 0,
                 )
-            answer = sum(len(images) for images, _ in loaders[key])
+            answer = sum(len(images) for images, _ in loaders[question])
         print("answer", json.dumps(answer), flush=True)
 
 

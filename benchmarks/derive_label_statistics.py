@@ -14,7 +14,7 @@ import pandas as pd
 
 from mosaic.datasets.corine import labels_to_vector
 
-TARGET = Path(__file__).parents[1] / "mosaic" / "archives" / "simulated" / "label_sets.npz"
+TARGET = Path(__file__).parents[1] / "mosaic" / "datasets" / "simulation" / "label_sets.npz"
 
 
 def main(metadata: str) -> None:

@@ -1,74 +1,57 @@
 """Figures of the benchmark report: rates on a logarithmic axis, and growth over size."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
-import pandas as pd
+from common import NOT_MEASURED, Result
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatterSciNotation
 
-from mosaic.plots.layout import estimates, legend, marker_handles, panels
+from mosaic.plots.layout import legend, marker_handles, panels
 from mosaic.plots.palette import GREY, OKABE_ITO
 
-_OURS, _OTHERS = OKABE_ITO["vermillion"], OKABE_ITO["blue"]
-_LINES = ("vermillion", "blue", "bluish green", "orange", "reddish purple", "sky blue")
-_MARKS = "osD^vP"
+_OURS, _OTHERS = (OKABE_ITO["vermillion"], "o", "this project"), (OKABE_ITO["blue"], "s", "others")
 
 
-def rate_dots(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def rate_dots(rows: Sequence[Result]) -> Figure:
     """Show every row of a result: one panel a group, on a logarithmic axis; what was not measured says so.
 
     Args:
         rows: of :func:`common.row`.
     """
     groups = list(dict.fromkeys(row["group"] for row in rows))
-    parts = [[row for row in rows if row["group"] == group] for group in groups]
-    heights = [len(part) + 1.6 for part in parts]
+    members = [[row for row in rows if row["group"] == group] for group in groups]
+    heights = [len(group_rows) + 1.6 for group_rows in members]
     fig, axes = panels(
         len(groups), 1, 0.29 * sum(heights) / len(groups), gridspec_kw={"height_ratios": heights}
     )
-    for ax, group, part in zip(axes, groups, parts, strict=True):
-        known = [row["value"] for row in part if row["value"]]
-        for place, row in enumerate(part):
+    for ax, group, group_rows in zip(axes, groups, members, strict=True):
+        ax.set_xscale("log")
+        for y, row in enumerate(group_rows):
             if row["value"] is None:
-                words = row.get("note", "not measured")
-                ax.text(
-                    0.01,
-                    -place,
-                    words,
-                    transform=ax.get_yaxis_transform(),
-                    va="center",
-                    fontsize=8,
-                    color=GREY,
-                )
+                place = {"transform": ax.get_yaxis_transform(), "va": "center"}
+                ax.text(0.01, y, row.get("note", NOT_MEASURED), fontsize=8, color=GREY, **place)
                 continue
-            color, marker = (_OURS, "o") if row["ours"] else (_OTHERS, "s")
-            style = {"color": color, "marker": marker, "markersize": 7}
-            estimates(ax, pd.DataFrame([row]), np.array([-place]), style, vertical=False, width=2)
-            ax.annotate(
-                f"{row['value']:,.3g}" if row["value"] < 1000 else f"{row['value']:,.0f}",
-                (row["high"], -place),
-                (7, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8.5,
-            )
-        ax.set_yticks(-np.arange(len(part)), [row["name"] for row in part], fontsize=8.5)
-        ax.set(title=f"{group}, {part[0]['unit']}", ylim=(0.6 - len(part), 0.6))
+            color, marker, _ = _OURS if row["ours"] else _OTHERS
+            ax.hlines(y, row["low"], row["high"], color=color, linewidth=2)
+            ax.plot(row["value"], y, marker, color=color, markersize=7)
+            number = f"{row['value']:,.0f}" if row["value"] >= 1000 else f"{row['value']:,.3g}"
+            place = {"xytext": (7, 0), "textcoords": "offset points", "va": "center"}
+            ax.annotate(number, (row["high"], y), fontsize=8.5, **place)
+        ax.set_yticks(range(len(group_rows)), [row["name"] for row in group_rows], fontsize=8.5)
+        ax.set(title=f"{group}, {group_rows[0]['unit']}", ylim=(len(group_rows) - 0.4, -0.6))
+        known = [row["value"] for row in group_rows if row["value"]]
         if known:
-            ax.set_xscale("log")
             ax.set_xlim(min(known) / 2, max(known) * 6)
-            ax.xaxis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=True))
+        ax.xaxis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=True))
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="x")
-    looks = {"this project": (_OURS, "o"), "others": (_OTHERS, "s")}
-    legend(fig, marker_handles(looks), above=True)
+    styles = {label: (color, marker) for color, marker, label in (_OURS, _OTHERS)}
+    legend(fig, marker_handles(styles), above=True)
     return fig
 
 
-def growth_curves(rows: Sequence[Mapping[str, Any]], size: str, label: str) -> Figure:
+def growth_curves(rows: Sequence[Result], size: str, label: str) -> Figure:
     """Show how rows grow with a size, one panel a group, both axes logarithmic.
 
     Args:
@@ -78,19 +61,14 @@ def growth_curves(rows: Sequence[Mapping[str, Any]], size: str, label: str) -> F
     """
     groups, names = (list(dict.fromkeys(row[key] for row in rows)) for key in ("group", "name"))
     fig, axes = panels(len(groups), 2, 3.4, sharex=True)
-    looks = {
-        name: (OKABE_ITO[_LINES[i % len(_LINES)]], _MARKS[i % len(_MARKS)]) for i, name in enumerate(names)
-    }
+    styles = dict(zip(names, (_OURS, _OTHERS), strict=False))
     for ax, group in zip(axes, groups, strict=True):
-        for name, (color, marker) in looks.items():
-            own = [r for r in rows if r["group"] == group and r["name"] == name and r["value"] is not None]
-            own.sort(key=lambda row: row[size])
-            ax.plot(
-                [r[size] for r in own], [r["value"] for r in own], marker=marker, color=color, markersize=5
-            )
-        unit = next(row["unit"] for row in rows if row["group"] == group)
-        ax.set(xscale="log", yscale="log", xlabel=label, ylabel=unit, title=group)
+        members = [row for row in rows if row["group"] == group and row["value"] is not None]
+        for name, (color, marker, _) in styles.items():
+            points = sorted((row[size], row["value"]) for row in members if row["name"] == name)
+            ax.plot(*zip(*points, strict=True), marker=marker, color=color, markersize=5)
+        ax.set(xscale="log", yscale="log", xlabel=label, ylabel=members[0]["unit"], title=group)
         ax.grid()
-    handles = [Line2D([], [], color=c, marker=m, label=name) for name, (c, m) in looks.items()]
+    handles = [Line2D([], [], color=c, marker=m, label=name) for name, (c, m, _) in styles.items()]
     legend(fig, handles)
     return fig

@@ -10,13 +10,12 @@ import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from bench_loss import LABEL, OURS, VIEWS
-from common import RESULTS, load_all
+from bench_loss import BLOCKS, LABEL, VIEWS
+from bench_step import WHOLE
+from common import RESULTS, Result, load_all, machine_title
 from jinja2 import StrictUndefined, Template
-from simulated import OFFICIAL
 from torch.utils.flop_counter import FlopCounterMode
 
 from mosaic.methods import get_method
@@ -24,16 +23,16 @@ from mosaic.models.encoders import Encoder
 from mosaic.models.heads import Heads
 from mosaic.utils.files import write_text
 
-PLACE = Path(__file__).with_name("scaling.md")
+TARGET = Path(__file__).with_name("scaling.md")
 TEMPLATE = Path(__file__).with_name("scaling.md.j2")
 DEVICES = (1, 8, 64)
 DIM, LABELS, EPOCHS = 128, 19, 100
 #: Batch of one device, scenes; side of a view, pixels; the encoder of each sensor; its bands.
-SCENES, PIXELS, ENCODER, BANDS = 1024, 120, "resnet50", (2, 12)
-#: Scenes -> pairs of archives to project to.
-ARCHIVES = {"BigEarthNet v2": OFFICIAL["bigearthnet"], "10 million": 10_000_000, "100 million": 100_000_000}
+SCENES, PIXELS, ENCODER, BANDS = 1024, 120, "resnet50", {"s1": 2, "s2": 12}
+#: Archive -> pairs.
+ARCHIVES = {"BigEarthNet v2": 480_038, "10 million": 10_000_000, "100 million": 100_000_000}
 LINK = 25e9  # bytes/s between devices, assumed: 200 Gbit/s
-WIDE = 4  # bytes of a float
+FLOAT = 4  # bytes
 #: Entries of similarity matrices, in units of B^2 scenes: intra 2 (2B)^2, inter 2 (2B)^2, label (4B)^2.
 PAIRS = 2 * 2**2 + 2 * 2**2 + 4**2
 #: Similarity and both gradients, 2 D each, and intersections of label sets.
@@ -45,12 +44,10 @@ RATE = 1000  # scenes/s of one device, to multiply by, where no GPU was measured
 
 def counted() -> tuple[int, float]:
     """Return the parameters of MoSAiC's encoders and heads, and FLOPs a scene of forward and backward."""
-    method = get_method("mosaic")
-    channels = dict(zip(method.streams, BANDS, strict=True))
-    encoder = Encoder(ENCODER, channels, PIXELS)
-    heads = Heads(method, encoder.feature_dims, LABELS, DIM)
+    encoder = Encoder(ENCODER, BANDS, PIXELS)
+    heads = Heads(get_method("mosaic"), encoder.feature_dims, LABELS, DIM)
     parameters = sum(p.numel() for module in (encoder, heads) for p in module.parameters())
-    images = {name: torch.randn(4, bands, PIXELS, PIXELS) for name, bands in channels.items()}
+    images = {name: torch.randn(4, bands, PIXELS, PIXELS) for name, bands in BANDS.items()}
     with FlopCounterMode(display=False) as counter:
         sum(feature.sum() for feature in encoder(images).values()).backward()
     return parameters, counter.get_total_flops() / 2  # four images a sensor are two scenes of two views
@@ -60,27 +57,27 @@ def exchanged(devices: int, parameters: int) -> tuple[float, float]:
     """Return bytes a step that each device receives: of gradients (ring all-reduce), of projections."""
     others = (devices - 1) / devices
     batch = SCENES * devices
-    # forward and, for the gradients, backward again; labels and the mask ride along forward
-    return 2 * others * WIDE * parameters, others * batch * WIDE * (2 * PROJECTIONS * DIM + LABELS + 1)
+    # forward and, for the gradients, backward again; labels and the mask are gathered forward only
+    return 2 * others * FLOAT * parameters, others * batch * FLOAT * (2 * PROJECTIONS * DIM + LABELS + 1)
 
 
-def measured_rates(found: Mapping[str, Any]) -> tuple[float, float, int]:
+def measured_rates(results: Mapping[str, Result]) -> tuple[float, float, int]:
     """Return scenes/s of a whole training step, pairs/s of the label term, and over how many views."""
-    (step,) = [r["value"] for r in found["step"]["rows"] if r["name"] == "MoSAiC, data to optimiser"]
-    device = "cuda" if found["loss"]["machine"]["gpu"] else "cpu"
+    (step,) = [r["value"] for r in results["step"]["rows"] if r["name"] == WHOLE]
+    group = f"{LABEL}, cpu: time"
     times = {
         r["size"]: r["value"]
-        for r in found["loss"]["rows"]
-        if r["group"] == f"{LABEL}, {device}: time" and r["name"] == OURS and r["value"]
+        for r in results["loss"]["rows"]
+        if r["group"] == group and r["name"] == BLOCKS and r["value"]
     }
     largest = max(times)
     return step, largest**2 / times[largest], largest
 
 
-def of_a_gpu(found: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """Return scenes/s and GiB at most of a whole step on a GPU; None where none was measured."""
-    rows = found.get("step-cuda", {"rows": []})["rows"]
-    (whole,) = [r for r in rows if r["name"] == "MoSAiC, data to optimiser"] or [{}]
+def of_a_gpu(results: Mapping[str, Result]) -> tuple[float | None, float | None]:
+    """Return scenes/s and peak GiB of a whole step on a GPU; None where none was measured."""
+    rows = results.get("step-cuda", {"rows": []})["rows"]
+    (whole,) = [r for r in rows if r["name"] == WHOLE] or [{}]
     return whole.get("value"), whole.get("peak_gib")
 
 
@@ -90,76 +87,65 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def document(found: Mapping[str, Any]) -> str:
+def work_table(parameters: int, flops: float) -> str:
+    """Return what a step of ResNet-50 computes, exchanges and keeps on W devices."""
+    header = ["W", "B", "loss / encoders, FLOPs, shared", "not shared", "gradients, MB a step"]
+    header += ["projections, MB a step", "ms a step", "gathered projections, MiB"]
+    rows = []
+    for devices in DEVICES:
+        batch = SCENES * devices
+        loss = FLOPS_A_PAIR * PAIRS * batch**2 / SCENES / flops
+        gradients, projections = exchanged(devices, parameters)
+        cells = [f"{devices}", f"{batch:,}", f"{loss / devices:.1%}", f"{loss:.1%}"]
+        cells += [f"{gradients / 1e6:,.0f}", f"{projections / 1e6:,.0f}"]
+        cells += [f"{(gradients + projections) / LINK * 1e3:,.0f}"]
+        cells += [f"{batch * FLOAT * PROJECTIONS * DIM / 2**20:,.0f}"]
+        rows.append([*cells, f"{FLOAT * (VIEWS * batch) ** 2 / 2**30:,.2f}"])
+    return table([*header, "one matrix of all pairs, GiB"], rows)
+
+
+def step_table(batch: int, rate: float, pairs: float) -> str:
+    """Return seconds of the measured step on W such machines; ``pairs`` per second of the label term."""
+    rows = []
+    for devices in DEVICES:
+        whole = PAIRS * (batch * devices) ** 2
+        seconds = (batch / rate, (whole / devices - PAIRS * batch**2) / pairs, whole / pairs)
+        rows.append([f"{devices}", f"{batch * devices:,}", *(f"{s:.2f}" for s in seconds)])
+    return table(["W", "B", "step alone", "more for the loss, shared", "the loss, not shared"], rows)
+
+
+def hours_table(parameters: int, flops: float, rate: float, record: float) -> str:
+    """Return hours of all epochs and packed GB for archives, at ``rate`` scenes/s and ``record`` bytes."""
+    rows = []
+    for name, number in ARCHIVES.items():
+        hours = []
+        for devices in DEVICES:
+            loss = FLOPS_A_PAIR * PAIRS * SCENES * (devices - 1) / flops  # more than on one device
+            exchange = sum(exchanged(devices, parameters)) / LINK
+            seconds = number * EPOCHS / devices * ((1 + loss) / rate + exchange / SCENES)
+            hours.append(f"{seconds / 3600:,.1f}")
+        rows.append([name, f"{number:,}", f"{number * record / 1e9:,.0f}", *hours])
+    return table(["archive", "pairs", "packed, GB", *(f"hours, W = {n}" for n in DEVICES)], rows)
+
+
+def document(results: Mapping[str, Result]) -> str:
     """Return scaling.md."""
     parameters, flops = counted()
-    rate, pairs, views = measured_rates(found)
-    step, loss = found["step"], found["loss"]
-    given, peak = of_a_gpu(found)
-    machine = step["machine"]
-    where = f"{machine['cpu']}, {machine['cores']} cores" + (f", {machine['gpu']}" if machine["gpu"] else "")
-    record = next(r["value"] for r in found["packing"]["rows"] if r["name"] == "mosaic, packed")
-    small = step["title"].removeprefix("A training step on a ").split(";")[0]
-    batch = int(small.split(" scenes")[0].split()[-1])
-
-    work = []
-    for devices in DEVICES:
-        anchors = PAIRS * (SCENES * devices) ** 2
-        own, whole = (FLOPS_A_PAIR * n / SCENES / flops for n in (anchors / devices, anchors))
-        gradients, projections = exchanged(devices, parameters)
-        held = SCENES * devices * WIDE * PROJECTIONS * DIM
-        work.append(
-            [
-                f"{devices}",
-                f"{SCENES * devices:,}",
-                f"{own:.1%}",
-                f"{whole:.1%}",
-                f"{gradients / 1e6:,.0f}",
-                f"{projections / 1e6:,.0f}",
-                f"{(gradients + projections) / LINK * 1e3:,.0f}",
-                f"{held / 2**20:,.0f}",
-                f"{WIDE * (VIEWS * SCENES * devices) ** 2 / 2**30:,.2f}",
-            ]
-        )
-    hours = []
-    for name, number in ARCHIVES.items():
-        cells = []
-        for devices in DEVICES:
-            seconds = number * EPOCHS / (given or RATE) / devices
-            extra = FLOPS_A_PAIR * PAIRS * SCENES * (devices - 1) / flops  # more for the loss than alone
-            seconds *= 1 + extra
-            seconds += number * EPOCHS / (SCENES * devices) * sum(exchanged(devices, parameters)) / LINK
-            cells.append(f"{seconds / 3600:,.1f}")
-        hours.append([name, f"{number:,}", f"{number * record / 1e9:,.0f}", *cells])
-    here = []
-    for devices in DEVICES:
-        together = batch * devices
-        encode = batch / rate
-        own, whole = (PAIRS * n / pairs for n in ((together**2 - batch**2 * devices) / devices, together**2))
-        here.append([f"{devices}", f"{together:,}", f"{encode:.2f}", f"{own:.2f}", f"{whole:.2f}"])
-
-    work_header = [
-        "W",
-        "B",
-        "loss / encoders, FLOPs, shared",
-        "not shared",
-        "gradients, MB a step",
-        "projections, MB a step",
-        "ms a step",
-        "gathered projections, MiB",
-        "one matrix of all pairs, GiB",
-    ]
-    here_header = ["W", "B", "step alone", "more for the loss, shared", "the loss, not shared"]
+    rate, pairs, views = measured_rates(results)
+    given, peak = of_a_gpu(results)
+    record = next(r["value"] for r in results["packing"]["rows"] if r["name"] == "mosaic, packed")
+    step = results["step"]["title"].removeprefix("A training step on a ").split(";")[0]
+    batch = int(step.split(" scenes")[0].split()[-1])
     most = SCENES * DEVICES[-1]
     text = TEMPLATE.read_text(encoding="utf-8")
     return Template(text, undefined=StrictUndefined, keep_trailing_newline=True).render(
         gpu=given is not None,
         peak=f"{peak:.1f}" if peak else "",
-        where=where,
+        where=machine_title(results["step"]),
         scenes=f"{SCENES:,}",
         encoder=ENCODER,
         pixels=PIXELS,
-        bands=BANDS,
+        bands=list(BANDS.values()),
         millions=f"{parameters / 1e6:.1f}",
         gflop=f"{flops / 1e9:.1f}",
         pairs=PAIRS,
@@ -168,36 +154,36 @@ def document(found: Mapping[str, Any]) -> str:
         dim=DIM,
         labels=LABELS + 1,
         link=f"{LINK / 1e9:g}",
-        work=table(work_header, work),
+        work=work_table(parameters, flops),
         devices=DEVICES[-1],
         times=f"{FLOPS_A_PAIR * PAIRS * most**2 / SCENES / flops:.1f}",
-        matrix=f"{WIDE * (VIEWS * most) ** 2 / 2**30:,.0f}",
-        step=small,
+        matrix=f"{FLOAT * (VIEWS * most) ** 2 / 2**30:,.0f}",
+        step=step,
         rate=f"{rate:,.1f}",
         views=f"{views:,}",
         pair_rate=f"{pairs / 1e6:,.0f}",
-        threads=loss["threads"],
+        threads=results["loss"]["threads"],
         batch=batch,
-        here=table(here_header, here),
+        here=step_table(batch, rate, pairs),
         epochs=EPOCHS,
         given=f"{given or RATE:,.0f}",
         record=f"{record:,.0f}",
-        hours=table(["archive", "pairs", "packed, GB", *(f"hours, W = {n}" for n in DEVICES)], hours),
+        hours=hours_table(parameters, flops, given or RATE, record),
         state=f"{16 * parameters / 2**30:.2f}",
         reading=f"{(given or RATE) * record / 1e6:,.0f}",
     )
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    made.add_argument("--results", type=Path, default=RESULTS)
-    made.add_argument("--to", type=Path, default=PLACE)
-    args = made.parse_args()
-    found = load_all(args.results)
-    lacking = [name for name in ("step", "loss", "packing") if name not in found]
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options.add_argument("--results", type=Path, default=RESULTS)
+    options.add_argument("--to", type=Path, default=TARGET)
+    args = options.parse_args()
+    results = load_all(args.results)
+    lacking = [name for name in ("step", "loss", "packing") if name not in results]
     if lacking:
         sys.exit(f"no results in {args.results}: run benchmarks/bench_{', bench_'.join(lacking)} first")
-    write_text(args.to, document(found))
+    write_text(args.to, document(results))
     print(args.to)
 
 

@@ -25,8 +25,8 @@ from mosaic.utils.distributed import own_shard, sum_over_processes
 
 Temperature = float | Callable[[slice], Tensor]
 
-# Pairs in memory at once. On a CPU larger blocks leave the cache, smaller ones read the candidates too often
-# (``benchmarks/bench_loss.py`` compares). A GPU wants few large kernels: these are 128 MiB each in float32.
+# Pairs in memory at once. On a CPU larger blocks leave the cache, smaller ones read the candidates too often.
+# A GPU wants few large kernels: these are 128 MiB each in float32.
 CPU_BLOCK, GPU_BLOCK = 2**21, 2**25
 
 
