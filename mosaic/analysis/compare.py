@@ -72,9 +72,6 @@ def finished_runs(study: Study) -> list[FinishedRun]:
     ]
 
 
-# --------------------------------------------------------------------------------------- scores
-
-
 def compared_rows(finished: FinishedRun) -> pd.DataFrame:
     """Return the rows that compare all methods: one evaluation, every input that lacks no sensor it expects.
 
@@ -183,9 +180,6 @@ def published_table(finished: FinishedRun) -> pd.DataFrame:
     return table.rename(columns=titles)
 
 
-# --------------------------------------------------------------------------------------- ranking
-
-
 def method_ranking(study: Study, runs: Sequence[FinishedRun]) -> tuple[pd.DataFrame, Groups]:
     """Rank the methods that every run trained with all its seeds, over archives and label fractions."""
     problems = [(run, common_rows(run.predictions, f)) for run in runs for f in run.fractions]
@@ -199,9 +193,6 @@ def method_ranking(study: Study, runs: Sequence[FinishedRun]) -> tuple[pd.DataFr
     values = table["value"].to_numpy().reshape(len(problems), len(methods))
     draws = np.stack(table["draws"].to_list()).reshape(*values.shape, -1)
     return rank_methods(methods, list(values), list(draws))
-
-
-# --------------------------------------------------------------------------------------- costs
 
 
 def cost_table(finished: FinishedRun) -> pd.DataFrame:
@@ -249,9 +240,6 @@ def readable_costs(costs: pd.DataFrame) -> pd.DataFrame:
     }
     millions = {name: costs[name] / 1e6 for name in ("parameters", "trained")}
     return readable(costs.assign(**millions), titles)
-
-
-# --------------------------------------------------------------------------------------- ablations
 
 
 def kernel_table(study: Study, finished: FinishedRun) -> pd.DataFrame:

@@ -28,13 +28,11 @@ _COMMON = (("linear",), ("knn",), ("finetune", "end_to_end"))
 
 
 def score_all(study: Study, store: PackedStore, predictions: pd.DataFrame) -> pd.DataFrame:
-    """Score every set of predictions on the test split; thresholds come from validation.
+    """Return tidy results: the scores of every set of predictions on the test split.
 
-    All metrics are computed over all patches; average precision of a method's main input also for each class
-    and, under the evaluation that all methods share, for the strata of :func:`hard_groups` and label counts.
-
-    Returns:
-        Tidy results.
+    Thresholds come from validation. All metrics are computed over all patches; average precision of a
+    method's main input also for each class and, under the evaluation that all methods share, for the strata
+    of :func:`hard_groups` and label counts.
     """
     resamples = study.settings.bootstrap_resamples
     key = {"data": store.fingerprint, "resamples": resamples, "predictions": prediction_keys(predictions)}
@@ -86,9 +84,6 @@ def _band_means(store: PackedStore, rows: NDArray[np.int64]) -> NDArray[np.float
     return np.concatenate(chunks)
 
 
-# ------------------------------------------------------------------------------------------------- selections
-
-
 def common_evaluations(frame: pd.DataFrame) -> tuple[str, ...]:
     """Return the evaluation by which all methods of results or predictions can be compared: the linear probe.
 
@@ -117,9 +112,6 @@ def common_rows(frame: pd.DataFrame, fraction: float) -> pd.DataFrame:
     rows = main_rows(frame)
     common = rows["evaluation"].isin(common_evaluations(frame))
     return rows[common & (rows["label_budget"] != "full") & (rows["fraction"] == fraction)]
-
-
-# ------------------------------------------------------------------------------------------------- tables
 
 
 def interval_table(results: pd.DataFrame) -> pd.DataFrame:

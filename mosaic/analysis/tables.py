@@ -1,6 +1,6 @@
 """What the tables of all notebooks share: methods by title and in order, intervals in one cell."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -36,7 +36,7 @@ def readable(frame: pd.DataFrame, titles: Mapping[str, str], value: str = "value
 
 
 def pivot_intervals(
-    frame: pd.DataFrame, rows: Sequence[str], column: str, columns: Sequence[str]
+    frame: pd.DataFrame, rows: Sequence[str], column: str, columns: Iterable[str]
 ) -> pd.DataFrame:
     """Return intervals with one row a combination of ``rows``, and one column a value of ``column``.
 

@@ -22,11 +22,7 @@ def methods_table(methods: Sequence[str]) -> pd.DataFrame:
 
 
 def tuning_table(tuned: pd.DataFrame) -> pd.DataFrame:
-    """Return the candidates as readers see them: a row a method, what was chosen, its gain, and the cost.
-
-    Args:
-        tuned: as ``tuning.tune_all`` returns it.
-    """
+    """Return a row a method: its candidates, what was chosen, its gain, and the cost."""
     rows = []
     for name, candidates in tuned.groupby("method", sort=False):
         best = candidates[candidates["chosen"]].iloc[0]

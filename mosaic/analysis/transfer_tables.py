@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mosaic.analysis.tables import pivot_intervals, titled
 from mosaic.evaluation.bootstrap import resampled_ap
 from mosaic.experiments.domain_shift import domain_rows
 from mosaic.experiments.probe import coarse_labels
 from mosaic.experiments.transfer import Side, coarse_classes
-from mosaic.methods import get_method
 from mosaic.store.reader import PackedStore
 
 _SHIFT = ["domain", "method", "training", "value", "low", "high", "n_seeds", "n_scenes", "n"]
@@ -30,11 +30,6 @@ def coarse_table(sides: Sequence[Side]) -> pd.DataFrame:
 
 def transfer_table(trials: pd.DataFrame, sides: Sequence[Side], resamples: int) -> pd.DataFrame:
     """Return the macro average precision of each transfer over coarse classes of the target's test split.
-
-    Args:
-        trials: as ``transfer.transfer_all`` returns them.
-        sides: archives of the transfers.
-        resamples: of scenes and seeds, for each interval.
 
     Returns:
         One row a source, target, method, label fraction and probe (``target``: fitted on that share of the
@@ -58,16 +53,12 @@ def transfer_table(trials: pd.DataFrame, sides: Sequence[Side], resamples: int) 
 
 
 def readable_transfer(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the transfers as readers see them: a row a method and source, a column a target and probe."""
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for entry in table.to_dict("records"):
-        words = "no label of it" if entry["probe"] == "source" else f"{entry['fraction']:g} % of its labels"
-        row = rows.setdefault(
-            (entry["method"], entry["source"]),
-            {"method": get_method(entry["method"]).title, "pretrained on": entry["source"]},
-        )
-        row[f"{entry['target']}: {words}"] = (entry["value"], entry["low"], entry["high"])
-    return pd.DataFrame(list(rows.values()))
+    """Return a row a method and source, and a column a target and probe."""
+    labels = np.where(
+        table["probe"] == "source", "no label of it", table["fraction"].map("{:g} % of its labels".format)
+    )
+    rows = table.assign(column=table["target"] + ": " + labels).rename(columns={"source": "pretrained on"})
+    return titled(pivot_intervals(rows, ["method", "pretrained on"], "column", rows["column"].unique()))
 
 
 def transfer_loss(table: pd.DataFrame) -> pd.Series:
@@ -88,11 +79,6 @@ def transfer_loss(table: pd.DataFrame) -> pd.Series:
 
 def domain_shift_table(trials: pd.DataFrame, store: PackedStore, resamples: int) -> pd.DataFrame:
     """Return macro average precision in each domain, seen in training or not, and the paired difference.
-
-    Args:
-        trials: as ``domain_shift.domain_shift_all`` returns them.
-        store: packed data.
-        resamples: of scenes and seeds, for each interval.
 
     Returns:
         One row a domain, method and training (``seen``, ``unseen``, or ``change``, unseen less seen): value,
@@ -118,18 +104,11 @@ def domain_shift_table(trials: pd.DataFrame, store: PackedStore, resamples: int)
 
 
 def readable_domain_shift(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the held-out domains as readers see them: a row a domain and method."""
+    """Return a row a domain and method, and a column a training."""
     titles = {"seen": "seen in training", "unseen": "never seen", "change": "change"}
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for entry in table.to_dict("records"):
-        row = rows.setdefault(
-            (entry["domain"], entry["method"]),
-            {"domain": entry["domain"], "method": get_method(entry["method"]).title},
-        )
-        row[titles[entry["training"]]] = (entry["value"], entry["low"], entry["high"])
-        row |= {"patches": entry["n"], "scenes": entry["n_scenes"], "seeds": entry["n_seeds"]}
-    columns = ["domain", "method", *titles.values(), "patches", "scenes", "seeds"]
-    return pd.DataFrame(list(rows.values()), columns=columns if rows else None)
+    counts = {"n": "patches", "n_scenes": "scenes", "n_seeds": "seeds"}
+    wide = pivot_intervals(table, ["domain", "method", *counts], "training", list(titles))
+    return titled(wide[["domain", "method", *titles, *counts]].rename(columns=titles | counts))
 
 
 def mean_change(table: pd.DataFrame) -> pd.Series:

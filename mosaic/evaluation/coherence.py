@@ -55,9 +55,6 @@ def jaccard(first: Labels, second: Labels) -> NDArray[np.float64]:
     return shared / np.maximum(a.sum(1)[:, None] + b.sum(1)[None, :] - shared, 1)
 
 
-# ------------------------------------------------------------------------------------- order by labels
-
-
 def single_label_subset(labels: Labels, least: int = 5) -> NDArray[np.int64]:
     """Return the rows that carry one label only, of classes that at least ``least`` such rows carry.
 
@@ -121,9 +118,6 @@ def space_measures(embeddings: Embeddings) -> dict[str, float]:
     return {"uniformity": float(uniformity(tensor)), "effective_rank": float(effective_rank(tensor))}
 
 
-# ------------------------------------------------------------------------------------- across sensors
-
-
 def linear_map(
     source: Embeddings, target: Embeddings, queries: Embeddings, strength: float = 10.0
 ) -> Embeddings:
@@ -177,9 +171,6 @@ def cross_sensor_cosines(
     """Return cosines between sensors: of the same scene (N,), and of scenes of two different places."""
     similarity = queries @ candidates.T
     return np.diag(similarity).copy(), similarity[places[:, None] != places[None, :]]
-
-
-# ------------------------------------------------------------------------------------- two-dimensional maps
 
 
 def umap_map(embeddings: Embeddings, neighbours: int, min_dist: float, seed: int) -> NDArray[np.float32]:

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -93,3 +95,20 @@ def test_interval_of_a_stratum_is_that_of_its_patches_and_classes_alone():
     ap = scoring.stratum_ap(labels, [predictions], scenes, stratum, 50)
     expected = resampled_ap(labels[:30, [1, 3]], [predictions[:30, [1, 3]]], scenes[:30], resamples=50)
     assert ap.interval() == expected.interval()
+
+
+def test_processes_that_score_load_neither_pytorch_nor_what_draws():
+    """So that they start in a second."""
+    code = "import sys, mosaic.analysis.scoring, mosaic.experiments.parallel; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert not loaded & {"torch", "torchvision", "timm", "lightning", "matplotlib", "seaborn"}
+
+
+def test_classes_without_a_test_patch_are_named():
+    store = SimpleNamespace(
+        class_names=("a", "b", "c"),
+        labels=np.array([[1, 1, 0], [1, 0, 0]], np.uint8),
+        split_rows=lambda split: np.array([{"train": 0, "test": 1}[split]]),
+    )
+    assert results.absent_in_test(store).values.tolist() == [["b", 1], ["c", 0]]

@@ -24,13 +24,6 @@ def test_standardise_uses_training_moments_and_survives_a_constant_dimension():
     assert np.allclose(coherence.standardise(scaled, scaled), found, atol=1e-4)
 
 
-def test_jaccard_is_scikit_learns():
-    table = coherence.jaccard(LABELS, LABELS)
-    for i, j in ((0, 1), (5, 9), (20, 41)):
-        expected = jaccard_score(LABELS[i], LABELS[j], zero_division=0)
-        assert table[i, j] == pytest.approx(expected)
-
-
 def test_single_label_subset_keeps_frequent_single_classes():
     labels = np.zeros((12, 3), np.uint8)
     labels[:6, 0] = 1
@@ -71,7 +64,7 @@ def test_knn_jaccard_is_one_for_an_embedding_of_the_labels_and_chance_for_noise(
     assert noise == pytest.approx(14 / 59, abs=0.12)
 
 
-def test_distance_correlation_is_scipys_over_pairs():
+def test_distance_correlation_is_scipys_over_jaccard_distances_of_pairs():
     points = unit(RANDOM.normal(size=(60, 3)))
     pairs = [(i, j) for i in range(60) for j in range(i + 1, 60)]
     distance = [1 - points[i] @ points[j] for i, j in pairs]

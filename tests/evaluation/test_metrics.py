@@ -11,15 +11,7 @@ from torchmetrics.functional.classification import (
 )
 
 from mosaic.evaluation import metrics
-from mosaic.evaluation.metrics import (
-    calibration_error,
-    choose_thresholds,
-    macro_ap,
-    per_class_ap,
-    ranking_precision,
-    scores,
-    weighted_ap,
-)
+from mosaic.evaluation.metrics import choose_thresholds, scores
 from mosaic.evaluation.names import METRICS
 
 
@@ -59,28 +51,12 @@ def test_a_hand_computed_case():
     assert found["ap_macro"] == 1.0
 
 
-def test_absent_class_is_left_out(split):
-    labels, predictions = split
-    labels = labels.copy()
-    labels[:, 2] = 0
-    ap = per_class_ap(labels, predictions)
-    assert np.isnan(ap[2])
-    present = [average_precision_score(labels[:, c], predictions[:, c]) for c in (0, 1, 3, 4)]
-    assert scores(labels, predictions)["ap_macro"] == pytest.approx(np.mean(present))
-
-
 def test_thresholds_are_the_best_on_validation(split):
     labels, predictions = split
     chosen = choose_thresholds(labels, predictions)
     best = scores(labels, predictions, chosen)["f1_macro"]
     for shift in (-0.1, -0.02, 0.02, 0.1):
         assert scores(labels, predictions, chosen + shift)["f1_macro"] <= best + 1e-9
-
-
-def test_calibration_error_by_hand():
-    labels = np.array([[1], [0], [0], [0]], np.uint8)
-    assert calibration_error(labels, np.full((4, 1), 0.25, np.float32)) == pytest.approx(0.0)
-    assert calibration_error(labels, np.full((4, 1), 1.0, np.float32)) == pytest.approx(0.75)
 
 
 def test_wrong_input(split):
@@ -91,39 +67,32 @@ def test_wrong_input(split):
         scores(labels, np.full_like(predictions, np.nan))
 
 
-def with_ties(rows=60):
+@pytest.fixture
+def ties():
     random = np.random.default_rng(5)
-    labels = (random.random((rows, 6)) < 0.4).astype(np.uint8)
-    return labels, np.round(random.random((rows, 6)), 1).astype(np.float32)
-
-
-def test_weighted_ap_is_scikit_learns_with_ties():
-    labels, predictions = with_ties()
-    weights = np.random.default_rng(0).integers(0, 4, size=(7, 60)).astype(np.float32)
-    for y, p in zip(labels.T, predictions.T, strict=True):
-        expected = [average_precision_score(y, p, sample_weight=w) for w in weights]
-        np.testing.assert_allclose(weighted_ap(y, p, weights), expected)
-
-
-def test_weightings_in_several_blocks_are_the_same(monkeypatch):
-    labels, predictions = with_ties()
-    weights = np.random.default_rng(0).integers(0, 4, size=(7, 60)).astype(np.float32)
-    whole = weighted_ap(labels[:, 0], predictions[:, 0], weights)
-    monkeypatch.setattr(metrics, "_BLOCK", 3 * len(labels))  # three weightings a block, then one
-    np.testing.assert_allclose(weighted_ap(labels[:, 0], predictions[:, 0], weights), whole, rtol=1e-12)
-
-
-def test_macro_ap_leaves_out_absent_classes_and_is_nan_without_any():
-    labels, predictions = with_ties()
-    labels[:, 4] = 0
-    present = [0, 1, 2, 3, 5]
-    expected = average_precision_score(labels[:, present], predictions[:, present])
-    assert macro_ap(labels, predictions) == pytest.approx(expected)
-    assert np.isnan(macro_ap(labels[:, 4:5], predictions[:, 4:5]))
-
-
-def test_ranking_precision_is_scikit_learns_with_ties_and_with_no_label_or_all():
-    labels, predictions = with_ties()
+    labels = (random.random((60, 6)) < 0.4).astype(np.uint8)
     labels[0], labels[1] = 0, 1
-    expected = label_ranking_average_precision_score(labels, predictions)
-    assert ranking_precision(labels, predictions) == pytest.approx(expected, abs=1e-12)
+    return labels, np.round(random.random((60, 6)), 1).astype(np.float32)
+
+
+@pytest.mark.parametrize("block", [metrics._BLOCK, 180])  # all weightings at once; three, then one
+def test_weighted_ap_is_scikit_learns_with_ties(ties, monkeypatch, block):
+    monkeypatch.setattr(metrics, "_BLOCK", block)
+    weights = np.random.default_rng(0).integers(0, 4, size=(7, 60)).astype(np.float32)
+    for y, p in zip(*(array.T for array in ties), strict=True):
+        expected = [average_precision_score(y, p, sample_weight=w) for w in weights]
+        np.testing.assert_allclose(metrics.weighted_ap(y, p, weights), expected)
+
+
+def test_macro_ap_leaves_out_absent_classes_and_is_nan_without_any(ties):
+    labels, predictions = ties
+    labels[:, 4], present = 0, [0, 1, 2, 3, 5]
+    expected = average_precision_score(labels[:, present], predictions[:, present])
+    assert metrics.macro_ap(labels, predictions) == pytest.approx(expected)
+    assert np.isnan(metrics.macro_ap(labels[:, 4:5], predictions[:, 4:5]))
+    assert np.isnan(metrics.per_class_ap(labels, predictions)[4])
+
+
+def test_ranking_precision_is_scikit_learns_with_ties_and_with_no_label_or_all(ties):
+    expected = label_ranking_average_precision_score(*ties)
+    assert metrics.ranking_precision(*ties) == pytest.approx(expected, abs=1e-12)
