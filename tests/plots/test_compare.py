@@ -13,29 +13,15 @@ def score(method, value, archive="A", source="fused", fraction=100.0):
 
 
 def test_score_matrix_stars_the_best_of_each_column_and_orders_archives_fractions_inputs():
-    table = pd.DataFrame(
-        [
-            score("mosaic", 0.6),
-            score("mosaic", 0.3, "B"),
-            score("random", 0.2),
-            score("random", 0.4, "B"),
-            score("random", 0.1, source="s1"),
-            score("mosaic", 0.05, fraction=5.0),
-        ]
-    )
+    mosaic = [score("mosaic", 0.6), score("mosaic", 0.3, "B"), score("mosaic", 0.05, fraction=5.0)]
+    random = [score("random", 0.2), score("random", 0.4, "B"), score("random", 0.1, source="s1")]
+    table = pd.DataFrame(mosaic + random)
     (ax,) = figures.score_matrix(table).axes
     assert [t.get_text() for t in ax.get_yticklabels()] == ["Random features", "MoSAiC"]
-    assert [t.get_text() for t in ax.get_xticklabels()] == [
-        "all sensors, 5 %",
-        "S1, 100 %",
-        "all sensors, 100 %",
-        "all sensors, 100 %",
-    ]
-    words = [
-        text.get_text() for text in ax.texts if "A" not in text.get_text() and "B" not in text.get_text()
-    ]
-    assert words == ["0.100★", "0.200", "0.400★", "0.050★", "0.600★", "0.300"]
-    assert [text.get_text() for text in ax.texts[-2:]] == ["A", "B"]
+    columns = ["all sensors, 5 %", "S1, 100 %", "all sensors, 100 %", "all sensors, 100 %"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == columns
+    words = ["0.100★", "0.200", "0.400★", "0.050★", "0.600★", "0.300"]
+    assert [text.get_text() for text in ax.texts] == [*words, "A", "B"]
 
 
 def test_score_matrix_stars_no_method_of_fewer_seeds_and_says_how_many_it_has():
@@ -48,14 +34,8 @@ def test_score_matrix_stars_no_method_of_fewer_seeds_and_says_how_many_it_has():
 
 
 def test_ranks_have_intervals_and_a_bar_joins_a_group():
-    ranks = pd.DataFrame(
-        {
-            "method": ["mosaic", "iai", "random"],
-            "rank": [1.2, 1.8, 3.0],
-            "low": [1, 1, 3.0],
-            "high": [2, 2, 3.0],
-        }
-    )
+    rows = [("mosaic", 1.2, 1.0, 2.0), ("iai", 1.8, 1.0, 2.0), ("random", 3.0, 3.0, 3.0)]
+    ranks = pd.DataFrame(rows, columns=["method", "rank", "low", "high"])
     (ax,) = figures.rank_diagram(ranks, [(0, 1)]).axes
     assert [t.get_text() for t in ax.get_yticklabels()] == ["MoSAiC", "IaI-SimCLR", "Random features"]
     *points, bar = ax.lines
@@ -68,16 +48,8 @@ def test_ranks_have_intervals_and_a_bar_joins_a_group():
 
 
 def test_costs_are_drawn_over_time_and_memory():
-    table = pd.DataFrame(
-        {
-            "method": ["random", "mosaic"],
-            "minutes": [0.1, 2.0],
-            "memory_mb": [500, 900],
-            "value": [0.3, 0.6],
-            "low": [0.2, 0.5],
-            "high": [0.4, 0.7],
-        }
-    )
+    rows = [("random", 0.1, 500, 0.3, 0.2, 0.4), ("mosaic", 2.0, 900, 0.6, 0.5, 0.7)]
+    table = pd.DataFrame(rows, columns=["method", "minutes", "memory_mb", "value", "low", "high"])
     minutes, memory = figures.cost_scatter(table).axes
     assert [line.get_xdata()[0] for line in minutes.lines] == [0.1, 2.0]
     assert [line.get_xdata()[0] for line in memory.lines] == [500, 900]
@@ -85,13 +57,12 @@ def test_costs_are_drawn_over_time_and_memory():
 
 
 def test_gains_carry_their_sign_and_a_mark_where_the_interval_excludes_zero():
-    table = pd.DataFrame(
-        [
-            {"method": "iai", "subgroup": "all classes", "value": 0.02, "low": 0.01, "high": 0.03},
-            {"method": "iai", "subgroup": "rare", "value": -0.05, "low": -0.1, "high": 0.01},
-            {"method": "mosaic", "subgroup": "all classes", "value": -0.03, "low": -0.04, "high": -0.02},
-        ]
-    ).assign(n_seeds=[1.0, 1.0, 3.0])
+    rows = [
+        ("iai", "all classes", 0.02, 0.01, 0.03, 1.0),
+        ("iai", "rare", -0.05, -0.1, 0.01, 1.0),
+        ("mosaic", "all classes", -0.03, -0.04, -0.02, 3.0),
+    ]
+    table = pd.DataFrame(rows, columns=["method", "subgroup", "value", "low", "high", "n_seeds"])
     (ax,) = figures.difference_matrix(table, "late fusion").axes
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["IaI-SimCLR (1 of 3 seeds)", "MoSAiC"]
     assert [text.get_text() for text in ax.texts] == ["+0.020*", "−0.050", "−0.030*"]

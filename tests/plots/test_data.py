@@ -25,11 +25,8 @@ def test_label_frequencies_draw_shares_and_name_absent_classes() -> None:
 def test_cooccurrence_is_conditional_and_ordered_by_group() -> None:
     (ax,) = figures.cooccurrence(LABELS, CLASSES, GROUPS).axes
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["Arable land", "Pastures", "Marine waters"]
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == [
-        "Arable land (3)",
-        "Pastures (1)",
-        "Marine waters (1)",
-    ]
+    rows = ["Arable land (3)", "Pastures (1)", "Marine waters (1)"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == rows
     drawn = np.ma.filled(ax.collections[0].get_array().reshape(3, 3), np.nan)
     expected = [[np.nan, 100 / 3, 0], [100, np.nan, 0], [0, 0, np.nan]]
     np.testing.assert_allclose(drawn, expected)
@@ -69,15 +66,8 @@ def test_kernel_positives() -> None:
 
 
 def test_tile_map_places_tiles_and_scales_markers() -> None:
-    frame = pd.DataFrame(
-        {
-            "tile": ["T31UFS", "T31UFS", "T35VLH"],
-            "lon": [5.0, 5.0, -24.0],
-            "lat": [51.0, 51.0, 60.0],
-            "split": ["train", "test", "train"],
-            "count": [40, 10, 20],
-        }
-    )
+    rows = [("T31UFS", 5, 51, "train", 40), ("T31UFS", 5, 51, "test", 10), ("T35VLH", -24, 60, "train", 20)]
+    frame = pd.DataFrame(rows, columns=["tile", "lon", "lat", "split", "count"])
     (ax,) = figures.tile_map(frame).axes
     train, test = ax.collections
     np.testing.assert_allclose(train.get_offsets(), [[5.0, 51.0], [-24.0, 60.0]])
@@ -150,15 +140,12 @@ def test_realism_compares_classes_found_on_both_sides() -> None:
 
 
 def test_bars_stand_beside_each_other_with_intervals_where_known() -> None:
-    frame = pd.DataFrame(
-        {
-            "statistic": ["mean Jaccard", "mean Jaccard", "macro AP"],
-            "source": ["simulated", "real", "simulated"],
-            "value": [0.17, 0.16, 0.5],
-            "low": [np.nan, np.nan, 0.45],
-            "high": [np.nan, np.nan, 0.55],
-        }
-    )
+    rows = [
+        ("mean Jaccard", "simulated", 0.17, np.nan, np.nan),
+        ("mean Jaccard", "real", 0.16, np.nan, np.nan),
+        ("macro AP", "simulated", 0.5, 0.45, 0.55),
+    ]
+    frame = pd.DataFrame(rows, columns=["statistic", "source", "value", "low", "high"])
     jaccard, ap = figures.real_vs_simulated_bars(frame).axes
     assert [bar.get_width() for bar in jaccard.patches] == [0.16, 0.17]
     assert [text.get_text() for text in jaccard.texts] == ["0.160", "0.170"]

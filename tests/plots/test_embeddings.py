@@ -38,14 +38,13 @@ def test_umap_of_one_category_needs_no_other() -> None:
 
 
 def test_coherence_stars_the_best_in_its_direction() -> None:
-    frame = pd.DataFrame(
-        {
-            "method": ["iai", "mosaic"] * 3,
-            "measure": ["silhouette"] * 2 + ["Davies-Bouldin"] * 2 + ["NMI"] * 2,
-            "value": [0.1, 0.2, 1.5, 1.0, np.nan, 0.3],
-            "higher_is_better": [True, True, False, False, True, True],
-        }
-    )
+    values = {"silhouette": (0.1, 0.2), "Davies-Bouldin": (1.5, 1.0), "NMI": (np.nan, 0.3)}
+    rows = [
+        (method, measure, value, measure != "Davies-Bouldin")
+        for measure, pair in values.items()
+        for method, value in zip(("iai", "mosaic"), pair, strict=True)
+    ]
+    frame = pd.DataFrame(rows, columns=["method", "measure", "value", "higher_is_better"])
     (ax,) = figures.coherence_matrix(frame).axes
     titles = [tick.get_text() for tick in ax.get_xticklabels()]
     assert titles == ["silhouette ↑", "Davies-Bouldin ↓", "NMI ↑"]
@@ -65,16 +64,13 @@ def test_coherence_of_a_single_method_and_of_no_values() -> None:
 
 
 def test_retrieval_draws_recall_and_chance() -> None:
-    frame = pd.DataFrame(
-        {
-            "method": "mosaic",
-            "direction": ["S1 → S2"] * 2 + ["S2 → S1"] * 2,
-            "k": [10, 1, 1, 10],
-            "recall": [0.6, 0.2, 0.1, 0.5],
-            "low": [0.5, 0.1, np.nan, np.nan],
-            "high": [0.7, 0.3, np.nan, np.nan],
-        }
-    )
+    rows = [
+        ("mosaic", "S1 → S2", 10, 0.6, 0.5, 0.7),
+        ("mosaic", "S1 → S2", 1, 0.2, 0.1, 0.3),
+        ("mosaic", "S2 → S1", 1, 0.1, np.nan, np.nan),
+        ("mosaic", "S2 → S1", 10, 0.5, np.nan, np.nan),
+    ]
+    frame = pd.DataFrame(rows, columns=["method", "direction", "k", "recall", "low", "high"])
     fig = figures.retrieval_curves(frame, candidates=20)
     there, back = fig.axes
     lines = {line.get_label(): line for line in there.lines}

@@ -90,12 +90,6 @@ def test_intervals_with_an_unknown_end_are_left_out() -> None:
     np.testing.assert_allclose(ax.collections[1].get_segments(), [[[0.1, 0.0], [0.2, 0.0]]])
 
 
-def test_dodge_is_centred() -> None:
-    np.testing.assert_allclose(layout.dodge(3, 0.4), [-0.2, 0.0, 0.2])
-    np.testing.assert_allclose(layout.dodge(1, 0.4), [0.0])
-    assert layout.dodge(0, 0.4).size == 0
-
-
 @pytest.mark.parametrize(("count", "columns"), [(2, 2), (4, 4), (5, 3), (14, 4)])
 def test_a_legend_is_balanced_and_lies_outside_the_panels(count: int, columns: int) -> None:
     fig, axes = layout.panels(1, 1, 3.0)
@@ -105,12 +99,6 @@ def test_a_legend_is_balanced_and_lies_outside_the_panels(count: int, columns: i
     fig.draw_without_rendering()
     renderer = fig.canvas.get_renderer()
     assert not legend.get_window_extent(renderer).overlaps(axes[0].get_tightbbox(renderer))
-
-
-def test_no_legend_without_handles() -> None:
-    fig, _ = layout.panels(1, 1, 3.0)
-    layout.legend(fig, [])
-    assert fig.legends == []
 
 
 def test_column_of_a_frame_that_lacks_it_is_unknown() -> None:

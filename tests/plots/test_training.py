@@ -76,11 +76,8 @@ def test_knn_over_time_skips_steps_without_a_score() -> None:
 def test_alignment_uniformity_marks_where_each_run_ended() -> None:
     (ax,) = figures.alignment_uniformity(LOG).axes
     ends = [line for line in ax.lines if line.get_linestyle() == "None"]
-    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in ends] == [
-        (-1.0, 0.9),
-        (-3.0, 0.5),
-        (-3.2, 0.6),
-    ]
+    points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in ends]
+    assert points == [(-1.0, 0.9), (-3.0, 0.5), (-3.2, 0.6)]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["IaI-SimCLR", "MoSAiC"]
 
 

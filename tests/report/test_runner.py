@@ -53,9 +53,8 @@ def test_the_folder_holds_only_finished_files(small_run: Any) -> None:
 def test_progress_goes_to_the_terminal_and_not_to_the_page(small_run: Any) -> None:
     assert small_run.lines[0] == "[1/3 first] started"
     assert "[1/3 first] drawing: 1/1" in small_run.lines
-    assert any(
-        re.match(r"\[1/3 first\] finished in \d+ s, time left unknown", line) for line in small_run.lines
-    )
+    finished = re.compile(r"\[1/3 first\] finished in \d+ s, time left unknown")
+    assert any(finished.match(line) for line in small_run.lines)
     page = text(small_run.folder / "first.html")
     assert page.count("drawing") == page.count("noise on standard error") == 1  # in the folded code
     assert ">rate is 0.5</pre>" in page
@@ -64,15 +63,8 @@ def test_progress_goes_to_the_terminal_and_not_to_the_page(small_run: Any) -> No
 def test_the_page_opens_with_what_was_found(small_run: Any) -> None:
     page = text(small_run.folder / "first.html")
     head, _, body = page.partition("</header>")
-    for fact in (
-        "Everything at once",
-        "<strong>helps</strong>",
-        "finished",
-        "cpu, 2 threads",
-        "tiny",
-        "0123abcd",
-    ):
-        assert fact in head
+    facts = ("Everything at once", "<strong>helps</strong>", "finished", "cpu, 2 threads", "tiny", "0123abcd")
+    assert all(fact in head for fact in facts)
     assert body.index("macro AP gained over random") < body.index("Does it <em>work</em>?")
     assert body.index("Does it <em>work</em>?") < body.index('id="parameters"') < body.index('id="reproduce"')
     assert "95 % interval 0.190 to 0.230, resampled by scene, 3 seeds" in body
