@@ -34,10 +34,6 @@ KNOWN = label_sets().repeat(VIEWS, 1) * LABELLED[:, None]
 LABELS = LabelledViews(torch.empty(NUMBER, 0), KNOWN, LABELLED, SCENE)
 
 
-def gradient(loss, embeddings):
-    return torch.autograd.grad(loss(embeddings), embeddings)[0]
-
-
 def value_and_gradients(loss, *tensors):
     leaves = [tensor.clone().requires_grad_() for tensor in tensors]
     value = loss(*leaves)
@@ -55,12 +51,12 @@ class TestOracles:
     def test_one_label_each_gives_supcon_less_a_constant(self, sphere):
         classes = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3])  # the last has no positive
         weights = pair_weights(functional.one_hot(classes).double(), "any")
-        z = sphere(10, 8, dtype=torch.float64).requires_grad_()
-        oracle = SupConLoss(temperature=0.1)  # normalises by itself, so we do in what is differentiated
-        difference = oracle(z, classes) - contrastive_loss(z, weights, 0.1)
-        torch.testing.assert_close(difference, weights.sum(1)[:-1].log().mean())
-        grad = gradient(lambda z: contrastive_loss(normalize(z, dim=1), weights, 0.1), z)
-        torch.testing.assert_close(grad, gradient(lambda z: oracle(z, classes), z))
+        z, oracle = sphere(10, 8, dtype=torch.float64), SupConLoss(temperature=0.1)
+        published, gradient = value_and_gradients(lambda z: oracle(z, classes), z)
+        # the oracle normalises by itself, so we do in what is differentiated
+        loss, same = value_and_gradients(lambda z: contrastive_loss(normalize(z, dim=1), weights, 0.1), z)
+        torch.testing.assert_close(published - loss, weights.sum(1)[:-1].log().mean())
+        torch.testing.assert_close(same, gradient)
 
     def test_mulsupcon_weights_give_the_published_double_sum(self, labels, sphere):
         z, tau = sphere(len(labels), 8), 0.2
@@ -99,27 +95,6 @@ class TestHandComputed:
         matching = (z @ z.T / 0.5).exp().fill_diagonal_(0)
         assert contrastive_loss(z, matching, 0.5).item() == pytest.approx(0, abs=1e-6)
         assert contrastive_loss(z, matching.T.flip(0), 0.5).item() > 1e-3
-
-    def test_excluded_pairs_are_as_good_as_absent(self, sphere):
-        z, weights = sphere(6, 8), pair_weights(torch.eye(2)[[0, 0, 1, 1, 0, 1]], "any")
-        exclude = torch.zeros(6, 6, dtype=torch.bool)
-        exclude[:, 4:] = exclude[4:] = True
-        without = contrastive_loss(z[:4], weights[:4, :4], 0.2)
-        excluded = contrastive_loss(z, lambda rows: (weights[rows], exclude[rows]), 0.2)
-        torch.testing.assert_close(excluded, without)
-
-    def test_a_temperature_for_each_pair_is_that_pairs(self, sphere):
-        random = torch.Generator().manual_seed(0)
-        z, weights = sphere(4, 3), torch.rand(4, 4, generator=random)
-        tau = torch.rand(4, 4, generator=random) + 0.1
-        total = 0.0
-        for i in range(4):
-            others = [j for j in range(4) if j != i]
-            q = weights[i, others] / weights[i, others].sum()
-            log_p = torch.log_softmax(torch.stack([z[i] @ z[j] / tau[i, j] for j in others]), 0)
-            total += (q * (q.log() - log_p)).sum().item() / 4
-        loss = contrastive_loss(z, weights, lambda rows: tau[rows])
-        assert loss.item() == pytest.approx(total, rel=1e-5)
 
 
 KERNEL_PAIRS = {
@@ -199,13 +174,7 @@ class TestBlocks:
 
 
 class TestNumbers:
-    @pytest.mark.parametrize("kernel", KERNELS)
-    def test_gradient_by_finite_differences(self, kernel, labels, sphere, small_blocks):
-        weights = pair_weights(labels.double(), kernel)
-        z = sphere(10, 4, dtype=torch.float64).requires_grad_()
-        assert torch.autograd.gradcheck(lambda z: contrastive_loss(z, weights, 0.3), z)
-
-    def test_gradient_with_prototypes_and_exclusions(self, labels, sphere, small_blocks):
+    def test_gradient_by_finite_differences(self, labels, sphere, small_blocks):
         weights = msc_weights(labels.double(), labels.double())
         z = sphere(10, 4, dtype=torch.float64).requires_grad_()
         prototypes = sphere(6, 4, seed=1, dtype=torch.float64).requires_grad_()

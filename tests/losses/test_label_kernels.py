@@ -72,24 +72,12 @@ DEFINITIONS = {
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_kernel_equals_its_definition(kernel, labels):
-    torch.testing.assert_close(pair_weights(labels, kernel), by_loops(labels, DEFINITIONS[kernel]))
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_nobody_is_its_own_positive_and_empty_sets_are_nobodys(kernel, labels):
-    weights = pair_weights(labels, kernel)
+def test_kernel_equals_its_definition_for_any_type_of_labels(kernel, labels):
+    expected = by_loops(labels, DEFINITIONS[kernel])
+    torch.testing.assert_close(pair_weights(labels, kernel), expected)
+    torch.testing.assert_close(pair_weights(labels.to(torch.uint8), kernel), expected)
     empty = labels.sum(1) == 0
-    assert (weights >= 0).all() and (weights.diagonal() == 0).all()
-    assert (weights[empty] == 0).all() and (weights[:, empty] == 0).all()
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_order_of_scenes_and_type_of_labels_do_not_matter(kernel, labels):
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-    weights = pair_weights(labels, kernel)
-    torch.testing.assert_close(pair_weights(labels[order], kernel), weights[order][:, order])
-    torch.testing.assert_close(pair_weights(labels.to(torch.uint8), kernel), weights)
+    assert empty.any() and (expected[empty] == 0).all() and (expected[:, empty] == 0).all()
 
 
 @pytest.mark.parametrize("rows", [slice(0, 4), slice(3, 4), slice(5, 10)])
@@ -98,13 +86,6 @@ def test_rows_of_a_kernel_are_those_of_the_whole(kernel, rows, labels):
     options = {"idf": idf_weights(torch.arange(6), 20), "threshold": 0.2}
     block = pair_weights(labels, kernel, rows=rows, **options)
     torch.testing.assert_close(block, pair_weights(labels, kernel, **options)[rows])
-
-
-def test_kernels_of_one_label_each_only_say_whether_it_is_shared():
-    labels = torch.eye(3)[[0, 0, 1, 2, 1]]
-    same = pair_weights(labels, "any")
-    for kernel in ("all", "jaccard", "idf_jaccard", "cosine", "mulsupcon"):
-        torch.testing.assert_close(pair_weights(labels, kernel), same)
 
 
 def test_threshold_drops_weak_pairs_and_keeps_the_rest(labels):
@@ -137,18 +118,8 @@ def test_msc_prototype_weights_are_the_published_ones(labels):
             assert prototypes[i, label].item() == pytest.approx(expected)
 
 
-def test_kernels_are_known_by_name(labels, monkeypatch):
+def test_kernels_are_known_by_name(labels):
     with pytest.raises(SettingsError, match="unknown kernel 'jacard'; did you mean 'jaccard'"):
         pair_weights(labels, "jacard")
     with pytest.raises(SettingsError, match="'jaccard' is registered already"):
         register_kernel("jaccard")(lambda anchors, labels: anchors @ labels.T)
-    monkeypatch.delitem(KERNELS, "dice", raising=False)
-
-    @register_kernel("dice")
-    def dice(anchors, labels):
-        size = anchors.sum(1)[:, None] + labels.sum(1)
-        return 2 * (anchors @ labels.T) / size.clamp_min(1)
-
-    j = pair_weights(labels, "jaccard")
-    torch.testing.assert_close(pair_weights(labels, "dice"), 2 * j / (1 + j))
-    del KERNELS["dice"]

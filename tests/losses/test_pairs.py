@@ -1,19 +1,6 @@
 import torch
 
-from mosaic.losses.pairs import LabelledViews, instance_pairs, label_pairs
-
-SCENE = torch.tensor([0, 1, 0, 1])
-
-
-def test_other_members_of_a_group_weigh_one():
-    weights, exclude = instance_pairs(SCENE)(slice(1, 3))
-    assert weights.tolist() == [[0, 1, 0, 1], [1, 0, 1, 0]] and exclude is None
-
-
-def test_candidates_that_share_a_sensor_are_set_apart():
-    weights, exclude = instance_pairs(SCENE, torch.tensor([0, 0, 1, 1]))(slice(2, 4))
-    assert weights.tolist() == [[1, 0, 1, 0], [0, 1, 0, 1]]
-    assert exclude.tolist() == [[False, False, True, True]] * 2
+from mosaic.losses.pairs import LabelledViews, label_pairs
 
 
 def test_views_are_stacked_sensor_after_sensor_and_hidden_labels_are_zero():
@@ -26,7 +13,9 @@ def test_views_are_stacked_sensor_after_sensor_and_hidden_labels_are_zero():
 
 def test_other_views_weigh_one_and_unlabelled_rows_nothing():
     known = torch.tensor([[1.0, 1], [0, 0], [1, 1], [0, 0]])
-    views = LabelledViews(torch.empty(4, 0), known, torch.tensor([True, False, True, False]), SCENE)
+    views = LabelledViews(
+        torch.empty(4, 0), known, torch.tensor([True, False, True, False]), torch.tensor([0, 1, 0, 1])
+    )
     # of the queue, whose first entry shows a scene that shares one of two labels
     pairs = label_pairs(views, "jaccard", queue_labels=torch.tensor([[1.0, 0], [0, 0]]))
     expected = torch.tensor([[0, 0, 1, 0, 0.5, 0], [0.0] * 6, [1, 0, 0, 0, 0.5, 0], [0.0] * 6])

@@ -16,13 +16,7 @@ from mosaic.models.encoders import Encoder
 
 @register_loss("contrastive")
 class ContrastiveObjective(HeadsObjective):
-    """The terms that the method weighs above 0.
-
-    With the ``msc`` kernel it has a prototype (D,) for each label.
-
-    Raises:
-        SettingsError: for an unknown kernel.
-    """
+    """The terms that the method weighs above 0; the ``msc`` kernel trains a prototype (D,) for each label."""
 
     def build(self, encoder: Encoder) -> None:
         """Make the heads, and the prototypes of ``msc``."""
@@ -66,12 +60,7 @@ class ContrastiveObjective(HeadsObjective):
 
 
 def intra_term(embeddings: Mapping[str, Tensor], temperature: float) -> Tensor:
-    """Return NT-Xent between the views of each sensor, summed over sensors as in IaI-SimCLR.
-
-    Args:
-        embeddings: stream -> (V, B, D), L2-normalised.
-        temperature: tau > 0, unitless.
-    """
+    """Return NT-Xent between the views of each stream -> (V, B, D), summed over streams as in IaI-SimCLR."""
     losses = []
     for z in embeddings.values():
         scene = torch.arange(z.shape[1], device=z.device).repeat(len(z))
@@ -82,10 +71,8 @@ def intra_term(embeddings: Mapping[str, Tensor], temperature: float) -> Tensor:
 def inter_term(embeddings: Mapping[str, Tensor], temperature: float, style: str = "simclr") -> Tensor:
     """Return NT-Xent between two sensors of a view, averaged over views and summed over pairs of sensors.
 
-    Args:
-        embeddings: stream -> (V, B, D), L2-normalised; two streams at least.
-        temperature: tau > 0, unitless.
-        style: ``"simclr"`` keeps negatives of both sensors, ``"clip"`` those of the other sensor only.
+    Style ``"simclr"`` keeps negatives of both sensors, ``"clip"`` those of the other sensor only. Embeddings
+    are stream -> (V, B, D), L2-normalised, of two streams at least.
     """
     losses = []
     for first, second in combinations(embeddings.values(), 2):

@@ -1,4 +1,3 @@
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -43,22 +42,12 @@ def build():
     return make
 
 
-@dataclass(frozen=True)
-class Projected:
-    """What the heads of an objective make of a step."""
-
-    intra: dict[str, torch.Tensor]
-    inter: dict[str, torch.Tensor]
-    label: dict[str, torch.Tensor]
-    views: LabelledViews
-
-
 @pytest.fixture
 def projected():
-    """Project: ``projected(objective, step)``."""
+    """Project by the label heads: ``projected(objective, step) -> LabelledViews``."""
 
     def project(objective, step):
-        terms = [objective.heads.project(term, step.features) for term in ("intra", "inter", "label")]
-        return Projected(*terms, LabelledViews.of(terms[2], step.labels, step.labelled) if terms[2] else None)
+        z = objective.heads.project("label", step.features)
+        return LabelledViews.of(z, step.labels, step.labelled)
 
     return project

@@ -24,7 +24,7 @@ def test_it_is_the_idf_jaccard_term_with_a_temperature_for_each_pair(
     spread, pull, step, build, projected, dense_loss, small_blocks
 ):
     objective = build("macl", temperature_label=0.3, temperature_spread=spread, rarity_pull=pull)
-    views = projected(objective, step).views
+    views = projected(objective, step)
     other_views = torch.eye(8).repeat(4, 4) > 0
     weights = torch.where(other_views, 1.0, pair_weights(views.labels, "idf_jaccard", idf=objective.idf))
     weights *= views.labelled[:, None]

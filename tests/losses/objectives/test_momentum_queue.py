@@ -31,31 +31,23 @@ def step_of(encoder, seed, labelled=None):
     return Step(images, features, {}, labels * known[:, None], known)
 
 
-def test_second_step_is_the_explicit_loss_over_keys_and_queue(encoder, make, small_blocks):
-    objective = make(temperature_label=0.2)
-    first, second = step_of(encoder, 1), step_of(encoder, 2)
+@pytest.mark.parametrize("known", [SCENES, 2])
+def test_second_step_is_the_loss_over_keys_and_queue(
+    encoder, make, projected, dense_loss, small_blocks, known
+):
+    objective, labelled = make(temperature_label=0.2), torch.arange(SCENES) < known
+    first, second = step_of(encoder, 1), step_of(encoder, 2, labelled)
     objective(first)
     queue, queue_labels = objective.queue[:24].clone(), objective.queue_labels[:24].clone()
-    found = objective(second)["label"]
-    projected = objective.heads.project("label", second.features)
-    query = torch.cat([z.flatten(0, 1) for z in projected.values()])
+    loss = objective(second)["label"]
     keys = objective.queue[(24 + torch.arange(24)) % 40]  # of this step: they have just been put there
-    labels = second.labels.repeat(4, 1)
-    total = torch.zeros(())
-    everyone = torch.cat([labels, queue_labels])
-    for i in range(24):
-        weights, logits = [], []
-        for j, (key, other) in enumerate(zip(torch.cat([keys, queue]), everyone, strict=True)):
-            if j == i:
-                continue
-            union = ((labels[i] + other) > 0).sum()
-            jaccard = (labels[i] * other).sum() / union.clamp_min(1)
-            weights.append(torch.tensor(1.0) if j < 24 and j % 6 == i % 6 else jaccard)
-            logits.append(query[i] @ key / 0.2)
-        q = torch.stack(weights) / sum(weights)
-        log_p = torch.log_softmax(torch.stack(logits), 0)
-        total = total + (torch.special.xlogy(q, q) - q * log_p).sum()
-    torch.testing.assert_close(found, total / 24, rtol=1e-4, atol=1e-4)
+    views = projected(objective, second)
+    weights = pair_weights(torch.cat([views.labels, queue_labels]), "jaccard")[:24]
+    weights[:, :24][torch.eye(SCENES).repeat(4, 4) > 0] = 1.0  # other views; its own key does not count
+    weights[~views.labelled] = 0.0
+    assert not weights[:, :24].fill_diagonal_(0)[:, ~views.labelled].any()
+    expected = dense_loss(views.embeddings, weights, 0.2, torch.cat([keys, queue]))
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_queue_holds_the_latest_keys_and_their_labels(encoder, make):
@@ -82,18 +74,6 @@ def test_keys_carry_no_gradient_and_follow_slowly(encoder, make):
     names = dict(objective.named_parameters())
     assert not any("online" in name for name in names)
     assert {n for n, p in names.items() if p.requires_grad} == {n for n in names if n.startswith("heads.")}
-
-
-def test_unlabelled_scenes_are_no_anchors_and_no_positives(encoder, make, projected, dense_loss):
-    labelled = torch.tensor([True, True, False, False, False, False])
-    objective = make().eval()
-    step = step_of(encoder, 3, labelled)
-    views = projected(objective, step).views
-    other_views = torch.eye(SCENES).repeat(4, 4) > 0
-    weights = torch.where(other_views, 1.0, pair_weights(views.labels, "jaccard")) * views.labelled[:, None]
-    expected = dense_loss(views.embeddings, weights, 0.1, objective._keys(step))
-    torch.testing.assert_close(objective(step)["label"], expected)
-    assert not weights.fill_diagonal_(0)[:, ~views.labelled][views.labelled].any()
 
 
 def test_nothing_moves_in_evaluation(encoder, make):

@@ -14,7 +14,7 @@ from mosaic.training.pretrain import pretrain
 from mosaic.utils import plugins
 from mosaic.utils.plugins import load_plugins, plugin_hashes
 
-PAGE = Path(__file__).parents[2] / "docs" / "extend.md"
+PAGE = Path(__file__).parents[1] / "docs" / "extend.md"
 
 
 @pytest.fixture
