@@ -40,9 +40,9 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 
 def simulated(patches: int) -> Any:
     """Return a simulated archive in the layout of BigEarthNet v2, written at the first call."""
-    from mosaic.datasets.registry import get_dataset, open_archive  # loads TorchGeo, which takes seconds
+    from mosaic.datasets.registry import open_archive, simulate_archive  # loads TorchGeo, which takes seconds
 
-    folder = get_dataset("bigearthnet").simulate(DATA / f"bigearthnet-{patches}", patches, 0)
+    folder = simulate_archive("bigearthnet", DATA / f"bigearthnet-{patches}", patches, 0)
     return open_archive("bigearthnet", folder)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mosaic.datasets.corine import labels_to_vector
+from mosaic.datasets.corine import CLASSES
 
 TARGET = Path(__file__).parents[1] / "mosaic" / "datasets" / "simulation" / "label_sets.npz"
 
@@ -20,7 +20,7 @@ TARGET = Path(__file__).parents[1] / "mosaic" / "datasets" / "simulation" / "lab
 def main(metadata: str) -> None:
     table = pd.read_parquet(metadata, columns=["labels"])
     sets = table.labels.map(tuple).value_counts()
-    masks = [int(labels_to_vector(names) @ (1 << np.arange(19))) for names in sets.index]
+    masks = [sum(1 << CLASSES.index(name) for name in names) for names in sets.index]
     np.savez_compressed(TARGET, masks=np.array(masks, np.uint32), counts=sets.to_numpy(np.int32))
     print(f"{len(sets)} label sets of {len(table)} patches in {TARGET} ({TARGET.stat().st_size} bytes)")
 

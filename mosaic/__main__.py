@@ -12,11 +12,11 @@ from mosaic.utils.errors import MosaicError
 
 
 def _simulate(args: argparse.Namespace) -> int:
-    from mosaic.datasets.registry import get_dataset
+    from mosaic.datasets.registry import simulate_archive
     from mosaic.experiments.prepare import simulated_root
 
     root = args.folder or simulated_root(args.layout, args.patches, args.seed)
-    print(get_dataset(args.layout).simulate(root, args.patches, args.seed))
+    print(simulate_archive(args.layout, root, args.patches, args.seed))
     return 0
 
 

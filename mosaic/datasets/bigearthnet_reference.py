@@ -1,8 +1,8 @@
-"""What is known of the real BigEarthNet v2: statistics of its labels, bands, and of 120 real pairs."""
+"""The real BigEarthNet v2: statistics of its labels and bands, and of 120 real pairs."""
 
 import numpy as np
 
-from mosaic.datasets.reference import Published, Reference
+from mosaic.datasets.reference import PublishedScores, Reference
 from mosaic.datasets.simulation.label_sets import label_sets
 from mosaic.datasets.simulation.sensors import real_quantiles
 
@@ -49,7 +49,7 @@ def bigearthnet_reference() -> Reference:
         quantiles=real_quantiles(),
         moments=_MOMENTS,
         published=tuple(
-            Published(model, source, *(value / 100 for value in values))
+            PublishedScores(model, source, *(value / 100 for value in values))
             for model, source, *values in _PUBLISHED
         ),
         published_source="model cards of reBEN, huggingface.co/BIFOLD-BigEarthNetv2-0",

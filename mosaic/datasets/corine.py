@@ -1,19 +1,11 @@
-"""Facts of BigEarthNet v2 and CORINE: classes, codes, colours, bands and the grammar of patch names.
+"""Classes, CORINE codes, colours and bands of BigEarthNet v2.
 
 Sources: the 19-class nomenclature of BigEarthNet (Sumbul et al. 2021, arXiv:2105.07921), CORINE Land Cover's
 level-3 codes and official colours (Copernicus Land Monitoring Service), reBEN (Clasen et al. 2024,
 arXiv:2407.03653) for names and layout.
 """
 
-import datetime
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
-
-from mosaic.utils.errors import ArchiveError, suggest
 
 #: Class -> (CORINE level-3 codes, colour of its most common code).
 _TABLE: dict[str, tuple[tuple[int, ...], str]] = {
@@ -48,10 +40,11 @@ CLASS_CODES: dict[str, tuple[int, ...]] = {name: codes for name, (codes, _) in _
 CORINE_TO_CLASS: dict[int, int] = {
     code: index for index, codes in enumerate(CLASS_CODES.values()) for code in codes
 }
-#: CORINE codes that no class covers.
-UNLABELLED_CODES: tuple[int, ...] = (122, 123, 124, 131, 132, 133, 141, 142, 332, 334, 335, 423, 999)
-#: Class index of pixels without a class: no data, or a code of :data:`UNLABELLED_CODES`.
+#: Class index of pixels without a class: no data, or a code that no class covers.
 IGNORE = 255
+#: CORINE code -> class index, uint8 (1000,).
+CLASS_OF_CODE = np.full(1000, IGNORE, np.uint8)
+CLASS_OF_CODE[list(CORINE_TO_CLASS)] = list(CORINE_TO_CLASS.values())
 
 #: CORINE level-1 group -> classes.
 LEVEL1: dict[str, tuple[str, ...]] = {
@@ -91,90 +84,3 @@ S2_SIZE: dict[str, int] = {
 S2_BANDS: tuple[str, ...] = tuple(S2_SIZE)
 #: Side of a patch, metres.
 PATCH_METRES = 1200
-SPLITS: tuple[str, ...] = ("train", "validation", "test")
-
-PATCH_PATTERN = (
-    r"^(?P<satellite>S2[AB])_MSIL2A_(?P<date>\d{8})T\d{6}_N\d{4}_R\d{3}_T(?P<tile>\w{5})"
-    r"_(?P<column>\d{1,2})_(?P<row>\d{1,2})$"
-)
-S1_PATTERN = (
-    r"^(?P<satellite>S1[AB])_IW_GRDH_1SDV_(?P<date>\d{8})T\d{6}_(?P<tile>\w{5})"
-    r"_(?P<column>\d{1,2})_(?P<row>\d{1,2})$"
-)
-
-
-def corine_lut() -> NDArray[np.uint8]:
-    """Return a table (1000,) from CORINE code to class index; every other code, 0 included, to 255."""
-    table = np.full(1000, IGNORE, np.uint8)
-    for code, index in CORINE_TO_CLASS.items():
-        table[code] = index
-    return table
-
-
-def labels_to_vector(names: Iterable[str]) -> NDArray[np.uint8]:
-    """Turn class names into a vector (19,) of 0 and 1.
-
-    Raises:
-        ArchiveError: for a name outside the nomenclature.
-    """
-    vector = np.zeros(len(CLASSES), np.uint8)
-    for name in names:
-        if name not in CLASS_CODES:
-            raise ArchiveError(f"unknown class {name!r}{suggest(name, CLASSES)}")
-        vector[CLASSES.index(name)] = 1
-    return vector
-
-
-@dataclass(frozen=True)
-class PatchName:
-    """What the name of a patch says.
-
-    Attributes:
-        satellite: ``S1A``, ``S1B``, ``S2A`` or ``S2B``.
-        date: day of acquisition.
-        tile: Sentinel-2 tile of the military grid, e.g. ``33UUP``.
-        column: place in the tile, counted eastward in patches of 1200 m.
-        row: place in the tile, counted southward.
-    """
-
-    satellite: str
-    date: datetime.date
-    tile: str
-    column: int
-    row: int
-
-    @property
-    def scene(self) -> str:
-        """Tile and date: what shares season, sun and atmosphere."""
-        return f"{self.tile}_{self.date:%Y%m%d}"
-
-    @property
-    def location(self) -> str:
-        """Tile, column and row: the same ground on any date."""
-        return f"{self.tile}_{self.column}_{self.row}"
-
-
-def parse_patch_id(patch_id: str) -> PatchName:
-    """Parse a Sentinel-2 patch name, e.g. ``S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_75_43``.
-
-    Raises:
-        ArchiveError: when it does not follow the grammar.
-    """
-    return _parse(PATCH_PATTERN, patch_id, "patch_id")
-
-
-def parse_s1_name(s1_name: str) -> PatchName:
-    """Parse a Sentinel-1 patch name, whose column and row are not zero-padded.
-
-    Raises:
-        ArchiveError: when it does not follow the grammar.
-    """
-    return _parse(S1_PATTERN, s1_name, "s1_name")
-
-
-def _parse(pattern: str, name: str, what: str) -> PatchName:
-    match = re.match(pattern, name)
-    if match is None:
-        raise ArchiveError(f"{what} {name!r} does not follow the official naming ({pattern})")
-    date = datetime.datetime.strptime(match["date"], "%Y%m%d").date()
-    return PatchName(match["satellite"], date, match["tile"], int(match["column"]), int(match["row"]))

@@ -1,51 +1,25 @@
-"""Reading one file of an archive, checked before any cast.
+"""Read one GeoTIFF of an archive and check it before any cast."""
 
-Most files are read by :mod:`mosaic.datasets.tiff_strips`; whatever it does not know, and whatever is wrong,
-is rasterio's to read or to name.
-"""
-
-from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 from rasterio.errors import RasterioError
+from rasterio.warp import transform
 
 from mosaic.datasets.corine import PATCH_METRES
 from mosaic.datasets.problems import PatchError
-from mosaic.datasets.tiff_strips import Strips, read_strips
+from mosaic.datasets.tiff_strips import Raster, read_header, read_strips
 
-#: From kind of fault and reason to the error that names patch, file and remedy.
-Fault = Callable[[str, str], PatchError]
-_NEAR = 1e-3  # metres
-
-
-class Header(NamedTuple):
-    """What a file says of itself.
-
-    Attributes:
-        shape: (bands, height, width).
-        dtype: type of the values on disk.
-        transform: the first six coefficients of the affine map from pixels to the ground, metres.
-        crs: the projection, None where the file tells none.
-        epsg: the code whose definition it equals, None where there is none.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-    transform: tuple[float, ...]
-    crs: CRS | None
-    epsg: int | None
+_TOLERANCE = 1e-3  # of coordinates, metres
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What a band file must be.
+class ExpectedBand:
+    """What a band file must hold.
 
     Attributes:
         size: height and width in pixels.
@@ -57,119 +31,88 @@ class Expected:
 
     size: int
     dtype: str
-    low: float = 0
-    high: float = 65535
+    low: float
+    high: float
     unit: str = ""
 
 
-def fault_of(patch_id: str, path: str | Path) -> Fault:
-    """Return what makes the error of one file of a patch."""
-
-    def fault(kind: str, reason: str) -> PatchError:
-        return PatchError(patch_id, Path(path), f"{reason}: restore the file from the archive", kind)
-
-    return fault
+def file_error(patch_id: str, path: str | Path, kind: str, reason: str) -> PatchError:
+    """Return the error of one file of a patch, with the remedy."""
+    return PatchError(patch_id, Path(path), f"{reason}: restore the file from the archive", kind)
 
 
-def read_raster(
-    path: str | Path, fault: Fault, check: Callable[[Header], None], bands: Sequence[int] | None = None
-) -> tuple[NDArray[Any], Header]:
-    """Read a GeoTIFF as it is stored, once ``check`` has let its header pass.
+def read_raster(path: str | Path, patch_id: str, shape: tuple[int, ...], *dtypes: str) -> Raster:
+    """Read a GeoTIFF as it is stored.
 
     Args:
         path: of the file.
-        fault: makes the error of a missing or damaged file.
-        check: raises if the header is not as it must be.
-        bands: counted from 0; None for all.
+        patch_id: for messages.
+        shape: the (bands, height, width) that it must have.
+        *dtypes: the types of values that it may have.
 
     Returns:
         Values (bands, height, width), perhaps read only, and the header.
 
     Raises:
-        PatchError: when the file is missing or damaged.
+        PatchError: when the file is missing, damaged, or of another shape or type.
     """
     try:
-        strips = read_strips(path)
-        header = _header(path, strips) if strips else None
-        if strips and header:
-            check(header)
-            return strips.values if bands is None else strips.values[list(bands)], header
-        if not Path(path).is_file():
-            raise fault("missing file", "the file is missing")
-        with rasterio.open(path) as file:
-            header = Header((file.count, *file.shape), file.dtypes[0], tuple(file.transform)[:6], *_crs(file))
-            check(header)
-            return file.read(None if bands is None else [band + 1 for band in bands]), header
+        raster = read_strips(path)
+        if raster is None and not Path(path).is_file():
+            raise file_error(patch_id, path, "missing file", "the file is missing")
+        if raster is None:
+            with rasterio.open(path) as file:
+                raster = file.read(), read_header(file)
     except RasterioError as error:
-        raise fault("unreadable", f"the file is truncated or no TIFF ({error})") from error
-
-
-def _header(path: str | Path, strips: Strips) -> Header | None:
-    """Return the header of a file, None unless rasterio makes a projection of its keys."""
-    known = _projections.get(strips.projection)
-    if known is None:
-        with rasterio.open(path) as file:
-            # the keys also tell whether the tie point is a corner or the middle of a pixel
-            same = tuple(file.transform)[:6] == strips.transform
-            known = _projections[strips.projection] = _crs(file) if same else (None, None)
-    return Header(strips.values.shape, strips.dtype, strips.transform, *known) if known[0] else None
-
-
-#: GeoTIFF keys -> projection and code, as rasterio told when it first met them.
-_projections: dict[Hashable, tuple[CRS | None, int | None]] = {}
-
-
-def _crs(file: Any) -> tuple[CRS | None, int | None]:
-    crs = file.crs
-    epsg = crs.to_epsg() if crs else None
-    return crs, epsg if epsg and crs == CRS.from_epsg(epsg) else None
+        reason = f"the file is truncated or no TIFF ({error})"
+        raise file_error(patch_id, path, "unreadable", reason) from error
+    header = raster[1]
+    if header.shape != shape:
+        raise file_error(patch_id, path, "shape", f"shape is {header.shape}, expected {shape}")
+    if header.dtype not in dtypes:
+        reason = f"values are {header.dtype}, expected {' or '.join(dtypes)}"
+        raise file_error(patch_id, path, "dtype", reason)
+    return raster
 
 
 def read_band(
-    path: str | Path, patch_id: str, corner: tuple[int, int, int], expected: Expected
-) -> NDArray[Any]:
-    """Read a single-band GeoTIFF as it is stored, (size, size); perhaps read only.
-
-    Nothing is resampled or cast: a file of another size or type is an error, and so are values that are not
-    finite or out of range.
+    path: str | Path, patch_id: str, corner: tuple[int, int, int], expected: ExpectedBand
+) -> NDArray:
+    """Read a single-band GeoTIFF of BigEarthNet as it is stored, (size, size); perhaps read only.
 
     Args:
         path: of the file.
         patch_id: for messages.
         corner: (EPSG code, easting, northing) of the upper-left corner, metres.
-        expected: what the file must be otherwise.
+        expected: what the file must hold.
 
     Raises:
-        PatchError: names the patch, the file, what was found and what was expected.
+        PatchError: when the file is missing, damaged, misplaced, or of another shape or type; when values are
+            not finite or out of range.
     """
-    fault = fault_of(patch_id, path)
-
-    def check(header: Header) -> None:
-        if header.shape != (1, expected.size, expected.size):
-            raise fault("shape", f"shape is {header.shape}, expected (1, {expected.size}, {expected.size})")
-        if header.dtype != expected.dtype:
-            raise fault("dtype", f"values are {header.dtype}, expected {expected.dtype}")
-        _check_place(header, corner, PATCH_METRES / expected.size, fault)
-
-    values = read_raster(path, fault, check)[0][0]
-    low, high = values.min() if expected.low else 0, values.max()  # without a sign none is below 0
+    size = expected.size
+    (values,), header = read_raster(path, patch_id, (1, size, size), expected.dtype)
+    epsg, easting, northing = corner
+    named = (PATCH_METRES / size, 0.0, float(easting), 0.0, -PATCH_METRES / size, float(northing))
+    if header.transform != named and not np.allclose(header.transform, named, rtol=0, atol=_TOLERANCE):
+        reason = f"the geotransform is {header.transform}, its name says {named}"
+        raise file_error(patch_id, path, "place", reason)
+    if header.epsg != epsg:
+        reason = f"the projection is {header.crs}, its name says EPSG:{epsg}"
+        raise file_error(patch_id, path, "place", reason)
+    low, high = values.min(), values.max()
     if not (isfinite(low) and isfinite(high)):
         bad = np.count_nonzero(~np.isfinite(values))
-        raise fault("not finite", f"{bad} of {values.size} values are NaN or infinite")
+        raise file_error(patch_id, path, "not finite", f"{bad} of {values.size} values are NaN or infinite")
     if low < expected.low or high > expected.high:
-        unit = f" {expected.unit}" if expected.unit else ""
-        found_range = f"{values.min():g} to {high:g}{unit}"
-        allowed = f"{expected.low:g} to {expected.high:g}{unit}"
-        raise fault("range", f"values are {found_range}, expected {allowed}")
+        ranges = (low, high), (expected.low, expected.high)
+        found, allowed = (f"{least:g} to {most:g} {expected.unit}" for least, most in ranges)
+        reason = f"values are {found}, expected {allowed}"
+        raise file_error(patch_id, path, "range", reason)
     return values
 
 
-def _check_place(header: Header, corner: tuple[int, int, int], step: float, fault: Fault) -> None:
-    """Does the file lie where the patch's name says?"""
-    epsg, easting, northing = corner
-    wanted = (step, 0.0, float(easting), 0.0, -step, float(northing))
-    found = header.transform
-    if found != wanted and not np.allclose(found, wanted, rtol=0, atol=_NEAR):
-        raise fault("place", f"the geotransform is {found}, its name says {wanted}")
-    if header.epsg != epsg:
-        raise fault("place", f"the projection is {header.crs}, its name says EPSG:{epsg}")
+def to_degrees(epsg: int | None, easting: float, northing: float) -> tuple[float, float]:
+    """Return longitude and latitude of a point, degrees (WGS 84)."""
+    (longitude,), (latitude,) = transform(f"EPSG:{epsg}", "EPSG:4326", [easting], [northing])[:2]
+    return float(longitude), float(latitude)

@@ -1,4 +1,4 @@
-"""Facts of SEN12MS: land-cover classes, colours, groups and the published classification protocol.
+"""Land-cover classes, bands and published classification protocol of SEN12MS.
 
 Sources: Schmitt et al. 2019 (SEN12MS, doi:10.5194/isprs-annals-IV-2-W7-153-2019) for layers and layout;
 Schmitt and Wu 2021 (arXiv:2104.00704) for the simplified scheme and the threshold of 10 %; the user guide of
@@ -30,6 +30,9 @@ IGBP_TO_CLASS: dict[int, int] = {
 }
 #: Class index of pixels whose code is none of 1 to 17.
 IGNORE = 255
+#: IGBP code -> class index, uint8 (65536,).
+CLASS_OF_CODE = np.full(1 << 16, IGNORE, np.uint8)
+CLASS_OF_CODE[list(IGBP_TO_CLASS)] = list(IGBP_TO_CLASS.values())
 #: A patch carries a label whose class covers at least this share of it.
 COVERAGE = 0.10
 
@@ -61,7 +64,7 @@ COARSE: dict[str, tuple[str, ...]] = {
 }
 
 S1_BANDS: tuple[str, ...] = ("VV", "VH")
-#: All thirteen bands, in the order of the files; above the atmosphere, and resampled to 10 m by the authors.
+#: All thirteen bands, in the order of the files; top of atmosphere, and resampled to 10 m by the authors.
 S2_BANDS: tuple[str, ...] = (
     "B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12",
 )  # fmt: skip
@@ -79,20 +82,11 @@ OFFICIAL_MOMENTS: dict[str, tuple[float, float]] = {
 }  # fmt: skip
 
 
-def class_lut() -> NDArray[np.uint8]:
-    """Return a table (65536,) from IGBP code to class index; every code but 1 to 17 to 255."""
-    table = np.full(1 << 16, IGNORE, np.uint8)
-    for code, index in IGBP_TO_CLASS.items():
-        table[code] = index
-    return table
-
-
-def coverage(classes: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the share of each class, (10,), from class indices of any shape; 255 counts as none."""
-    counts = np.bincount(classes.ravel(), minlength=len(CLASSES))[: len(CLASSES)]
-    return counts / max(1, classes.size)
-
-
 def labels_of(classes: NDArray[np.uint8]) -> list[str]:
-    """Return the labels of a patch: classes that cover at least 10 %, shares of member codes added up."""
-    return [name for name, share in zip(CLASSES, coverage(classes), strict=True) if share >= COVERAGE]
+    """Return the classes that cover at least 10 % of a patch, shares of their codes added up.
+
+    Args:
+        classes: class indices of any shape; 255 counts as none.
+    """
+    shares = np.bincount(classes.ravel(), minlength=len(CLASSES))[: len(CLASSES)] / max(1, classes.size)
+    return [name for name, share in zip(CLASSES, shares, strict=True) if share >= COVERAGE]

@@ -1,6 +1,6 @@
-"""What can be wrong with one patch."""
+"""Faults of an archive and of its patches."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,11 @@ class Problem:
     """One row of the table that ``verify`` prints.
 
     Attributes:
-        patch_id: which patch; empty when it concerns the archive as a whole.
-        kind: a short name, e.g. ``"missing file"``.
+        patch_id: patch at fault; empty when the problem concerns the whole archive.
+        kind: short name, e.g. ``"missing file"``.
         detail: what was found and what was expected.
-        path: the file or folder at fault.
-        note: True when it is worth knowing but no reason to refuse the patch.
+        path: file or folder at fault.
+        note: True for an oddity that is no reason to reject the patch.
     """
 
     patch_id: str
@@ -27,13 +27,13 @@ class Problem:
 
 
 class PatchError(ArchiveError):
-    """One patch cannot be used.
+    """A patch is unusable.
 
     Attributes:
-        patch_id: which patch.
-        path: the file at fault.
+        patch_id: patch at fault.
+        path: file at fault.
         reason: what was found, and what was expected.
-        kind: a short name of the fault.
+        kind: short name of the fault.
     """
 
     def __init__(self, patch_id: str, path: Path, reason: str, kind: str = "unusable") -> None:
@@ -41,39 +41,39 @@ class PatchError(ArchiveError):
         self.patch_id, self.path, self.reason, self.kind = patch_id, path, reason, kind
 
     def __reduce__(self) -> tuple[type["PatchError"], tuple[str, Path, str, str]]:
-        """Pickle by the parts, so that a worker process can hand the error over."""
+        """Pickle the constructor's arguments, so that the error survives the way out of a worker process."""
         return type(self), (self.patch_id, self.path, self.reason, self.kind)
 
     def problem(self) -> Problem:
-        """Return the row of this error."""
+        """Return the error as a row of the table."""
         return Problem(self.patch_id, self.kind, self.reason, self.path)
 
 
-def listing(items: Iterable[object], shown: int = 10) -> str:
+def join_first(items: Iterable[object], shown: int = 10) -> str:
     """Join the first items by commas and count the rest."""
     names = [str(item) for item in items]
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
 
 
-def refuse(root: Path, problems: Iterable[Problem]) -> None:
-    """Raise if anything but notes is among the problems.
+def report_faults(root: Path, faults: Sequence[Problem], problems: list[Problem] | None) -> None:
+    """Add faults to a list of problems; without a list, raise if there are any.
 
     Raises:
         ArchiveError: one line a kind, with the first ten patches and the number of all.
     """
-    faults = [problem for problem in problems if not problem.note]
-    if not faults:
-        return
-    by_kind: dict[str, list[Problem]] = {}
-    for problem in faults:
-        by_kind.setdefault(problem.kind, []).append(problem)
-    lines = [
-        f"  {kind}: {len(found)} patches, the first: {found[0].detail}\n"
-        f"    {listing(problem.patch_id for problem in found)}"
-        for kind, found in by_kind.items()
-    ]
-    raise ArchiveError(
-        f"{root} is not a sound archive:\n" + "\n".join(lines) + "\n"
-        "Mend or remove these rows and their folders; `python -m mosaic verify` lists them all"
-    )
+    if problems is not None:
+        problems += faults
+    elif faults:
+        by_kind: dict[str, list[Problem]] = {}
+        for fault in faults:
+            by_kind.setdefault(fault.kind, []).append(fault)
+        lines = [
+            f"  {kind}: {len(rows)} patches, the first: {rows[0].detail}\n"
+            f"    {join_first(row.patch_id for row in rows)}\n"
+            for kind, rows in by_kind.items()
+        ]
+        raise ArchiveError(
+            f"{root} is not a sound archive:\n{''.join(lines)}Correct or remove these rows and their "
+            "folders; `python -m mosaic verify` lists them all"
+        )

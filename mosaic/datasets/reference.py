@@ -1,4 +1,4 @@
-"""What is known of a real archive, for an archive in its layout to be compared with."""
+"""Published and measured values of a real archive, for an archive in its layout to be compared with."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -9,16 +9,12 @@ import pandas as pd
 
 
 @dataclass(frozen=True)
-class Published:
-    """What others reached on the official test split, as shares in [0, 1].
+class PublishedScores:
+    """What others reached on the official test split; average precision (AP) and F1 in [0, 1].
 
     Attributes:
         model: what was trained.
         input: ``S1``, ``S2`` or ``both``.
-        ap_macro: average precision.
-        ap_micro: the same over all pairs of patch and class.
-        f1_macro: F1.
-        f1_micro: the same over all pairs.
     """
 
     model: str
@@ -31,7 +27,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Reference:
-    """Published or measured values of a real archive. Whatever is unknown is empty.
+    """Published or measured values of a real archive; empty where unknown.
 
     Attributes:
         title: name of the archive.
@@ -44,7 +40,7 @@ class Reference:
         quantiles: one row a class, ``cls``, and columns ``<band>_p5``, ``_p50``, ``_p95`` in DN or dB.
         moments: band -> (mean, standard deviation) of the official training split, DN or dB.
         published: scores of others on the official test split.
-        published_source: where those stand.
+        published_source: where those were published.
         test_patches: number of patches in the official test split.
         test_sha256: SHA-256 of its patch ids, sorted, one a line.
     """
@@ -57,19 +53,19 @@ class Reference:
     scores: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     quantiles: pd.DataFrame | None = None
     moments: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    published: tuple[Published, ...] = ()
+    published: tuple[PublishedScores, ...] = ()
     published_source: str = ""
     test_patches: int = 0
     test_sha256: str = ""
 
-    def beside(self, test_ids: Iterable[str]) -> dict[str, Any]:
-        """Return the published scores if a test split is the official one, patch by patch, or why not.
+    def published_for(self, test_ids: Iterable[str]) -> dict[str, Any]:
+        """Return the published scores if the test split is the official one, patch by patch.
 
         Args:
             test_ids: patch ids of the test split.
 
         Returns:
-            ``rows`` (one dict a model), ``source``, and ``why``: what to say where there are no rows.
+            ``rows`` (one dict a model), ``source``, and ``why``: the reason if there are no rows.
         """
         ids = sorted(test_ids)
         why = ""
@@ -78,7 +74,7 @@ class Reference:
         elif hashlib.sha256("\n".join(ids).encode()).hexdigest() != self.test_sha256:
             why = (
                 f"published scores are of the official test split of {self.title} ({self.test_patches:,} "
-                f"patches); this run was tested on {len(ids):,} others or fewer, so they do not compare"
+                f"patches); the {len(ids):,} test patches of this run are not those, so they do not compare"
             )
-        rows = [] if why else [asdict(one) for one in self.published]
+        rows = [] if why else [asdict(scores) for scores in self.published]
         return {"rows": rows, "source": self.published_source, "why": why}

@@ -1,102 +1,116 @@
-"""The datasets the study can read, by name. A new dataset is one file in this folder and one entry here."""
+"""Datasets by name."""
 
-from collections.abc import Callable, Sequence
+import pkgutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
+from mosaic.datasets.archive import Archive
 from mosaic.datasets.problems import Problem
-from mosaic.utils.errors import ArchiveError, suggest
+from mosaic.utils.errors import ArchiveError
+from mosaic.utils.plugins import Registry
 
-Bands = Literal["all", "10m"] | Sequence[str]
+C = TypeVar("C", bound=Callable[..., Any])
+DEFAULT_DATASET = "bigearthnet"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """How one dataset is opened and simulated. Imports wait, as TorchGeo takes seconds.
+    """How a dataset is opened and simulated.
 
     Attributes:
-        title: its name for people.
-        open: from root, bands, whether to keep flagged patches, and a list for problems, to an archive.
-        simulate: writes an archive in its layout: from root, number of patches and seed.
+        open: class or function that makes an archive; see :func:`register_dataset`.
+        simulate: writes an archive from root, number of patches and seed; None if there is no simulation.
     """
 
-    title: str
-    open: Callable[[Path, Bands, bool, list[Problem] | None], Any]
-    simulate: Callable[[Path, int, int], Path]
+    open: Callable[..., Archive]
+    simulate: Callable[[Path, int, int], Path] | None = None
 
 
-def _open_bigearthnet(root: Path, bands: Bands, flagged: bool, problems: list[Problem] | None) -> Any:
-    from mosaic.datasets.bigearthnet import BigEarthNetArchive
+class _Datasets(Registry[Dataset]):
+    """Datasets by name. Those of this package register themselves when a name is first looked up.
 
-    return BigEarthNetArchive(root, bands, include_snow_cloud=flagged, problems=problems)
-
-
-def _simulate_bigearthnet(root: Path, patches: int, seed: int) -> Path:
-    from mosaic.datasets.simulation.bigearthnet import simulate
-
-    return simulate(root, patches, seed)
-
-
-def _open_sen12ms(root: Path, bands: Bands, flagged: bool, problems: list[Problem] | None) -> Any:
-    from mosaic.datasets.sen12ms import SEN12MSArchive
-
-    return SEN12MSArchive(root, bands, problems=problems)  # it flags no patch as snow or cloud
-
-
-def _simulate_sen12ms(root: Path, patches: int, seed: int) -> Path:
-    from mosaic.datasets.simulation.sen12ms import simulate
-
-    return simulate(root, patches, seed)
-
-
-DATASETS: dict[str, Dataset] = {
-    "bigearthnet": Dataset("BigEarthNet v2", _open_bigearthnet, _simulate_bigearthnet),
-    "sen12ms": Dataset("SEN12MS", _open_sen12ms, _simulate_sen12ms),
-}
-
-
-#: What is meant when nobody names a dataset.
-DEFAULT_DATASET = "bigearthnet"
-
-
-def get_dataset(name: str) -> Dataset:
-    """Return an entry of the catalogue.
-
-    Raises:
-        ArchiveError: for an unknown name; the nearest is suggested.
+    Not before: they import TorchGeo, which takes seconds.
     """
-    if name not in DATASETS:
-        raise ArchiveError(f"unknown dataset {name!r}{suggest(name, DATASETS)}")
-    return DATASETS[name]
+
+    def __missing__(self, name: str) -> Dataset:
+        for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+            import_module(f"mosaic.datasets.{module.name}")
+        return self[name] if name in self else super().__missing__(name)
 
 
-def parse_bands(text: str) -> Bands:
-    """Turn a parameter into a band set: ``"all"``, ``"10m"`` or names separated by commas."""
-    if text == "all" or text == "10m":
-        return text
-    return [name.strip() for name in text.split(",") if name.strip()]
+DATASETS = _Datasets("dataset")
+
+
+def register_dataset(name: str, simulate: Callable[[Path, int, int], Path] | None = None) -> Callable[[C], C]:
+    """Register the class of an archive under a name.
+
+    The class is called with the folder and the arguments of :func:`open_archive`. A module of this package is
+    found without further ado; any other file is given as a plugin.
+
+    Args:
+        name: name for settings and command line.
+        simulate: function of root, number of patches and seed that writes an archive and returns ``root``.
+
+    Example:
+        >>> @register_dataset("my_patches")
+        ... class MyPatches:
+        ...     '''See :class:`mosaic.datasets.archive.Archive` for attributes and methods.'''
+        ...
+        ...     def __init__(self, root, bands="all", include_snow_cloud=False, problems=None): ...
+    """
+
+    def decorate(open_archive: C) -> C:
+        DATASETS.add(name, Dataset(open_archive, simulate))
+        return open_archive
+
+    return decorate
 
 
 def open_archive(
     dataset: str,
-    root: Path,
+    root: Path | str,
     bands: str = "all",
     include_snow_cloud: bool = False,
     problems: list[Problem] | None = None,
-) -> Any:
-    """Open an archive folder in a dataset's official layout.
+) -> Archive:
+    """Open an archive in the official layout of a dataset.
+
+    Example:
+        >>> archive = open_archive("bigearthnet", "data/archives/bigearthnet", bands="10m")
+        >>> archive.read(0)["B02"].shape
+        (120, 120)
 
     Args:
-        dataset: a key of :data:`DATASETS`.
-        root: the archive's folder.
+        dataset: name of a registered dataset.
+        root: folder of the archive.
         bands: ``"all"``, ``"10m"`` or Sentinel-2 band names separated by commas.
         include_snow_cloud: keep patches officially flagged as snow, cloud or shadow.
-        problems: a list to which rows that cannot be used are moved; without it they raise.
+        problems: list that takes the faults of unusable patches; without it they raise.
 
     Raises:
-        ArchiveError: when the dataset is unknown or the folder is not a complete archive.
+        SettingsError: when the dataset is unknown; the nearest name is suggested.
+        ArchiveError: when the folder is not a complete archive.
     """
-    return get_dataset(dataset).open(
-        Path(root).expanduser(), parse_bands(bands), include_snow_cloud, problems
-    )
+    return DATASETS[dataset].open(Path(root).expanduser(), bands, include_snow_cloud, problems)
+
+
+def simulate_archive(dataset: str, root: Path, patches: int, seed: int) -> Path:
+    """Write a simulated archive in the official layout of a dataset, or reuse the one that is there.
+
+    Args:
+        dataset: name of a registered dataset.
+        root: folder to write.
+        patches: number of patches.
+        seed: the same seed gives the same files.
+
+    Raises:
+        SettingsError: when the dataset is unknown.
+        ArchiveError: when it has no simulation, or ``root`` holds something else.
+    """
+    simulate = DATASETS[dataset].simulate
+    if simulate is None:
+        raise ArchiveError(f"dataset {dataset} has no simulation: give the folder of an archive")
+    return simulate(root, patches, seed)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from mosaic.datasets.registry import DEFAULT_DATASET, get_dataset, open_archive
+from mosaic.datasets.registry import DEFAULT_DATASET, open_archive, simulate_archive
 from mosaic.experiments.study import data_folder
 from mosaic.settings import DataSettings
 from mosaic.store.reader import PackedStore
@@ -33,7 +33,7 @@ def prepare(settings: DataSettings) -> tuple[Any, PackedStore]:
     root = Path(settings.archive).expanduser().resolve()
     if settings.archive == "simulated":
         root = simulated_root(settings.dataset, settings.patches, settings.archive_seed)
-        root = get_dataset(settings.dataset).simulate(root, settings.patches, settings.archive_seed)
+        root = simulate_archive(settings.dataset, root, settings.patches, settings.archive_seed)
     archive = open_archive(settings.dataset, root, settings.bands, settings.include_snow_cloud)
     counts = archive.index["split"].value_counts()
     for split in ("train", "validation", "test"):

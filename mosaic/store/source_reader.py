@@ -6,18 +6,13 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
-from pathlib import Path
-from typing import Any, Protocol
 
-import pandas as pd
-from numpy.typing import NDArray
-
+from mosaic.datasets.archive import Archive
 from mosaic.datasets.problems import PatchError
-from mosaic.datasets.sensors import Sensor
 from mosaic.store.record import Record, averaged, to_record
 from mosaic.store.record_format import BandLayout
 from mosaic.utils.errors import PackError
@@ -26,56 +21,6 @@ from mosaic.utils.forked import default_workers
 _AHEAD = 3  # chunks of patches under way or waiting, per reading process
 _CHUNK = 16  # patches
 _CHUNK_BYTES = 8 << 20  # of their records
-
-
-class Archive(Protocol):
-    """What can be packed: any data set of co-registered patches."""
-
-    @property
-    def name(self) -> str:
-        """Name of the data set."""
-
-    @property
-    def root(self) -> Path:
-        """Folder it lies in."""
-
-    @property
-    def class_names(self) -> Sequence[str]:
-        """Classes in the order of the label vector."""
-
-    @property
-    def class_colors(self) -> Sequence[str]:
-        """Hex colour of each class, for maps."""
-
-    @property
-    def level1(self) -> Mapping[str, Sequence[str]]:
-        """Coarse group -> class names."""
-
-    @property
-    def confusable(self) -> Mapping[str, Sequence[str]]:
-        """Group of easily confused classes -> class names."""
-
-    @property
-    def coarse(self) -> Mapping[str, Sequence[str]]:
-        """Class that datasets share -> class names."""
-
-    @property
-    def sensors(self) -> Sequence[Sensor]:
-        """Sensors with the bands to pack, both in canonical order."""
-
-    @property
-    def band_sizes(self) -> Mapping[str, int]:
-        """Native height (= width) of each band in pixels."""
-
-    @property
-    def index(self) -> pd.DataFrame:
-        """One row a patch: patch_id, labels, split, scene, location, date and whatever else is known."""
-
-    def read(self, i: int, /) -> Mapping[str, NDArray[Any]]:
-        """Return band -> native array (size, size) of patch ``i``; PatchError when it cannot be used."""
-
-    def fingerprint(self) -> str:
-        """Return a short name of the content, another one when any file changed."""
 
 
 #: A record in memory that is overwritten once the next one is asked for, and its facts or its fault.

@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mosaic.datasets.archive import Archive
 from mosaic.datasets.problems import PatchError
 from mosaic.store.manifest import INDEX, MANIFEST, VERSION, Manifest, Shard
 from mosaic.store.reader import PackedStore, label_matrix
 from mosaic.store.record import Record
 from mosaic.store.record_format import BandLayout, averaging_block
-from mosaic.store.source_reader import Archive, Result, read_records
+from mosaic.store.source_reader import Result, read_records
 from mosaic.utils.errors import PackError, suggest
 from mosaic.utils.files import atomic_path, lock, read_json, require_free_space, sha256_file, write_json
 from mosaic.utils.hashing import hash_json

@@ -3,13 +3,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mosaic.datasets import corine as nomenclature
-from mosaic.datasets import igbp
+from mosaic.datasets import corine, igbp
 from mosaic.datasets.bigearthnet_reference import bigearthnet_reference
-from mosaic.datasets.reference import Published, Reference
+from mosaic.datasets.reference import PublishedScores, Reference
 
 OFFICIAL = Path(__file__).parents[3] / "shared" / "data" / "ben_v2_labels.parquet"
-OTHERS = (Published("ResNet-50", "S1", 0.6, 0.8, 0.5, 0.7),)
+OTHERS = (PublishedScores("ResNet-50", "S1", 0.6, 0.8, 0.5, 0.7),)
 
 
 def test_published_scores_stand_beside_the_very_same_test_patches_only():
@@ -21,16 +20,16 @@ def test_published_scores_stand_beside_the_very_same_test_patches_only():
         test_patches=2,
         test_sha256="7e18f737311b2dc3b2f269dd78396b0351f14fb66efa879f768cb23181883c78",
     )
-    same = known.beside(["b", "a"])
+    same = known.published_for(["b", "a"])
     assert same == {"rows": [OTHERS[0].__dict__], "source": "cards", "why": ""}
     for others in (["a"], ["a", "c"], ["a", "b", "c"]):
-        found = known.beside(others)
+        found = known.published_for(others)
         assert found["rows"] == []
         assert "official test split of X (2 patches)" in found["why"]
 
 
 def test_an_archive_without_published_scores_says_so():
-    assert Reference("SEN12MS").beside(["a"])["why"].startswith("no scores on SEN12MS")
+    assert Reference("SEN12MS").published_for(["a"])["why"].startswith("no scores on SEN12MS")
 
 
 @pytest.mark.skipif(not OFFICIAL.exists(), reason="the official table of BigEarthNet v2 is not at hand")
@@ -39,13 +38,13 @@ def test_the_official_test_split_of_bigearthnet_is_known_by_its_patches():
     ids = table["patch_id"][table["split"] == "test"]
     known = bigearthnet_reference()
     assert len(ids) == known.test_patches
-    assert len(known.beside(ids)["rows"]) == len(known.published) > 0
-    assert known.beside(ids.iloc[1:])["rows"] == []
+    assert len(known.published_for(ids)["rows"]) == len(known.published) > 0
+    assert known.published_for(ids.iloc[1:])["rows"] == []
 
 
 def test_coarse_classes_have_the_same_names_in_both_archives_and_each_class_at_most_one():
-    assert list(nomenclature.COARSE) == list(igbp.COARSE)
-    for facts, left in ((nomenclature, set()), (igbp, {"Snow and ice"})):
-        members = [name for names in facts.COARSE.values() for name in names]
+    assert list(corine.COARSE) == list(igbp.COARSE)
+    for classes, left in ((corine, set()), (igbp, {"Snow and ice"})):
+        members = [name for names in classes.COARSE.values() for name in names]
         assert len(members) == len(set(members))
-        assert set(facts.CLASSES) - set(members) == left
+        assert set(classes.CLASSES) - set(members) == left

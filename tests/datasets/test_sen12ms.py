@@ -10,8 +10,7 @@ from torchgeo.datasets import SEN12MS
 
 from mosaic.datasets import igbp
 from mosaic.datasets.problems import PatchError
-from mosaic.datasets.sen12ms import SEN12MSArchive
-from mosaic.datasets.sen12ms_lists import validation_scenes
+from mosaic.datasets.sen12ms import SEN12MSArchive, validation_scenes
 from mosaic.datasets.verify import verify
 from mosaic.store.writer import pack
 from mosaic.utils.errors import ArchiveError
@@ -119,7 +118,7 @@ def test_labels_are_the_published_protocol(written):
 )
 def test_a_label_needs_a_tenth_of_the_patch(codes, labels):
     cover = np.concatenate([np.full((rows, SIDE), code) for code, rows in codes.items()])
-    assert igbp.labels_of(igbp.class_lut()[cover]) == labels
+    assert igbp.labels_of(igbp.CLASS_OF_CODE[cover]) == labels
 
 
 def test_the_simplified_scheme_is_the_published_one():
@@ -128,7 +127,7 @@ def test_the_simplified_scheme_is_the_published_one():
         "Wetlands": {11}, "Croplands": {12, 14}, "Urban and built-up": {13}, "Snow and ice": {15},
         "Barren": {16}, "Water": {17},
     }  # fmt: skip
-    lut = igbp.class_lut()
+    lut = igbp.CLASS_OF_CODE
     assert {n: set(np.flatnonzero(lut == i).tolist()) for i, n in enumerate(igbp.CLASSES)} == scheme
 
 
@@ -236,7 +235,7 @@ def test_unlisted_patches_and_half_scenes_are_told(root):
             lambda root: (root / "test_list.txt").write_text("ROIs1158_spring_s2_1_p31.tif\n"),
             "ROIs1158_spring_1",
         ),
-        (lambda root: [shutil.rmtree(p) for p in root.glob("ROIs*")], "extract the archives"),
+        (lambda root: [shutil.rmtree(p) for p in root.glob("ROIs*")], "extract a season"),
     ],
 )
 def test_what_is_no_archive_says_why(root, spoil, message):
@@ -246,7 +245,7 @@ def test_what_is_no_archive_says_why(root, spoil, message):
 
 
 def test_there_is_no_folder(tmp_path):
-    with pytest.raises(ArchiveError, match="simulate --layout sen12ms"):
+    with pytest.raises(ArchiveError, match="make one with"):
         SEN12MSArchive(tmp_path / "nowhere")
 
 

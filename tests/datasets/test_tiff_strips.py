@@ -1,4 +1,4 @@
-"""The small reader against rasterio: the same bits of what it takes, and nothing of what it does not know."""
+"""The fast reader against rasterio: the same bits of what it reads, and nothing of what it does not know."""
 
 import itertools
 import struct
@@ -10,9 +10,9 @@ import pytest
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
-from mosaic.datasets.geotiff import Header, fault_of, read_raster
+from mosaic.datasets.geotiff import read_raster
 from mosaic.datasets.problems import PatchError
-from mosaic.datasets.tiff_strips import read_strips
+from mosaic.datasets.tiff_strips import read_header, read_strips
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -38,17 +38,19 @@ def write(path, layers, **options):
 
 def by_rasterio(path):
     with rasterio.open(path) as file:
-        return file.read(), tuple(file.transform)[:6], file.crs
+        return file.read(), read_header(file)
 
 
 def assert_same(path):
-    """What the reader makes of a file is what rasterio does, bit by bit."""
-    found = read_strips(path)
-    values, transform, _ = by_rasterio(path)
-    assert found.values.dtype == values.dtype == found.dtype
-    assert found.values.shape == values.shape
-    assert np.ascontiguousarray(found.values).tobytes() == values.tobytes()
-    assert found.transform == transform
+    """Check pixels, bit by bit, and header against rasterio's; return the pixels."""
+    for _ in range(2):  # when this kind of file is first met, and from then on
+        values, header = read_strips(path)
+        expected, expected_header = by_rasterio(path)
+        assert values.dtype == expected.dtype
+        assert values.shape == expected.shape
+        assert values.tobytes() == expected.tobytes()
+        assert header == expected_header
+    return values
 
 
 TAKEN = {
@@ -72,11 +74,7 @@ LEFT = {
     "another compression": (pixels(), {"compress": "lzw"}),
     "64-bit offsets": (pixels(), {"BIGTIFF": "YES"}),
     "the other byte order": (pixels(), {"ENDIANNESS": "BIG"}),
-    "signed values": (pixels(dtype="int16"), {}),
-    "wide values": (pixels(dtype="uint32"), {}),
     "fewer bits": (pixels(dtype="uint16") >> 4, {"NBITS": 12}),
-    "inverted brightness": (pixels(dtype="uint8"), {"photometric": "MINISWHITE"}),
-    "a palette": (pixels(dtype="uint8"), {"photometric": "PALETTE"}),
     "a turned image": (pixels(), {"transform": rasterio.Affine(8, 6, 3e5, 6, -8, 5e6)}),
 }
 
@@ -85,8 +83,12 @@ LEFT = {
 def test_official_forms_are_read_bit_by_bit(tmp_path, name):
     layers, options = TAKEN[name]
     path = write(tmp_path / "band.tif", layers, **options)
-    assert_same(path)
-    assert np.array_equal(read_strips(path).values, layers)
+    assert np.array_equal(assert_same(path), layers)
+    other = layers[:, ::-1] // 2
+    later = write(
+        tmp_path / "later.tif", other, transform=rasterio.Affine(10, 0, 4e5, 0, -10, 6e6), **options
+    )
+    assert np.array_equal(assert_same(later), other)
 
 
 @pytest.mark.parametrize("name", LEFT)
@@ -94,20 +96,27 @@ def test_all_else_is_left_to_rasterio(tmp_path, name):
     layers, options = LEFT[name]
     path = write(tmp_path / "band.tif", layers, **options)
     assert read_strips(path) is None
-    values, header = read_raster(path, fault_of("patch", path), lambda header: None)
+    values, header = read_raster(path, "patch", layers.shape, layers.dtype.name)
     assert np.array_equal(values, layers)
-    assert (header.shape, header.dtype, header.epsg) == (layers.shape, layers.dtype, 32633)
+    assert header.epsg == 32633
 
 
-def test_a_second_image_and_a_mask_are_left_to_rasterio(tmp_path):
+def test_a_constant_first_file_does_not_hide_that_later_ones_are_coded(tmp_path):
+    options = {"compress": "deflate", "predictor": 2}
+    for name, layers in (("first", pixels() * 0), ("later", pixels())):
+        path = write(tmp_path / f"{name}.tif", layers, **options)
+        assert read_strips(path) is None
+
+
+def test_a_second_image_and_a_mask_change_no_pixel(tmp_path):
     path = write(tmp_path / "band.tif", pixels(size=(64, 64)))
     with rasterio.open(path, "r+") as file:
         file.build_overviews([2])
-    assert read_strips(path) is None
+    assert_same(path)
     path = write(tmp_path / "masked.tif", pixels())
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
         file.write_mask(np.eye(41, 33, dtype=bool))
-    assert read_strips(path) is None
+    assert_same(path)
 
 
 def test_scattered_strips_are_put_together(tmp_path):
@@ -118,8 +127,7 @@ def test_scattered_strips_are_put_together(tmp_path):
     assert data.count(b"".join(offsets)) == 1
     data = data.replace(b"".join(offsets), offsets[0] + struct.pack("<I", len(data)))
     path.write_bytes(data + data[first + strip : first + 2 * strip])  # the second strip comes last
-    assert_same(path)
-    assert np.array_equal(read_strips(path).values, pixels())
+    assert np.array_equal(assert_same(path), pixels())
 
 
 @pytest.mark.parametrize("keep", [0, 7, 8, 100, 300, -1, -700])
@@ -130,7 +138,7 @@ def test_a_file_cut_short_has_the_error_of_rasterio(tmp_path, name, keep):
     path.write_bytes(path.read_bytes()[:keep])
     assert read_strips(path) is None
     with pytest.raises(PatchError, match="the file is truncated or no TIFF") as caught:
-        read_raster(path, fault_of("patch", path), lambda header: None)
+        read_raster(path, "patch", layers.shape, "uint16")
     assert caught.value.kind == "unreadable"
 
 
@@ -138,7 +146,7 @@ def test_no_file_and_a_folder_are_missing_files(tmp_path):
     for path in (tmp_path / "nothing.tif", tmp_path):
         assert read_strips(path) is None
         with pytest.raises(PatchError, match="the file is missing"):
-            read_raster(path, fault_of("patch", path), lambda header: None)
+            read_raster(path, "patch", (1, 41, 33), "uint16")
 
 
 @pytest.mark.parametrize("name", ["map of several strips", "land cover, as colours"])
@@ -146,21 +154,14 @@ def test_a_damaged_header_never_gives_other_pixels_than_rasterio(tmp_path, name)
     layers, options = TAKEN[name]
     path = write(tmp_path / "band.tif", layers[:, :12], **options)
     sound, taken = path.read_bytes(), 0
-    fault, headers = fault_of("patch", path), []
     directory = 10 + 12 * (sound[8] | sound[9] << 8)
     for at, change in itertools.product(range(directory), (1, 128)):
         path.write_bytes(sound[:at] + bytes([sound[at] ^ change]) + sound[at + 1 :])
-        found = read_strips(path)
-        if found is None:
-            continue
-        taken += 1
-        headers.clear()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            values, _, crs = by_rasterio(path)
-            ours, header = read_raster(path, fault, headers.append)
-        assert ours.tobytes() == values.tobytes()
-        assert header.crs == crs
+            if read_strips(path) is not None:
+                taken += 1
+                assert_same(path)
     assert taken > 10
 
 
@@ -168,9 +169,7 @@ def test_the_place_is_rasterios_where_the_tie_point_is_the_middle_of_a_pixel(tmp
     path = write(tmp_path / "band.tif", pixels())
     with rasterio.open(path, "r+") as file:
         file.update_tags(AREA_OR_POINT="Point")
-    _, transform, crs = by_rasterio(path)
-    header = read_raster(path, fault_of("patch", path), lambda header: None)[1]
-    assert header == Header((1, 41, 33), "uint16", transform, crs, 32633)
+    assert read_raster(path, "patch", (1, 41, 33), "uint16")[1] == by_rasterio(path)[1]
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real pairs are not beside this checkout")

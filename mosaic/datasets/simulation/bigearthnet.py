@@ -12,12 +12,13 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
-from mosaic.datasets.corine import CLASS_CODES, CLASSES, PATCH_METRES, SPLITS
+from mosaic.datasets.archive import SPLITS
+from mosaic.datasets.corine import CLASS_CODES, CLASSES, PATCH_METRES
+from mosaic.datasets.sentinel2 import tile_corner
 from mosaic.datasets.simulation.label_sets import draw_label_sets
 from mosaic.datasets.simulation.landscape import draw_landscape
 from mosaic.datasets.simulation.produce import produce
 from mosaic.datasets.simulation.sensors import Conditions, observe
-from mosaic.datasets.tiles import tile_corner
 from mosaic.utils.errors import ArchiveError
 
 #: Raise it when the same seed gives other pixels.

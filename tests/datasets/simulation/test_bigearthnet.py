@@ -6,7 +6,7 @@ import pytest
 import rasterio
 
 from mosaic.datasets.bigearthnet import BigEarthNetArchive
-from mosaic.datasets.corine import S2_SIZE, parse_patch_id
+from mosaic.datasets.corine import S2_SIZE
 from mosaic.datasets.simulation.bigearthnet import simulate
 from mosaic.datasets.simulation.sensors import real_quantiles
 from mosaic.utils.errors import ArchiveError
@@ -34,13 +34,12 @@ def test_the_reader_finds_nothing_wrong(simulated):
 
 def test_files_are_in_the_true_format(simulated):
     archive = BigEarthNetArchive(simulated)
-    name = parse_patch_id(archive.index.patch_id[0])
     for band, side in {**S2_SIZE, "VV": 120, "VH": 120, "map": 120}.items():
         with rasterio.open(archive.path(0, band)) as file:
             assert (file.count, file.width, file.height) == (1, side, side)
             assert file.dtypes[0] == ("float32" if band in ("VV", "VH") else "uint16")
             assert file.res == (1200 / side, 1200 / side)
-            assert file.crs.to_epsg() == 32600 + int(name.tile[:2])
+            assert file.crs.to_epsg() == 32600 + int(archive.index.tile[0][:2])
             assert file.compression == (rasterio.enums.Compression.deflate if band == "map" else None)
 
 
