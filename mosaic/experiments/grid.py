@@ -14,7 +14,7 @@ from mosaic.losses.label_kernels import KERNELS
 from mosaic.losses.objectives.base import LOSSES
 from mosaic.methods import get_method
 from mosaic.models.checkpoint import CARD
-from mosaic.models.encoders import encoder_for
+from mosaic.models.encoders import check_encoder, encoder_for
 from mosaic.settings import GridSettings, StudySettings, TrialSettings, fields, validated
 from mosaic.store.label_budgets import label_budgets, save_budgets
 from mosaic.store.reader import PackedStore
@@ -84,7 +84,10 @@ def pretrain_all(study: Study, store: PackedStore, choices: Choices | None = Non
         One row a finished trial: trial, method, seed, budget (% of training labels), folder of the encoder,
         reused. The budgets are saved as patch ids in ``label_budgets-seed<n>.json`` of the run.
     """
-    grid = study.settings.grid
+    grid, trial_settings = study.settings.grid, study.settings.trial
+    for method in map(get_method, grid.methods):  # before anything is computed
+        encoder = encoder_for(method, trial_settings.encoder, grid.vit_encoder)
+        check_encoder(method, encoder, store.layout, trial_settings.views.image_size)
     budgets = draw_budgets(store, grid)
     ids = store.index["patch_id"].tolist()
     for seed, chosen in budgets.items():

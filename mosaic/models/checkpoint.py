@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mosaic.models.classifiers import build_classifier, classifier_kind
-from mosaic.models.encoders import ENCODERS, FUSIONS, Encoder, timm_recipe
+from mosaic.models.encoders import FUSIONS, Encoder, timm_recipe
 from mosaic.models.foundation import FOUNDATION
 from mosaic.store.record_format import BandLayout
 from mosaic.transforms.views import CLIP
-from mosaic.utils.errors import CheckpointError
+from mosaic.utils.errors import CheckpointError, SettingsError
 from mosaic.utils.files import atomic_path, read_json, sha256_file, write_json
 
 WEIGHTS = "encoder.safetensors"
@@ -29,17 +29,11 @@ FORMAT = 2
 class LoadedEncoder(nn.Module):
     """A trained encoder, ready for use: in evaluation mode, on the CPU until moved.
 
-    Three lines are enough outside this project::
-
-        import mosaic
-        encoder = mosaic.load_encoder("path/of/the/checkpoint")
-        embedding = encoder.embed({"s1": s1_in_db, "s2": s2_in_dn})
-
     Attributes:
         card: content of ``card.json``: method, class names, bands, statistics, configuration, timing.
         encoder: the backbones.
         classifier: the classifier of a supervised method, otherwise None.
-        layout: bands in the order the encoder expects, and the statistics it was trained with.
+        layout: sensors and bands in the order the encoder expects, and the statistics it was trained with.
     """
 
     def __init__(self, encoder: Encoder, classifier: nn.Module | None, card: Mapping[str, Any]) -> None:
@@ -50,14 +44,7 @@ class LoadedEncoder(nn.Module):
         self.layout = BandLayout.from_json(card["layout"])
 
     def forward(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Encode normalised images, as :class:`mosaic.transforms.views.Views` makes them.
-
-        Args:
-            images: sensor -> (B, bands, H, W), standard deviations from the mean.
-
-        Returns:
-            Stream -> features (B, F); a stream whose sensor is missing is left out.
-        """
+        """Encode normalised images, see :meth:`Encoder.forward`: stream -> features (B, F)."""
         return self.encoder(images)
 
     @torch.inference_mode()
@@ -95,9 +82,10 @@ class LoadedEncoder(nn.Module):
             raise CheckpointError(
                 f"{name} has {image.shape[1]} bands, this encoder expects {', '.join(bands)}"
             )
-        statistics = [self.layout.statistics[band] for band in bands]
-        mean = torch.tensor([s["mean"] for s in statistics], device=image.device)[:, None, None]
-        std = torch.tensor([s["std"] for s in statistics], device=image.device)[:, None, None]
+        mean, std = (
+            torch.tensor([self.layout.statistics[b][key] for b in bands], device=image.device).view(-1, 1, 1)
+            for key in ("mean", "std")
+        )
         side = self.encoder.image_size
         image = functional.interpolate(image.float(), (side, side), mode="bilinear", align_corners=False)
         return ((image - mean) / std.clamp_min(1e-6)).clamp_(-CLIP, CLIP)
@@ -109,7 +97,7 @@ def save_encoder(
     """Write ``encoder.safetensors`` and then ``card.json``, atomically; the card marks the folder finished.
 
     Args:
-        folder: where to; made if need be.
+        folder: to write to; created if missing.
         encoder: the backbones.
         card: JSON content; ``layout`` (from ``BandLayout.to_json``), ``method`` and ``class_names`` at least.
         classifier: on the joined features, saved with the encoder.
@@ -119,15 +107,19 @@ def save_encoder(
         tensors |= {f"classifier.{name}": value for name, value in classifier.state_dict().items()}
     with atomic_path(folder / WEIGHTS) as partial:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
+    timm_models = encoder.name not in (*FUSIONS, *FOUNDATION)
     architecture = {
         "format": FORMAT,
         "encoder": encoder.name,
-        "timm": _timm_recipes(encoder),
+        "timm": {
+            stream: timm_recipe(encoder.name, sum(bands.values()), encoder.image_size)
+            for stream, bands in encoder.in_channels.items()
+            if timm_models
+        },
         "in_channels": encoder.in_channels,
         "image_size": encoder.image_size,
         "feature_dims": encoder.feature_dims,
-        "classifier": classifier is not None,
-        "classifier_kind": classifier_kind(classifier) if classifier is not None else None,
+        "classifier": classifier_kind(classifier) if classifier is not None else None,
         "weights": {"file": WEIGHTS, "sha256": sha256_file(folder / WEIGHTS)},
     }
     write_json(folder / CARD, {**architecture, **card})
@@ -150,64 +142,49 @@ def read_card(path: Path | str) -> dict[str, Any]:
     weights = folder / card["weights"]["file"]
     if not weights.is_file():
         raise CheckpointError(f"{weights} is missing: delete {folder} and train it again")
-    found = sha256_file(weights)
-    if found != card["weights"]["sha256"]:
+    sha256 = sha256_file(weights)
+    if sha256 != card["weights"]["sha256"]:
         raise CheckpointError(
-            f"{weights} is damaged: SHA-256 {found[:12]}…, expected {card['weights']['sha256'][:12]}…: "
+            f"{weights} is damaged: SHA-256 {sha256[:12]}…, expected {card['weights']['sha256'][:12]}…: "
             f"delete {folder} and train it again"
         )
     return card
 
 
 def load_encoder(path: Path | str) -> LoadedEncoder:
-    """Load a trained encoder.
+    """Load a trained encoder from the folder of its checkpoint.
 
-    Args:
-        path: the folder of a checkpoint.
+    Example:
+        >>> import mosaic
+        >>> encoder = mosaic.load_encoder("path/of/the/checkpoint")
+        >>> embedding = encoder.embed({"s1": s1_in_db, "s2": s2_in_dn})
 
     Raises:
         CheckpointError: when it is missing, damaged, or of another architecture than its card says.
     """
     folder = Path(path)
     card = read_card(folder)
-    if card["encoder"] not in (*ENCODERS, *FUSIONS, *FOUNDATION):
-        known = ", ".join((*ENCODERS, *FUSIONS, *FOUNDATION))
-        raise CheckpointError(f"{folder} holds the encoder {card['encoder']!r}, this code knows {known}")
     try:
         tensors = load_file(folder / WEIGHTS)
+        encoder = Encoder(card["encoder"], card["in_channels"], card["image_size"])
     except SafetensorError as error:
         raise CheckpointError(f"{folder / WEIGHTS} cannot be read ({error}): train it again") from error
-    encoder = Encoder(card["encoder"], card["in_channels"], card["image_size"])
-    _load(encoder, tensors, "encoder.", folder, card["encoder"])
+    except SettingsError as error:
+        raise CheckpointError(f"{folder} cannot be loaded: {error}") from error
     classifier = None
     if card["classifier"]:
-        kind = card.get("classifier_kind", "linear")
-        classifier = build_classifier(kind, encoder.feature_dims, len(card["class_names"]))
-        _load(classifier, tensors, "classifier.", folder, card["encoder"])
-    return LoadedEncoder(encoder, classifier, card).eval()
-
-
-def _timm_recipes(encoder: Encoder) -> dict[str, dict[str, Any]]:
-    """Return stream -> arguments of ``timm.create_model``; empty for an encoder that is none of timm's."""
-    if encoder.name not in ENCODERS:
-        return {}
-    return {
-        stream: timm_recipe(encoder.name, sum(bands.values()), encoder.image_size)
-        for stream, bands in encoder.in_channels.items()
-    }
-
-
-def _load(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, folder: Path, name: str) -> None:
-    found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-    expected = module.state_dict()
-    for key in sorted(found.keys() | expected.keys()):
-        shapes = [tuple(side[key].shape) if key in side else "nothing" for side in (expected, found)]
+        classifier = build_classifier(card["classifier"], encoder.feature_dims, len(card["class_names"]))
+    loaded = LoadedEncoder(encoder, classifier, card)
+    expected = loaded.state_dict()
+    for key in dict.fromkeys([*expected, *tensors]):
+        shapes = [tuple(state[key].shape) if key in state else "nothing" for state in (expected, tensors)]
         if shapes[0] != shapes[1]:
             raise CheckpointError(
-                f"{folder} is of another architecture than {name!r}: {prefix}{key} is {shapes[1]} in the "
+                f"{folder} is of another architecture than {card['encoder']!r}: {key} is {shapes[1]} in the "
                 f"file, expected {shapes[0]}. Choose the encoder it was trained with, or train it again"
             )
-    module.load_state_dict(found)
+    loaded.load_state_dict(tensors)
+    return loaded.eval()
 
 
 def layout_for(encoder: LoadedEncoder, layout: BandLayout) -> BandLayout:
@@ -226,13 +203,9 @@ def layout_for(encoder: LoadedEncoder, layout: BandLayout) -> BandLayout:
 
 
 def to_timm_state_dict(encoder: LoadedEncoder, stream: str) -> dict[str, Tensor]:
-    """Return the weights of one stream under timm's own names.
+    """Return the weights of one stream, such as ``"s2"``, under timm's own names.
 
     They load into ``timm.create_model(**encoder.card["timm"][stream])``.
-
-    Args:
-        encoder: loaded encoder.
-        stream: such as ``"s2"``.
 
     Raises:
         CheckpointError: when the encoder has no such stream.

@@ -1,6 +1,7 @@
 """Backbones from timm, one for each stream of a method."""
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -32,18 +33,25 @@ def timm_recipe(name: str, in_channels: int, image_size: int) -> dict[str, Any]:
     """Return the keyword arguments with which ``timm.create_model`` builds a backbone without a classifier.
 
     Args:
-        name: a key of :data:`ENCODERS`.
+        name: a key of :data:`ENCODERS`, or any name of ``timm.list_models()``.
         in_channels: number of bands.
-        image_size: side of a view in pixels; only the position embedding of a ViT depends on it.
+        image_size: side of a view in pixels; only architectures of a fixed size, such as a ViT, depend on it.
 
     Raises:
         SettingsError: for an unknown name.
     """
-    if name not in ENCODERS:
-        raise SettingsError(f"unknown encoder {name!r}{suggest(name, [*ENCODERS, *FUSIONS])}")
-    architecture, arguments = ENCODERS[name]
+    import timm  # seconds, which a notebook that only reads results does without
+
+    architecture, arguments = ENCODERS.get(name, (name, {}))
+    if not timm.is_model(architecture):
+        names = dict.fromkeys((*ENCODERS, *FUSIONS, *timm.list_models()))
+        near = " or ".join(map(repr, get_close_matches(name, names)))
+        known = ", ".join(ENCODERS)
+        hint = f"did you mean {near}?" if near else f"take {known}, or a name timm knows"
+        raise SettingsError(f"unknown encoder {name!r}: {hint}")
     recipe = {"model_name": architecture, "in_chans": in_channels, "num_classes": 0, **arguments}
-    return {**recipe, "img_size": image_size} if architecture.startswith("vit") else recipe
+    fixed_size = getattr(timm.get_pretrained_cfg(architecture), "fixed_input_size", False)
+    return {**recipe, "img_size": image_size} if fixed_size else recipe
 
 
 def encoder_for(method: Method, encoder: str, vit: str) -> str:
@@ -66,43 +74,66 @@ def encoder_for(method: Method, encoder: str, vit: str) -> str:
 
 
 def check_architecture(method: Method, encoder: str) -> None:
-    """Refuse an encoder that is not what a method is about.
+    """Refuse an encoder other than those that a method is about.
 
     Raises:
-        SettingsError: naming the encoders that are.
+        SettingsError: naming the encoders that fit.
     """
     fitting = {"vit": tuple(FUSIONS.values()), "sct": tuple(FUSIONS)}.get(method.architecture)
     if fitting and encoder not in fitting:
         raise SettingsError(f"method {method.name!r} needs one of the encoders {', '.join(fitting)}")
 
 
+def check_encoder(method: Method, encoder: str, layout: BandLayout, image_size: int) -> None:
+    """Refuse an encoder that cannot be built for the images of a method, without computing anything.
+
+    Raises:
+        SettingsError: when it is unknown, or takes other sizes or numbers of bands.
+        PackError: when a sensor of the method is not packed.
+    """
+    check_architecture(method, encoder)
+    with torch.device("meta"):
+        Encoder(encoder, channels_of(method, layout), image_size)
+
+
 def build_backbone(name: str, bands: Sequence[int], image_size: int) -> nn.Module:
     """Build a backbone, (B, sum of bands, H, W) -> (B, F), with weights from torch's global generator.
 
     Args:
-        name: a key of :data:`ENCODERS`, :data:`FUSIONS` or :data:`FOUNDATION`.
+        name: a key of :data:`ENCODERS`, :data:`FUSIONS` or :data:`FOUNDATION`, or any name timm knows.
         bands: number of bands of each sensor that is stacked.
         image_size: side of a view in pixels.
 
     Raises:
-        SettingsError: for an unknown name.
+        SettingsError: for an unknown name, or a size that the patches of a transformer do not divide.
     """
     if name in FOUNDATION:
         return FOUNDATION[name](sum(bands), image_size)
-    import timm  # seconds, which a notebook that only reads results does without
+    import timm
+    from timm.layers.patch_embed import PatchEmbed
 
+    backbone: nn.Module
     if name in FUSIONS:
         recipe = timm_recipe(FUSIONS[name], 0, image_size)
         del recipe["in_chans"]
-        return ClassTokenFusion(recipe, bands)
-    return timm.create_model(pretrained=False, **timm_recipe(name, sum(bands), image_size))
+        backbone = ClassTokenFusion(recipe, bands)
+    else:
+        backbone = timm.create_model(pretrained=False, **timm_recipe(name, sum(bands), image_size))
+    for module in backbone.modules():
+        side = module.patch_size[0] if isinstance(module, PatchEmbed) else 1
+        if image_size % side:
+            raise SettingsError(
+                f"image_size is {image_size}; encoder {name!r} cuts images into patches of {side} pixels: "
+                f"choose a multiple of {side}"
+            )
+    return backbone
 
 
 class Encoder(nn.Module):
     """One backbone for each stream.
 
     Args:
-        name: a key of :data:`ENCODERS`, :data:`FUSIONS` or :data:`FOUNDATION`.
+        name: as :func:`build_backbone` takes it.
         in_channels: stream -> number of bands of the sensor of that name; or sensor -> number of bands, of
             several sensors whose bands are stacked.
         image_size: side of a view in pixels.
@@ -112,7 +143,7 @@ class Encoder(nn.Module):
         feature_dims: stream -> F, the width of its pooled features.
 
     Raises:
-        SettingsError: for an unknown name.
+        SettingsError: when the encoder is unknown, or takes other sizes or numbers of bands.
     """
 
     def __init__(
@@ -125,9 +156,18 @@ class Encoder(nn.Module):
             for stream, bands in in_channels.items()
         }
         self.image_size = image_size
-        backbones = {s: build_backbone(name, [*b.values()], image_size) for s, b in self.in_channels.items()}
-        self.backbones = nn.ModuleDict(backbones).to(memory_format=torch.channels_last)
-        self.feature_dims = {stream: self._width(stream) for stream in self.in_channels}
+        self.backbones = nn.ModuleDict()
+        self.feature_dims = {}
+        for stream, bands in self.in_channels.items():
+            try:
+                self.backbones[stream] = build_backbone(name, list(bands.values()), image_size)
+                self.feature_dims[stream] = self._width(stream)
+            except (AssertionError, LookupError, RuntimeError, TypeError) as error:  # of timm
+                raise SettingsError(
+                    f"encoder {name!r} does not take {sum(bands.values())} bands of {image_size} pixels "
+                    f"({error}): choose another image_size or encoder"
+                ) from error
+        self.to(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def _width(self, stream: str) -> int:
@@ -163,6 +203,8 @@ class Encoder(nn.Module):
             pooled[stream] = backbone.forward_head(values, pre_logits=True)
             if values.ndim == 3:
                 values = values[:, backbone.num_prefix_tokens :].transpose(1, 2).unsqueeze(-1)
+            elif getattr(backbone, "output_fmt", "NCHW") == "NHWC":  # Swin
+                values = values.permute(0, 3, 1, 2)
             maps[stream] = values
         return pooled, maps
 

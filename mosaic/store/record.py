@@ -73,7 +73,8 @@ def averaged(
     if block == 1:
         return sample
     small: dict[str, NDArray[Any]] = {}
-    for band, values in sample.items():
+    for band in sample.keys() & layout.bands:
+        values = sample[band]
         size = len(values) // block
         decibels = layout.sensor_of(band).unit == "dB"
         linear = 10 ** (values.astype(np.float64) / 10) if decibels else values.astype(np.float64)

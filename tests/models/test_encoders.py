@@ -3,7 +3,7 @@ import timm
 import torch
 
 from mosaic.methods import METHODS
-from mosaic.models.encoders import ENCODERS, Encoder, build_backbone, channels_of, timm_recipe
+from mosaic.models.encoders import ENCODERS, Encoder, build_backbone, channels_of, check_encoder, timm_recipe
 from mosaic.models.heads import Heads
 from mosaic.utils.errors import SettingsError
 
@@ -77,9 +77,33 @@ def test_recipe_builds_the_same_architecture_with_plain_timm():
         torch.testing.assert_close(theirs.eval()(images), ours.eval()(images))
 
 
-def test_unknown_encoder_gets_a_suggestion():
-    with pytest.raises(SettingsError, match="did you mean 'resnet18'"):
-        Encoder("resnet-18", {"s1": 2})
+@pytest.mark.parametrize(("name", "size"), [("test_vit", 32), ("test_resnet", 24), ("test_efficientnet", 40)])
+def test_any_architecture_of_timm_will_do(name, size):
+    encoder = Encoder(name, {"s2": 7}, size).eval()
+    image = {"s2": torch.randn(2, 7, size, size)}
+    pooled, _ = encoder.with_maps(image)
+    assert encoder(image)["s2"].shape == pooled["s2"].shape == (2, encoder.feature_dims["s2"])
+    theirs = timm.create_model(**timm_recipe(name, 7, size)).eval()
+    theirs.load_state_dict(encoder.backbones["s2"].state_dict())
+    torch.testing.assert_close(theirs(image["s2"]), encoder(image)["s2"])
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("resnet-18", 32, "unknown encoder 'resnet-18': did you mean 'resnet18'"),
+        ("nothing alike", 32, "take light, resnet18, resnet50, vit_light, vit_small, or a name timm knows"),
+        ("vit_light", 50, "image_size is 50; encoder 'vit_light' cuts images into patches of 8 pixels"),
+        ("vit_tiny_patch16_224", 40, "patches of 16 pixels: choose a multiple of 16"),
+        ("coatnet_nano_rw_224", 48, "'coatnet_nano_rw_224' does not take 2 bands of 48 pixels .*: choose"),
+    ],
+)
+def test_unfit_encoders_are_refused_before_anything_is_computed(layout, name, size, message):
+    before = torch.get_rng_state()
+    with pytest.raises(SettingsError, match=message):
+        check_encoder(METHODS["simclr_s1"], name, layout, size)
+    check_encoder(METHODS["mosaic"], "vit_light", layout, 48)
+    assert torch.equal(before, torch.get_rng_state())
 
 
 @pytest.mark.parametrize(
