@@ -218,7 +218,7 @@ def answer(text: str) -> None:
 
 def key_result(
     text: str,
-    value: float | str | None = None,
+    value: float | str,
     *,
     low: float | None = None,
     high: float | None = None,
@@ -244,21 +244,21 @@ def key_result(
         details.append(f"95 % interval {ends}, resampled by scene")
     if n_seeds is not None:
         details.append(counted(n_seeds, "seed"))
-    shown = value if isinstance(value, str) else "" if value is None else _cell(value, digits)
+    shown = value if isinstance(value, str) else _cell(value, digits)
     content = {"html": inline(text), "value": shown, "detail": ", ".join(details)}
-    line = " ".join(filter(None, [f"<strong>{shown}</strong>" if shown else "", content["html"]]))
     aside = f" <small>({content['detail']})</small>" if details else ""
-    _emit("key_result", f"<p>{line}{aside}</p>", plain(f"{line}{aside}"), **content)
+    line = f"<strong>{shown}</strong> {content['html']}{aside}"
+    _emit("key_result", f"<p>{line}</p>", plain(line), **content)
 
 
 def stamp(*, seed: int, device: str, data: str, **more: str | int | float) -> None:
-    """Record what the run was made with, for the report's header.
+    """Record what the run was made with, for the report's header; underscores of names become spaces.
 
     Args:
         seed: seed of the notebook.
         device: hardware of the computations, e.g. ``"cpu, 2 threads"``.
         data: fingerprint of the packed data.
-        **more: further facts by name; underscores become spaces.
+        **more: further facts by name.
     """
     facts = {"seed": seed, "device": device, "data": data, **more}
     line = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())

@@ -93,26 +93,24 @@ class _Renderer(IPythonRenderer):
         return str(super().block_code(code, info)).replace("<pre>", '<pre tabindex="0">', 1)
 
 
+def _parser(renderer: _Renderer) -> MarkdownWithMath:
+    return MarkdownWithMath(renderer, inline=_InlineParser(), plugins=map(import_plugin, _PLUGINS))
+
+
 class Markdown:
     """Renders the Markdown of one page: heading ids are unique on it and ``headings`` collects them."""
 
     def __init__(self) -> None:
-        self._renderer = _Renderer()
-        self._parser = MarkdownWithMath(
-            self._renderer, inline=_InlineParser(), plugins=[import_plugin(name) for name in _PLUGINS]
-        )
-        self.headings = self._renderer.headings
+        renderer = _Renderer()
+        self.headings, self._parser = renderer.headings, _parser(renderer)
 
     def __call__(self, source: str) -> str:
         """Return ``source`` as HTML."""
         return str(self._parser.render(source))
 
-    def inline(self, source: str) -> str:
-        """Return one line as HTML: emphasis, links, code and formulas, but no blocks."""
-        tokens = self._parser.inline(source.strip(), {})
-        return str(self._renderer.render_tokens(tokens, self._parser.block.state_cls()))
-
 
 def inline(source: str) -> str:
     """Return one line of Markdown as HTML: emphasis, links, code and formulas, but no blocks."""
-    return Markdown().inline(source)
+    renderer = _Renderer()
+    parser = _parser(renderer)
+    return str(renderer.render_tokens(parser.inline(source.strip(), {}), parser.block.state_cls()))

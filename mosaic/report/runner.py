@@ -122,19 +122,12 @@ class _Run:
         self.log(f"{head} started" + (f", took {duration(seconds)} last time" if seconds else ""))
         start = time.monotonic()
         status, problem = "failed", ""
+        options = {"kernel_name": "python3", "language": "python", "cwd": notebook.parent}
+        options |= {"progress_bar": False, "start_timeout": _START_TIMEOUT}
+        options |= {"stderr_file": _ProgressLines(lambda line: self.log(f"{head} {line}"))}
+        options |= {"extra_arguments": ["--log-level=CRITICAL"]}  # a kernel logs its own end as an error
         try:
-            papermill.execute_notebook(
-                notebook,
-                partial,
-                parameters,
-                kernel_name="python3",
-                language="python",
-                progress_bar=False,
-                stderr_file=_ProgressLines(lambda line: self.log(f"{head} {line}")),
-                start_timeout=_START_TIMEOUT,
-                cwd=notebook.parent,
-                extra_arguments=["--log-level=CRITICAL"],  # a kernel logs its own end as an error
-            )
+            papermill.execute_notebook(notebook, partial, parameters, **options)
             status = "finished"
         except PapermillExecutionError as error:
             problem = f"{error.ename} in cell {error.exec_count}: {error.evalue}"

@@ -51,30 +51,24 @@ display.key_result("macro AP gained over random at 5 %", 0.21, low=0.19, high=0.
 frame.iloc[:2, :3]"""
 
 
-def make_notebook(title: str, *cells: str, parameters: str = PARAMETERS) -> NotebookNode:
+def make_notebook(title: str, *cells: str) -> NotebookNode:
     """Make a notebook; cells that start with ``##`` are Markdown."""
     content = [new_markdown_cell(f"# {title}\n\nDoes it *work*?")]
-    content.append(new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+    content.append(new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}))
     content += [new_markdown_cell(cell) if cell.startswith("##") else new_code_cell(cell) for cell in cells]
     return new_notebook(
         cells=content, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     )
 
 
-@pytest.fixture
-def make() -> Callable[..., NotebookNode]:
-    """Return the function that makes a notebook from its title and cells."""
-    return make_notebook
-
-
 @pytest.fixture(scope="session")
 def write_notebooks(tmp_path_factory: pytest.TempPathFactory) -> Writer:
-    """Return a function that writes notebooks, given as ``stem=content``, to a fresh folder."""
+    """Return a function that writes notebooks, given as ``stem=(title, *cells)``, to a fresh folder."""
 
-    def write(**notebooks: NotebookNode) -> list[Path]:
+    def write(**notebooks: tuple[str, ...]) -> list[Path]:
         folder = tmp_path_factory.mktemp("notebooks")
         for name, content in notebooks.items():
-            nbformat.write(content, folder / f"{name}.ipynb")
+            nbformat.write(make_notebook(*content), folder / f"{name}.ipynb")
         return [folder / f"{name}.ipynb" for name in notebooks]
 
     return write
@@ -93,21 +87,13 @@ class SmallRun:
 def small_run(write_notebooks: Writer, tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     """Run a notebook with everything in it, one that fails, and one that is therefore not run."""
     notebooks = write_notebooks(
-        first=make_notebook(
-            "Everything at once", START, FORMULAS, FIGURE, "## Table", TABLE, "## Table\nagain"
-        ),
-        second=make_notebook("It fails", "raise ValueError('no band B13')", "## After", "1 + 1"),
-        third=make_notebook("Never reached", "1"),
+        first=("Everything at once", START, FORMULAS, FIGURE, "## Table", TABLE, "## Table\nagain"),
+        second=("It fails", "raise ValueError('no band B13')", "## After", "1 + 1"),
+        third=("Never reached", "1"),
     )
     folder = tmp_path_factory.mktemp("reports") / "small"
     lines: list[str] = []
+    options = {"profile": "tiny", "command": "make study", "log": lines.append}
     with pytest.raises(RunError) as raised:
-        run(
-            notebooks,
-            {"first": {"rate": 0.5}},
-            folder,
-            profile="tiny",
-            command="make study",
-            log=lines.append,
-        )
+        run(notebooks, {"first": {"rate": 0.5}}, folder, **options)
     return SmallRun(folder, lines, raised.value)

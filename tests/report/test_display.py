@@ -18,15 +18,10 @@ from mosaic.report import display
 
 
 class Shown(list[dict[str, Any]]):
-    """What was displayed: HTML, and the metadata the report reads."""
+    """The outputs that were displayed: HTML, and the metadata the report reads."""
 
-    @property
-    def html(self) -> str:
-        return self[-1]["html"]
-
-    @property
-    def notes(self) -> dict[str, Any]:
-        return self[-1]["notes"]
+    def __getattr__(self, name: str) -> Any:
+        return self[-1][name]
 
 
 @pytest.fixture

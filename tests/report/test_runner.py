@@ -15,7 +15,6 @@ from mosaic.report.summary import summarize
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import lock
 
-Make = Callable[..., nbformat.NotebookNode]
 Write = Callable[..., list[Path]]
 
 
@@ -101,9 +100,9 @@ def test_pages_can_be_rendered_again(small_run: Any) -> None:
 # Runs of notebooks that hardly do anything.
 
 
-def test_a_finished_run_and_its_repetition(make: Make, write_notebooks: Write, tmp_path: Path) -> None:
+def test_a_finished_run_and_its_repetition(write_notebooks: Write, tmp_path: Path) -> None:
     look = "import os, sys\nprint(sys.prefix, os.getcwd(), rate)"
-    notebooks = write_notebooks(a=make("A", look))
+    notebooks = write_notebooks(a=("A", look))
     (tmp_path / "a.html").write_text("an old page")
     (tmp_path / ".a.partial.ipynb").write_text("left behind by a killed run")
     lines: list[str] = []
@@ -120,13 +119,13 @@ def test_a_finished_run_and_its_repetition(make: Make, write_notebooks: Write, t
     assert "0.001" in text(tmp_path / "a.html")
 
 
-def test_a_folder_in_use_is_refused(make: Make, write_notebooks: Write, tmp_path: Path) -> None:
+def test_a_folder_in_use_is_refused(write_notebooks: Write, tmp_path: Path) -> None:
     with lock(tmp_path), pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
-        run(write_notebooks(a=make("A", "1")), {}, tmp_path, profile="p", command="c")
+        run(write_notebooks(a=("A", "1")), {}, tmp_path, profile="p", command="c")
 
 
-def test_a_dead_kernel_is_told(make: Make, write_notebooks: Write, tmp_path: Path) -> None:
-    notebooks = write_notebooks(a=make("A", "import os", "os._exit(1)"))
+def test_a_dead_kernel_is_told(write_notebooks: Write, tmp_path: Path) -> None:
+    notebooks = write_notebooks(a=("A", "import os", "os._exit(1)"))
     with pytest.raises(RunError, match=r"kernel died.*memory"):
         run(notebooks, {}, tmp_path, profile="p", command="c", log=lambda line: None)
     assert "its kernel died" in text(tmp_path / "a.html")
@@ -134,7 +133,7 @@ def test_a_dead_kernel_is_told(make: Make, write_notebooks: Write, tmp_path: Pat
 
 
 def test_an_interruption_leaves_what_was_done(
-    make: Make, write_notebooks: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write_notebooks: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(source: Path, partial: Path, *_: object, **__: object) -> None:
         nbformat.write(nbformat.read(source, as_version=4), partial)
@@ -142,6 +141,6 @@ def test_an_interruption_leaves_what_was_done(
 
     monkeypatch.setattr("papermill.execute_notebook", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run(write_notebooks(a=make("A", "1")), {}, tmp_path, profile="p", command="c", log=lambda line: None)
+        run(write_notebooks(a=("A", "1")), {}, tmp_path, profile="p", command="c", log=lambda line: None)
     assert json.loads(text(tmp_path / "run.json"))["notebooks"][0]["status"] == "interrupted"
     assert summarize(tmp_path / "a.ipynb").status == "interrupted"
