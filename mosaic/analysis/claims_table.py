@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.analysis.results import common_rows, main_rows
+from mosaic.analysis.results import main_rows
 from mosaic.analysis.tables import readable
 from mosaic.evaluation.bootstrap import Difference, resampled_ap, resampled_mean
 from mosaic.evaluation.claims import CLAIMS, LEAST_SEEDS, LEVEL, RELEVANT, Claim, Comparison, judge
@@ -19,7 +19,7 @@ from mosaic.evaluation.names import EVALUATIONS
 from mosaic.experiments.embed import chosen_rows, load_arrays
 from mosaic.experiments.predictions import KEYS, load, prediction_keys
 from mosaic.experiments.study import Study
-from mosaic.methods import ABLATIONS, METHODS, SAME_UNTUNED
+from mosaic.methods import METHODS
 from mosaic.settings import NOTEBOOKS
 from mosaic.store.reader import PackedStore
 from mosaic.utils.progress import progress
@@ -82,16 +82,15 @@ class ArchiveClaims:
         title: str,
         store: PackedStore,
         predictions: pd.DataFrame,
-        embedded: pd.DataFrame | None = None,
-        embedded_test: NDArray[np.int64] | Sequence[int] = (),
-        resamples: int = 2000,
+        embedded: pd.DataFrame,
+        embedded_test: NDArray[np.int64],
+        resamples: int,
         lost: Collection[str] = (),
     ) -> None:
         self.title, self.store = title, store
         # full-label pretraining has seen labels that few-label comparisons must not use
         self.predictions = main_rows(predictions[predictions["label_budget"] != "full"])
-        self.embedded = pd.DataFrame(columns=["method", "seed", "path"]) if embedded is None else embedded
-        self.embedded_scenes = store.scenes[np.asarray(embedded_test, np.int64)]
+        self.embedded, self.embedded_scenes = embedded, store.scenes[embedded_test]
         self.resamples, self.lost = resamples, sorted(lost)
         self.labels = {s: store.labels[store.split_rows(s)] for s in ("validation", "test")}
         self.scenes = store.scenes[store.split_rows("test")]
@@ -167,29 +166,6 @@ class ArchiveClaims:
             a, b = (resampled_ap(labels[patches], s, scenes, resamples=self.resamples) for s in scores)
         return (a - b).difference()
 
-    def ablation(self) -> pd.DataFrame:
-        """Return what each term adds: MoSAiC less the same method without it, at the least and at all labels.
-
-        Both sides are judged by the evaluation that all methods share. No claim rests on it, so it is not
-        corrected for the number of comparisons.
-
-        Returns:
-            One row a term and fraction: term, fraction, value (the difference), low, high, n_seeds.
-        """
-        rows = []
-        ran = set(self.predictions["method"])
-        for term, name in ABLATIONS.items():
-            without = name if name in ran else SAME_UNTUNED.get(name, name)
-            for fraction in sorted({self.fraction("least"), self.fraction("all")}):
-                comparable = common_rows(self.predictions, fraction).sort_values("seed")
-                mosaic, other = (
-                    Entry(method, "", np.nan, comparable[comparable["method"] == method])
-                    for method in (MOSAIC, without)
-                )
-                if mosaic.seeds & other.seeds:
-                    rows.append({"term": term, "fraction": fraction, **vars(self.difference(mosaic, other))})
-        return pd.DataFrame(rows, columns=["term", "fraction", "value", "low", "high", "n_seeds"])
-
 
 def judge_claims(study: Study) -> pd.DataFrame:
     """Return the claims on the archives of this run and of its companions, as :func:`judge_archives`."""
@@ -239,9 +215,3 @@ def readable_claims(claims: pd.DataFrame) -> pd.DataFrame:
         "reason": "why",
     }
     return readable(claims, titles, "effect")
-
-
-def readable_ablation(ablation: pd.DataFrame) -> pd.DataFrame:
-    """Return what each term adds under the titles of a report."""
-    titles = {"term": "term", "fraction": "labels", "value": "gain", "n_seeds": "seeds"}
-    return readable(ablation.assign(fraction=ablation["fraction"].map("{:g} %".format)), titles)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mosaic.analysis.claims_table import ArchiveClaims, readable_ablation
 from mosaic.analysis.results import common_evaluation_title, common_evaluations, common_rows
 from mosaic.analysis.scoring import method_ap
 from mosaic.analysis.tables import in_order, pivot_intervals, readable, titled
@@ -17,7 +16,7 @@ from mosaic.evaluation.ranking import Groups, rank_methods
 from mosaic.experiments.parallel import parallel_map
 from mosaic.experiments.predictions import main_input, prediction_keys
 from mosaic.experiments.study import Study
-from mosaic.methods import METHODS, get_method
+from mosaic.methods import ABLATIONS, METHODS, SAME_UNTUNED, get_method
 from mosaic.models.checkpoint import load_encoder
 from mosaic.settings import StudySettings
 from mosaic.store.reader import PackedStore
@@ -258,11 +257,34 @@ def kernel_table(study: Study, finished: FinishedRun) -> pd.DataFrame:
 
 
 def term_table(study: Study, finished: FinishedRun) -> pd.DataFrame:
-    """Return what each term of MoSAiC adds, at the least and at all labels, under the titles of a report."""
-    claims = ArchiveClaims(
-        finished.title, finished.store, finished.predictions, resamples=study.settings.bootstrap_resamples
-    )
-    return readable_ablation(study.cached("ablation", claims.key(), claims.ablation))
+    """Return what each term adds: MoSAiC less the same method without it, at the least and at all labels.
+
+    Both sides are judged by the evaluation that all methods share. No claim rests on it, so it is not
+    corrected for the number of comparisons.
+    """
+    resamples, ran = study.settings.bootstrap_resamples, set(finished.predictions["method"])
+
+    def compute() -> pd.DataFrame:
+        rows = []
+        for term, name in ABLATIONS.items():
+            methods = ("mosaic", name if name in ran else SAME_UNTUNED.get(name, name))
+            for fraction in sorted({min(finished.fractions), max(finished.fractions)}):
+                comparable = common_rows(finished.predictions, fraction)
+                sides = [comparable[comparable["method"] == method] for method in methods]
+                seeds = set(sides[0]["seed"]) & set(sides[1]["seed"])
+                if seeds:
+                    mosaic, other = (
+                        method_ap(finished.store, side[side["seed"].isin(seeds)], "macro", resamples)
+                        for side in sides
+                    )
+                    rows.append(
+                        {"term": term, "labels": f"{fraction:g} %", **vars((mosaic - other).interval())}
+                    )
+        return pd.DataFrame(rows, columns=["term", "labels", "value", "low", "high", "n_seeds"])
+
+    key = {"data": finished.store.fingerprint, "predictions": prediction_keys(finished.predictions)}
+    table = study.cached("ablation", {**key, "resamples": resamples}, compute)
+    return readable(table, {"term": "term", "labels": "labels", "value": "gain", "n_seeds": "seeds"})
 
 
 def trust_table(finished: FinishedRun, method: str = "mimrf") -> pd.DataFrame:

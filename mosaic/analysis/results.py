@@ -141,19 +141,20 @@ def conditional_table(
     Returns:
         Columns group, of, among, n, guessing (prevalence), then one a method that ran; means over seeds.
     """
-    labels = store.labels[store.split_rows("test")]
-    rows = common_rows(predictions, fraction)
-    table = pd.DataFrame()
-    for method in [name for name in methods if name in set(rows["method"])]:
-        seeds = [
-            conditional_ap(labels, load(row), store.class_names, store.manifest.confusable)
-            for _, row in rows[rows["method"] == method].iterrows()
-        ]
-        if not len(table.columns):
-            table = seeds[0][["group", "of", "among", "n", "prevalence"]]
-            table = table.rename(columns={"prevalence": "guessing"})
-        table[get_method(method).title] = np.mean([seed["ap"] for seed in seeds], axis=0)
-    return table
+    labels, rows = store.labels[store.split_rows("test")], common_rows(predictions, fraction)
+    seeds = [
+        conditional_ap(labels, load(row), store.class_names, store.manifest.confusable).assign(
+            method=row["method"]
+        )
+        for _, row in rows[rows["method"].isin(methods)].iterrows()
+    ]
+    if not seeds:
+        return pd.DataFrame()
+    index = ["group", "of", "among", "n", "guessing"]
+    table = pd.concat(seeds).rename(columns={"prevalence": "guessing"})
+    table = table.pivot_table(index=index, columns="method", values="ap", sort=False)
+    table = table[[name for name in methods if name in table]]
+    return table.rename(columns=lambda name: get_method(name).title).reset_index().rename_axis(columns=None)
 
 
 def absent_in_test(store: PackedStore) -> pd.DataFrame:

@@ -79,12 +79,9 @@ def judge(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     it is below zero so corrected, or its 95 % interval excludes an advantage of :data:`RELEVANT` or more.
     *Undecided*: anything else, any claim with fewer than :data:`LEAST_SEEDS` seeds, and what was not tested.
 
-    Args:
-        comparisons: one a claim and archive; all are corrected for together.
-
     Returns:
-        One row a comparison, in the order given: the attributes of its claim, dataset, comparison (in words),
-        effect, low, high, p_value, n_seeds, n_scenes, p_holm, verdict, reason.
+        One row a comparison: the attributes of its claim, dataset, comparison (in words), effect, low, high,
+        p_value, n_seeds, n_scenes, p_holm, verdict, reason.
     """
     untested = Difference(np.nan, np.nan, np.nan, 0, 0, np.nan)
     rows = [

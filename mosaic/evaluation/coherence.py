@@ -126,11 +126,7 @@ def linear_map(
     Sensors have backbones of their own, so their features need not share axes, whatever the method; a linear
     map asks of all methods alike whether the same information is there.
 
-    Args:
-        source: training rows (M, F) in one sensor.
-        target: the same rows (M, G) in the other.
-        queries: (N, F), which become (N, G).
-        strength: of the ridge penalty.
+    ``source`` (M, F) and ``target`` (M, G) are the same training rows; ``queries`` (N, F) become (N, G).
     """
     return _unit_length(Ridge(alpha=strength).fit(source, target).predict(queries))
 

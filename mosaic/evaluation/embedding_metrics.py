@@ -5,12 +5,7 @@ from torch import Tensor
 
 
 def alignment(first: Tensor, second: Tensor) -> Tensor:
-    """Return the mean squared distance of positive pairs in [0, 4] (Wang and Isola, ICML 2020).
-
-    Args:
-        first: (N, D).
-        second: (N, D), the positive of each row of ``first``.
-    """
+    """Return the mean squared distance of positive pairs (rows), in [0, 4] (Wang and Isola, ICML 2020)."""
     return (first.float() - second.float()).pow(2).sum(1).mean()
 
 

@@ -24,12 +24,8 @@ def encode_splits(
 ) -> dict[str, Features]:
     """Return what a trained encoder offers to a classifier, for the rows of several splits.
 
-    Args:
-        store: packed data.
-        checkpoint: folder of the encoder.
-        rows: split -> patches. The mean over those of ``"train"`` replaces the features of a missing sensor;
-            after the probes' standardisation that is zero, so it says nothing.
-        store_statistics: as in :func:`extract_features`.
+    The mean over the rows of ``"train"`` replaces the features of a missing sensor; after the probes'
+    standardisation that is zero, so it says nothing.
 
     Returns:
         Split -> input -> (N, F). Inputs are ``"s1"``, ``"s2"`` and so on, ``"fused"``, and

@@ -133,16 +133,3 @@ def test_archives_are_judged_together_and_corrected_for_all(archive):
     assert both["dataset"].tolist() == ["Archive"] * 2 * len(alone)
     first = both["name"].tolist().index("accuracy vs self-supervised")
     assert both.at[first, "p_holm"] > alone.at[first, "p_holm"]
-
-
-def test_the_ablation_compares_with_the_method_less_a_term_on_common_seeds(archive):
-    archive.predict("mosaic", 100.0, "linear", 0.7, 0.7)
-    archive.predict("iai", 100.0, "linear", 1.0, 1.0, seeds=2)
-    table = archive.claims().ablation()
-    assert table["term"].tolist() == ["label"]  # untuned, IaI-SimCLR is MoSAiC less its label term
-    assert table["value"].item() > 0
-    assert table["n_seeds"].item() == 2
-    archive.predict("mosaic_no_label", 100.0, "linear", 0.4, 0.4)
-    archive.predict("mosaic_no_label", 100.0, "knn", 0.1, 1.0)
-    table = archive.claims().ablation()
-    assert table["value"].item() < 0  # by the probe, as all methods are, whichever is best on validation

@@ -137,6 +137,17 @@ def test_methods_of_fewer_seeds_are_compared_with_others_on_the_same_seeds(ran, 
     assert compare.few_seeds_table(study, ran(mosaic=(0.4, 2))).empty
 
 
+def test_a_term_adds_what_mosaic_gains_over_the_method_without_it(ran, study, predict):
+    run = ran(mosaic=(0.7, 3), iai=(1.0, 2))
+    table = compare.term_table(study, run)
+    assert table[["term", "seeds"]].values.tolist() == [["label", 2]]  # untuned, that is IaI-SimCLR
+    assert table["gain"][0][0] > 0
+    rows = predict("mosaic_no_label", {"test": LABELS}, {"test": 0.4}, range(3))
+    rows += predict("mosaic_no_label", {"test": LABELS}, {"test": 1.0}, range(3), evaluation="knn")
+    run = replace(run, predictions=pd.concat([run.predictions, pd.DataFrame(rows)]))
+    assert compare.term_table(study, run)["gain"][0][0] < 0  # by the probe, as all methods are
+
+
 def test_published_scores_are_shown_only_where_they_compare_and_ours_below_them(result):
     assert compare.published_table(finished()).empty
     rows = [result("iai", 0.6), result("iai", 0.7, metric="ap_micro"), result("iai", 0.9, fraction=5.0)]

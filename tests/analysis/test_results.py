@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import average_precision_score
 
 from mosaic.analysis import results, scoring
 from mosaic.evaluation.bootstrap import resampled_ap
@@ -58,6 +59,26 @@ def test_metric_table_averages_seeds_and_leaves_out_the_pooled_row(result):
     rows = [result("iai", value, seed=seed) for seed, value in ((0, 0.2), (1, 0.4), (-1, 0.9))]
     table = results.metric_table(pd.DataFrame(rows), 100.0)
     assert table.loc[0, "macro average precision"] == pytest.approx(0.3)
+
+
+def test_conditional_scores_have_a_column_a_method_and_are_means_over_seeds(predict):
+    labels = (RANDOM.random((40, 4)) < 0.5).astype(np.uint8)
+    store = SimpleNamespace(
+        labels=labels,
+        split_rows=lambda split: np.arange(40),
+        class_names=CLASSES,
+        manifest=SimpleNamespace(confusable={"open": CLASSES[:2]}),
+    )
+    iai, mosaic = (predict(m, {"test": labels}, {"test": n}, (0, 1)) for m, n in (("iai", 1), ("mosaic", 0)))
+    methods = ["mosaic", "inter", "iai"]
+    table = results.conditional_table(store, pd.DataFrame(iai + mosaic), methods, 100.0)
+    assert table.columns[5:].tolist() == ["MoSAiC", "IaI-SimCLR"]
+    assert table[["of", "among"]].values.tolist() == [list(CLASSES[:2]), list(CLASSES[1::-1])]
+    assert table["MoSAiC"].tolist() == [1, 1]
+    seeds = [np.load(row["path"])["linear|fused|100|test"] for row in iai]
+    carriers = labels[:, 1] == 1
+    expected = [average_precision_score(labels[carriers, 0], scores[carriers, 0]) for scores in seeds]
+    assert table["IaI-SimCLR"][0] == pytest.approx(np.mean(expected))
 
 
 def test_groups_derived_from_data_find_company_and_look(monkeypatch):
