@@ -40,10 +40,7 @@ def strata(labels: Labels, class_names: Sequence[str], groups: Groups) -> list[S
     """Divide patches by their number of labels, and select those of each group of confusable classes.
 
     A group's stratum holds the patches that carry at least one of its classes, and scores those classes only:
-    which forest is it, given that it is one?
-
-    Returns:
-        Strata with at least one patch, label counts first.
+    which forest is it, given that it is one? Strata without a patch are left out.
     """
     count = labels.sum(1)
     result = [
@@ -78,10 +75,9 @@ def conditional_ap(
 
 
 def pointwise_mutual_information(labels: Labels) -> NDArray[np.float64]:
-    """Return log P(a, b) / (P(a) P(b)) of all pairs of classes, in nats, counts smoothed by one half.
+    """Return log P(a, b) / (P(a) P(b)) of all pairs of classes (C, C), in nats, counts smoothed by one half.
 
-    Returns:
-        (C, C), symmetric; above 0 where two classes occur together more often than by chance.
+    It is above 0 where two classes occur together more often than by chance.
     """
     y = labels.astype(np.float64)
     share = (y.sum(0) + 0.5) / (len(y) + 1)

@@ -27,16 +27,13 @@ def weighted_ap(
     """Return average precision under many weightings at once.
 
     Equal to scikit-learn's ``average_precision_score`` with ``sample_weight``: tied predictions share one
-    threshold.
+    threshold. It is NaN where no positive has weight.
 
     Args:
         labels: (N,).
         predictions: (N,).
         weights: (R, N), >= 0; fastest in Fortran order, as patches are sorted by prediction.
         patches: column of ``weights`` for each prediction (N,), where several belong to one patch.
-
-    Returns:
-        (R,), NaN where no positive has weight.
     """
     order = np.argsort(-predictions, kind="stable")
     ranked = predictions[order]

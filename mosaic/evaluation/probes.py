@@ -33,10 +33,7 @@ def knn_scores(
 
     After the kNN monitor of Wu et al. 2018 (arXiv:1805.01978). Features are centred on the training mean
     first, so that a sensor filled with that mean adds nothing. All training patches are neighbours when there
-    are fewer than ``k``.
-
-    Returns:
-        (M, C), the weighted share of the neighbours that carry each class.
+    are fewer than ``k``. A score is the weighted share of the neighbours that carry the class.
     """
     device = _device()
     train = torch.from_numpy(train_features).to(device)
@@ -134,11 +131,8 @@ def fit_logistic(
 
     Args:
         features: centred float64 (N, F).
-        labels: (N, C), 0 or 1, each class with both values.
-        strengths: values of the inverse regularisation C.
-
-    Yields:
-        For each strength: itself, weights (F, C), bias (C,).
+        labels: (N, C), each class with both values.
+        strengths: inverse regularisation C; each is yielded with weights (F, C) and bias (C,).
     """
     axes = _principal_axes(features)
     z = features @ axes
