@@ -89,11 +89,10 @@ def pretrain_all(study: Study, store: PackedStore, choices: Choices | None = Non
         encoder = encoder_for(method, trial_settings.encoder, grid.vit_encoder)
         check_encoder(method, encoder, store.layout, trial_settings.views.image_size)
     budgets = draw_budgets(store, grid)
-    ids = store.index["patch_id"].tolist()
     for seed, chosen in budgets.items():
         below = {fraction: rows for fraction, rows in chosen.items() if fraction < 100}
         path = study.folder / f"label_budgets-seed{seed}.json"
-        save_budgets(path, below, ids, store.labels, store.class_names, seed)
+        save_budgets(path, below, store, seed)
     absent = set(left_out(store, grid.methods)["key"])
     tasks = {}
     for trial in [trial for trial in plan(grid) if trial.method not in absent]:

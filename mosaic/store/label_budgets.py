@@ -1,13 +1,11 @@
 """Label budgets: fixed, nested, stratified lists of the patches whose labels may be used.
 
-The patches of a split are put in one order, and a budget is a prefix of it: budgets are nested by
-construction, and the list of one fraction does not depend on which other fractions a run asks for.
-
-The order is made by iterative stratification for multi-label data, after Sechidis, Tsoumakas and Vlahavas,
-"On the stratification of multi-label data", ECML PKDD 2011: the label that lacks most positives is served
-next. Among a few of its patches, in random order, the one that leaves the least error over all labels is
-taken, so that label counts follow the split within about one patch while label sets stay those of a random
-sample.
+The patches of a split are put in one order, and a budget is a prefix of it: budgets are nested, and the list
+of one fraction does not depend on the other fractions of a run. The order is that of iterative stratification
+(Sechidis, Tsoumakas and Vlahavas, "On the stratification of multi-label data", ECML PKDD 2011): the label
+that lacks most positives is served next, with the one of a few of its patches, in random order, that leaves
+the least error over all labels. Label counts follow the split within about one patch, and label sets stay
+those of a random sample.
 """
 
 import math
@@ -17,12 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mosaic.store.reader import PackedStore, Rows
 from mosaic.utils.errors import BudgetError
 from mosaic.utils.files import write_json
 
-_WINDOW = 32  # patches compared for each place: more fit the counts no better and distort the label sets
-
-Rows = NDArray[np.int64]
+_WINDOW = 32  # patches compared for each position: more fit the counts no better and distort the label sets
 
 
 def label_budgets(
@@ -71,7 +68,7 @@ def stratified_order(labels: NDArray[np.uint8], length: int, seed: int) -> Rows:
 
     Args:
         labels: (M, C), 0 or 1.
-        length: how many places of the order are wanted, at most M.
+        length: of the prefix that is needed, at most M.
         seed: of the random order.
 
     Returns:
@@ -86,8 +83,8 @@ def stratified_order(labels: NDArray[np.uint8], length: int, seed: int) -> Rows:
     free[order] = False
     counts = wanted[order].sum(axis=0)
     queues = [np.flatnonzero(column) for column in wanted.T]
-    for place in range(len(order), length):
-        need = (place + 1) * frequency - counts
+    for position in range(len(order), length):
+        need = (position + 1) * frequency - counts
         label = int(need.argmax())
         window = queues[label][:_WINDOW]
         window = window[free[window]]
@@ -115,29 +112,14 @@ def _one_of_each(wanted: NDArray[np.float64]) -> list[int]:
     return chosen
 
 
-def save_budgets(
-    path: Path,
-    budgets: Mapping[float, Rows],
-    patch_ids: Sequence[str],
-    labels: NDArray[np.uint8],
-    class_names: Sequence[str],
-    seed: int,
-) -> None:
-    """Save budgets as JSON: per fraction the patch ids and how often each class occurs among them.
-
-    Args:
-        path: file to write.
-        budgets: from ``label_budgets``.
-        patch_ids: of the whole store, (N,).
-        labels: of the whole store, (N, C).
-        class_names: C names.
-        seed: that the budgets were drawn with.
-    """
+def save_budgets(path: Path, budgets: Mapping[float, Rows], store: PackedStore, seed: int) -> None:
+    """Save budgets drawn with ``seed`` as JSON: the patch ids of each, and how often each class occurs."""
+    ids, names = store.index["patch_id"].to_numpy(), store.class_names
     lists = [
         {
             "fraction_percent": fraction,
-            "classes": dict(zip(class_names, labels[rows].sum(axis=0, dtype=int).tolist(), strict=True)),
-            "patches": [patch_ids[row] for row in rows],
+            "classes": dict(zip(names, store.labels[rows].sum(axis=0, dtype=int).tolist(), strict=True)),
+            "patches": ids[rows].tolist(),
         }
         for fraction, rows in sorted(budgets.items())
     ]

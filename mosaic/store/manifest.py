@@ -1,6 +1,6 @@
-"""What a folder of packed data says about itself."""
+"""Manifest of a folder of packed data."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from mosaic.store.record_format import BandLayout
@@ -26,8 +26,6 @@ class Manifest:
     """Contents of a folder of packed data; written last, so a folder without it is unfinished.
 
     Attributes:
-        version: of the format.
-        dataset: name of the archive's dataset.
         source: folder that was packed.
         fingerprint: of the source, as the archive gave it.
         class_names: in the order of the label vector.
@@ -35,10 +33,7 @@ class Manifest:
         level1: coarse group -> class names.
         confusable: group of easily confused classes -> class names.
         coarse: class that datasets share -> class names; transfer between datasets is judged by these.
-        layout: sensors, band sizes, and the statistics of the training split.
-        record_bytes: bytes of one record.
         shards: in order of rows.
-        index_sha256: checksum of ``index.parquet``.
         counts: patches per split, in all (``"patches"``) and left out (``"skipped"``).
         skipped: patches left out on request, each with ``patch_id``, ``path`` and ``reason``.
     """
@@ -53,11 +48,10 @@ class Manifest:
     confusable: dict[str, tuple[str, ...]]
     coarse: dict[str, tuple[str, ...]]
     layout: BandLayout
-    record_bytes: int
     shards: tuple[Shard, ...]
     index_sha256: str
     counts: dict[str, int]
-    skipped: tuple[dict[str, str], ...] = field(default=())
+    skipped: tuple[dict[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as plain JSON content."""
@@ -78,14 +72,9 @@ class Manifest:
         missing = {f.name for f in fields(cls)} - set(content)
         if missing:
             raise PackError(f"{MANIFEST} lacks {', '.join(sorted(missing))}: delete it and pack again")
-        names = ("class_names", "class_colors", "skipped")
+        tuples = {key: tuple(content[key]) for key in ("class_names", "class_colors", "skipped")}
         groups = ("level1", "confusable", "coarse")
-        return cls(
-            **{f.name: content[f.name] for f in fields(cls)}
-            | {key: tuple(content[key]) for key in names}
-            | {key: {k: tuple(v) for k, v in content[key].items()} for key in groups}
-            | {
-                "layout": BandLayout.from_json(content["layout"]),
-                "shards": tuple(Shard(**shard) for shard in content["shards"]),
-            }
-        )
+        mappings = {key: {k: tuple(v) for k, v in content[key].items()} for key in groups}
+        layout = BandLayout.from_json(content["layout"])
+        shards = tuple(Shard(**shard) for shard in content["shards"])
+        return cls(**content | tuples | mappings | {"layout": layout, "shards": shards})

@@ -58,7 +58,7 @@ class PackedStore:
         whole = self.manifest.layout
         self.bands = None if bands is None or set(bands) == set(whole.bands) else tuple(bands)
         self.layout = whole if self.bands is None else whole.select(self.bands)
-        self._check_sizes()
+        self._check_sizes(whole.record_bytes)
         self.index = self._read_index()
         self.leave_out = leave_out
         if leave_out is not None and leave_out[0] not in self.index:
@@ -74,11 +74,11 @@ class PackedStore:
             channels = [stored.bands.index(band) for band in group.bands]
             self._sources.append((stored.name, slice(None) if stored.bands == group.bands else channels))
 
-    def _check_sizes(self) -> None:
+    def _check_sizes(self, record_bytes: int) -> None:
         for shard in self.manifest.shards:
             path = self.folder / shard.file
             size = path.stat().st_size if path.is_file() else None
-            expected = shard.records * self.manifest.record_bytes
+            expected = shard.records * record_bytes
             if size != expected:
                 state = "is missing" if size is None else f"has {size:,} bytes instead of {expected:,}"
                 raise PackError(
@@ -154,11 +154,6 @@ class PackedStore:
             raise PackError(f"without {column} {value!r} the split {split!r} of {self.folder} has no patches")
         return rows
 
-    def positives(self, split: str) -> dict[str, int]:
-        """Return how many patches of ``split`` carry each class; 0 for a class that is absent."""
-        counts = self.labels[self.split_rows(split)].sum(axis=0, dtype=np.int64)
-        return dict(zip(self.class_names, counts.tolist(), strict=True))
-
     def _shard(self, number: int) -> list[NDArray[np.int16]]:
         """Return the groups of whole records in one shard, each (records, bands, size, size)."""
         if number not in self._maps:
@@ -202,10 +197,7 @@ class PackedStore:
         return {group.name: np.empty((batch, *group.shape), np.int16) for group in self.layout.groups}
 
     def read_bands(self, rows: Rows | Sequence[int], bands: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Read single bands in physical units, for figures and tables.
-
-        Returns:
-            Band -> float32 (B, size, size) at native size: DN (reflectance x 1e4) or dB.
+        """Read single bands: band -> float32 (B, size, size) at native size, DN (reflectance x 1e4) or dB.
 
         Raises:
             PackError: when a band is not packed.

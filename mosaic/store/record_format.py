@@ -17,8 +17,6 @@ class BandGroup:
 
     Attributes:
         name: the sensor's name; with the size in pixels where a sensor has several, such as ``"s2_120"``.
-        sensor: name of the sensor.
-        bands: band names, in stored order.
         size: height and width in pixels.
         offset: start of the group, in int16 elements from the start of the record.
         scale: physical value = stored integer * scale.
@@ -75,15 +73,10 @@ class BandLayout:
         return tuple(sensor.name for sensor in self.sensors)
 
     def sensor(self, name: str) -> Sensor:
-        """Return the sensor called ``name``.
-
-        Raises:
-            PackError: when there is none of that name.
-        """
-        for sensor in self.sensors:
-            if sensor.name == name:
-                return sensor
-        raise PackError(f"no sensor {name!r} is packed; packed are {', '.join(self.sensor_names)}")
+        """Return the sensor called ``name``; PackError when there is none."""
+        if name not in self.sensor_names:
+            raise PackError(f"no sensor {name!r} is packed; packed are {', '.join(self.sensor_names)}")
+        return self.sensors[self.sensor_names.index(name)]
 
     def sensor_of(self, band: str) -> Sensor:
         """Return the sensor that ``band`` belongs to; PackError when it is not packed."""
@@ -104,11 +97,7 @@ class BandLayout:
         return tuple(groups)
 
     def select(self, bands: Collection[str]) -> Self:
-        """Return the layout of records that hold only ``bands``, in the same order.
-
-        Raises:
-            PackError: when a band is not packed.
-        """
+        """Return the layout of records that hold only ``bands``; PackError when one is not packed."""
         for band in bands:
             self.group_of(band)
         chosen = (replace(s, bands=tuple(b for b in s.bands if b in bands)) for s in self.sensors)
@@ -129,7 +118,7 @@ class BandLayout:
         return np.dtype([(group.name, "<i2", group.shape) for group in self.groups])
 
     def group_of(self, band: str) -> tuple[BandGroup, int]:
-        """Return the group that holds ``band``, and the position of the band in it."""
+        """Return the group that holds ``band`` and its position there; PackError when it is not packed."""
         for group in self.groups:
             if band in group.bands:
                 return group, group.bands.index(band)

@@ -36,19 +36,13 @@ class TemporalPositives:
         _, same_day, self._day_end = _runs(day[self._order], position)
         self.counts: NDArray[np.int64] = self._length - same_day
 
-    def of(self, row: int) -> NDArray[np.int64]:
-        """Return the temporal positives of one row, ascending; empty where only one date is known."""
-        return np.sort(self._pick(np.full(self.counts[row], row), np.arange(self.counts[row])))
-
     def draw(self, rows: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
         """Draw a temporal positive for each of ``rows`` (B,), uniformly; the row itself where it has none."""
         step = generator.integers(0, np.maximum(self.counts[rows], 1))
-        return np.where(self.counts[rows] > 0, self._pick(rows, step), rows)
-
-    def _pick(self, rows: NDArray[np.int64], step: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Walk ``step`` rows on from the end of the row's own date, around the run of its location."""
+        # that many rows on from the end of the row's own date, around the run of its location
         start, length = self._start[rows], self._length[rows]
-        return self._order[start + (self._day_end[rows] - start + step) % length]
+        drawn = self._order[start + (self._day_end[rows] - start + step) % length]
+        return np.where(self.counts[rows] > 0, drawn, rows)
 
 
 def _runs(

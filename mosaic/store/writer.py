@@ -1,11 +1,15 @@
 """Turning an archive into packed data: shard by shard, checked before any cast, resumed after a kill."""
 
 import hashlib
+import multiprocessing
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+import time
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import asdict, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +19,11 @@ from mosaic.datasets.archive import Archive
 from mosaic.datasets.problems import PatchError
 from mosaic.store.manifest import INDEX, MANIFEST, VERSION, Manifest, Shard
 from mosaic.store.reader import PackedStore, label_matrix
-from mosaic.store.record import Record
+from mosaic.store.record import Record, averaged, to_record
 from mosaic.store.record_format import BandLayout, averaging_block
-from mosaic.store.source_reader import Result, read_records
 from mosaic.utils.errors import PackError, suggest
 from mosaic.utils.files import atomic_path, lock, read_json, require_free_space, sha256_file, write_json
+from mosaic.utils.forked import default_workers
 from mosaic.utils.hashing import hash_json
 from mosaic.utils.progress import log, progress
 
@@ -31,7 +35,7 @@ def pack(
     folder: Path,
     *,
     on_bad_patch: Literal["stop", "skip"] = "stop",
-    shard_size: int = 4096,
+    shard_size: int = 1024,
     workers: int | None = None,
     most_pixels: int | None = None,
 ) -> PackedStore:
@@ -45,17 +49,14 @@ def pack(
         >>> store = pack(archive, Path("data/packed/bigearthnet"))
 
     Args:
-        archive: to pack.
+        archive: any data set of co-registered patches.
         folder: to write to; one folder for one archive and band set.
         on_bad_patch: ``"stop"`` reads on to the end and raises with the list; ``"skip"`` leaves bad patches
             out, counts them and records them in ``manifest.skipped``.
-        shard_size: patches per file; 4,096 with 12 bands are 891 MB.
-        workers: reading processes; by default one per available core, at most 8.
+        shard_size: patches per file, which one process writes; 1,024 with 12 bands are 223 MB.
+        workers: processes; by default one per available core, at most 8.
         most_pixels: longest side of a band; larger patches are averaged in whole blocks, backscatter as
             power. None packs every pixel.
-
-    Returns:
-        The packed data, opened.
 
     Raises:
         PackError: bad patches, no training patches, or a folder that holds data of another source.
@@ -139,18 +140,12 @@ class _Packing:
             return None
         note: dict[str, Any] = read_json(note_path)
         shard = self.shards[number]
-        if [note["key"], note["start"], note["stop"]] != [self.key, shard.start, shard.stop]:
-            return None
-        if note["skipped"] and not self.skip:
-            return None
-        return note if sha256_file(path) == note["sha256"] else None
+        same = [note["key"], note["start"], note["stop"]] == [self.key, shard.start, shard.stop]
+        usable = same and (self.skip or not note["skipped"])
+        return note if usable and sha256_file(path) == note["sha256"] else None
 
     def write_shards(self, workers: int | None) -> None:
-        """Write every shard that is not done.
-
-        Raises:
-            PackError: when patches are bad and may not be skipped; all of them are listed in a file.
-        """
+        """Write every shard that is not done; PackError when patches are bad and may not be skipped."""
         for leftover in self.folder.glob(".*.partial*"):
             leftover.unlink()
         notes = {number: self._note(number) for number in range(len(self.shards))}
@@ -160,34 +155,50 @@ class _Packing:
             log(f"packing resumes: {len(self.notes)} of {len(self.shards)} shards are done")
         elif any(self.folder.glob("shard-*.json")):
             log(f"the shards in {self.folder} are of another source or damaged: packing anew")
-        shards = [self.shards[number] for number in missing]
-        left = sum(len(shard) for shard in shards)
+        left = sum(len(self.shards[number]) for number in missing)
         require_free_space(self.folder, left * self.layout.record_bytes)
-        with closing(read_records(self.archive, self.layout, shards, workers, self.block)) as records:
-            results = progress(records, "packing", left)
-            for number in missing:
-                self._write_shard(number, islice(results, len(self.shards[number])))
+        with closing(self._written(missing, min(workers or default_workers(), len(missing)))) as written:
+            self.notes |= progress(written, "packing shards", len(missing))
         skipped = self._skipped()
         if skipped and not self.skip:
             write_json(self.folder / BAD_PATCHES, skipped)
             raise PackError(_listing(skipped, len(self.index), self.folder))
 
-    def _write_shard(self, number: int, results: Iterable[Result]) -> None:
-        """Write the good patches of one shard, then its note."""
+    def _written(self, numbers: list[int], workers: int) -> Generator[tuple[int, dict[str, Any]]]:
+        """Write shards, each in one of several processes; yield their numbers and notes."""
+        if workers <= 1:
+            yield from ((number, self._write_shard(number)) for number in numbers)
+            return
+        # Fork, not spawn: importing TorchGeo again would take longer than packing 500 patches.
+        fork = multiprocessing.get_context("fork")
+        pool = ProcessPoolExecutor(workers, fork, _inherit, (self, os.getpid()))
+        try:
+            yield from zip(numbers, pool.map(_write_inherited, numbers), strict=True)
+        except BrokenProcessPool as error:
+            raise PackError(
+                "a packing process was killed, perhaps for lack of memory: pack again, finished shards are "
+                "kept; if it happens twice, with workers=1"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _write_shard(self, number: int) -> dict[str, Any]:
+        """Write the good patches of one shard, then its note, which is returned."""
         shard, record_bytes = self.shards[number], self.layout.record_bytes
         kept: dict[int, Record] = {}
         skipped: list[dict[str, str]] = []
-        sha256 = hashlib.sha256()
+        sha256, data = hashlib.sha256(), bytearray(record_bytes)
         with atomic_path(self._path(number, "bin")) as partial, open(partial, "wb") as file:
             os.posix_fallocate(file.fileno(), 0, len(shard) * record_bytes)  # a full disk shows now
-            for i, (data, result) in zip(shard, results, strict=True):
-                if isinstance(result, PatchError):
-                    problem = {"patch_id": result.patch_id, "path": str(result.path), "reason": result.reason}
+            for i in shard:
+                try:
+                    kept[i] = self._read(i, data)
+                except PatchError as error:
+                    problem = {"patch_id": error.patch_id, "path": str(error.path), "reason": error.reason}
                     skipped.append(problem)
                     continue
                 file.write(data)
                 sha256.update(data)
-                kept[i] = result
             file.truncate(len(kept) * record_bytes)
         train = [record.moments for i, record in kept.items() if self.train[i]]
         note = {
@@ -202,7 +213,15 @@ class _Packing:
             "skipped": skipped,
         }
         write_json(self._path(number, "json"), note)
-        self.notes[number] = note
+        return note
+
+    def _read(self, i: int, data: bytearray) -> Record:
+        """Read patch ``i`` into ``data``; PatchError when it cannot be used."""
+        sample = self.archive.read(i)
+        try:
+            return to_record(averaged(sample, self.layout, self.block), self.layout, memoryview(data))
+        except ValueError as error:
+            raise PatchError(str(self.index["patch_id"].iloc[i]), self.archive.root, str(error)) from error
 
     def _skipped(self) -> list[dict[str, str]]:
         return [problem for number in sorted(self.notes) for problem in self.notes[number]["skipped"]]
@@ -233,7 +252,6 @@ class _Packing:
             confusable={group: tuple(names) for group, names in archive.confusable.items()},
             coarse={group: tuple(names) for group, names in archive.coarse.items()},
             layout=replace(self.layout, statistics=self._statistics(notes)),
-            record_bytes=self.layout.record_bytes,
             shards=tuple(
                 Shard(self._path(number, "bin").name, len(note["kept"]), note["sha256"])
                 for number, note in enumerate(notes)
@@ -266,6 +284,26 @@ class _Packing:
         return statistics
 
 
+_inherited: _Packing  # in a child process
+
+
+def _inherit(packing: _Packing, parent: int) -> None:
+    """Take the packing, and end soon after the packer was killed, whose lock on the folder was inherited."""
+    global _inherited
+    _inherited = packing
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _write_inherited(number: int) -> dict[str, Any]:
+    return _inherited._write_shard(number)
+
+
 def _total(moments: Iterable[Sequence[int]]) -> list[int]:
     """Add up (number, sum, sum of squares)."""
     return [sum(column) for column in zip([0, 0, 0], *moments, strict=True)]
@@ -273,9 +311,6 @@ def _total(moments: Iterable[Sequence[int]]) -> list[int]:
 
 def _listing(bad: Sequence[Mapping[str, str]], patches: int, folder: Path) -> str:
     lines = [f"  {problem['patch_id']}: {problem['reason']} ({problem['path']})" for problem in bad[:10]]
-    if len(bad) > 10:
-        lines.append(f"  and {len(bad) - 10} more, all in {folder / BAD_PATCHES}")
-    return (
-        f"{len(bad)} of {patches} patches cannot be packed:\n" + "\n".join(lines) + "\n"
-        "Repair or remove them, or set on_bad_patch to 'skip' to leave them out and count them"
-    )
+    lines += [f"  and {len(bad) - 10} more, all in {folder / BAD_PATCHES}"] if len(bad) > 10 else []
+    remedy = "Repair or remove them, or set on_bad_patch to 'skip' to leave them out and count them"
+    return "\n".join([f"{len(bad)} of {patches} patches cannot be packed:", *lines, remedy])

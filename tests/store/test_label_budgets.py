@@ -103,16 +103,20 @@ def test_order_is_a_permutation_even_with_unlabelled_patches():
     assert labels[order[:2]].any(axis=0).all()
 
 
-def test_saved_as_patch_ids_with_the_count_of_every_class(labels, rows, tmp_path):
-    ids = [f"patch_{i}" for i in range(3000)]
-    names = [f"class {i}" for i in range(12)]
-    budgets = label_budgets(labels, rows, [1, 5], seed=2)
-    save_budgets(tmp_path / "budgets.json", budgets, ids, labels, names, seed=2)
-    content = json.loads((tmp_path / "budgets.json").read_text())
-    assert content["seed"] == 2
-    assert [entry["fraction_percent"] for entry in content["budgets"]] == [1, 5]
-    assert content["budgets"][1]["patches"] == [f"patch_{row}" for row in budgets[5]]
-    assert content["budgets"][0]["classes"]["class 3"] == labels[budgets[1]][:, 3].sum()
+def test_saved_as_patch_ids_with_the_count_of_every_class(store, tmp_path):
+    rows = {50.0: np.array([3, 4]), 10.0: np.array([1])}
+    save_budgets(tmp_path / "budgets.json", rows, store, seed=2)
+    assert json.loads((tmp_path / "budgets.json").read_text()) == {
+        "seed": 2,
+        "budgets": [
+            {
+                "fraction_percent": fraction,
+                "classes": dict(zip(store.class_names, counts, strict=True)),
+                "patches": [f"patch_{row:03d}" for row in rows[fraction]],
+            }
+            for fraction, counts in ((10.0, [0, 1, 1]), (50.0, [1, 2, 0]))
+        ],
+    }
 
 
 def test_real_labels_at_full_scale():

@@ -1,9 +1,12 @@
+import pickle
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 
+from mosaic.store.prefetch import prefetch
 from mosaic.store.reader import PackedStore, label_matrix
 from mosaic.utils.errors import PackError
 
@@ -56,19 +59,6 @@ def test_labels_scenes_and_splits(archive, store):
     assert len(store) == 20
     with pytest.raises(PackError, match=r"split 'val' has no patches .*test 4, train 12, validation 4"):
         store.split_rows("val")
-
-
-def test_absent_classes_are_reported_not_refused(archive, store):
-    test = [
-        names
-        for names, split in zip(archive.index["labels"], archive.index["split"], strict=True)
-        if split == "test"
-    ]
-    expected = {name: sum(name in names for names in test) for name in store.class_names}
-    assert store.positives("test") == expected
-    store.index["labels"] = [["water"]] * 20
-    del store.labels
-    assert store.positives("test") == {"water": 4, "forest": 0, "town": 0}
 
 
 def test_label_matrix_names_what_it_does_not_know():
@@ -143,3 +133,69 @@ def test_reading_needs_neither_torchgeo_nor_rasterio_nor_torch(store, folder):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == store.read([3])["s1"].sum()
+
+
+def test_chosen_bands_are_those_of_the_whole(store):
+    subset = PackedStore(store.folder, ["VH", "B05", "B02"])
+    assert subset.layout.sensor("s1").bands == ("VH",)
+    assert subset.layout.sensor("s2").bands == ("B02", "B05")
+    assert set(subset.layout.statistics) == {"VH", "B02", "B05"}
+    rows = [3, 17, 3, 9]
+    whole, read = store.read(rows), subset.read(rows)
+    assert list(read) == [group.name for group in subset.layout.groups]
+    np.testing.assert_array_equal(read["s1"], whole["s1"][:, 1:])
+    for group in subset.layout.groups:
+        assert read[group.name].shape == (4, *group.shape)
+    bands = subset.read_bands(rows, ["VH", "B05"])
+    for band, values in store.read_bands(rows, ["VH", "B05"]).items():
+        np.testing.assert_array_equal(bands[band], values)
+
+
+def test_batches_are_read_ahead_like_those_of_the_whole(store):
+    subset = PackedStore(store.folder, ["VV", "B02"])
+    ((rows, records),) = list(prefetch(subset, [np.array([5, 2])]))
+    assert rows.tolist() == [5, 2]
+    torch.testing.assert_close(records["s1"][:, 0], torch.from_numpy(store.read([5, 2])["s1"][:, 0]))
+
+
+def test_what_is_left_out_is_in_neither_training_nor_validation_and_the_test_split_is_whole(store):
+    subset = PackedStore(store.folder, leave_out=("scene", "T33UUP_1"))
+    for split in ("train", "validation"):
+        rows = subset.split_rows(split)
+        assert set(rows) < set(store.split_rows(split))
+        assert "T33UUP_1" not in set(subset.scenes[rows])
+        left = np.setdiff1d(store.split_rows(split), rows)
+        assert set(store.scenes[left]) == {"T33UUP_1"}
+    np.testing.assert_array_equal(subset.split_rows("test"), store.split_rows("test"))
+
+
+def test_a_subset_that_is_the_whole_has_its_fingerprint_and_any_other_its_own(store):
+    everything = store.layout.bands
+    assert PackedStore(store.folder).fingerprint == store.fingerprint
+    assert PackedStore(store.folder, everything).fingerprint == store.fingerprint
+    subsets = [
+        PackedStore(store.folder, ["VV", "B02"]),
+        PackedStore(store.folder, ["VH", "B02"]),
+        PackedStore(store.folder, leave_out=("scene", "T33UUP_1")),
+        PackedStore(store.folder, leave_out=("scene", "T33UUP_2")),
+    ]
+    assert len({store.fingerprint, *(subset.fingerprint for subset in subsets)}) == 5
+
+
+def test_a_subset_travels_to_another_process(store):
+    subset = PackedStore(store.folder, ["VV", "B02"], ("scene", "T33UUP_1"))
+    again = pickle.loads(pickle.dumps(subset))
+    assert again.fingerprint == subset.fingerprint
+    np.testing.assert_array_equal(again.read([1])["s1"], subset.read([1])["s1"])
+
+
+def test_unknown_bands_columns_and_empty_splits_are_refused(store):
+    with pytest.raises(PackError, match="'B11' is not packed"):
+        PackedStore(store.folder, ["B11"])
+    with pytest.raises(PackError, match="no column 'country'"):
+        PackedStore(store.folder, leave_out=("country", "Finland"))
+    index = store.index.assign(everywhere="here")
+    subset = PackedStore(store.folder, leave_out=("scene", "x"))
+    subset.index, subset.leave_out = index, ("everywhere", "here")
+    with pytest.raises(PackError, match="without everywhere 'here' the split 'train'"):
+        subset.split_rows("train")

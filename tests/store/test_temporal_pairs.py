@@ -19,22 +19,20 @@ INDEX = pd.DataFrame(
 )
 
 
-def test_by_hand():
+def drawn(positives, rows, times=3000):
+    """What is drawn for each row: row -> {positive: share of the draws}."""
+    draws = positives.draw(np.repeat(rows, times), np.random.default_rng(0)).reshape(len(rows), times)
+    counted = [np.unique(row, return_counts=True) for row in draws]
+    return [dict(zip(values.tolist(), counts / times, strict=True)) for values, counts in counted]
+
+
+def test_by_hand_all_are_drawn_and_equally_often():
     positives = TemporalPositives(INDEX)
     expected = [[2, 3, 8], [], [0, 8], [0, 8], [], [], [7], [6], [0, 2, 3]]
-    assert [positives.of(row).tolist() for row in range(9)] == expected
     assert positives.counts.tolist() == [len(rows) for rows in expected]
-
-
-def test_draws_are_positives_all_of_them_and_equally_often():
-    positives = TemporalPositives(INDEX)
-    rows = np.repeat(np.arange(9), 3000)
-    drawn = positives.draw(rows, np.random.default_rng(0)).reshape(9, 3000)
-    for row in range(9):
-        values, counts = np.unique(drawn[row], return_counts=True)
-        allowed = positives.of(row)
-        assert values.tolist() == (allowed.tolist() or [row])
-        assert np.allclose(counts / 3000, 1 / len(counts), atol=0.04)
+    for row, shares in enumerate(drawn(positives, np.arange(9))):
+        assert list(shares) == (expected[row] or [row])
+        assert np.allclose(list(shares.values()), 1 / len(shares), atol=0.04)
 
 
 def test_draws_follow_the_generator():
@@ -54,12 +52,12 @@ def test_invariants_on_random_places():
         }
     )
     positives = TemporalPositives(index)
-    for row in range(300):
+    for row, shares in enumerate(drawn(positives, np.arange(300), 200)):
         same = (
             index[["location", "split", "labels"]] == index.loc[row, ["location", "split", "labels"]]
         ).all(axis=1)
         expected = np.flatnonzero(same & (index["date"] != index.loc[row, "date"]))
-        assert positives.of(row).tolist() == expected.tolist()
+        assert list(shares) == (expected.tolist() or [row])
 
 
 def test_empty_index():

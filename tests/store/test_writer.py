@@ -183,7 +183,7 @@ def test_several_processes_give_the_same_bytes(archive, store, tmp_path):
 
 def test_a_killed_reading_process_is_named(archive, folder):
     archive.faults = {3: lambda _sample: os._exit(9)}
-    with pytest.raises(PackError, match="reading process was killed"):
+    with pytest.raises(PackError, match="packing process was killed"):
         pack(archive, folder, workers=2)
 
 
@@ -250,13 +250,13 @@ archive = FakeArchive(Path({str(archive.root)!r}), faults={{12: lambda _sample: 
 pack(archive, Path({str(tmp_path / "killed")!r}), shard_size=8, workers=2)
 """
     with subprocess.Popen([sys.executable, "-c", code]) as process:
-        wait_for(lambda: (tmp_path / "killed" / "shard-00000.json").exists())
+        wait_for(lambda: (tmp_path / "killed" / "shard-00002.json").exists())
         process.kill()
     archive.reads.clear()
-    # the reading processes inherited the lock, so it is free only when they are gone too
+    # the packing processes inherited the lock, so it is free only when they are gone too
     wait_for(lambda: not in_use(tmp_path / "killed"))
     assert pack(archive, tmp_path / "killed", shard_size=8, workers=1).fingerprint == store.fingerprint
-    assert archive.reads == list(range(8, 20))
+    assert archive.reads == list(range(8, 16))
 
 
 def in_use(folder):
