@@ -279,14 +279,10 @@ def _interrupted_by_sigterm() -> Iterator[None]:
 
 
 class _InProcess:
-    """This process, for one trial at a time; and what the others have in common.
+    """This process, for one trial at a time; base of what runs several."""
 
-    Attributes:
-        room: number of trials at a time.
-        interval: seconds between two questions whether one has ended.
-    """
-
-    room, interval = 1, 0.0
+    room = 1  # trials at a time
+    interval = 0.0  # seconds between two questions whether one has ended
 
     def submit(self, attempts: Sequence[_Attempt]) -> Sequence[Any]:
         """Return futures, or jobs of submitit, which have the same methods."""
@@ -308,9 +304,8 @@ def _gpus() -> list[str]:
     return [name for name in names if name]
 
 
-#: Worker processes by number, with their environments. They stay for the next stage, since loading PyTorch
-#: takes seconds, until they have been idle for a minute.
-_workers: dict[int, tuple[dict[str, str], ProcessPoolExecutor]] = {}
+#: Workers by number and environment. They stay for the next stage, since loading PyTorch takes seconds.
+_workers: dict[tuple[int, str], ProcessPoolExecutor] = {}
 
 
 class _Workers(_InProcess):
@@ -331,26 +326,24 @@ class _Workers(_InProcess):
     def submit(self, attempts: Sequence[_Attempt]) -> list[Future[Any]]:
         return [self._start(attempt) for attempt in attempts]
 
-    def _start(self, attempt: _Attempt, renew: bool = False) -> Future[Any]:
+    def _start(self, attempt: _Attempt) -> Future[Any]:
         number = next(i for i in range(self.room) if i not in self.futures or self.futures[i].done())
-        environment, executor = _workers.get(number, ({}, None))
-        if executor is None or renew or environment != self.environments[number]:
-            if executor is not None:
-                executor.shutdown()
-            environment, parent = self.environments[number], (os.getpid(),)
-            executor = ProcessPoolExecutor(
+        environment, parent = self.environments[number], (os.getpid(),)
+        key = number, json.dumps(environment)
+        if key not in _workers:
+            _workers[key] = ProcessPoolExecutor(
                 1, timeout=_IDLE_S, initializer=_end_with, initargs=parent, env=environment
             )
-            _workers[number] = environment, executor
         try:
-            self.futures[number] = executor.submit(attempt)
+            self.futures[number] = _workers[key].submit(attempt)
         except BrokenExecutor:  # its process was killed during or after the last trial
-            return self._start(attempt, renew=True)
+            del _workers[key]
+            return self._start(attempt)
         return self.futures[number]
 
     def cancel(self, jobs: Sequence[Future[Any]]) -> None:
         while _workers:
-            _workers.popitem()[1][1].shutdown(kill_workers=True)
+            _workers.popitem()[1].shutdown(kill_workers=True)
 
 
 def _end_with(parent: int) -> None:
