@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.experiments.grid import full_label_tasks, pretrain_trial
-from mosaic.experiments.parallel import Task, encoder_task, run_trials
+from mosaic.experiments.grid import pretrain_trial
+from mosaic.experiments.parallel import encoder_task, run_trials
 from mosaic.experiments.probe import Probe, probe_trial
 from mosaic.experiments.study import Study
 from mosaic.experiments.transfer import Side
@@ -36,12 +36,8 @@ def domains(store: PackedStore, most: int) -> tuple[str, list[str]]:
     test = store.index.iloc[store.split_rows("test")]
     sizes = test.groupby(column).agg(patches=("scene", "size"), scenes=("scene", "nunique"))
     sizes = sizes[sizes["scenes"] >= _LEAST_SCENES].sort_values("patches", ascending=False, kind="stable")
-    others = {
-        split: store.index.iloc[store.split_rows(split)][column].value_counts()
-        for split in ("train", "validation")
-    }
-    whole = [d for d in sizes.index if all(set(counts.index) - {d} for counts in others.values())]
-    return column, [str(name) for name in whole[:most]]
+    others = [set(store.index.iloc[store.split_rows(split)][column]) for split in ("train", "validation")]
+    return column, [str(name) for name in sizes.index if all(names - {name} for names in others)][:most]
 
 
 def domain_shift_all(study: Study, side: Side) -> pd.DataFrame:
@@ -51,20 +47,17 @@ def domain_shift_all(study: Study, side: Side) -> pd.DataFrame:
         One row an encoder and domain: domain, training (``seen`` or ``unseen``), method, seed, and path of
         the ``scores`` (N, C) of the domain's test patches. Empty where there is no domain to hold out.
     """
-    store, (column, held_out) = side.store, domains(side.store, study.settings.transfer.held_out)
+    store, methods = side.store, study.settings.transfer.transfer_methods
+    column, held_out = domains(store, study.settings.transfer.held_out)
     if not held_out:
         return pd.DataFrame()
-
-    def training(data: PackedStore) -> dict[str, Task]:
-        return full_label_tasks(data, side.settings, side.choices, study.settings.transfer.transfer_methods)
-
     subsets = {name: PackedStore(store.folder, store.bands, (column, name)) for name in held_out}
     without = {
         f"{trial}, without {name}": replace(task, row={**task.row, "domain": name})
         for name, subset in subsets.items()
-        for trial, task in training(subset).items()
+        for trial, task in side.training(methods, subset).items()
     }
-    seen = run_trials(study, "pretraining", pretrain_trial, training(store)).assign(training="seen")
+    seen = run_trials(study, "pretraining", pretrain_trial, side.training(methods)).assign(training="seen")
     unseen = run_trials(study, f"pretraining without a {column}", pretrain_trial, without)
     everywhere = pd.DataFrame({"domain": held_out}).merge(seen, how="cross")
     tasks = {}
@@ -74,8 +67,8 @@ def domain_shift_all(study: Study, side: Side) -> pd.DataFrame:
         key = {"data": known.fingerprint, "domain": [column, domain]}
         probes = {"scores": Probe(known, known.split_rows("train"))}
         name = f"{encoder['trial']}, {encoder['training']} {domain}"
-        arguments = (encoder, probes, known, domain_rows(store, domain))
-        tasks[name] = encoder_task("domain_shift", encoder, key, *arguments)
+        rows = domain_rows(store, domain)
+        tasks[name] = encoder_task("domain_shift", encoder, key, probes, known, rows)
     return run_trials(study, "domain shift", probe_trial, tasks)
 
 

@@ -50,13 +50,12 @@ def embed_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.Da
             "umap_seeds": settings.umap_seeds if drawn else 0,
         }
         key = {"settings": measured, "rows": {split: len(each) for split, each in rows.items()}}
-        arguments = (store, Path(encoder["folder"]), encoder["method"], rows, measured)
-        tasks[encoder["trial"]] = encoder_task("embeddings", encoder, key, *arguments)
+        tasks[encoder["trial"]] = encoder_task("embeddings", encoder, key, store, rows, measured)
     return run_trials(study, "embeddings", embed_trial, tasks)
 
 
 def embed_trial(
-    store: PackedStore, checkpoint: Path, method: str, rows: Rows, settings: Mapping[str, Any], path: Path
+    encoder: Mapping[str, Any], store: PackedStore, rows: Rows, settings: Mapping[str, Any], path: Path
 ) -> None:
     """Embed the chosen rows and measure the space.
 
@@ -65,8 +64,8 @@ def embed_trial(
     ``trust|<seed>``; for several sensors also ``rank|<direction>`` and ``map_at_k|<direction>`` (N,) of each
     direction such as ``s1_to_s2``, and ``cosine|same`` and ``cosine|different`` over all pairs of sensors.
     """
-    inputs = encode_splits(store, checkpoint, rows)
-    main, k = main_input(method), settings["neighbours"]
+    inputs = encode_splits(store, Path(encoder["folder"]), rows)
+    main, k = main_input(encoder["method"]), settings["neighbours"]
     train = inputs["train"][main]
     embeddings = {split: coherence.standardise(each[main], train) for split, each in inputs.items()}
     labels = {split: store.labels[each] for split, each in rows.items()}

@@ -110,19 +110,6 @@ def left_out(store: PackedStore, methods: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame([(m.name, m.title, why) for m in temporal], columns=["key", "method", "why"])
 
 
-def full_label_tasks(
-    store: PackedStore, settings: StudySettings, choices: Choices | None, methods: Sequence[str]
-) -> dict[str, Task]:
-    """Return what trains methods of a run on every training label of a store; on none if they need none."""
-    wanted = [name for name in settings.grid.methods if name in methods]
-    grid = settings.grid.model_copy(update={"methods": wanted, "label_budgets": ["full"]})
-    train, tasks = store.split_rows("train"), {}
-    for trial in plan(grid):
-        rows = train if trial.budget else train[:0]
-        tasks[str(trial)] = training_task(store, trial, settings_of(trial, settings, choices), rows)
-    return tasks
-
-
 def training_task(store: PackedStore, trial: Trial, settings: TrialSettings, rows: np.ndarray) -> Task:
     """Return what trains one encoder, which may use the labels of ``rows``."""
     folder = checkpoint_folder(store, settings, rows)

@@ -108,10 +108,12 @@ class Task:
 
 
 def encoder_task(stage: str, encoder: Mapping[Any, Any], key: Mapping[str, Any], *arguments: Any) -> Task:
-    """Return what is computed of a trained encoder, and cached by its content and ``key``."""
-    return Task(
-        encoder, arguments, cache_path(stage, {"encoder": Path(encoder["folder"]).name, **key}, ".npz")
-    )
+    """Return what is computed of a trained encoder, cached by its content and ``key``.
+
+    The function receives the encoder's row (trial, method, seed, budget, folder) before the arguments.
+    """
+    path = cache_path(stage, {"encoder": Path(encoder["folder"]).name, **key}, ".npz")
+    return Task(encoder, (encoder, *arguments), path)
 
 
 def run_trials(

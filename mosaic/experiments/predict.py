@@ -51,7 +51,7 @@ def predict_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.
         fractions = sorted({f for _, f in evaluated_fractions(row["budget"], grid.label_fractions)})
         key = {"settings": settings.model_dump(), "fractions": fractions}
         chosen = {f: budgets[row["seed"]][f] for f in fractions}
-        tasks[row["trial"]] = encoder_task("predictions", row, key, store, row, chosen, settings)
+        tasks[row["trial"]] = encoder_task("predictions", row, key, store, chosen, settings)
     rows = []
     for row in run_trials(study, "evaluation", predict_trial, tasks).to_dict("records"):
         with np.load(row["path"]) as file:
@@ -66,8 +66,8 @@ def predict_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.
 
 
 def predict_trial(
-    store: PackedStore,
     encoder: Mapping[str, Any],
+    store: PackedStore,
     budgets: Mapping[float, NDArray[np.int64]],
     settings: EvaluationSettings,
     path: Path,
@@ -77,8 +77,8 @@ def predict_trial(
     Where another process does the same, this one waits for it.
 
     Args:
-        store: packed data.
         encoder: its method, seed, budget and folder.
+        store: packed data.
         budgets: label fraction -> training rows whose labels the evaluation may use.
         settings: what is evaluated, and how.
         path: the ``.npz`` to write: ``fraction|evaluation|input|split`` -> float32 (N, C).

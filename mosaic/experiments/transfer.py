@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from mosaic.experiments.grid import Choices, draw_budgets, full_label_tasks, pretrain_trial
-from mosaic.experiments.parallel import encoder_task, run_trials
+from mosaic.experiments.grid import Choices, draw_budgets, plan, pretrain_trial, settings_of, training_task
+from mosaic.experiments.parallel import Task, encoder_task, run_trials
 from mosaic.experiments.probe import Probe, probe_trial
 from mosaic.experiments.study import Study
 from mosaic.settings import StudySettings
@@ -35,6 +35,17 @@ class Side:
     store: PackedStore
     settings: StudySettings
     choices: Choices
+
+    def training(self, methods: Sequence[str], store: PackedStore | None = None) -> dict[str, Task]:
+        """Return what trains those of the methods that the run has, with every label of a store (its own)."""
+        store = store or self.store
+        wanted = [name for name in self.settings.grid.methods if name in methods]
+        grid = self.settings.grid.model_copy(update={"methods": wanted, "label_budgets": ["full"]})
+        train, tasks = store.split_rows("train"), {}
+        for trial in plan(grid):
+            settings = settings_of(trial, self.settings, self.choices)
+            tasks[str(trial)] = training_task(store, trial, settings, train if trial.budget else train[:0])
+        return tasks
 
 
 def transfer_sides(study: Study) -> list[Side]:
@@ -92,9 +103,7 @@ def transfer_all(study: Study, sides: Sequence[Side]) -> pd.DataFrame:
     classes = coarse_classes([side.store for side in sides])
     tasks = {}
     for source in sides:
-        training = full_label_tasks(
-            source.store, source.settings, source.choices, study.settings.transfer.transfer_methods
-        )
+        training = source.training(study.settings.transfer.transfer_methods)
         encoders = run_trials(study, f"pretraining on {source.title}", pretrain_trial, training)
         elsewhere = Probe(source.store, source.store.split_rows("train"), classes)
         for target, encoder in itertools.product(sides, encoders.to_dict("records")):
@@ -111,5 +120,5 @@ def transfer_all(study: Study, sides: Sequence[Side]) -> pd.DataFrame:
             test = target.store.split_rows("test")
             row = {"source": source.title, "target": target.title, **encoder}
             name = f"{encoder['trial']}, {source.title} to {target.title}"
-            tasks[name] = encoder_task("transfer", row, key, encoder, probes, target.store, test)
+            tasks[name] = encoder_task("transfer", row, key, probes, target.store, test)
     return run_trials(study, "transfer", probe_trial, tasks)

@@ -91,7 +91,7 @@ def tune_all(study: Study, store: PackedStore) -> pd.DataFrame:
     for row in table.to_dict("records"):
         probes, key = {"scores": Probe(store, train)}, {"data": store.fingerprint}
         name = f"{row['method']}, {row['candidate']}"
-        probing[name] = encoder_task("tuning", row, key, row, probes, store, validation)
+        probing[name] = encoder_task("tuning", row, key, probes, store, validation)
     table = run_trials(study, "probing candidates", probe_trial, probing)
     labels = store.labels[validation]
     table["validation_ap"] = [macro_ap(labels, np.load(path)["scores"]) for path in table["path"]]
