@@ -5,6 +5,7 @@ real tiles, ``s1_name`` without zero padding.
 """
 
 import functools
+import json
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,11 +58,8 @@ def write_tif(path: Path, array: np.ndarray, corner: tuple[float, float], epsg: 
     side = array.shape[0]
     transform = rasterio.Affine(1200 / side, 0, corner[0], 0, -1200 / side, corner[1])
     profile = {"driver": "GTiff", "width": side, "height": side, "count": 1, "dtype": array.dtype}
-    profile |= {
-        "crs": f"EPSG:{epsg}",
-        "transform": transform,
-        "nodata": 0 if array.dtype == np.uint16 else None,
-    }
+    profile |= {"crs": f"EPSG:{epsg}", "transform": transform}
+    profile |= {"nodata": 0} if array.dtype == np.uint16 else {}
     with rasterio.open(path, "w", **profile) as file:
         file.write(array, 1)
 
@@ -94,28 +93,16 @@ def write_archive(root: Path, patches: int, bands: Sequence[str], with_maps: boo
             codes_map[:5, :5] = UNLABELLED if i % 3 == 0 else codes_map[:5, :5]
             folder = root / "Reference_Maps" / patch_id.rsplit("_", 2)[0] / patch_id
             write_tif(folder / f"{patch_id}_reference_map.tif", codes_map, corner, epsg)
-        rows.append(
-            {
-                "patch_id": patch_id,
-                "labels": sorted(CODES[code][0] for code in codes),
-                "split": split,
-                "country": "Austria",
-                "s1_name": s1_name,
-                "s2v1_name": f"S2A_MSIL2A_{date}T101031_{column}_{row}",
-                "contains_seasonal_snow": False,
-                "contains_cloud_or_shadow": False,
-            }
-        )
-    pd.DataFrame(rows).to_parquet(root / "metadata.parquet", index=False)
+        labels = sorted(CODES[code][0] for code in codes)
+        rows.append((patch_id, labels, split, s1_name, f"S2A_MSIL2A_{date}T101031_{column}_{row}"))
+    metadata = pd.DataFrame(rows, columns=["patch_id", "labels", "split", "s1_name", "s2v1_name"])
+    constant = {"country": "Austria", "contains_seasonal_snow": False, "contains_cloud_or_shadow": False}
+    metadata.assign(**constant).to_parquet(root / "metadata.parquet", index=False)
 
 
 @pytest.fixture(scope="session")
 def official_archive(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Write an archive in the official layout: ``official_archive(root, patches=12, ...) -> root``.
-
-    Options: ``patches``, ``bands`` (Sentinel-2), ``with_maps``, ``seed``. Each is written once a session
-    and copied to ``root``.
-    """
+    """Return a function that copies an archive in the official layout, written once a session, to a root."""
 
     @functools.cache
     def written(*options) -> Path:
@@ -123,13 +110,7 @@ def official_archive(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
         write_archive(root, *options)
         return root
 
-    def make(
-        root: Path,
-        patches: int = 12,
-        bands: Sequence[str] = tuple(_SIZES),
-        with_maps: bool = True,
-        seed: int = 0,
-    ) -> Path:
+    def make(root: Path, patches=12, bands=tuple(_SIZES), with_maps=True, seed=0) -> Path:
         source = written(patches, tuple(bands), with_maps, seed)
         return Path(shutil.copytree(source, root, dirs_exist_ok=True))
 
@@ -143,15 +124,29 @@ def shared_archive(official_archive, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
-def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a whole run at the smoke profile, made once."""
-    root = tmp_path_factory.mktemp("study")
-    command = [sys.executable, "-m", "mosaic", "run", "--profile", "smoke"]
-    done = subprocess.run(
-        command, env={**os.environ, "MOSAIC_ROOT": str(root)}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return root / "reports" / "smoke"
+def run_smoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Return a function that runs the whole sequence at the smoke profile, always in the same place.
+
+    It takes arguments of ``mosaic run`` and returns what the terminal shows, but for what libraries print on
+    standard error.
+    """
+    environment = {**os.environ, "MOSAIC_ROOT": str(tmp_path_factory.mktemp("study"))}
+
+    def run(*arguments: str, **parameters: Any) -> str:
+        values = [f"{name}={json.dumps(value)}" for name, value in parameters.items()]
+        changes = [word for value in values for word in ("-p", value)]
+        command = [sys.executable, "-m", "mosaic", "run", "--profile", "smoke", *arguments, *changes]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def smoke_run(run_smoke) -> Path:
+    """Return the folder of a whole run at the smoke profile, made once a session."""
+    return Path(run_smoke().split()[-1]).parent
 
 
 # Packed data whose classes can be learned from either sensor.
@@ -252,18 +247,13 @@ def config():
 
 # A layout in the true sizes of BigEarthNet, and labels with every awkward case.
 
-S1 = ("VV", "VH")
-S2 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
-SIZE = {band: 60 for band in S2} | dict.fromkeys(("B02", "B03", "B04", "B08", *S1), 120)
-SIZE |= {"B01": 20, "B09": 20}
-
 
 @pytest.fixture
 def layout():
     # every band its own statistics, so that a mix-up of bands shows
-    s1 = {band: {"mean": -12.0 - 6 * i, "std": 5.0 + i} for i, band in enumerate(S1)}
-    s2 = {band: {"mean": 300.0 + 150 * i, "std": 400.0 + 50 * i} for i, band in enumerate(S2)}
-    return BandLayout((sentinel1(S1), sentinel2(S2)), SIZE, s1 | s2)
+    s1 = {band: {"mean": -12.0 - 6 * i, "std": 5.0 + i} for i, band in enumerate(("VV", "VH"))}
+    s2 = {band: {"mean": 300.0 + 150 * i, "std": 400.0 + 50 * i} for i, band in enumerate(_SIZES)}
+    return BandLayout((sentinel1(), sentinel2(tuple(s2))), _SIZES | dict.fromkeys(s1, 120), s1 | s2)
 
 
 @pytest.fixture

@@ -39,6 +39,11 @@ def test_every_room_has_its_place_in_the_order():
     assert found | {"methods", "settings"} == set(ROOMS)
 
 
+def test_tests_mirror_the_rooms():
+    folders = {path.name for path in Path(__file__).parent.iterdir() if any(path.glob("test_*.py"))}
+    assert folders == set(ROOMS) - {"methods", "settings"}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIBRARY)))
 def test_no_import_is_hidden_from_the_interpreter(path):
     """``TYPE_CHECKING`` would hold a circle open unseen."""
