@@ -88,10 +88,8 @@ def require_writable(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             file.write(b"mosaic")
-            file.flush()
-            os.fsync(file.fileno())
     except OSError as error:
         raise RunError(
             f"cannot write to {folder} ({error.strerror}): choose another folder or change its permissions"

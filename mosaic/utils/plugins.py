@@ -110,8 +110,7 @@ def _load(file: Path) -> None:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        lines = [
-            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)
-        ]
-        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else "?"
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(file)] or ["?"]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1]
         raise SettingsError(f"plugin {file}, line {line}: {type(error).__name__}: {error}") from error
