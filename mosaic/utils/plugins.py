@@ -111,6 +111,6 @@ def _load(file: Path) -> None:
     except Exception as error:
         del sys.modules[name]
         frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == str(file)] or ["?"]
+        lines = [frame.lineno for frame in frames if frame.filename == str(file)]
         line = error.lineno if isinstance(error, SyntaxError) else lines[-1]
         raise SettingsError(f"plugin {file}, line {line}: {type(error).__name__}: {error}") from error
