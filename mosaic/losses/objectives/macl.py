@@ -29,7 +29,7 @@ class MACL(HeadsObjective):
         """Return ``label``, and ``classify`` where the method weighs it."""
         views = LabelledViews.of(self.heads.project("label", step.features), step.labels, step.labelled)
         pairs = label_pairs(views, "idf_jaccard", idf=self.idf)
-        settings, rarities = self.settings, rarity(self.idf)
+        settings, rarities = self.settings, rarity(self.idf.to(views.labels))
         constants = settings.temperature_label, settings.temperature_spread, settings.rarity_pull
 
         def temperature(rows: slice) -> Tensor:
