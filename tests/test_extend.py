@@ -3,17 +3,23 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from mosaic.datasets.registry import DATASETS, open_archive
 from mosaic.losses.label_kernels import KERNELS
 from mosaic.losses.objectives.base import LOSSES
 from mosaic.methods import METHODS
+from mosaic.models.checkpoint import load_encoder
 from mosaic.settings import TrialSettings
+from mosaic.store.reader import PackedStore
+from mosaic.store.writer import pack
 from mosaic.training.pretrain import pretrain
 from mosaic.utils import plugins
 from mosaic.utils.plugins import load_plugins, plugin_hashes
 
+SMALL = {"image_size": 16, "steps": 12, "batch_scenes": 12, "projection_dim": 8, "monitor_every": 0}
 PAGE = Path(__file__).parents[1] / "docs" / "extend.md"
 
 
@@ -21,7 +27,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "extend.md"
 def plugin(tmp_path, monkeypatch):
     """Load the Python blocks of the page as a file, and forget them afterwards."""
     monkeypatch.setenv(plugins.VARIABLE, "")
-    registries = (LOSSES, KERNELS, METHODS)
+    registries = (LOSSES, KERNELS, METHODS, DATASETS)
     before = [dict(registry) for registry in registries]
     file = tmp_path / "my_losses.py"
     file.write_text(
@@ -35,12 +41,33 @@ def plugin(tmp_path, monkeypatch):
 
 
 def test_methods_of_the_page_learn(plugin, store, tmp_path):
-    small = {"image_size": 16, "steps": 12, "batch_scenes": 12, "projection_dim": 8, "monitor_every": 0}
     for method, kernel in (("attraction", "jaccard"), ("one_layer", "dice"), ("mosaic_dice", "jaccard")):
-        trial = TrialSettings(**small, method=method, kernel=kernel, learning_rate=3e-3)
+        trial = TrialSettings(**SMALL, method=method, kernel=kernel, learning_rate=3e-3)
         pretrain(store, trial, store.split_rows("train"), tmp_path / method)
         total = pd.read_csv(tmp_path / method / "log.csv")["total"].dropna()
         assert len(total) == 12 and total[-3:].mean() < total[:3].mean()
+
+
+def test_dataset_of_the_page_is_packed_and_three_sensors_are_trained_on(plugin, tmp_path):
+    random, folder = np.random.default_rng(0), tmp_path / "archive"
+    folder.mkdir()
+    sizes, offset = DATASETS["my_patches"].open.band_sizes, {"T": 280, "VV": -10, "VH": -15}
+    rows = []
+    for i in range(12):
+        drawn = {band: offset.get(band, 1000) + random.normal(0, 5, (n, n)) for band, n in sizes.items()}
+        images = {b: v.astype(np.uint16 if b in ("B02", "B08") else np.float32) for b, v in drawn.items()}
+        np.savez(folder / f"p{i}.npz", **images)
+        split = ("train", "train", "validation", "test")[i % 4]
+        labels = [["forest"], ["water"], ["forest", "water"]][i % 3]
+        rows.append({"patch_id": f"p{i}", "labels": labels, "split": split, "date": "2020-06-01"})
+        rows[-1] |= {"scene": f"s{i}", "location": f"l{i}"}
+    pd.DataFrame(rows).to_parquet(folder / "index.parquet")
+    pack(open_archive("my_patches", folder), tmp_path / "packed", workers=1)
+    store = PackedStore(tmp_path / "packed")
+    trial = TrialSettings(**SMALL | {"batch_scenes": 6, "steps": 1}, method="three")
+    pretrain(store, trial, store.split_rows("train"), tmp_path / "three")
+    encoder = load_encoder(tmp_path / "three")
+    assert tuple(encoder.encoder.feature_dims) == ("s1", "s2", "thermal")
 
 
 def test_results_of_a_plugin_are_cached_under_its_content(plugin):
