@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mosaic.models.classifiers import build_classifier, classifier_kind
 from mosaic.models.encoders import FUSIONS, Encoder, timm_recipe
 from mosaic.models.foundation import FOUNDATION
+from mosaic.models.heads import build_classifier, classifier_kind
 from mosaic.store.record_format import BandLayout
 from mosaic.transforms.views import CLIP
 from mosaic.utils.errors import CheckpointError, SettingsError
@@ -97,10 +97,10 @@ def save_encoder(
     """Write ``encoder.safetensors`` and then ``card.json``, atomically; the card marks the folder finished.
 
     Args:
-        folder: to write to; created if missing.
+        folder: created if missing.
         encoder: the backbones.
         card: JSON content; ``layout`` (from ``BandLayout.to_json``), ``method`` and ``class_names`` at least.
-        classifier: on the joined features, saved with the encoder.
+        classifier: on the joined features.
     """
     tensors = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
     if classifier is not None:
@@ -126,7 +126,7 @@ def save_encoder(
 
 
 def read_card(path: Path | str) -> dict[str, Any]:
-    """Return the card of a finished checkpoint whose weights are the ones it was written for.
+    """Return the card of a finished checkpoint.
 
     Raises:
         CheckpointError: when the card or the weights are missing, or the weights were changed.
@@ -139,15 +139,13 @@ def read_card(path: Path | str) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder / CARD} has format {card.get('format')}, this code reads {FORMAT}: train it again"
         )
-    weights = folder / card["weights"]["file"]
-    if not weights.is_file():
-        raise CheckpointError(f"{weights} is missing: delete {folder} and train it again")
-    sha256 = sha256_file(weights)
-    if sha256 != card["weights"]["sha256"]:
-        raise CheckpointError(
-            f"{weights} is damaged: SHA-256 {sha256[:12]}…, expected {card['weights']['sha256'][:12]}…: "
-            f"delete {folder} and train it again"
+    weights, expected = folder / card["weights"]["file"], card["weights"]["sha256"]
+    sha256 = sha256_file(weights) if weights.is_file() else "none"
+    if sha256 != expected:
+        state = (
+            "missing" if sha256 == "none" else f"damaged: SHA-256 {sha256[:12]}…, expected {expected[:12]}…"
         )
+        raise CheckpointError(f"{weights} is {state}: delete {folder} and train it again")
     return card
 
 
@@ -175,15 +173,14 @@ def load_encoder(path: Path | str) -> LoadedEncoder:
     if card["classifier"]:
         classifier = build_classifier(card["classifier"], encoder.feature_dims, len(card["class_names"]))
     loaded = LoadedEncoder(encoder, classifier, card)
-    expected = loaded.state_dict()
-    for key in dict.fromkeys([*expected, *tensors]):
-        shapes = [tuple(state[key].shape) if key in state else "nothing" for state in (expected, tensors)]
-        if shapes[0] != shapes[1]:
-            raise CheckpointError(
-                f"{folder} is of another architecture than {card['encoder']!r}: {key} is {shapes[1]} in the "
-                f"file, expected {shapes[0]}. Choose the encoder it was trained with, or train it again"
-            )
-    loaded.load_state_dict(tensors)
+    try:
+        loaded.load_state_dict(tensors)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()[:200]
+        raise CheckpointError(
+            f"{folder} is of another architecture than {card['encoder']!r}: {first}. Choose the encoder it "
+            "was trained with, or train it again"
+        ) from error
     return loaded.eval()
 
 

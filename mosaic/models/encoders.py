@@ -33,14 +33,11 @@ def timm_recipe(name: str, in_channels: int, image_size: int) -> dict[str, Any]:
     """Return the keyword arguments with which ``timm.create_model`` builds a backbone without a classifier.
 
     Args:
-        name: a key of :data:`ENCODERS`, or any name of ``timm.list_models()``.
+        name: a key of :data:`ENCODERS`, or any name of ``timm.list_models()``; SettingsError for another.
         in_channels: number of bands.
         image_size: side of a view in pixels; only architectures of a fixed size, such as a ViT, depend on it.
-
-    Raises:
-        SettingsError: for an unknown name.
     """
-    import timm  # seconds, which a notebook that only reads results does without
+    import timm  # takes seconds
 
     architecture, arguments = ENCODERS.get(name, (name, {}))
     if not timm.is_model(architecture):
@@ -55,12 +52,7 @@ def timm_recipe(name: str, in_channels: int, image_size: int) -> dict[str, Any]:
 
 
 def encoder_for(method: Method, encoder: str, vit: str) -> str:
-    """Return the name of the encoder that a method is trained with.
-
-    Args:
-        method: a row of the table.
-        encoder: the run's encoder.
-        vit: the run's vision transformer, for methods that need one.
+    """Return the encoder of a method: ``encoder``, or for methods that need a transformer, one of ``vit``.
 
     Raises:
         SettingsError: when ``vit`` is none of the vision transformers.
@@ -74,11 +66,7 @@ def encoder_for(method: Method, encoder: str, vit: str) -> str:
 
 
 def check_architecture(method: Method, encoder: str) -> None:
-    """Refuse an encoder other than those that a method is about.
-
-    Raises:
-        SettingsError: naming the encoders that fit.
-    """
+    """Refuse, by a SettingsError, an encoder other than those that a method is about."""
     fitting = {"vit": tuple(FUSIONS.values()), "sct": tuple(FUSIONS)}.get(method.architecture)
     if fitting and encoder not in fitting:
         raise SettingsError(f"method {method.name!r} needs one of the encoders {', '.join(fitting)}")

@@ -14,6 +14,7 @@ from torch.nn import functional
 from mosaic.utils.errors import CheckpointError, RunError, SettingsError
 
 _RADAR = ("VV", "VH")
+_OPTICAL = (*("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08"), *("B8A", "B09", "B11", "B12"))
 
 
 class Croma(nn.Module):
@@ -31,69 +32,51 @@ class Croma(nn.Module):
         RunError: without TorchGeo.
     """
 
-    #: Sensor -> bands in the order of the published weights.
-    WANTED: Mapping[str, tuple[str, ...]] = {
-        "sar": _RADAR,
-        "optical": (
-            *("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08"),
-            *("B8A", "B09", "B11", "B12"),
-        ),
-    }
     weights = "CROMABase_Weights", "CROMA_VIT"
 
     def __init__(self, bands: int, image_size: int) -> None:
         super().__init__()
         if image_size % 8:
             raise SettingsError(f"image_size is {image_size}; CROMA takes multiples of 8 pixels")
-        self.sensor = _sensor(bands)
+        self.sensor = "sar" if bands == len(_RADAR) else "optical"
         self.model = torchgeo_models().croma_base(modalities=[self.sensor], image_size=image_size)
-        self.register_buffer("places", torch.arange(len(self.WANTED[self.sensor])))
+        self.register_buffer("channels", torch.arange(len(self.expected(bands))))
+
+    @staticmethod
+    def expected(bands: int) -> tuple[str, ...]:
+        """Return the bands in the order of the published weights, for images of that many."""
+        return _RADAR if bands == len(_RADAR) else _OPTICAL
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the pooled features of images."""
-        scaled = (images[:, self.places] / 4 + 0.5).clamp(0, 1)
+        scaled = (images[:, self.channels] / 4 + 0.5).clamp(0, 1)
         features: Tensor = self.model(**{f"x_{self.sensor}": scaled})[f"{self.sensor}_GAP"]
         return features
 
     @classmethod
     def require(cls, bands: Sequence[str]) -> None:
-        """Refuse bands that are not what the weights expect, but for the cirrus band beside them.
-
-        Raises:
-            CheckpointError: naming what is expected.
-        """
-        wanted = cls.WANTED[_sensor(len(bands))]
-        if set(wanted) != set(bands) - {"B10"}:
+        """Refuse, by a CheckpointError, other bands than the weights expect, with or without B10."""
+        expected = cls.expected(len(bands))
+        if set(expected) != set(bands) - {"B10"}:
             raise CheckpointError(
-                f"CROMA expects {', '.join(wanted)}, with or without B10; the packed data hold "
+                f"CROMA expects {', '.join(expected)}, with or without B10; the packed data hold "
                 f"{', '.join(bands)}: pack those bands, or leave this method out"
             )
 
-    def take(self, state: Mapping[str, Any], bands: Sequence[str]) -> None:
-        """Take published weights, for images of these bands."""
-        self.places = torch.tensor([list(bands).index(band) for band in self.WANTED[self.sensor]])
-        prefix = f"s{list(self.WANTED).index(self.sensor) + 1}"  # as in the published file
+    def load_published(self, state: Mapping[str, Any], bands: Sequence[str]) -> None:
+        """Load published weights, for images of these bands."""
+        self.channels = torch.tensor([list(bands).index(band) for band in self.expected(len(bands))])
+        prefix = "s1" if self.sensor == "sar" else "s2"  # in the published file
         for part in (f"{prefix}_encoder", f"{prefix}_GAP_FFN"):
             getattr(self.model, part).load_state_dict(state[part])
-
-
-def _sensor(bands: int) -> str:
-    return "sar" if bands == len(_RADAR) else "optical"
 
 
 class Dofa(nn.Module):
     """DOFA, base (Xiong et al. 2024, arXiv:2403.15356): (B, bands, H, W) -> (B, 768).
 
     The features are the mean of its patch tokens, standardised over the features. Its patch embedding is made
-    of the wavelengths, so it takes any bands; an encoder of two sensors holds it twice. Images come in
-    standard deviations from the mean and are resized to the 224 pixels of its positions.
-
-    Args:
-        bands: number of bands of the images.
-        image_size: side of the images.
-
-    Raises:
-        RunError: without TorchGeo.
+    of the wavelengths, so it takes any bands. Images come in standard deviations from the mean and are
+    resized to the 224 pixels of its positions. Arguments and errors as of :class:`Croma`; any side will do.
     """
 
     #: Band -> what the authors call its wavelength: µm, and for Sentinel-1 the frequency in GHz. B01, B8A,
@@ -121,25 +104,17 @@ class Dofa(nn.Module):
 
     @classmethod
     def require(cls, bands: Sequence[str]) -> None:
-        """Refuse bands of unknown wavelength.
-
-        Raises:
-            CheckpointError: naming them.
-        """
+        """Refuse, by a CheckpointError, bands of unknown wavelength."""
         if unknown := set(bands) - set(cls.WAVELENGTHS):
             raise CheckpointError(f"no wavelength of {', '.join(sorted(unknown))} is known, which DOFA needs")
 
-    def take(self, state: Mapping[str, Any], bands: Sequence[str]) -> None:
-        """Take published weights, for images of these bands.
-
-        Raises:
-            CheckpointError: for weights of another architecture.
-        """
+    def load_published(self, state: Mapping[str, Any], bands: Sequence[str]) -> None:
+        """Load published weights, for images of these bands; CheckpointError when they do not fit."""
         self.wavelengths = torch.tensor([self.WAVELENGTHS[band] for band in bands])
         missing, unexpected = self.model.load_state_dict(state, strict=False)
         # the scale and shift of the norm after pooling are not among them: they stay 1 and 0
         if unexpected or set(missing) - {"fc_norm.weight", "fc_norm.bias"}:
-            raise CheckpointError(f"the weights of DOFA lack {missing} and hold {unexpected} beside")
+            raise CheckpointError(f"weights of DOFA: {missing} are missing, {unexpected} are unknown")
 
 
 #: Name of an encoder -> its class.
@@ -147,11 +122,7 @@ FOUNDATION: dict[str, type[Croma] | type[Dofa]] = {"croma": Croma, "dofa": Dofa}
 
 
 def torchgeo_models() -> Any:
-    """Return TorchGeo's models.
-
-    Raises:
-        RunError: when TorchGeo is not installed.
-    """
+    """Return TorchGeo's models; RunError when it is not installed."""
     try:
         from torchgeo import models
     except ImportError as error:

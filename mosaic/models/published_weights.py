@@ -19,14 +19,12 @@ from mosaic.models.foundation import FOUNDATION, torchgeo_models
 from mosaic.store.record_format import BandLayout
 from mosaic.utils.errors import CheckpointError, RunError
 
-#: Weights that come with a normalisation -> members of ``torchgeo.models.ResNet50_Weights`` for Sentinel-1
-#: and Sentinel-2.
+#: Weights that come with a normalisation -> members of ``torchgeo.models.ResNet50_Weights``, one a sensor.
 PUBLISHED: dict[str, tuple[str, str]] = {
     "moco": ("SENTINEL1_ALL_MOCO", "SENTINEL2_ALL_MOCO"),
     "decur": ("SENTINEL1_ALL_DECUR", "SENTINEL2_ALL_DECUR"),
     "softcon": ("SENTINEL1_GRD_SOFTCON", "SENTINEL2_ALL_SOFTCON"),
 }
-ENCODER = "resnet50"
 
 
 def load_published(name: str, layout: BandLayout, image_size: int) -> tuple[Encoder, BandLayout]:
@@ -41,44 +39,35 @@ def load_published(name: str, layout: BandLayout, image_size: int) -> tuple[Enco
         CheckpointError: when the data do not hold exactly the bands that the weights expect.
         RunError: when TorchGeo is missing, or the file is neither there nor can be downloaded.
     """
-    if name in FOUNDATION:
-        return _transformers(name, layout, image_size), layout
     channels = {sensor.name: len(sensor.bands) for sensor in layout.sensors}
+    backbone: Any
+    if name in FOUNDATION:
+        for sensor in layout.sensors:
+            FOUNDATION[name].require(sensor.bands)
+        enum, member = FOUNDATION[name].weights
+        encoder = Encoder(name, channels, image_size)
+        state = _state(getattr(getattr(torchgeo_models(), enum), member), f"{enum}.{member}")
+        for stream, backbone in encoder.backbones.items():
+            backbone.load_published(state, layout.sensor(stream).bands)
+        return encoder, layout
     statistics: dict[str, Mapping[str, float]] = {}
-    states = {}
+    states = []
     for sensor in layout.sensors:
-        bands = sensor.bands
-        member, weights, expected = _matching(PUBLISHED[name], bands)
+        member, weights, expected = _matching(PUBLISHED[name], sensor.bands)
         mean, std = _normalisation(weights.transforms, len(expected))
         statistics |= {b: {"mean": m, "std": s} for b, m, s in zip(expected, mean, std, strict=True)}
         state = {k: v for k, v in _state(weights, member).items() if not k.startswith("fc.")}
-        order = [expected.index(band) for band in bands]
-        states[sensor.name] = {**state, "conv1.weight": state["conv1.weight"][:, order]}
-    encoder = Encoder(ENCODER, channels, image_size)
-    for stream, state in states.items():
-        encoder.backbones[stream].load_state_dict(state)
+        order = [expected.index(band) for band in sensor.bands]
+        states.append({**state, "conv1.weight": state["conv1.weight"][:, order]})
+    encoder = Encoder("resnet50", channels, image_size)
+    for backbone, state in zip(encoder.backbones.values(), states, strict=True):
+        backbone.load_state_dict(state)
     return encoder, replace(layout, statistics=statistics)
-
-
-def _transformers(name: str, layout: BandLayout, image_size: int) -> Encoder:
-    kind = FOUNDATION[name]
-    for sensor in layout.sensors:
-        kind.require(sensor.bands)
-    enum, member = kind.weights
-    encoder = Encoder(name, {sensor.name: len(sensor.bands) for sensor in layout.sensors}, image_size)
-    state = _state(getattr(getattr(torchgeo_models(), enum), member), f"{enum}.{member}")
-    backbone: Any
-    for stream, backbone in encoder.backbones.items():
-        backbone.take(state, layout.sensor(stream).bands)
-    return encoder
 
 
 def canonical(band: str) -> str:
     """Return a band's name as the archives spell it: ``B1`` is ``B01``, ``B8a`` is ``B8A``."""
-    if band in ("VV", "VH"):
-        return band
-    number = band[1:].upper()
-    return f"B{number.zfill(2)}"
+    return band if band in ("VV", "VH") else f"B{band[1:].upper().zfill(2)}"
 
 
 def _matching(members: Sequence[str], bands: Sequence[str]) -> tuple[str, Any, list[str]]:
@@ -97,15 +86,11 @@ def _matching(members: Sequence[str], bands: Sequence[str]) -> tuple[str, Any, l
     return nearest, known[nearest], expected[nearest]
 
 
-def _normalisation(transforms: Any, bands: int) -> tuple[list[float], list[float]]:
+def _normalisation(transforms: Any, bands: int) -> list[list[float]]:
     """Return mean and deviation of each band from TorchGeo's transforms, one value standing for all."""
     step = next(part for part in transforms if hasattr(part, "mean") and hasattr(part, "std"))
-
-    def spread(values: Any) -> list[float]:
-        numbers = torch.as_tensor(values, dtype=torch.float64).flatten().tolist()
-        return numbers * bands if len(numbers) == 1 else numbers
-
-    return spread(step.mean), spread(step.std)
+    values = (torch.as_tensor(v, dtype=torch.float64).flatten() for v in (step.mean, step.std))
+    return [value.expand(bands).tolist() for value in values]
 
 
 def _state(weights: Any, member: str) -> dict[str, Tensor]:
@@ -115,7 +100,7 @@ def _state(weights: Any, member: str) -> dict[str, Tensor]:
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise RunError(
-            f"the weights {member} cannot be had ({error}): put {weights.url.rsplit('/', 1)[-1]} from "
+            f"the weights {member} cannot be downloaded ({error}): put {weights.url.rsplit('/', 1)[-1]} from "
             f"{weights.url} into {folder}, or leave this method out"
         ) from error
     return state

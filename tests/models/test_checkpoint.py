@@ -109,9 +109,9 @@ def test_one_flipped_bit_is_noticed(copy):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"encoder": "resnet18"}, "another architecture than 'resnet18': encoder.* in the file, expected"),
-        ({"in_channels": {"s1": 2, "s2": 12}}, r"\(.*, 5, 3, 3\) in the file, expected \(.*, 12, 3, 3\)"),
-        ({"class_names": ["one"]}, r"classifier.weight is \(5, 512\) in the file, expected \(1, 512\)"),
+        ({"encoder": "resnet18"}, "another architecture than 'resnet18': (Missing key|size mismatch)"),
+        ({"in_channels": {"s1": 2, "s2": 12}}, r"size mismatch for encoder.* 5, 3, 3\]\).*12, 3, 3\]\)"),
+        ({"class_names": ["one"]}, r"size mismatch for classifier.weight: .*\[5, 512\].*\[1, 512\]"),
         ({"encoder": "resnet99"}, "cannot be loaded: unknown encoder 'resnet99': did you mean 'resnet50'"),
         ({"format": 99}, "has format 99, this code reads 2"),
     ],

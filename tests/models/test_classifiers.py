@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from mosaic.models.classifiers import ChoquetClassifier, choquet_integral
+from mosaic.models.heads import ChoquetClassifier, choquet_integral
 
 
 def choquet_of_any_number(h, g):

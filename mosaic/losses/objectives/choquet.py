@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from mosaic.losses.objectives.base import Objective, Step, classification_term, register_loss
-from mosaic.models.classifiers import ChoquetClassifier
 from mosaic.models.encoders import Encoder
+from mosaic.models.heads import ChoquetClassifier
 from mosaic.utils.distributed import gather
 
 
