@@ -87,18 +87,15 @@ class PackedStore:
 
     def _read_index(self) -> pd.DataFrame:
         path = self.folder / INDEX
+        remedy = f"delete it and {MANIFEST}, and pack again"
         try:
             index = pd.read_parquet(path)
         except (OSError, ValueError) as error:  # pyarrow's errors for damaged files derive from these
-            raise PackError(
-                f"{path} cannot be read ({error}): delete it and {MANIFEST}, and pack again"
-            ) from error
+            raise PackError(f"{path} cannot be read ({error}): {remedy}") from error
         index["labels"] = [list(names) for names in index["labels"]]
         expected = sum(shard.records for shard in self.manifest.shards)
         if len(index) != expected:
-            raise PackError(
-                f"{path} has {len(index)} rows for {expected} records: delete it and {MANIFEST}, pack again"
-            )
+            raise PackError(f"{path} has {len(index)} rows for {expected} records: {remedy}")
         return index
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -133,11 +130,7 @@ class PackedStore:
         return TemporalPositives(self.index)
 
     def split_rows(self, split: str) -> Rows:
-        """Return the rows of ``"train"``, ``"validation"`` or ``"test"``, ascending.
-
-        Raises:
-            PackError: when the split has no patches.
-        """
+        """Return the rows of a split, ascending; PackError when it has no patches."""
         rows = np.flatnonzero(self.index["split"].to_numpy() == split)
         if not rows.size:
             counts = self.index["split"].value_counts().sort_index()
@@ -163,7 +156,7 @@ class PackedStore:
         return self._maps[number]
 
     def read(self, rows: Rows | Sequence[int], out: Groups | None = None) -> Groups:
-        """Read records, in any order and with repeats.
+        """Read records, in any order and with repeats; PackError when a row does not exist.
 
         Args:
             rows: row numbers (B,).
@@ -171,9 +164,6 @@ class PackedStore:
 
         Returns:
             Group name -> stored int16 (B, bands, size, size); times the group's ``scale`` that is DN or dB.
-
-        Raises:
-            PackError: when a row does not exist.
         """
         rows = np.asarray(rows, dtype=np.int64)
         if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
@@ -197,11 +187,7 @@ class PackedStore:
         return {group.name: np.empty((batch, *group.shape), np.int16) for group in self.layout.groups}
 
     def read_bands(self, rows: Rows | Sequence[int], bands: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Read single bands: band -> float32 (B, size, size) at native size, DN (reflectance x 1e4) or dB.
-
-        Raises:
-            PackError: when a band is not packed.
-        """
+        """Read bands: band -> float32 (B, size, size) at native size, in DN (reflectance x 1e4) or dB."""
         channels = {band: self.layout.group_of(band) for band in bands}
         stored = self.read(rows)
         return {
@@ -210,11 +196,7 @@ class PackedStore:
         }
 
     def verify(self) -> None:
-        """Compare every file with its checksum (about 1 GB/s).
-
-        Raises:
-            PackError: naming every damaged file and the remedy.
-        """
+        """Compare every file with its checksum (about 1 GB/s); PackError names the damaged ones."""
         expected = {shard.file: shard.sha256 for shard in self.manifest.shards}
         expected[INDEX] = self.manifest.index_sha256
         damaged = [name for name, sha256 in expected.items() if sha256_file(self.folder / name) != sha256]
@@ -226,11 +208,7 @@ class PackedStore:
 
 
 def label_matrix(labels: Iterable[Iterable[str]], class_names: Sequence[str]) -> NDArray[np.uint8]:
-    """Turn N lists of class names into label vectors, uint8 (N, C), 0 or 1, columns as ``class_names``.
-
-    Raises:
-        PackError: when a name is not among ``class_names``.
-    """
+    """Return label vectors (N, C), 0 or 1, of N lists of class names; PackError for an unknown name."""
     column = {name: i for i, name in enumerate(class_names)}
     lists = [list(names) for names in labels]
     flat = [name for names in lists for name in names]

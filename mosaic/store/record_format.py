@@ -36,7 +36,7 @@ class BandGroup:
 
     @property
     def elements(self) -> int:
-        """Number of int16 elements of the group in a record."""
+        """Number of int16 elements."""
         return len(self.bands) * self.size * self.size
 
 
@@ -141,12 +141,8 @@ class BandLayout:
 def averaging_block(band_sizes: Mapping[str, int], most_pixels: int | None) -> int:
     """Return the side of the blocks to average so that no band is longer than ``most_pixels``.
 
-    Args:
-        band_sizes: native height (= width) of each band in pixels.
-        most_pixels: longest side wanted; None keeps every pixel.
-
-    Returns:
-        The least number that divides every band's size and is large enough; 1 for no averaging.
+    That is the least number that is large enough and divides the size of every band; 1, no averaging, when
+    ``most_pixels`` is None.
 
     Raises:
         PackError: when no such number exists.

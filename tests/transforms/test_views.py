@@ -14,14 +14,14 @@ from mosaic.utils.errors import SettingsError
 PLAIN = {"crop_scale": 1.0, "dihedral": False}  # no crops, flips or turns
 
 
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
 def with_radiometry(layout, **strengths):
     """The layout with only these strengths of augmentation: ``s1={"gain": 1.5}``."""
     chosen = {name: Augmentation(**strengths.get(name, {})) for name in layout.sensor_names}
     return replace(layout, sensors=tuple(replace(s, augmentation=chosen[s.name]) for s in layout.sensors))
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def random_records(layout, batch=4):
@@ -33,327 +33,305 @@ def random_records(layout, batch=4):
 
 def constant_records(layout, values, batch=4):
     """Records in which each band has one value, in physical units."""
-    return {
-        group.name: torch.stack(
-            [
-                torch.full((batch, group.size, group.size), round(values[b] / group.scale))
-                for b in group.bands
-            ],
-            dim=1,
-        ).short()
-        for group in layout.groups
-    }
+    records = {}
+    for group in layout.groups:
+        stored = torch.tensor([round(values[band] / group.scale) for band in group.bands])
+        records[group.name] = stored.short()[:, None, None].expand(batch, *group.shape)
+    return records
 
 
 def without_normalisation(layout, scale=1.0):
     return replace(layout, statistics={band: {"mean": 0.0, "std": scale} for band in layout.statistics})
 
 
+def statistics(layout, bands):
+    """Mean and standard deviation of bands, (bands, 1, 1)."""
+    return (torch.tensor([layout.statistics[b][k] for b in bands]).view(-1, 1, 1) for k in ("mean", "std"))
+
+
 def physical(layout, image, sensor):
-    bands = layout.sensor(sensor).bands
-    mean, std = (
-        torch.tensor([layout.statistics[b][k] for b in bands]).view(-1, 1, 1) for k in ("mean", "std")
-    )
+    mean, std = statistics(layout, layout.sensor(sensor).bands)
     return image * std + mean
 
 
-class TestGeometry:
-    def ramp(self, layout, axis):
-        """Records whose stored values are the position in the patch, 0 to 20000 from edge to edge."""
-        records = {}
-        for group in layout.groups:
-            position = ((torch.arange(group.size) + 0.5) / group.size * 20000).round().short()
-            ramp = (
-                position.expand(group.size, -1) if axis == "x" else position[:, None].expand(-1, group.size)
-            )
-            records[group.name] = ramp.expand(16, len(group.bands), -1, -1)
-        flat = without_normalisation(with_radiometry(layout), 20000.0)
-        # the pixels of S1 are hundredths of a dB
-        return records, replace(flat, sensors=tuple(replace(s, scale=1.0) for s in flat.sensors))
-
-    @pytest.mark.parametrize("axis", ["x", "y"])
-    def test_all_resolutions_and_sensors_show_the_same_place(self, layout, axis):
-        records, flat = self.ramp(layout, axis)
-        make = Views(flat, 64, crop_scale=0.3)
-        view = make(records, seeded())
-        position = torch.cat([view["s1"], view["s2"]], dim=1)
-        fine = view["s2"][:, flat.sensor("s2").bands.index("B02")]
-        # within half a coarse pixel of the border the ramp is extrapolated flat
-        inside = ((fine > 1 / 40) & (fine < 1 - 1 / 40))[:, None].expand_as(position)
-        assert inside.float().mean() > 0.9
-        disagreement = (position - fine[:, None])[inside].abs().max().item()
-        assert disagreement < 0.02 / 120  # a fiftieth of a 10 m pixel
-
-    def test_independent_geometry_moves_the_sensors_apart(self, layout):
-        records, flat = self.ramp(layout, "x")
-        view = Views(flat, 64, shared_geometry=False, crop_scale=0.3)(records, seeded())
-        fine = view["s2"][:, flat.sensor("s2").bands.index("B02")]
-        coarse = view["s2"][:, flat.sensor("s2").bands.index("B01")]
-        apart = (view["s1"][:, 0] - fine).abs().mean(dim=(1, 2))
-        assert (apart > 0.01).sum() >= 14
-        assert (coarse - fine).abs().mean() < 0.01  # the bands of one sensor stay together
-
-    def test_crops_are_inside_the_patch_and_of_the_stated_area(self, layout):
-        theta = Views(layout, 32, crop_scale=0.4, dihedral=False)._random_theta(
-            module._drawer(seeded(), torch.device("cpu"), 5000)
-        )
-        half, centre = theta[:, :, :2].diagonal(dim1=1, dim2=2), theta[:, :, 2]
-        assert (centre.abs() + half <= 1 + 1e-6).all()
-        area, aspect = half.prod(1), half[:, 0] / half[:, 1]
-        assert area.min() > 0.35 and area.max() <= 1  # a long crop is cut to the patch
-        assert aspect.min() >= 0.74 and aspect.max() <= 1.34
-        assert area.mean() == pytest.approx(0.69, abs=0.03)
-
-    def test_flips_and_turns_are_exact_and_all_eight_occur(self, layout):
-        layout = without_normalisation(with_radiometry(layout), 1000.0)
-        records = random_records(layout, batch=64)
-        view = Views(layout, 120, crop_scale=1.0)(records, seeded())
-        s1 = records["s1"].float() * 0.01 / 1000
-        s2 = records["s2_120"].float() / 1000
-        ten_metre = [layout.sensor("s2").bands.index(band) for band in ("B02", "B03", "B04", "B08")]
-        symmetries = [
-            lambda x, k=k, t=t: torch.rot90(x.mT if t else x, k, (-2, -1)) for k in range(4) for t in (0, 1)
-        ]
-        seen = set()
-        for scene in range(64):
-            same = [
-                i
-                for i, turn in enumerate(symmetries)
-                if torch.allclose(view["s2"][scene, ten_metre], turn(s2[scene]), atol=1e-3)
-            ]
-            assert len(same) == 1
-            torch.testing.assert_close(view["s1"][scene], symmetries[same[0]](s1[scene]), atol=1e-4, rtol=0)
-            seen |= set(same)
-        assert seen == set(range(8))
-
-    def test_sampling_grid_is_that_of_affine_grid(self):
-        theta = torch.randn(3, 2, 3, generator=seeded())
-        expected = functional.affine_grid(theta, [3, 1, 17, 17], align_corners=False)
-        torch.testing.assert_close(torch_sampling._grid(theta, 17), expected)
+def channels(layout, *bands):
+    return [layout.sensor("s2").bands.index(band) for band in bands]
 
 
-class TestEvaluation:
-    @pytest.mark.parametrize("size", [64, 120])
-    def test_whole_patch_is_plain_interpolation(self, layout, size):
-        layout = without_normalisation(layout, 2000.0)
-        records = random_records(layout)
-        view = Views(layout, size).evaluation(records)
-        for group in layout.groups:
-            channels = [layout.sensor(group.sensor).bands.index(band) for band in group.bands]
-            value = records[group.name].float() * group.scale / 2000
-            expected = functional.interpolate(value, size=(size, size), mode="bilinear", align_corners=False)
-            torch.testing.assert_close(view[group.sensor][:, channels], expected, atol=1e-4, rtol=1e-4)
+def ramps(layout, axis):
+    """Records whose stored values are the position in the patch, 0 to 20000 from edge to edge."""
+    records = {}
+    for group in layout.groups:
+        position = ((torch.arange(group.size) + 0.5) / group.size * 20000).round().short()
+        ramp = position.expand(group.size, -1) if axis == "x" else position[:, None].expand(-1, group.size)
+        records[group.name] = ramp.expand(16, len(group.bands), -1, -1)
+    flat = without_normalisation(with_radiometry(layout), 20000.0)
+    return records, replace(flat, sensors=tuple(replace(s, scale=1.0) for s in flat.sensors))
 
-    def test_every_band_lands_in_canonical_order_in_its_own_units(self, layout):
-        values = {band: 100.0 * i for i, band in enumerate(layout.sensor("s2").bands)} | {
-            "VV": -9.87,
-            "VH": -16.54,
+
+@pytest.mark.parametrize("axis", ["x", "y"])
+def test_all_resolutions_and_sensors_show_the_same_place(layout, axis):
+    records, flat = ramps(layout, axis)
+    view = Views(flat, 64, crop_scale=0.3)(records, seeded())
+    position = torch.cat([view["s1"], view["s2"]], dim=1)
+    fine = view["s2"][:, channels(flat, "B02")]
+    # within half a coarse pixel of the border the ramp is extrapolated flat
+    inside = ((fine > 1 / 40) & (fine < 1 - 1 / 40)).expand_as(position)
+    assert inside.float().mean() > 0.9
+    disagreement = (position - fine)[inside].abs().max().item()
+    assert disagreement < 0.02 / 120  # a fiftieth of a 10 m pixel
+
+
+def test_independent_geometry_moves_the_sensors_apart(layout):
+    records, flat = ramps(layout, "x")
+    view = Views(flat, 64, shared_geometry=False, crop_scale=0.3)(records, seeded())
+    fine, coarse = view["s2"][:, channels(flat, "B02", "B01")].unbind(1)
+    assert ((view["s1"][:, 0] - fine).abs().mean(dim=(1, 2)) > 0.01).sum() >= 14
+    assert (coarse - fine).abs().mean() < 0.01  # the bands of one sensor stay together
+
+
+def test_crops_are_inside_the_patch_and_of_the_stated_area(layout):
+    make = Views(layout, 32, crop_scale=0.4, dihedral=False)
+    theta = make._random_theta(module._drawer(seeded(), torch.device("cpu"), 5000))
+    half, centre = theta[:, :, :2].diagonal(dim1=1, dim2=2), theta[:, :, 2]
+    assert (centre.abs() + half <= 1 + 1e-6).all()
+    area, aspect = half.prod(1), half[:, 0] / half[:, 1]
+    assert area.min() > 0.35 and area.max() <= 1  # a long crop is cut to the patch
+    assert aspect.min() >= 0.74 and aspect.max() <= 1.34
+    assert area.mean() == pytest.approx(0.69, abs=0.03)
+
+
+def test_flips_and_turns_are_exact_and_all_eight_occur(layout):
+    layout = without_normalisation(with_radiometry(layout), 1000.0)
+    records = random_records(layout, batch=64)
+    view = Views(layout, 120, crop_scale=1.0)(records, seeded())
+    s1, s2 = records["s1"].float() * 0.01 / 1000, records["s2_120"].float() / 1000
+    shown = view["s2"][:, channels(layout, "B02", "B03", "B04", "B08")]
+    symmetries = [
+        lambda x, k=k, t=t: torch.rot90(x.mT if t else x, k, (-2, -1)) for k in range(4) for t in (0, 1)
+    ]
+    seen = set()
+    for i in range(64):
+        (same,) = (k for k, turn in enumerate(symmetries) if torch.allclose(shown[i], turn(s2[i]), atol=1e-3))
+        torch.testing.assert_close(view["s1"][i], symmetries[same](s1[i]), atol=1e-4, rtol=0)
+        seen.add(same)
+    assert seen == set(range(8))
+
+
+def test_sampling_grid_is_that_of_affine_grid():
+    theta = torch.randn(3, 2, 3, generator=seeded())
+    expected = functional.affine_grid(theta, [3, 1, 17, 17], align_corners=False)
+    torch.testing.assert_close(torch_sampling._grid(theta, 17), expected)
+
+
+@pytest.mark.parametrize("size", [64, 120])
+def test_evaluation_is_plain_interpolation_of_the_whole_patch(layout, size):
+    layout = without_normalisation(layout, 2000.0)
+    records = random_records(layout)
+    view = Views(layout, size).evaluation(records)
+    for group in layout.groups:
+        places = [layout.sensor(group.sensor).bands.index(band) for band in group.bands]
+        value = records[group.name].float() * group.scale / 2000
+        expected = functional.interpolate(value, size=(size, size), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(view[group.sensor][:, places], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_every_band_lands_in_canonical_order_in_its_own_units(layout):
+    values = {band: 100.0 * i for i, band in enumerate(layout.bands)} | {"VV": -9.87, "VH": -16.54}
+    view = Views(layout, 16).evaluation(constant_records(layout, values))
+    for sensor in layout.sensors:
+        expected = torch.tensor([values[band] for band in sensor.bands])
+        shown = physical(layout, view[sensor.name], sensor.name)[0, :, 8, 8]
+        torch.testing.assert_close(shown, expected, atol=1e-2, rtol=1e-4)
+
+
+def test_training_statistics_become_zero_and_one(layout):
+    records = {}
+    for group in layout.groups:
+        mean, std = statistics(layout, group.bands)
+        noise = torch.randn(8, *group.shape, generator=seeded())
+        records[group.name] = ((noise * std + mean) / group.scale).round().short()
+    view = Views(layout, 120).evaluation(records)
+    for image in (view["s1"], view["s2"][:, channels(layout, "B02", "B08")]):
+        assert image.mean().item() == pytest.approx(0, abs=0.01)
+        assert image.std().item() == pytest.approx(1, abs=0.01)
+
+
+def test_without_augmentation_a_view_is_the_evaluation(layout):
+    records, make = random_records(layout), Views(with_radiometry(layout), 48, **PLAIN)
+    torch.testing.assert_close(make(records, seeded()), make.evaluation(records))
+
+
+def test_gain_is_an_offset_in_db_common_to_both_bands(layout):
+    records = constant_records(layout, dict.fromkeys(layout.bands, -10.0), batch=400)
+    view = Views(with_radiometry(layout, s1={"gain": 1.5}), 8, **PLAIN)(records, seeded())
+    decibel = physical(layout, view["s1"], "s1") + 10
+    torch.testing.assert_close(decibel[:, 0], decibel[:, 1], atol=1e-4, rtol=0)
+    assert decibel.flatten(1).std(1).max() < 1e-4
+    assert decibel[:, 0, 0, 0].std().item() == pytest.approx(1.5, rel=0.1)
+
+
+def test_speckle_is_independent_noise_in_db(layout):
+    records = constant_records(layout, dict.fromkeys(layout.bands, -15.0))
+    view = Views(with_radiometry(layout, s1={"speckle": 0.8}), 64, **PLAIN)(records, seeded())
+    decibel = physical(layout, view["s1"], "s1") + 15
+    assert decibel.std().item() == pytest.approx(0.8, rel=0.03)
+    assert abs(torch.corrcoef(decibel.transpose(0, 1).flatten(1))[0, 1]) < 0.03
+
+
+def test_brightness_is_a_factor_on_reflectance_common_to_the_bands(layout):
+    values = {band: 500.0 + 50 * i for i, band in enumerate(layout.bands)} | {"VV": -10, "VH": -15}
+    records = constant_records(layout, values, batch=300)
+    view = Views(with_radiometry(layout, s2={"brightness": 0.2}), 8, **PLAIN)(records, seeded())
+    truth = torch.tensor([values[band] for band in layout.sensor("s2").bands])
+    factor = physical(layout, view["s2"], "s2")[:, :, 4, 4] / truth
+    assert (factor.std(1) < 1e-3).all()
+    assert factor[:, 0].log().std().item() == pytest.approx(0.2, rel=0.15)
+
+
+def test_offset_is_common_to_the_bands_in_standard_deviations(layout):
+    records = random_records(layout, batch=300)
+    make = Views(with_radiometry(layout, s2={"offset": 0.3}), 8, **PLAIN)
+    plain, moved = make.evaluation(records)["s2"], make(records, seeded())["s2"]
+    offset = (moved - plain).flatten(1)
+    inside = (plain.abs() < 6).flatten(1)
+    assert torch.where(inside, offset - offset.median(1, keepdim=True).values, 0).abs().max() < 1e-4
+    assert offset.median(1).values.std().item() == pytest.approx(0.3, rel=0.15)
+
+
+def test_dropped_bands_are_at_their_mean_and_others_untouched(layout):
+    records = random_records(layout, batch=300)
+    make = Views(with_radiometry(layout, s2={"band_dropout": 0.25}), 8, **PLAIN)
+    plain, view = make.evaluation(records)["s2"], make(records, seeded())["s2"]
+    dropped = (view == 0).flatten(2).all(2)
+    assert dropped.float().mean().item() == pytest.approx(0.25, abs=0.03)
+    torch.testing.assert_close(view[~dropped], plain[~dropped])
+
+
+@pytest.mark.parametrize(
+    ("changed", "other", "strengths"),
+    [
+        ("s1", "s2", {"gain": 2, "speckle": 2}),
+        ("s2", "s1", {"brightness": 1, "offset": 1, "band_dropout": 0.5}),
+    ],
+)
+def test_radiometry_of_one_sensor_leaves_the_other_alone(layout, changed, other, strengths):
+    records = random_records(layout)
+    make = Views(with_radiometry(layout, **{changed: strengths}), 16, **PLAIN)
+    torch.testing.assert_close(make(records, seeded())[other], make.evaluation(records)[other])
+
+
+def test_grain_has_the_moments_of_the_standard_normal_and_nothing_is_correlated():
+    noise = torch_sampling.grain(torch.tensor([1, 2, -5], dtype=torch.int32), 2, 256)
+    assert noise.mean().item() == pytest.approx(0, abs=0.01)
+    assert noise.std().item() == pytest.approx(1, abs=0.01)
+    assert (noise**4).mean().item() == pytest.approx(3 - 0.3, abs=0.05)  # of four uniforms: 3 - 1.2 / 4
+    assert noise.abs().max() < 3.46
+    flat = noise.flatten(0, 1).flatten(1)
+    neighbours = torch.cat([flat, flat.roll(1, 1), flat.roll(256, 1)])
+    assert (torch.corrcoef(neighbours) - torch.eye(18)).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("seed", [0, 77, -77])
+def test_bits_of_the_grain_are_those_of_the_finaliser_in_plain_integers(seed):
+    def mixed(x):
+        x = (x ^ (x >> 16)) * 0x85EBCA6B % 2**32
+        x = (x ^ (x >> 13)) * 0xC2B2AE35 % 2**32
+        return x ^ (x >> 16)
+
+    bits = [mixed((seed + place * 0x9E3779B9) % 2**32) for place in range(12)]
+    total = [sum(bit >> shift & 255 for shift in (0, 8, 16, 24)) for bit in bits]
+    expected = (torch.tensor(total).float() - 510) * torch_sampling.GRAIN_UNIT
+    noise = torch_sampling.grain(torch.tensor([seed], dtype=torch.int32), 3, 2)
+    torch.testing.assert_close(noise.flatten(), expected, rtol=0, atol=0)
+
+
+def test_a_seed_gives_a_view_and_leaves_the_global_generator_alone(layout):
+    records, make, before = random_records(layout), Views(layout, 32), torch.get_rng_state()
+    first, again, other = (make(records, seeded(seed)) for seed in (0, 0, 1))
+    for sensor in first:
+        assert torch.equal(first[sensor], again[sensor])
+        assert not torch.allclose(first[sensor], other[sensor])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(("threads", "side"), [(1, 48), (2, 48), (1, 19), (1, 5)])
+def test_the_compiled_sampling_is_that_of_torch(layout, monkeypatch, threads, side):
+    records = random_records(layout, batch=65)
+    make = Views(layout, side, shared_geometry=False, crop_scale=0.2)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        compiled = make(records, seeded())
+    finally:
+        torch.set_num_threads(before)
+    monkeypatch.setattr(module, "_sampler", lambda device: torch_sampling.sample)
+    for sensor, image in make(records, seeded()).items():
+        torch.testing.assert_close(compiled[sensor], image, rtol=0, atol=5e-4)  # of 8000 DN between pixels
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_the_fused_sampling_of_a_gpu_is_that_of_torch(layout, monkeypatch, capsys):
+    records = {"s1": random_records(layout)["s1"]}  # the one with noise; each group compiles for seconds
+    images = []
+    for sampler in (torch_sampling.sample, torch_sampling.fused()):
+        monkeypatch.setattr(module, "_sampler", lambda device, chosen=sampler: chosen)
+        images.append(Views(layout, 24, crop_scale=0.2)(records, seeded())["s1"])
+    torch.testing.assert_close(*images, rtol=0, atol=5e-4)
+    assert "not fused" not in capsys.readouterr().err
+
+
+def test_where_nothing_compiles_views_are_made_all_the_same_and_it_is_said(capsys, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("no compiler\nof many lines")
+
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: fail)
+    into: list[int] = []
+    fused = torch_sampling.fused(lambda into, value: into.append(value))
+    fused(into, 1)
+    fused(into, 2)
+    assert into == [1, 2]
+    assert capsys.readouterr().err.count("torch.compile failed (no compiler)") == 1
+
+
+@pytest.mark.parametrize("shards", [2, 4])
+def test_a_scene_gets_the_same_view_however_the_batch_is_divided(layout, shards):
+    records, make = random_records(layout, batch=8), Views(layout, 16, shared_geometry=False)
+    whole = make(records, seeded())
+    for index in range(shards):
+        rows = slice(index * 8 // shards, (index + 1) * 8 // shards)
+        shard = {name: record[rows] for name, record in records.items()}
+        for sensor, image in make(shard, seeded(), (index, shards)).items():
+            assert torch.equal(image, whole[sensor][rows])
+
+
+def test_second_views_follow_the_first(layout):
+    records, make, generator = random_records(layout, batch=3), Views(layout, 16), seeded()
+    separate = [make(records, generator) for _ in range(2)]
+    for sensor, images in make(records, seeded(), second=records).items():
+        assert torch.equal(images, torch.cat([view[sensor] for view in separate]))
+
+
+def test_shapes_types_and_memory(layout):
+    records = random_records(layout)
+    for view in (Views(layout, 40)(records, seeded()), Views(layout, 40).evaluation(records)):
+        assert {s: (*image.shape,) for s, image in view.items()} == {
+            "s1": (4, 2, 40, 40),
+            "s2": (4, 12, 40, 40),
         }
-        view = Views(layout, 16).evaluation(constant_records(layout, values))
-        for sensor in ("s1", "s2"):
-            expected = torch.tensor([values[band] for band in layout.sensor(sensor).bands])
-            found = physical(layout, view[sensor], sensor)[0, :, 8, 8]
-            torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-4)
-
-    def test_training_statistics_become_zero_and_one(self, layout):
-        records = {}
-        for group in layout.groups:
-            mean, std = (
-                torch.tensor([layout.statistics[b][k] for b in group.bands]).view(-1, 1, 1)
-                for k in ("mean", "std")
-            )
-            noise = torch.randn(8, *group.shape, generator=seeded())
-            records[group.name] = ((noise * std + mean) / group.scale).round().short()
-        view = Views(layout, 120).evaluation(records)
-        ten_metre = [layout.sensor("s2").bands.index(band) for band in ("B02", "B08")]
-        for image in (view["s1"], view["s2"][:, ten_metre]):
-            assert image.mean().item() == pytest.approx(0, abs=0.01)
-            assert image.std().item() == pytest.approx(1, abs=0.01)
-
-    def test_without_augmentation_a_view_is_the_evaluation(self, layout):
-        records = random_records(layout)
-        make = Views(with_radiometry(layout), 48, **PLAIN)
-        torch.testing.assert_close(make(records, seeded()), make.evaluation(records))
+        assert all(image.dtype == torch.float32 and image.is_contiguous() for image in view.values())
 
 
-class TestRadiometry:
-    def test_radar_gain_is_an_offset_in_db_common_to_both_bands(self, layout):
-        records = constant_records(layout, dict.fromkeys(layout.bands, -10.0), batch=400)
-        view = Views(with_radiometry(layout, s1={"gain": 1.5}), 8, **PLAIN)(records, seeded())
-        decibel = physical(layout, view["s1"], "s1") + 10
-        torch.testing.assert_close(decibel[:, 0], decibel[:, 1], atol=1e-4, rtol=0)
-        assert decibel.flatten(1).std(1).max() < 1e-4
-        assert decibel[:, 0, 0, 0].std().item() == pytest.approx(1.5, rel=0.1)
-
-    def test_speckle_is_independent_noise_in_db(self, layout):
-        records = constant_records(layout, dict.fromkeys(layout.bands, -15.0))
-        view = Views(with_radiometry(layout, s1={"speckle": 0.8}), 64, **PLAIN)(records, seeded())
-        decibel = physical(layout, view["s1"], "s1") + 15
-        assert decibel.std().item() == pytest.approx(0.8, rel=0.03)
-        correlation = torch.corrcoef(decibel.transpose(0, 1).flatten(1))[0, 1]
-        assert abs(correlation) < 0.03
-
-    def test_brightness_is_a_factor_on_reflectance_common_to_the_bands(self, layout):
-        values = {band: 500.0 + 50 * i for i, band in enumerate(layout.sensor("s2").bands)} | {
-            "VV": -10,
-            "VH": -15,
-        }
-        records = constant_records(layout, values, batch=300)
-        view = Views(with_radiometry(layout, s2={"brightness": 0.2}), 8, **PLAIN)(records, seeded())
-        truth = torch.tensor([values[band] for band in layout.sensor("s2").bands])
-        factor = physical(layout, view["s2"], "s2")[:, :, 4, 4] / truth
-        assert (factor.std(1) < 1e-3).all()
-        assert factor[:, 0].log().std().item() == pytest.approx(0.2, rel=0.15)
-
-    def test_offset_is_common_to_the_bands_in_standard_deviations(self, layout):
-        records = random_records(layout, batch=300)
-        make = Views(with_radiometry(layout, s2={"offset": 0.3}), 8, **PLAIN)
-        plain, moved = make.evaluation(records)["s2"], make(records, seeded())["s2"]
-        offset = (moved - plain).flatten(1)
-        inside = (plain.abs() < 6).flatten(1)
-        assert torch.where(inside, offset - offset.median(1, keepdim=True).values, 0).abs().max() < 1e-4
-        assert offset.median(1).values.std().item() == pytest.approx(0.3, rel=0.15)
-
-    def test_dropped_bands_are_at_their_mean_and_others_untouched(self, layout):
-        records = random_records(layout, batch=300)
-        make = Views(with_radiometry(layout, s2={"band_dropout": 0.25}), 8, **PLAIN)
-        plain, view = make.evaluation(records)["s2"], make(records, seeded())["s2"]
-        dropped = (view == 0).flatten(2).all(2)
-        assert dropped.float().mean().item() == pytest.approx(0.25, abs=0.03)
-        torch.testing.assert_close(view[~dropped], plain[~dropped])
-
-    def test_radiometry_of_one_sensor_leaves_the_other_alone(self, layout):
-        records = random_records(layout)
-        make = Views(with_radiometry(layout, s1={"gain": 2, "speckle": 2}), 16, **PLAIN)
-        torch.testing.assert_close(make(records, seeded())["s2"], make.evaluation(records)["s2"])
-        make = Views(
-            with_radiometry(layout, s2={"brightness": 1, "offset": 1, "band_dropout": 0.5}), 16, **PLAIN
-        )
-        torch.testing.assert_close(make(records, seeded())["s1"], make.evaluation(records)["s1"])
+def test_extremes_are_cut_and_finite_even_where_a_band_never_varied(layout):
+    layout = replace(layout, statistics={**layout.statistics, "B01": {"mean": 0.0, "std": 0.0}})
+    records = {g.name: torch.full((2, *g.shape), 32767, dtype=torch.int16) for g in layout.groups}
+    records["s1"] = -records["s1"]
+    for image in Views(layout, 16)(records, seeded()).values():
+        assert image.isfinite().all() and image.abs().max() <= CLIP
 
 
-class TestGrain:
-    def test_moments_are_those_of_the_standard_normal_and_nothing_is_correlated(self):
-        noise = torch_sampling.grain(torch.tensor([1, 2, -5], dtype=torch.int32), 2, 256)
-        assert noise.mean().item() == pytest.approx(0, abs=0.01)
-        assert noise.std().item() == pytest.approx(1, abs=0.01)
-        assert (noise**4).mean().item() == pytest.approx(3 - 0.3, abs=0.05)  # of four uniforms: 3 - 1.2 / 4
-        assert noise.abs().max() < 3.46
-        flat = noise.flatten(0, 1).flatten(1)
-        neighbours = torch.cat([flat, flat.roll(1, 1), flat.roll(256, 1)])
-        assert (torch.corrcoef(neighbours) - torch.eye(18)).abs().max() < 0.02
-
-    def test_bits_are_those_of_the_finaliser_in_plain_integers(self):
-        def mixed(x):
-            x = (x ^ (x >> 16)) * 0x85EBCA6B % 2**32
-            x = (x ^ (x >> 13)) * 0xC2B2AE35 % 2**32
-            return x ^ (x >> 16)
-
-        for seed in (0, 77, -77):
-            bits = [mixed((seed + place * 0x9E3779B9) % 2**32) for place in range(12)]
-            total = [sum(bit >> shift & 255 for shift in (0, 8, 16, 24)) for bit in bits]
-            expected = (torch.tensor(total).float() - 510) * torch_sampling.GRAIN_UNIT
-            found = torch_sampling.grain(torch.tensor([seed], dtype=torch.int32), 3, 2)
-            torch.testing.assert_close(found.flatten(), expected, rtol=0, atol=0)
-
-
-class TestContract:
-    def test_a_seed_gives_a_view_and_another_seed_another(self, layout):
-        records, make = random_records(layout), Views(layout, 32)
-        first, again, other = (make(records, seeded(seed)) for seed in (0, 0, 1))
-        for sensor in first:
-            assert torch.equal(first[sensor], again[sensor])
-            assert not torch.allclose(first[sensor], other[sensor])
-
-    def test_a_seed_leaves_the_global_generator_alone(self, layout):
-        torch.manual_seed(0)
-        before = torch.get_rng_state()
-        Views(layout, 16)(random_records(layout), seeded())
-        assert torch.equal(before, torch.get_rng_state())
-
-    @pytest.mark.parametrize(("threads", "side"), [(1, 48), (2, 48), (1, 19), (1, 5)])
-    def test_the_compiled_sampling_is_that_of_torch(self, layout, monkeypatch, threads, side):
-        records = random_records(layout, batch=65)
-        make = Views(layout, side, shared_geometry=False, crop_scale=0.2)
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            compiled = make(records, seeded())
-        finally:
-            torch.set_num_threads(before)
-        monkeypatch.setattr(module, "_sampler", lambda device: torch_sampling.sample)
-        plain = make(records, seeded())
-        for sensor, image in compiled.items():
-            torch.testing.assert_close(image, plain[sensor], rtol=0, atol=5e-4)  # of 8000 DN between pixels
-
-    @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-    def test_the_fused_sampling_of_a_gpu_is_that_of_torch(self, layout, monkeypatch, capsys):
-        records = {"s1": random_records(layout)["s1"]}  # the one with noise; each group compiles for seconds
-        make = Views(layout, 24, crop_scale=0.2)
-        images = []
-        for sampler in (torch_sampling.sample, torch_sampling.fused()):
-            monkeypatch.setattr(module, "_sampler", lambda device, chosen=sampler: chosen)
-            images.append(make(records, seeded())["s1"])
-        torch.testing.assert_close(*images, rtol=0, atol=5e-4)
-        assert "not fused" not in capsys.readouterr().err
-
-    def test_where_nothing_compiles_views_are_made_all_the_same_and_it_is_said(self, capsys, monkeypatch):
-        def broken(function, dynamic):
-            def fail(*arguments):
-                raise RuntimeError("no compiler\nof many lines")
-
-            return fail
-
-        monkeypatch.setattr(torch, "compile", broken)
-        fused = torch_sampling.fused(lambda into, value: into.append(value))
-        into: list[int] = []
-        fused(into, 1)
-        fused(into, 2)
-        assert into == [1, 2]
-        assert capsys.readouterr().err.count("torch.compile failed (no compiler)") == 1
-
-    def test_a_scene_gets_the_same_view_however_the_batch_is_divided(self, layout):
-        records, make = random_records(layout, batch=8), Views(layout, 16, shared_geometry=False)
-        whole = make(records, seeded())
-        for parts in (2, 4):
-            size = 8 // parts
-            for number in range(parts):
-                own = slice(number * size, (number + 1) * size)
-                share = {name: record[own] for name, record in records.items()}
-                for sensor, image in make(share, seeded(), (number, parts)).items():
-                    assert torch.equal(image, whole[sensor][own])
-
-    def test_second_views_follow_the_first(self, layout):
-        records, make, generator = random_records(layout, batch=3), Views(layout, 16), seeded()
-        separate = [make(records, generator) for _ in range(2)]
-        for sensor, images in make(records, seeded(), second=records).items():
-            assert torch.equal(images, torch.cat([view[sensor] for view in separate]))
-
-    def test_shapes_types_and_memory(self, layout):
-        records = random_records(layout)
-        for view in (Views(layout, 40)(records, seeded()), Views(layout, 40).evaluation(records)):
-            assert {s: tuple(image.shape) for s, image in view.items()} == {
-                "s1": (4, 2, 40, 40),
-                "s2": (4, 12, 40, 40),
-            }
-            for image in view.values():
-                assert image.dtype == torch.float32 and image.is_contiguous()
-
-    def test_extremes_are_cut_and_finite_even_where_a_band_never_varied(self, layout):
-        layout = replace(layout, statistics={**layout.statistics, "B01": {"mean": 0.0, "std": 0.0}})
-        records = {g.name: torch.full((2, *g.shape), 32767, dtype=torch.int16) for g in layout.groups}
-        records["s1"] = -records["s1"]
-        for image in Views(layout, 16)(records, seeded()).values():
-            assert image.isfinite().all() and image.abs().max() <= CLIP
-
-    def test_one_sensor_alone_is_served(self, layout):
-        records = random_records(layout)
-        assert set(Views(layout, 16)({"s1": records["s1"]}, seeded())) == {"s1"}
-        s2 = {name: value for name, value in records.items() if name != "s1"}
-        assert set(Views(layout, 16).evaluation(s2)) == {"s2"}
-
-    def test_impossible_strengths_are_refused(self, layout):
-        with pytest.raises(SettingsError, match="crop_scale is 0"):
-            Views(layout, 16, crop_scale=0)
-        with pytest.raises(SettingsError, match="band_dropout of Sentinel-2 times radiometry is 1"):
-            Views(layout, 16, radiometry=10)
+def test_impossible_strengths_are_refused(layout):
+    with pytest.raises(SettingsError, match="crop_scale is 0"):
+        Views(layout, 16, crop_scale=0)
+    with pytest.raises(SettingsError, match="band_dropout of Sentinel-2 times radiometry is 1"):
+        Views(layout, 16, radiometry=10)
