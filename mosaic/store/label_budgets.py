@@ -34,8 +34,8 @@ def label_budgets(
         seed: of the random order.
 
     Returns:
-        Fraction -> rows, ascending; round(fraction * M / 100) of them, at least one positive per class that
-        the split holds, and each list within those of larger fractions.
+        Fraction -> round(fraction * M / 100) rows, ascending, with at least one positive of each class of the
+        split, and within those of larger fractions.
 
     Raises:
         BudgetError: when a fraction is out of range or smaller than the number of classes in the split.
@@ -66,13 +66,9 @@ def _smallest(classes: int, patches: int) -> float:
 def stratified_order(labels: NDArray[np.uint8], length: int, seed: int) -> Rows:
     """Order patches so that every prefix has the label frequencies of the whole.
 
-    Args:
-        labels: (M, C), 0 or 1.
-        length: of the prefix that is needed, at most M.
-        seed: of the random order.
-
     Returns:
-        Positions in ``labels``, (length,), without repeats. The first C hold every class that occurs.
+        The first ``length`` positions in ``labels`` (M, C), without repeats; the first C positions hold every
+        class that occurs.
     """
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     wanted = labels[shuffled].astype(np.float64)

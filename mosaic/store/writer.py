@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mosaic.datasets.archive import Archive
 from mosaic.datasets.problems import PatchError
@@ -52,11 +53,11 @@ def pack(
         archive: any data set of co-registered patches.
         folder: to write to; one folder for one archive and band set.
         on_bad_patch: ``"stop"`` reads on to the end and raises with the list; ``"skip"`` leaves bad patches
-            out, counts them and records them in ``manifest.skipped``.
+            out and records them in ``manifest.skipped``.
         shard_size: patches per file, which one process writes; 1,024 with 12 bands are 223 MB.
         workers: processes; by default one per available core, at most 8.
-        most_pixels: longest side of a band; larger patches are averaged in whole blocks, backscatter as
-            power. None packs every pixel.
+        most_pixels: longest side of a band; larger patches are averaged in whole blocks. None packs every
+            pixel.
 
     Raises:
         PackError: bad patches, no training patches, or a folder that holds data of another source.
@@ -90,18 +91,15 @@ class _Packing:
         bands = [band for sensor in sensors for band in sensor.bands]
         self.layout = BandLayout(sensors, {band: archive.band_sizes[band] // block for band in bands})
         self.fingerprint = archive.fingerprint()
-        # all that the bytes of a shard depend on
-        groups = [asdict(group) for group in self.layout.groups]
-        self.key = hash_json([VERSION, archive.name, self.fingerprint, groups])
         label_matrix(self.index["labels"], archive.class_names)  # finds unknown labels before packing
         self.train = (self.index["split"] == "train").to_numpy()
-        self._require_training(bool(self.train.any()))
+        self._require_training(self.train)
         starts = range(0, len(self.index), shard_size)
         self.shards = [range(start, min(start + shard_size, len(self.index))) for start in starts]
         self.notes: dict[int, dict[str, Any]] = {}  # of finished shards
 
-    def _require_training(self, found: bool) -> None:
-        if not found:
+    def _require_training(self, train: NDArray[np.bool_]) -> None:
+        if not train.any():
             raise PackError(
                 f"{self.archive.root} has no usable patch in split 'train', which the normalisation is "
                 "computed from: assign some in its metadata"
@@ -109,6 +107,11 @@ class _Packing:
 
     def _path(self, number: int, suffix: str) -> Path:
         return self.folder / f"shard-{number:05d}.{suffix}"
+
+    def _key(self, number: int) -> str:
+        """Return a hash of all that the bytes of a shard depend on."""
+        groups, shard = [asdict(group) for group in self.layout.groups], self.shards[number]
+        return hash_json([VERSION, self.archive.name, self.fingerprint, groups, shard.start, shard.stop])
 
     def finished(self) -> PackedStore | None:
         """Return the data in the folder if it is complete and of this source; None when work is left."""
@@ -139,18 +142,17 @@ class _Packing:
         if not (note_path.is_file() and path.is_file()):
             return None
         note: dict[str, Any] = read_json(note_path)
-        shard = self.shards[number]
-        same = [note["key"], note["start"], note["stop"]] == [self.key, shard.start, shard.stop]
-        usable = same and (self.skip or not note["skipped"])
+        usable = note["key"] == self._key(number) and (self.skip or not note["skipped"])
         return note if usable and sha256_file(path) == note["sha256"] else None
 
     def write_shards(self, workers: int | None) -> None:
         """Write every shard that is not done; PackError when patches are bad and may not be skipped."""
         for leftover in self.folder.glob(".*.partial*"):
             leftover.unlink()
-        notes = {number: self._note(number) for number in range(len(self.shards))}
-        self.notes = {number: note for number, note in notes.items() if note is not None}
-        missing = [number for number in notes if number not in self.notes]
+        for number in range(len(self.shards)):
+            if note := self._note(number):
+                self.notes[number] = note
+        missing = [number for number in range(len(self.shards)) if number not in self.notes]
         if self.notes:
             log(f"packing resumes: {len(self.notes)} of {len(self.shards)} shards are done")
         elif any(self.folder.glob("shard-*.json")):
@@ -169,15 +171,17 @@ class _Packing:
         if workers <= 1:
             yield from ((number, self._write_shard(number)) for number in numbers)
             return
+        global _packing
+        _packing = self
         # Fork, not spawn: importing TorchGeo again would take longer than packing 500 patches.
         fork = multiprocessing.get_context("fork")
-        pool = ProcessPoolExecutor(workers, fork, _inherit, (self, os.getpid()))
+        pool = ProcessPoolExecutor(workers, fork, _end_with, (os.getpid(),))
         try:
             yield from zip(numbers, pool.map(_write_inherited, numbers), strict=True)
         except BrokenProcessPool as error:
             raise PackError(
                 "a packing process was killed, perhaps for lack of memory: pack again, finished shards are "
-                "kept; if it happens twice, with workers=1"
+                "kept; if it happens twice, use workers=1"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
@@ -193,18 +197,15 @@ class _Packing:
             for i in shard:
                 try:
                     kept[i] = self._read(i, data)
+                    file.write(data)
+                    sha256.update(data)
                 except PatchError as error:
                     problem = {"patch_id": error.patch_id, "path": str(error.path), "reason": error.reason}
                     skipped.append(problem)
-                    continue
-                file.write(data)
-                sha256.update(data)
             file.truncate(len(kept) * record_bytes)
         train = [record.moments for i, record in kept.items() if self.train[i]]
         note = {
-            "key": self.key,
-            "start": shard.start,
-            "stop": shard.stop,
+            "key": self._key(number),
             "sha256": sha256.hexdigest(),
             "kept": list(kept),
             "constant_bands": [record.constant_bands for record in kept.values()],
@@ -230,17 +231,18 @@ class _Packing:
         """Write the index and, last, the manifest; remove files of an earlier source."""
         notes = [self.notes[number] for number in range(len(self.shards))]
         kept = np.concatenate([np.asarray(note["kept"], dtype=np.int64) for note in notes])
-        self._require_training(bool(self.train[kept].any()))
+        self._require_training(self.train[kept])
         index = self.index.iloc[kept].reset_index(drop=True)
-        counts = [len(note["kept"]) for note in notes]
-        index["shard"] = np.repeat(np.arange(len(notes)), counts)
-        index["record"] = np.concatenate([np.arange(count) for count in counts])
         for column in ("constant_bands", "nodata_share"):
             index[column] = [value for note in notes for value in note[column]]
         with atomic_path(self.folder / INDEX) as partial:
             index.to_parquet(partial, index=False)
         archive, skipped = self.archive, self._skipped()
         splits = {str(split): int(n) for split, n in index["split"].value_counts().sort_index().items()}
+        shards = [
+            Shard(self._path(number, "bin").name, len(note["kept"]), note["sha256"])
+            for number, note in enumerate(notes)
+        ]
         manifest = Manifest(
             version=VERSION,
             dataset=archive.name,
@@ -252,10 +254,7 @@ class _Packing:
             confusable={group: tuple(names) for group, names in archive.confusable.items()},
             coarse={group: tuple(names) for group, names in archive.coarse.items()},
             layout=replace(self.layout, statistics=self._statistics(notes)),
-            shards=tuple(
-                Shard(self._path(number, "bin").name, len(note["kept"]), note["sha256"])
-                for number, note in enumerate(notes)
-            ),
+            shards=tuple(shards),
             index_sha256=sha256_file(self.folder / INDEX),
             counts={"patches": len(index), **splits, "skipped": len(skipped)},
             skipped=tuple(skipped),
@@ -284,13 +283,15 @@ class _Packing:
         return statistics
 
 
-_inherited: _Packing  # in a child process
+_packing: _Packing  # inherited by child processes
 
 
-def _inherit(packing: _Packing, parent: int) -> None:
-    """Take the packing, and end soon after the packer was killed, whose lock on the folder was inherited."""
-    global _inherited
-    _inherited = packing
+def _write_inherited(number: int) -> dict[str, Any]:
+    return _packing._write_shard(number)
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after the packer was killed: it inherited the packer's lock on the folder."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -298,10 +299,6 @@ def _inherit(packing: _Packing, parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _write_inherited(number: int) -> dict[str, Any]:
-    return _inherited._write_shard(number)
 
 
 def _total(moments: Iterable[Sequence[int]]) -> list[int]:
