@@ -1,4 +1,4 @@
-"""Label sets as in the real BigEarthNet v2: drawn from the distribution of its 5,350 distinct sets."""
+"""Label sets drawn from the distribution of the 5,350 distinct sets of the real BigEarthNet v2."""
 
 from functools import cache
 from pathlib import Path
@@ -44,8 +44,8 @@ def draw_label_sets(number: int, random: np.random.Generator) -> NDArray[np.uint
         chosen = random.choice(carrying, size=short, p=share[carrying] / share[carrying].sum())
         # replace patches whose own labels can all be spared
         spare = (drawn.sum(0) - drawn > _LEAST) | (drawn == 0)
-        places = random.choice(np.flatnonzero(spare.all(1)), size=short, replace=False)
-        drawn[places] = sets[chosen]
+        replaced = random.choice(np.flatnonzero(spare.all(1)), size=short, replace=False)
+        drawn[replaced] = sets[chosen]
     return drawn
 
 

@@ -55,17 +55,11 @@ _PARCEL = {
 
 @dataclass(frozen=True)
 class Landscape:
-    """The ground of one patch, the same on every date.
+    """The ground of one patch, the same on every date; arrays are (side, side)."""
 
-    Attributes:
-        truth: cover at 10 m, indices of :data:`COVERS`, uint8 (side, side).
-        classes: the CORINE-like map as indices, 255 where unlabelled, uint8 (side, side).
-        parcels: number of the parcel of every pixel, int (side, side).
-    """
-
-    truth: NDArray[np.uint8]
-    classes: NDArray[np.uint8]
-    parcels: NDArray[np.int64]
+    truth: NDArray[np.uint8]  # cover at 10 m, indices of COVERS
+    classes: NDArray[np.uint8]  # the CORINE-like map, class indices, 255 where unlabelled
+    parcels: NDArray[np.int64]  # number of each pixel's parcel
 
 
 def _field(random: np.random.Generator, scale: float, side: int) -> NDArray[np.float64]:
@@ -75,17 +69,12 @@ def _field(random: np.random.Generator, scale: float, side: int) -> NDArray[np.f
     return (smooth - smooth.mean()) / (smooth.std() + 1e-9)
 
 
-def _cells(random: np.random.Generator, size: float, side: int) -> NDArray[np.int64]:
+def _draw_parcels(random: np.random.Generator, size: float, side: int) -> NDArray[np.int64]:
     """Return irregular parcels (side, side): nearest of jittered seeds, with wavering borders."""
     steps = max(2, round(side / size))
-    places = (
-        (np.stack(np.meshgrid(np.arange(steps), np.arange(steps), indexing="ij"), -1) + 0.5) * side / steps
-    )
-    seeds = (places + random.uniform(-0.45, 0.45, places.shape) * side / steps).reshape(-1, 2)
-    rows, columns = np.mgrid[0:side, 0:side]
-    waver = 0.15 * size
-    rows = rows + waver * _field(random, size, side)
-    columns = columns + waver * _field(random, size, side)
+    grid = (np.stack(np.mgrid[0:steps, 0:steps], -1) + 0.5) * side / steps
+    seeds = (grid + random.uniform(-0.45, 0.45, grid.shape) * side / steps).reshape(-1, 2)
+    rows, columns = (axis + 0.15 * size * _field(random, size, side) for axis in np.mgrid[0:side, 0:side])
     if side > SIDE:  # the table of all distances would not fit into memory
         return cKDTree(seeds).query(np.stack([rows, columns], axis=-1))[1].astype(np.int64)
     distance = (rows[..., None] - seeds[:, 0]) ** 2 + (columns[..., None] - seeds[:, 1]) ** 2
@@ -93,7 +82,7 @@ def _cells(random: np.random.Generator, size: float, side: int) -> NDArray[np.in
 
 
 def draw_landscape(labels: NDArray[np.uint8], random: np.random.Generator, side: int = SIDE) -> Landscape:
-    """Draw the ground of a square whose map shall hold exactly the given classes.
+    """Draw the ground of a square whose map holds exactly the given classes.
 
     Args:
         labels: vector over :data:`COVERS`, or its first classes, with at least one 1.
@@ -102,17 +91,17 @@ def draw_landscape(labels: NDArray[np.uint8], random: np.random.Generator, side:
     """
     present = np.flatnonzero(labels)
     share = random.dirichlet(np.full(len(present), 1.2))
-    # a large square holds larger regions: its parts shall not all look like the whole
+    # a large square holds larger regions, so that its parts do not all look like the whole
     wide = max(1.0, side / (2 * SIDE))
     fields = np.stack([_field(random, wide * random.uniform(20, 40), side) for _ in present])
     bias = np.log(share + 0.02) * 0.9
     level = fields + bias[:, None, None]
     classes = present[level.argmax(0)].astype(np.uint8)
-    # the generalised map: whoever lost everything gets the place where it came nearest
+    # a cover that hardly occurs in the generalised map gets the spot where it came nearest
     margin = level - level.max(0)
-    for place, cover in enumerate(present):
+    for index, cover in enumerate(present):
         if (classes == cover).sum() < 60:
-            centre = np.unravel_index(margin[place].argmax(), (side, side))
+            centre = np.unravel_index(margin[index].argmax(), (side, side))
             rows, columns = np.mgrid[0:side, 0:side]
             reach = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2
             others = np.array([(classes == c).sum() for c in range(len(COVERS))])
@@ -142,7 +131,7 @@ def _truth(
     truth = np.zeros((side, side), np.uint8)
     parcels = np.zeros((side, side), np.int64)
     for cover in np.unique(real):
-        cells = _cells(random, _PARCEL[int(cover)] * random.uniform(0.8, 1.3), side)
+        cells = _draw_parcels(random, _PARCEL[int(cover)] * random.uniform(0.8, 1.3), side)
         covers, shares = zip(*COMPOSITION[int(cover)], strict=True)
         # shares differ from place to place: one "mixed forest" is not another
         local = random.dirichlet(np.array(shares) * 12)

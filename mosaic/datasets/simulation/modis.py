@@ -1,4 +1,4 @@
-"""Land cover as MODIS sees it: one class for each 500 m of a 10 m truth. That coarseness is the label noise.
+"""Simulated land cover of MODIS: one class for each 500 m of a 10 m truth, which makes the labels noisy.
 
 Cells are larger than most parcels, do not lie where the pixels of Sentinel lie, and some carry the class of
 another cell, as the real product is right for about two cells of three. The rules follow the wording of the
@@ -23,17 +23,17 @@ LCCS: dict[int, tuple[int, int, int]] = {
     15: (2, 2, 2), 16: (1, 1, 1), 17: (3, 3, 3),
 }  # fmt: skip
 
-_TREES = {land.BROADLEAF: 1.0, land.CONIFER: 1.0, land.AGROFOREST: 0.4}
-_SHARES: dict[str, dict[int, float]] = {
-    "needles": {land.CONIFER: 1.0},
-    "trees": _TREES,
-    "shrubs": {land.SHRUB: 1.0, land.MOOR: 1.0},
-    "crops": {land.ARABLE: 1.0, land.PERMANENT: 1.0, land.COMPLEX: 1.0},
-    "wet": {land.INLANDWET: 1.0, land.COASTWET: 1.0},
-    "built": {land.URBAN: 1.0, land.INDUSTRY: 1.0},
-    "snow": {land.SNOW: 1.0},
-    "bare": {land.BEACH: 1.0, land.ROCK: 1.0},
-    "water": {land.INLANDWATER: 1.0, land.SEA: 1.0},
+#: What cells are judged by -> covers that count as it. Agroforestry counts by 0.4 as trees.
+_GROUPS: dict[str, tuple[int, ...]] = {
+    "needles": (land.CONIFER,),
+    "trees": (land.BROADLEAF, land.CONIFER, land.AGROFOREST),
+    "shrubs": (land.SHRUB, land.MOOR),
+    "crops": (land.ARABLE, land.PERMANENT, land.COMPLEX),
+    "wet": (land.INLANDWET, land.COASTWET),
+    "built": (land.URBAN, land.INDUSTRY),
+    "snow": (land.SNOW,),
+    "bare": (land.BEACH, land.ROCK),
+    "water": (land.INLANDWATER, land.SEA),
 }
 
 
@@ -47,13 +47,13 @@ def land_cover(truth: NDArray[np.uint8], random: np.random.Generator) -> NDArray
     side = len(truth)
     cells = -(-side // CELL) + 1
     offset = random.integers(0, CELL, 2)
-    place = [np.minimum((np.arange(side) + start) // CELL, cells - 1) for start in offset]
-    index = place[0][:, None] * cells + place[1][None, :]
+    rows, columns = (np.minimum((np.arange(side) + start) // CELL, cells - 1) for start in offset)
+    index = rows[:, None] * cells + columns[None, :]
     count = np.maximum(np.bincount(index.ravel(), minlength=cells**2), 1)
     shares = {}
-    for name, covers in _SHARES.items():
-        weight = np.zeros(len(land.COVERS))
-        weight[list(covers)] = list(covers.values())
+    for name, covers in _GROUPS.items():
+        weight = np.isin(np.arange(len(land.COVERS)), covers).astype(float)
+        weight[land.AGROFOREST] *= 0.4
         blurred = gaussian_filter(weight[truth], _BLUR, mode="reflect")
         shares[name] = np.bincount(index.ravel(), blurred.ravel(), minlength=cells**2) / count
     codes = igbp(shares)

@@ -1,4 +1,4 @@
-"""Writing a simulated archive in parts, on several cores, so that it is either whole or not there."""
+"""Write a simulated archive part by part, on several cores, so that it is either complete or absent."""
 
 import os
 import shutil
@@ -8,63 +8,89 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import rasterio
+from numpy.typing import NDArray
+from rasterio.transform import from_origin
+
 from mosaic.utils.errors import ArchiveError
 from mosaic.utils.files import read_json, require_free_space, write_json
 from mosaic.utils.forked import available_cores
 from mosaic.utils.progress import log, progress
 
 Rows = list[dict[str, Any]]
-NOTE = "simulation.json"
+#: Fewest patches of a simulated archive: three splits have to be filled.
+LEAST_PATCHES = 12
 
 
 def produce(
     root: Path,
     recipe: dict[str, Any],
-    needed_bytes: int,
-    parts: Sequence[Any],
+    patch_bytes: int,
+    plan: Callable[[int, int], Sequence[Any]],
     write_part: Callable[[Path, Any], Rows],
     finish: Callable[[Path, Rows], None],
     workers: int | None = None,
 ) -> Path:
-    """Write an archive, or find that it is there already.
+    """Write an archive, or reuse the one that is there.
 
     Args:
         root: folder to write.
-        recipe: all that decides the content; kept in ``simulation.json``.
-        needed_bytes: space it takes, about.
-        parts: independent parts of the archive.
+        recipe: everything that determines the content, ``patches`` and ``seed`` among it; kept in
+            ``simulation.json``.
+        patch_bytes: space that a patch takes, about.
+        plan: from patches and seed to independent parts of the archive.
         write_part: a function of an importable module: writes a part into a folder, returns its index rows.
         finish: writes what needs the rows of all parts, in the order of the parts.
         workers: processes; one for each core by default.
 
-    Returns:
-        ``root``.
-
     Raises:
-        ArchiveError: when ``root`` holds something else.
+        ArchiveError: when ``root`` holds something else, or the patches are too few.
         RunError: when there is no space.
     """
-    note = root / NOTE
+    if recipe["patches"] < LEAST_PATCHES:
+        raise ArchiveError(f"{recipe['patches']} patches are too few for three splits: simulate 12 or more")
+    note = root / "simulation.json"
     if note.exists() and read_json(note) == recipe:
         log(f"simulated archive: reused {root}")
         return root
     if root.exists() and any(root.iterdir()):
-        raise ArchiveError(
-            f"{root} holds something else than this simulation: remove it, or choose another folder"
-        )
-    require_free_space(root.parent, needed_bytes)
+        raise ArchiveError(f"{root} holds something else than this simulation: remove it, or choose another")
+    require_free_space(root.parent, recipe["patches"] * patch_bytes)
+    parts = plan(recipe["patches"], recipe["seed"])
     partial = root.with_name(f".{root.name}.{os.getpid()}.partial")
     try:
         rows: Rows = []
         with ProcessPoolExecutor(workers or available_cores(), get_context("spawn")) as pool:
-            done = pool.map(write_part, [partial] * len(parts), parts)
-            for part_rows in progress(done, "simulating scenes", total=len(parts)):
+            written = pool.map(write_part, [partial] * len(parts), parts)
+            for part_rows in progress(written, "simulating scenes", total=len(parts)):
                 rows += part_rows
         finish(partial, rows)
-        write_json(partial / NOTE, recipe)
+        write_json(partial / note.name, recipe)
         if root.exists():
             root.rmdir()
         partial.rename(root)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return root
+
+
+def write_geotiff(
+    path: Path, layers: NDArray, corner: tuple[float, float], epsg: int, metres: float = 10, **options: Any
+) -> None:
+    """Write layers (bands, side, side) as a GeoTIFF.
+
+    Args:
+        path: of the file; its folder is created.
+        layers: values, in the type they are stored.
+        corner: easting and northing of the upper-left corner, metres.
+        epsg: code of the projection.
+        metres: side of a pixel.
+        **options: further options of the GTiff driver.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count, height, width = layers.shape
+    transform = from_origin(*corner, metres, metres)
+    profile = {"width": width, "height": height, "count": count, "dtype": layers.dtype.name}
+    profile |= {"crs": f"EPSG:{epsg}", "transform": transform, **options}
+    with rasterio.open(path, "w", driver="GTiff", **profile) as file:
+        file.write(layers)

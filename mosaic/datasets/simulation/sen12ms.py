@@ -1,24 +1,20 @@
-"""Write simulated scenes in exactly the official layout of SEN12MS: the same reader opens them.
+"""Simulated scenes in exactly the official layout of SEN12MS: the same reader opens them.
 
 Patches of a scene overlap by half, as the real ones do; scenes belong to one season and one split.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from rasterio.transform import from_origin
 
 from mosaic.datasets.igbp import LISTS, S1_BANDS, S2_BANDS, SEASONS, SIDE
 from mosaic.datasets.simulation import landscape as land
 from mosaic.datasets.simulation.label_sets import draw_label_sets
 from mosaic.datasets.simulation.modis import land_cover
-from mosaic.datasets.simulation.produce import produce
+from mosaic.datasets.simulation.produce import Rows, produce, write_geotiff
 from mosaic.datasets.simulation.sensors import Conditions, observe_above_atmosphere
-from mosaic.utils.errors import ArchiveError
 
 #: Raise it when the same seed gives other pixels.
 VERSION = 1
@@ -27,7 +23,7 @@ _GRID = 4  # patches along a side of a scene
 _SCENE_SIDE = 642  # covers the grid, and 6 divides it, for the bands of 60 m
 _TEST_SHARE = 0.25
 _LEAST_SCENES = 6
-_BYTES_A_TRIPLET = 2_500_000
+_TRIPLET_BYTES = 2_500_000
 _DAY_OF_SEASON = {"spring": 105, "summer": 196, "fall": 288, "winter": 15}
 #: Landscapes beyond Europe: share of the scenes, and the covers that join a patch's European label set.
 _THEMES: tuple[tuple[float, tuple[int, ...]], ...] = (
@@ -43,7 +39,7 @@ class _Scene:
     season: str
     number: int
     split: str
-    patches: tuple[int, ...]  # places in the grid
+    patches: tuple[int, ...]  # positions in the grid
     covers: NDArray[np.uint8]
     epsg: int
     corner: tuple[float, float]
@@ -51,30 +47,24 @@ class _Scene:
 
 
 def simulate(root: Path, patches: int = 2000, seed: int = 0, workers: int | None = None) -> Path:
-    """Write a simulated archive, or find that it is there already.
+    """Write a simulated archive of SEN12MS, or reuse the one that is there; 2.5 MB a triplet.
 
     Args:
-        root: folder to write; 2.5 MB a triplet.
+        root: folder to write.
         patches: number of triplets, at least 12.
         seed: the same seed gives the same files, whatever the number of processes.
         workers: processes; one for each core by default.
-
-    Returns:
-        ``root``.
 
     Raises:
         ArchiveError: when ``root`` holds something else, or ``patches`` is too small.
         RunError: when there is no space.
     """
-    if patches < 12:
-        raise ArchiveError(f"{patches} patches are too few for three splits: simulate 12 or more")
     recipe = {"layout": "sen12ms", "patches": patches, "seed": seed, "version": VERSION}
-    scenes = _plan(patches, seed)
-    return produce(root, recipe, patches * _BYTES_A_TRIPLET, scenes, _write_scene, _write_lists, workers)
+    return produce(root, recipe, _TRIPLET_BYTES, _plan, _write_scene, _write_lists, workers)
 
 
 def _plan(patches: int, seed: int) -> list[_Scene]:
-    """Deal patches to scenes, and scenes to seasons, splits, landscapes and places on Earth."""
+    """Deal patches to scenes, and scenes to seasons, splits, landscapes and locations on Earth."""
     random = np.random.default_rng([seed, 12])
     count = max(_LEAST_SCENES, -(-patches // _GRID**2))
     labels = draw_label_sets(2 * count, random).astype(bool)
@@ -86,13 +76,13 @@ def _plan(patches: int, seed: int) -> list[_Scene]:
         covers[: labels.shape[1]] = labels[2 * number] | labels[2 * number + 1]
         covers[list(themes[random.choice(len(themes), p=shares)])] = 1
         size = patches // count + (number < patches % count)
-        places = np.sort(random.permutation(_GRID**2)[:size])
+        positions = np.sort(random.permutation(_GRID**2)[:size])
         scenes.append(
             _Scene(
                 season=SEASONS[number % len(SEASONS)],
                 number=1 + number,
                 split="test" if number in test else "train",
-                patches=tuple(places.tolist()),
+                patches=tuple(positions.tolist()),
                 covers=covers,
                 epsg=int(random.choice([32600, 32700]) + random.integers(1, 61)),
                 corner=(10.0 * random.integers(30_000, 70_000), 10.0 * random.integers(100_000, 800_000)),
@@ -102,50 +92,33 @@ def _plan(patches: int, seed: int) -> list[_Scene]:
     return scenes
 
 
-def _write_scene(root: Path, scene: _Scene) -> list[dict[str, Any]]:
-    """Write all triplets of one scene; returns their list entries."""
+def _write_scene(root: Path, scene: _Scene) -> Rows:
+    """Write all triplets of one scene; return their list entries."""
     random = np.random.default_rng(scene.seed)
     ground = land.draw_landscape(scene.covers, random, _SCENE_SIDE)
     day = _DAY_OF_SEASON[scene.season.split("_")[1]]
     optical, radar = (Conditions.draw(random, day) for _ in range(2))
     images = observe_above_atmosphere(ground, optical, radar, random)
-    cover = land_cover(ground.truth, random)
     layers = {
         "s1": np.stack([images[band] for band in S1_BANDS]),
         "s2": np.stack([images[band] for band in S2_BANDS]),
-        "lc": cover,
+        "lc": land_cover(ground.truth, random),
     }
     rows = []
-    for place in scene.patches:
-        top, left = (_STRIDE * step for step in divmod(place, _GRID))
+    for position in scene.patches:
+        top, left = (_STRIDE * step for step in divmod(position, _GRID))
         corner = (scene.corner[0] + 10 * left, scene.corner[1] - 10 * top)
-        patch = f"p{30 + place}"
         for key, layer in layers.items():
-            folder = root / scene.season / f"{key}_{scene.number}"
-            path = folder / f"{scene.season}_{key}_{scene.number}_{patch}.tif"
-            _write(path, layer[:, top : top + SIDE, left : left + SIDE], corner, scene.epsg)
-        rows.append({"name": f"{scene.season}_s2_{scene.number}_{patch}.tif", "split": scene.split})
+            name = f"{scene.season}_{key}_{scene.number}_p{30 + position}.tif"
+            path = root / scene.season / f"{key}_{scene.number}" / name
+            write_geotiff(path, layer[:, top : top + SIDE, left : left + SIDE], corner, scene.epsg)
+        name = f"{scene.season}_s2_{scene.number}_p{30 + position}.tif"
+        rows.append({"name": name, "split": scene.split})
     return rows
 
 
-def _write_lists(root: Path, rows: list[dict[str, Any]]) -> None:
+def _write_lists(root: Path, rows: Rows) -> None:
     """Write both lists; the official ones end their lines as Windows does."""
     for split, name in LISTS.items():
         lines = [row["name"] + "\r\n" for row in rows if row["split"] == split]
         (root / name).write_bytes("".join(lines).encode())
-
-
-def _write(path: Path, image: NDArray[Any], corner: tuple[float, float], epsg: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        width=SIDE,
-        height=SIDE,
-        count=len(image),
-        dtype=image.dtype.name,
-        crs=f"EPSG:{epsg}",
-        transform=from_origin(*corner, 10, 10),
-    ) as file:
-        file.write(image)

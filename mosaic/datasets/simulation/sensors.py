@@ -1,4 +1,4 @@
-"""What the satellites see of simulated land: twelve optical bands and two of backscatter.
+"""Simulated images of Sentinel-1 and Sentinel-2 over simulated land.
 
 Medians and spreads of B02, B03, B04, B08, VV and VH are those of 120 real pairs, class by class; the other
 bands follow from them by mixing ratios that reproduce the official band means. The spread is split between
@@ -7,6 +7,7 @@ scene, parcel and texture, so that much of what tells two patches apart is nuisa
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -29,34 +30,25 @@ _BEYOND_EUROPE = {
     "Snow and ice": {"B02": 7500, "B03": 7600, "B04": 7500, "B08": 6800, "VV": -12.0, "VH": -19.0},
     "Rock and desert": {"B02": 1300, "B03": 1850, "B04": 2450, "B08": 3000, "VV": -14.0, "VH": -22.5},
 }
-#: Above the atmosphere: path radiance (DN) of a clear sky and transmittance of each band, by hand.
-_PATH = {
-    "B01": 980, "B02": 700, "B03": 430, "B04": 270, "B05": 230, "B06": 170, "B07": 140, "B08": 110,
-    "B8A": 80, "B09": 60, "B10": 12, "B11": 15, "B12": 8,
+#: Band -> path radiance (DN) of a clear sky and transmittance of the atmosphere, by hand.
+_ATMOSPHERE = {
+    "B01": (980, 0.78), "B02": (700, 0.84), "B03": (430, 0.86), "B04": (270, 0.91), "B05": (230, 0.92),
+    "B06": (170, 0.93), "B07": (140, 0.94), "B08": (110, 0.93), "B8A": (80, 0.96), "B09": (60, 0.35),
+    "B10": (12, 0.0), "B11": (15, 0.95), "B12": (8, 0.92),
 }  # fmt: skip
-_TRANSMITTANCE = {
-    "B01": 0.78, "B02": 0.84, "B03": 0.86, "B04": 0.91, "B05": 0.92, "B06": 0.93, "B07": 0.94, "B08": 0.93,
-    "B8A": 0.96, "B09": 0.35, "B10": 0.0, "B11": 0.95, "B12": 0.92,
-}  # fmt: skip
+#: Band -> path radiance of the haze in units of that in B02; a tenth in all others.
+_HAZE = {"B01": 1.2, "B02": 1.0, "B03": 0.7, "B04": 0.5, "B05": 0.4, "B08": 0.15}
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What all patches of one scene share.
+    """What all patches of one scene share."""
 
-    Attributes:
-        brightness: illumination and season, in standard deviations.
-        greenness: state of the vegetation, in standard deviations.
-        haze: path radiance added to B02, DN; B01 gets more, longer wavelengths less.
-        moisture: of the soil, dB.
-        incidence: slope of backscatter across the tile, dB a column.
-    """
-
-    brightness: float
-    greenness: float
-    haze: float
-    moisture: float
-    incidence: float
+    brightness: float  # illumination and season, standard deviations
+    greenness: float  # state of the vegetation, standard deviations
+    haze: float  # path radiance added to B02, DN; B01 gets more, longer wavelengths less
+    moisture: float  # of the soil, dB
+    incidence: float  # slope of backscatter across the tile, dB a column
 
     @classmethod
     def draw(cls, random: np.random.Generator, day_of_year: int) -> "Conditions":
@@ -75,7 +67,7 @@ class Conditions:
 def signatures() -> dict[str, NDArray[np.float64]]:
     """Return per cover (21,): logarithms of the optical medians, their spreads, and dB of VV and VH."""
     table = real_quantiles().set_index("cls").reindex(CLASSES)
-    # two rare classes were not among the 120 pairs: their neighbours in the nomenclature stand in
+    # two rare classes were not among the 120 pairs: take their neighbours in the nomenclature
     table.loc["Beaches, dunes, sands"] = table.loc["Natural grassland and sparsely vegetated areas"]
     table.loc["Coastal wetlands"] = table.loc["Inland wetlands"]
     result = {}
@@ -85,9 +77,8 @@ def signatures() -> dict[str, NDArray[np.float64]]:
         )
         result[band] = np.log(middle)
         # 1.645 standard deviations on either side; the narrower side, since tails hold other covers
-        result[f"{band}_std"] = np.clip(
-            np.minimum(np.log(high / middle), np.log(middle / low)) / 1.645, 0.12, 0.6
-        )
+        spread = np.minimum(np.log(high / middle), np.log(middle / low)) / 1.645
+        result[f"{band}_std"] = np.clip(spread, 0.12, 0.6)
     sand = CLASSES.index("Beaches, dunes, sands")
     for band, factor in (("B02", 1.25), ("B03", 1.15), ("B04", 1.1), ("B08", 0.95)):
         result[band][sand] += np.log(factor)
@@ -111,10 +102,7 @@ def real_quantiles() -> pd.DataFrame:
     DN of B02, B03, B04, B08 and dB of VV, VH, from pixels under the reference maps (CDLA-Permissive-1.0,
     bigearth.net); 17 of the 19 classes.
     """
-    from importlib.resources import files
-
-    with files(__package__).joinpath("real_quantiles.csv").open("rb") as file:
-        return pd.read_csv(file)
+    return pd.read_csv(Path(__file__).with_name("real_quantiles.csv"))
 
 
 def _noise(random: np.random.Generator, width: float, side: int) -> NDArray[np.float64]:
@@ -126,25 +114,22 @@ def _noise(random: np.random.Generator, width: float, side: int) -> NDArray[np.f
 
 
 def _parcel_factor(land: Landscape, random: np.random.Generator) -> NDArray[np.float64]:
-    """Return one number a parcel, standard normal, spread over its pixels."""
-    kinds, place = np.unique(land.parcels, return_inverse=True)
-    return random.standard_normal(len(kinds))[place].reshape(land.truth.shape)
+    """Return one standard normal number a parcel, spread over its pixels."""
+    parcels, index = np.unique(land.parcels, return_inverse=True)
+    return random.standard_normal(len(parcels))[index].reshape(land.truth.shape)
 
 
 def observe(
     land: Landscape, optical: Conditions, radar: Conditions, column: int, random: np.random.Generator
 ) -> dict[str, NDArray]:
-    """Simulate both sensors' images of one patch of BigEarthNet: surface reflectance and backscatter.
+    """Return images of one patch of BigEarthNet at native size: uint16 DN of the surface, float32 dB.
 
     Args:
         land: the ground.
         optical: conditions of the Sentinel-2 scene.
         radar: conditions of the Sentinel-1 scene.
-        column: place of the patch in its tile, for the incidence angle.
+        column: position of the patch in its tile, for the incidence angle.
         random: source of randomness.
-
-    Returns:
-        Band -> native image: uint16 DN at 10, 20 or 60 m; float32 dB at 10 m.
     """
     ground, biomass = _ground(land, optical, random)
     result = {}
@@ -157,34 +142,29 @@ def observe(
 def observe_above_atmosphere(
     land: Landscape, optical: Conditions, radar: Conditions, random: np.random.Generator
 ) -> dict[str, NDArray]:
-    """Simulate both sensors' images as SEN12MS has them: thirteen bands above the atmosphere, all at 10 m.
+    """Return images (side, side) as SEN12MS has them: uint16 DN at the top of the atmosphere, float32 dB.
+
+    Bands of 20 and 60 m are repeated to 10 m.
 
     Args:
         land: the ground, of a side that 6 divides.
         optical: conditions of the Sentinel-2 scene.
         radar: conditions of the Sentinel-1 scene.
         random: source of randomness.
-
-    Returns:
-        Band -> image (side, side): uint16 DN; float32 dB. Bands of 20 and 60 m are repeated to 10 m.
     """
     ground, biomass = _ground(land, optical, random)
     side = len(land.truth)
-    # snow absorbs in the short-wave infrared, where the mixing ratios know nothing of it
+    # snow absorbs in the short-wave infrared, which the mixing ratios ignore
     for band in ("B11", "B12"):
         ground[band] = np.where(land.truth == SNOW, 0.1 * ground[band], ground[band])
     ground["B10"] = np.zeros((side, side))
     result = {}
-    for band in _PATH:
+    for band, (radiance, transmittance) in _ATMOSPHERE.items():
         step = 120 // S2_SIZE.get(band, 20)
-        path = _PATH[band] * (1 + 0.5 * _HAZE.get(band, 0.1) * (optical.haze - 80) / 80)
-        native = _measured(path + _TRANSMITTANCE[band] * ground[band], step, random)
+        path = radiance * (1 + 0.5 * _HAZE.get(band, 0.1) * (optical.haze - 80) / 80)
+        native = _measured(path + transmittance * ground[band], step, random)
         result[band] = native.repeat(step, 0).repeat(step, 1)
     return {**result, **_radar(land, radar, 45, biomass, random)}
-
-
-#: How much more of the haze's path radiance each band gets than B02; others a tenth.
-_HAZE = {"B01": 1.2, "B02": 1.0, "B03": 0.7, "B04": 0.5, "B05": 0.4, "B08": 0.15}
 
 
 def _ground(
@@ -231,19 +211,16 @@ def _measured(image: NDArray, step: int, random: np.random.Generator) -> NDArray
 def _radar(
     land: Landscape, scene: Conditions, column: int, biomass: NDArray, random: np.random.Generator
 ) -> dict[str, NDArray]:
-    """Backscatter in dB: class, parcel, moisture and incidence, then gamma speckle in linear power."""
+    """Return backscatter in dB: class, parcel, moisture and incidence, then gamma speckle in linear power."""
     table, truth = signatures(), land.truth
     water = np.isin(truth, (17, 18))
     common = np.where(water, 2.0 * scene.brightness, scene.moisture + scene.incidence * (column - 45))
-    own = _parcel_factor(land, random)
+    roughness = _parcel_factor(land, random)
     result = {}
     for band in ("VV", "VH"):
         spread = np.sqrt(_PARCEL + _TEXTURE) * table[f"{band}_std"][truth]
-        level = (
-            table[band][truth]
-            + common
-            + spread * (0.5 * biomass + 0.6 * own + 0.6 * _noise(random, 1.0, len(truth)))
-        )
+        factor = 0.5 * biomass + 0.6 * roughness + 0.6 * _noise(random, 1.0, len(truth))
+        level = table[band][truth] + common + spread * factor
         # speckle is independent in the two polarisations; its mean power is 1
         power = gaussian_filter(10 ** (level / 10), 0.5, mode="reflect")
         power = power * random.gamma(LOOKS, 1 / LOOKS, size=power.shape)
