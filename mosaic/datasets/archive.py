@@ -23,34 +23,24 @@ class Archive(Protocol):
     """Co-registered patches of several sensors in the official folder layout of a dataset.
 
     A class with these attributes and methods is an archive; it need not inherit from anything. See
-    :func:`mosaic.datasets.registry.register_dataset` for an example.
+    :func:`mosaic.datasets.registry.register_dataset`.
 
     Attributes:
-        name: name of the dataset, part of the names of packed data.
-        title: the same for people.
-        root: folder of the archive.
-        class_names: classes in the order of the label vector.
-        class_colors: hex colour of each class, for maps.
-        level1: coarse group -> class names, for panels of figures.
-        confusable: group of easily confused classes -> class names.
-        coarse: class that datasets share -> class names, for transfer between datasets.
-        sensors: sensors with the bands to pack, both in canonical order.
-        band_sizes: band -> native height (= width) in pixels.
         index: one row a patch. Needed are ``patch_id``, ``labels`` (list of class names), ``split``
             (``train``, ``validation`` or ``test``), ``date`` (ISO), ``tile``, ``scene`` (what shares season,
             sun and atmosphere: the unit of resampling) and ``location`` (the same ground on any date).
     """
 
-    name: str
-    title: str
+    name: str  # of the dataset, part of the names of packed data
+    title: str  # the same for people
     root: Path
-    class_names: tuple[str, ...]
-    class_colors: tuple[str, ...]
-    level1: dict[str, tuple[str, ...]]
-    confusable: dict[str, tuple[str, ...]]
-    coarse: dict[str, tuple[str, ...]]
-    sensors: tuple[Sensor, ...]
-    band_sizes: dict[str, int]
+    class_names: tuple[str, ...]  # in the order of the label vector
+    class_colors: tuple[str, ...]  # hex, for maps
+    level1: dict[str, tuple[str, ...]]  # coarse group -> class names, for panels of figures
+    confusable: dict[str, tuple[str, ...]]  # group of easily confused classes -> class names
+    coarse: dict[str, tuple[str, ...]]  # class that datasets share -> class names, for transfer
+    sensors: tuple[Sensor, ...]  # with the bands to pack, both in canonical order
+    band_sizes: dict[str, int]  # band -> native height (= width) in pixels
     index: pd.DataFrame
 
     def __len__(self) -> int:

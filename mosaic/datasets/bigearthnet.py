@@ -23,6 +23,7 @@ from mosaic.datasets.archive import hash_content, require_files
 from mosaic.datasets.bigearthnet_metadata import METADATA, parse_metadata, read_metadata, scene_notes
 from mosaic.datasets.bigearthnet_reference import bigearthnet_reference
 from mosaic.datasets.geotiff import ExpectedBand, read_band, to_degrees
+from mosaic.datasets.nomenclature import IGNORE
 from mosaic.datasets.problems import PatchError, Problem, report_faults
 from mosaic.datasets.reference import Reference
 from mosaic.datasets.registry import register_dataset
@@ -71,11 +72,11 @@ class BigEarthNetArchive(BigEarthNetV2):
 
     name = "bigearthnet_v2"
     title = "BigEarthNet v2"
-    class_names = corine.CLASSES
-    class_colors = corine.CLASS_COLORS
-    level1 = corine.LEVEL1
-    confusable = corine.CONFUSABLE
-    coarse = corine.COARSE
+    class_names = corine.NOMENCLATURE.classes
+    class_colors = corine.NOMENCLATURE.colors
+    level1 = corine.NOMENCLATURE.level1
+    confusable = corine.NOMENCLATURE.confusable
+    coarse = corine.NOMENCLATURE.coarse
     s1_bands = corine.S1_BANDS
     root: Path
 
@@ -159,10 +160,7 @@ class BigEarthNetArchive(BigEarthNetV2):
         return f"{self.root}/{self.dir_file_names[key]}/{parent}/{name}/{name}_{suffix}.tif"
 
     def read(self, i: int) -> dict[str, NDArray[Any]]:
-        """Read pair ``i`` at native resolution.
-
-        Returns:
-            Band -> (size, size): Sentinel-1 float32 dB, Sentinel-2 uint16 DN (reflectance x 1e4).
+        """Return band -> native image (size, size): float32 dB, uint16 DN (reflectance x 1e4).
 
         Raises:
             PatchError: for a missing, damaged or misplaced file, a wrong size or type, values that are not
@@ -194,7 +192,7 @@ class BigEarthNetArchive(BigEarthNetV2):
             return
         if classes is not None:
             present = np.flatnonzero(np.bincount(classes.ravel()))
-            in_map = {corine.CLASSES[c] for c in present if c != corine.IGNORE}
+            in_map = {corine.CLASSES[c] for c in present if c != IGNORE}
             labels = set(self.index["labels"].iloc[i])
             if in_map != labels:
                 reason = (
@@ -215,7 +213,7 @@ class BigEarthNetArchive(BigEarthNetV2):
         Raises:
             PatchError: when the file is missing or damaged.
         """
-        return corine.CLASS_OF_CODE[self._band(i, "map")] if self.has_maps else None
+        return corine.NOMENCLATURE.class_of_code[self._band(i, "map")] if self.has_maps else None
 
     def check(self, i: int) -> list[Problem]:
         """Return everything wrong with the files of pair ``i``, and notes on oddities."""
@@ -273,7 +271,7 @@ class BigEarthNetArchive(BigEarthNetV2):
     def _load_map(self, index: int) -> Tensor:
         classes = self.read_map(index)
         if classes is None:
-            classes = np.full((120, 120), corine.IGNORE, np.uint8)
+            classes = np.full((120, 120), IGNORE, np.uint8)
         return torch.from_numpy(classes)[None].long()
 
     def _load_target(self, index: int) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mosaic.datasets.archive import SPLITS
-from mosaic.datasets.corine import CLASS_CODES, CLASSES
+from mosaic.datasets.corine import CLASSES
 from mosaic.datasets.problems import Problem
 from mosaic.datasets.sentinel2 import tile_corner
 from mosaic.utils.errors import ArchiveError, suggest
@@ -86,7 +86,7 @@ def parse_metadata(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]]:
     leaking = index["location"].isin(splits[splits.duplicated()].dropna())
     is_list = index["labels"].map(lambda names: isinstance(names, list | np.ndarray) and len(names) > 0)
     names = index["labels"][is_list].explode()
-    unknown = names[~names.isin(CLASS_CODES)]
+    unknown = names[~names.isin(CLASSES)]
 
     def faults(rows: pd.Series, kind: str, detail: str) -> list[Problem]:
         records: list[Any] = index[rows].to_dict("records")

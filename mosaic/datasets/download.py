@@ -32,19 +32,12 @@ class Part(NamedTuple):
 
 
 class Source(NamedTuple):
-    """An archive to download.
-
-    Attributes:
-        title: name for people.
-        bundles: folder or file that results -> the parts that make it, in order.
-        unpacked: bytes on disk once unpacked, about; 0 where unknown.
-        note: what to know about the result.
-    """
+    """An archive to download."""
 
     title: str
-    bundles: dict[str, tuple[Part, ...]]
-    unpacked: int
-    note: str
+    bundles: dict[str, tuple[Part, ...]]  # folder or file that results -> the parts that make it, in order
+    unpacked: int  # bytes on disk once unpacked, about; 0 where unknown
+    note: str  # what to know about the result
 
 
 def get_source(name: str) -> Source:

@@ -19,18 +19,10 @@ _TOLERANCE = 1e-3  # of coordinates, metres
 
 @dataclass(frozen=True)
 class ExpectedBand:
-    """What a band file must hold.
+    """What a band file must hold."""
 
-    Attributes:
-        size: height and width in pixels.
-        dtype: type of the values on disk.
-        low: smallest value allowed.
-        high: largest value allowed.
-        unit: of the values, for messages.
-    """
-
-    size: int
-    dtype: str
+    size: int  # height and width, pixels
+    dtype: str  # of the values on disk
     low: float
     high: float
     unit: str = ""
@@ -42,16 +34,13 @@ def file_error(patch_id: str, path: str | Path, kind: str, reason: str) -> Patch
 
 
 def read_raster(path: str | Path, patch_id: str, shape: tuple[int, ...], *dtypes: str) -> Raster:
-    """Read a GeoTIFF as it is stored.
+    """Return the values of a GeoTIFF as they are stored, perhaps read only, and its header.
 
     Args:
         path: of the file.
         patch_id: for messages.
-        shape: the (bands, height, width) that it must have.
-        *dtypes: the types of values that it may have.
-
-    Returns:
-        Values (bands, height, width), perhaps read only, and the header.
+        shape: (bands, height, width) that it must have.
+        *dtypes: types of values that it may have.
 
     Raises:
         PatchError: when the file is missing, damaged, or of another shape or type.
@@ -78,7 +67,7 @@ def read_raster(path: str | Path, patch_id: str, shape: tuple[int, ...], *dtypes
 def read_band(
     path: str | Path, patch_id: str, corner: tuple[int, int, int], expected: ExpectedBand
 ) -> NDArray:
-    """Read a single-band GeoTIFF of BigEarthNet as it is stored, (size, size); perhaps read only.
+    """Return one band of BigEarthNet as it is stored, (size, size); perhaps read only.
 
     Args:
         path: of the file.

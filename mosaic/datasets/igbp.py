@@ -1,68 +1,18 @@
-"""Land-cover classes, bands and published classification protocol of SEN12MS.
+"""Classes, bands and published classification protocol of SEN12MS.
 
 Sources: Schmitt et al. 2019 (SEN12MS, doi:10.5194/isprs-annals-IV-2-W7-153-2019) for layers and layout;
 Schmitt and Wu 2021 (arXiv:2104.00704) for the simplified scheme and the threshold of 10 %; the user guide of
-MCD12Q1 (collection 6) for IGBP codes and colours.
+MCD12Q1 (collection 6) for the IGBP codes 1 to 17 and colours of ``igbp.csv``.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-#: Simplified class -> (IGBP codes 1 to 17, colour), in the order of the published scheme.
-_TABLE: dict[str, tuple[tuple[int, ...], str]] = {
-    "Forest": ((1, 2, 3, 4, 5), "#009900"),
-    "Shrubland": ((6, 7), "#c6b044"),
-    "Savanna": ((8, 9), "#fbff13"),
-    "Grassland": ((10,), "#b6ff05"),
-    "Wetlands": ((11,), "#27ff87"),
-    "Croplands": ((12, 14), "#c24f44"),
-    "Urban and built-up": ((13,), "#a5a5a5"),
-    "Snow and ice": ((15,), "#69fff8"),
-    "Barren": ((16,), "#f9ffa4"),
-    "Water": ((17,), "#1c0dff"),
-}
+from mosaic.datasets.nomenclature import read_nomenclature
 
-#: The ten classes.
-CLASSES: tuple[str, ...] = tuple(_TABLE)
-CLASS_COLORS: tuple[str, ...] = tuple(color for _, color in _TABLE.values())
-IGBP_TO_CLASS: dict[int, int] = {
-    code: index for index, (codes, _) in enumerate(_TABLE.values()) for code in codes
-}
-#: Class index of pixels whose code is none of 1 to 17.
-IGNORE = 255
-#: IGBP code -> class index, uint8 (65536,).
-CLASS_OF_CODE = np.full(1 << 16, IGNORE, np.uint8)
-CLASS_OF_CODE[list(IGBP_TO_CLASS)] = list(IGBP_TO_CLASS.values())
+NOMENCLATURE = read_nomenclature("igbp.csv")
 #: A patch carries a label whose class covers at least this share of it.
 COVERAGE = 0.10
-
-#: Coarse group -> classes; for panels and groups of figures.
-GROUPS: dict[str, tuple[str, ...]] = {
-    "Woody vegetation": CLASSES[0:3],
-    "Low vegetation": CLASSES[3:6],
-    "Built or bare": CLASSES[6:9],
-    "Water": CLASSES[9:10],
-}
-#: Groups whose members are easily taken for each other.
-CONFUSABLE: dict[str, tuple[str, ...]] = {
-    "tree cover": ("Forest", "Savanna", "Shrubland"),
-    "herbs and crops": ("Grassland", "Croplands", "Savanna"),
-    "bare and built": ("Barren", "Urban and built-up", "Shrubland"),
-    "wet": ("Wetlands", "Water", "Grassland"),
-}
-
-#: Class that datasets share -> classes; see :data:`mosaic.datasets.corine.COARSE`. Snow is in no other.
-COARSE: dict[str, tuple[str, ...]] = {
-    "Forest": ("Forest",),
-    "Shrubs and scattered trees": ("Shrubland", "Savanna"),
-    "Grassland": ("Grassland",),
-    "Wetlands": ("Wetlands",),
-    "Croplands": ("Croplands",),
-    "Urban": ("Urban and built-up",),
-    "Barren": ("Barren",),
-    "Water": ("Water",),
-}
-
 S1_BANDS: tuple[str, ...] = ("VV", "VH")
 #: All thirteen bands, in the order of the files; top of atmosphere, and resampled to 10 m by the authors.
 S2_BANDS: tuple[str, ...] = (
@@ -88,5 +38,5 @@ def labels_of(classes: NDArray[np.uint8]) -> list[str]:
     Args:
         classes: class indices of any shape; 255 counts as none.
     """
-    shares = np.bincount(classes.ravel(), minlength=len(CLASSES))[: len(CLASSES)] / max(1, classes.size)
-    return [name for name, share in zip(CLASSES, shares, strict=True) if share >= COVERAGE]
+    counts = np.bincount(classes.ravel(), minlength=256)
+    return [name for i, name in enumerate(NOMENCLATURE.classes) if counts[i] / classes.size >= COVERAGE]

@@ -9,32 +9,17 @@ from mosaic.utils.errors import ArchiveError
 
 @dataclass(frozen=True)
 class Problem:
-    """One row of the table that ``verify`` prints.
+    """One row of the table that ``verify`` prints."""
 
-    Attributes:
-        patch_id: patch at fault; empty when the problem concerns the whole archive.
-        kind: short name, e.g. ``"missing file"``.
-        detail: what was found and what was expected.
-        path: file or folder at fault.
-        note: True for an oddity that is no reason to reject the patch.
-    """
-
-    patch_id: str
-    kind: str
-    detail: str
-    path: Path | None = None
-    note: bool = False
+    patch_id: str  # empty when the problem concerns the whole archive
+    kind: str  # short name, e.g. "missing file"
+    detail: str  # what was found and what was expected
+    path: Path | None = None  # file or folder at fault
+    note: bool = False  # an oddity that is no reason to reject the patch
 
 
 class PatchError(ArchiveError):
-    """A patch is unusable.
-
-    Attributes:
-        patch_id: patch at fault.
-        path: file at fault.
-        reason: what was found, and what was expected.
-        kind: short name of the fault.
-    """
+    """A patch is unusable; attributes as in :class:`Problem`."""
 
     def __init__(self, patch_id: str, path: Path, reason: str, kind: str = "unusable") -> None:
         super().__init__(f"{patch_id}: {reason} ({path})")

@@ -10,15 +10,10 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class PublishedScores:
-    """What others reached on the official test split; average precision (AP) and F1 in [0, 1].
-
-    Attributes:
-        model: what was trained.
-        input: ``S1``, ``S2`` or ``both``.
-    """
+    """What others reached on the official test split; average precision (AP) and F1 in [0, 1]."""
 
     model: str
-    input: str
+    input: str  # S1, S2 or both
     ap_macro: float
     ap_micro: float
     f1_macro: float
@@ -30,24 +25,19 @@ class Reference:
     """Published or measured values of a real archive; empty where unknown.
 
     Attributes:
-        title: name of the archive.
-        pairs: number of real pairs that ``scores`` and ``quantiles`` come from.
-        classes: number of classes that ``scores`` average.
         labels: statistic -> value over all official patches, in the order of
             :func:`mosaic.datasets.simulation.label_sets.label_statistics`.
         labels_per_patch: number of labels -> share of the official patches.
         scores: input -> (macro AP, micro AP) of the reference classifier of :mod:`mosaic.analysis.realism`.
         quantiles: one row a class, ``cls``, and columns ``<band>_p5``, ``_p50``, ``_p95`` in DN or dB.
         moments: band -> (mean, standard deviation) of the official training split, DN or dB.
-        published: scores of others on the official test split.
-        published_source: where those were published.
         test_patches: number of patches in the official test split.
         test_sha256: SHA-256 of its patch ids, sorted, one a line.
     """
 
     title: str
-    pairs: int = 0
-    classes: int = 0
+    pairs: int = 0  # number of real pairs that scores and quantiles come from
+    classes: int = 0  # number of classes that scores average
     labels: Mapping[str, float] = field(default_factory=dict)
     labels_per_patch: Mapping[int, float] = field(default_factory=dict)
     scores: Mapping[str, tuple[float, float]] = field(default_factory=dict)

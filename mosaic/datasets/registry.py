@@ -2,10 +2,9 @@
 
 import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from mosaic.datasets.archive import Archive
 from mosaic.datasets.problems import Problem
@@ -16,31 +15,22 @@ C = TypeVar("C", bound=Callable[..., Any])
 DEFAULT_DATASET = "bigearthnet"
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """How a dataset is opened and simulated.
-
-    Attributes:
-        open: class or function that makes an archive; see :func:`register_dataset`.
-        simulate: writes an archive from root, number of patches and seed; None if there is no simulation.
-    """
+class Dataset(NamedTuple):
+    """How a dataset is opened and simulated."""
 
     open: Callable[..., Archive]
-    simulate: Callable[[Path, int, int], Path] | None = None
+    simulate: Callable[[Path, int, int], Path] | None
 
 
 class _Datasets(Registry[Dataset]):
-    """Datasets by name. Those of this package register themselves when a name is first looked up.
-
-    Not before: they import TorchGeo, which takes seconds.
-    """
-
     def __missing__(self, name: str) -> Dataset:
+        # only now: these modules import TorchGeo, which takes seconds
         for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
             import_module(f"mosaic.datasets.{module.name}")
         return self[name] if name in self else super().__missing__(name)
 
 
+#: Datasets by name; those of this package register themselves when a name is first looked up.
 DATASETS = _Datasets("dataset")
 
 
@@ -98,13 +88,7 @@ def open_archive(
 
 
 def simulate_archive(dataset: str, root: Path, patches: int, seed: int) -> Path:
-    """Write a simulated archive in the official layout of a dataset, or reuse the one that is there.
-
-    Args:
-        dataset: name of a registered dataset.
-        root: folder to write.
-        patches: number of patches.
-        seed: the same seed gives the same files.
+    """Write a simulated archive in a dataset's layout, or reuse the one in ``root``, and return ``root``.
 
     Raises:
         SettingsError: when the dataset is unknown.

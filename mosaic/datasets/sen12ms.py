@@ -21,6 +21,7 @@ from torchgeo.datasets import SEN12MS
 from mosaic.datasets import igbp
 from mosaic.datasets.archive import hash_content, require_files
 from mosaic.datasets.geotiff import read_raster, to_degrees
+from mosaic.datasets.nomenclature import IGNORE
 from mosaic.datasets.problems import PatchError, Problem, join_first, report_faults
 from mosaic.datasets.reference import Reference
 from mosaic.datasets.registry import register_dataset
@@ -72,11 +73,11 @@ class SEN12MSArchive(SEN12MS):
 
     name = "sen12ms"
     title = "SEN12MS"
-    class_names = igbp.CLASSES
-    class_colors = igbp.CLASS_COLORS
-    level1 = igbp.GROUPS
-    confusable = igbp.CONFUSABLE
-    coarse = igbp.COARSE
+    class_names = igbp.NOMENCLATURE.classes
+    class_colors = igbp.NOMENCLATURE.colors
+    level1 = igbp.NOMENCLATURE.level1
+    confusable = igbp.NOMENCLATURE.confusable
+    coarse = igbp.NOMENCLATURE.coarse
     s1_bands = igbp.S1_BANDS
     root: Path
 
@@ -139,11 +140,7 @@ class SEN12MSArchive(SEN12MS):
         return self._folder(f"{season}_{number}", source) / f"{season}_{source}_{number}_{patch}.tif"
 
     def read(self, i: int) -> dict[str, NDArray[Any]]:
-        """Read triplet ``i``.
-
-        Returns:
-            Band -> (256, 256): Sentinel-1 float32 dB within -25..0, Sentinel-2 uint16 DN (reflectance at the
-            top of the atmosphere x 1e4).
+        """Return band -> (256, 256): float32 dB within -25..0, uint16 DN (reflectance x 1e4, not corrected).
 
         Raises:
             PatchError: for a missing or damaged file, a wrong shape or type, values that are not finite, a
@@ -176,7 +173,7 @@ class SEN12MSArchive(SEN12MS):
                     f"those of Sentinel-1 {projections['s1']} {headers['s1'].transform}"
                 )
                 yield PatchError(self.ids[i], self.path(i, source), reason, "place")
-        if not igbp.labels_of(igbp.CLASS_OF_CODE[arrays["lc"]]):
+        if not igbp.labels_of(igbp.NOMENCLATURE.class_of_code[arrays["lc"]]):
             reason = f"no class covers {100 * igbp.COVERAGE:.0f} % of the patch"
             yield PatchError(self.ids[i], self.path(i, "lc"), reason, "labels")
 
@@ -212,14 +209,14 @@ class SEN12MSArchive(SEN12MS):
         Raises:
             PatchError: when the file is missing or damaged.
         """
-        return igbp.CLASS_OF_CODE[self._read(i, "lc")[0]]
+        return igbp.NOMENCLATURE.class_of_code[self._read(i, "lc")[0]]
 
     def check(self, i: int) -> list[Problem]:
         """Return everything wrong with the files of triplet ``i``, and notes on oddities."""
         arrays: dict[str, NDArray[Any]] = {}
         problems = [error.problem() for error in self._errors(i, arrays)]
         if len(arrays) == len(_SOURCES):
-            unknown = ~np.isin(arrays["lc"], list(igbp.IGBP_TO_CLASS))
+            unknown = igbp.NOMENCLATURE.class_of_code[arrays["lc"]] == IGNORE
             if unknown.any():
                 codes = join_first(np.unique(arrays["lc"][unknown]))
                 detail = f"land-cover codes {codes} are no class ({100 * unknown.mean():.1f} % of the patch)"

@@ -32,21 +32,13 @@ _MOST_KINDS = 4096
 
 
 class Header(NamedTuple):
-    """What a file says of its pixels.
+    """What a file says of its pixels."""
 
-    Attributes:
-        shape: (bands, height, width).
-        dtype: type of the values on disk.
-        transform: first six coefficients of the affine map from pixels to the ground, metres.
-        crs: projection, None where the file has none.
-        epsg: code of that projection, None where there is none.
-    """
-
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # bands, height, width
     dtype: str
-    transform: tuple[float, ...]
+    transform: tuple[float, ...]  # first six coefficients of the map from pixels to the ground, metres
     crs: CRS | None
-    epsg: int | None
+    epsg: int | None  # code of that projection, None where there is none
 
 
 Raster = tuple[NDArray[Any], Header]

@@ -43,8 +43,8 @@ def test_the_official_test_split_of_bigearthnet_is_known_by_its_patches():
 
 
 def test_coarse_classes_have_the_same_names_in_both_archives_and_each_class_at_most_one():
-    assert list(corine.COARSE) == list(igbp.COARSE)
-    for classes, left in ((corine, set()), (igbp, {"Snow and ice"})):
-        members = [name for names in classes.COARSE.values() for name in names]
+    assert list(corine.NOMENCLATURE.coarse) == list(igbp.NOMENCLATURE.coarse)
+    for nomenclature, left in ((corine.NOMENCLATURE, set()), (igbp.NOMENCLATURE, {"Snow and ice"})):
+        members = [name for names in nomenclature.coarse.values() for name in names]
         assert len(members) == len(set(members))
-        assert set(classes.CLASSES) - set(members) == left
+        assert set(nomenclature.classes) - set(members) == left

@@ -118,7 +118,7 @@ def test_labels_are_the_published_protocol(written):
 )
 def test_a_label_needs_a_tenth_of_the_patch(codes, labels):
     cover = np.concatenate([np.full((rows, SIDE), code) for code, rows in codes.items()])
-    assert igbp.labels_of(igbp.CLASS_OF_CODE[cover]) == labels
+    assert igbp.labels_of(igbp.NOMENCLATURE.class_of_code[cover]) == labels
 
 
 def test_the_simplified_scheme_is_the_published_one():
@@ -127,8 +127,10 @@ def test_the_simplified_scheme_is_the_published_one():
         "Wetlands": {11}, "Croplands": {12, 14}, "Urban and built-up": {13}, "Snow and ice": {15},
         "Barren": {16}, "Water": {17},
     }  # fmt: skip
-    lut = igbp.CLASS_OF_CODE
-    assert {n: set(np.flatnonzero(lut == i).tolist()) for i, n in enumerate(igbp.CLASSES)} == scheme
+    lut = igbp.NOMENCLATURE.class_of_code
+    assert {
+        n: set(np.flatnonzero(lut == i).tolist()) for i, n in enumerate(igbp.NOMENCLATURE.classes)
+    } == scheme
 
 
 def test_values_are_those_of_the_files_and_backscatter_is_cut(written):

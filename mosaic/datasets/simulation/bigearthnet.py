@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mosaic.datasets.archive import SPLITS
-from mosaic.datasets.corine import CLASS_CODES, CLASSES, PATCH_METRES, S1_BANDS
+from mosaic.datasets.corine import CLASSES, NOMENCLATURE, PATCH_METRES, S1_BANDS
 from mosaic.datasets.sentinel2 import tile_corner
 from mosaic.datasets.simulation.label_sets import draw_label_sets
 from mosaic.datasets.simulation.landscape import draw_landscape
@@ -145,7 +145,7 @@ def _write_tile(root: Path, tile: _Tile) -> Rows:
 def _codes(classes: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint16]:
     """Turn class indices into CORINE level-3 codes; a class may appear under any of its codes."""
     table = np.full(256, random.choice(_UNLABELLED), np.uint16)
-    for index, codes in enumerate(CLASS_CODES.values()):
+    for index, codes in enumerate(NOMENCLATURE.codes.values()):
         table[index] = codes[0] if random.random() > _RARE_CODES else random.choice(codes)
     return table[classes]
 

@@ -72,7 +72,7 @@ def _field(random: np.random.Generator, scale: float, side: int) -> NDArray[np.f
 def _draw_parcels(random: np.random.Generator, size: float, side: int) -> NDArray[np.int64]:
     """Return irregular parcels (side, side): nearest of jittered seeds, with wavering borders."""
     steps = max(2, round(side / size))
-    grid = (np.stack(np.mgrid[0:steps, 0:steps], -1) + 0.5) * side / steps
+    grid = (np.moveaxis(np.mgrid[0:steps, 0:steps], 0, -1) + 0.5) * side / steps
     seeds = (grid + random.uniform(-0.45, 0.45, grid.shape) * side / steps).reshape(-1, 2)
     rows, columns = (axis + 0.15 * size * _field(random, size, side) for axis in np.mgrid[0:side, 0:side])
     if side > SIDE:  # the table of all distances would not fit into memory
