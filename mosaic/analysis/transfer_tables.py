@@ -9,9 +9,8 @@ import pandas as pd
 
 from mosaic.analysis.tables import pivot_intervals, titled
 from mosaic.evaluation.bootstrap import resampled_ap
-from mosaic.experiments.domain_shift import domain_rows
 from mosaic.experiments.probe import coarse_labels
-from mosaic.experiments.transfer import Side, coarse_classes
+from mosaic.experiments.transfer import Side, coarse_classes, domain_rows
 from mosaic.store.reader import PackedStore
 
 _SHIFT = ["domain", "method", "training", "value", "low", "high", "n_seeds", "n_scenes", "n"]

@@ -1,6 +1,6 @@
 """Embeddings of the splits and their measures, one file an encoder. What ``04_embeddings...`` runs first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from mosaic.experiments.probe import Rows, split_rows
 from mosaic.experiments.study import Study
 from mosaic.store.reader import PackedStore
 
+_MEASURED = {"coherence_neighbours", "umap_neighbours", "umap_min_dist", "umap_seeds"}
+
 
 def chosen_rows(store: PackedStore, most: int) -> dict[str, NDArray[np.int64]]:
     """Return the rows that are embedded of each split: all, or ``most`` drawn at random."""
@@ -30,25 +32,15 @@ def chosen_rows(store: PackedStore, most: int) -> dict[str, NDArray[np.int64]]:
 def embed_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.DataFrame:
     """Embed and measure every encoder that saw no labels or all of them, unless that is in the cache.
 
-    Args:
-        study: at ``04_embeddings_and_coherence``.
-        store: packed data.
-        encoders: one row each, as ``grid.pretrain_all`` returns them.
-
     Returns:
-        ``encoders`` that could be measured, with ``path`` of the ``.npz`` that :func:`embed_trial` wrote.
+        Rows of ``encoders`` that could be measured, with ``path`` of what :func:`embed_trial` wrote.
     """
     settings = study.settings.embedding
     rows = chosen_rows(store, settings.most_patches)
     tasks = {}
     for encoder in encoders[encoders["budget"].isin([0.0, 100.0])].to_dict("records"):
         drawn = encoder["seed"] == 0 and encoder["method"] in settings.umap_methods
-        measured = {
-            "neighbours": settings.coherence_neighbours,
-            "umap_neighbours": settings.umap_neighbours,
-            "umap_min_dist": settings.umap_min_dist,
-            "umap_seeds": settings.umap_seeds if drawn else 0,
-        }
+        measured = settings.model_dump(include=_MEASURED) | ({} if drawn else {"umap_seeds": 0})
         key = {"settings": measured, "rows": {split: len(each) for split, each in rows.items()}}
         tasks[encoder["trial"]] = encoder_task("embeddings", encoder, key, store, rows, measured)
     return run_trials(study, "embeddings", embed_trial, tasks)
@@ -65,30 +57,26 @@ def embed_trial(
     direction such as ``s1_to_s2``, and ``cosine|same`` and ``cosine|different`` over all pairs of sensors.
     """
     inputs = encode_splits(store, Path(encoder["folder"]), rows)
-    main, k = main_input(encoder["method"]), settings["neighbours"]
+    main, k = main_input(encoder["method"]), settings["coherence_neighbours"]
     train = inputs["train"][main]
     embeddings = {split: coherence.standardise(each[main], train) for split, each in inputs.items()}
     labels = {split: store.labels[each] for split, each in rows.items()}
     locations = {split: store.index["location"].to_numpy(str)[each] for split, each in rows.items()}
-    arrays: dict[str, Any] = {"embeddings": embeddings["test"]}
-    for split in ("validation", "test"):
-        arrays[f"coherence|{split}"] = coherence.knn_jaccard(
-            embeddings[split], labels[split], locations[split], k
-        )
     test, test_labels = embeddings["test"], labels["test"]
+    arrays: dict[str, Any] = {"embeddings": test}
+    for split in ("validation", "test"):
+        jaccard = coherence.knn_jaccard(embeddings[split], labels[split], locations[split], k)
+        arrays[f"coherence|{split}"] = jaccard
     single = coherence.single_label_subset(test_labels)
-    measures = {
-        **coherence.cluster_measures(test[single], test_labels[single].argmax(1)),
-        **coherence.space_measures(test),
-        "distance_correlation": coherence.distance_correlation(test, test_labels, locations["test"]),
-        "knn_jaccard": float(arrays["coherence|test"].mean()),
-    }
+    measures = coherence.cluster_measures(test[single], test_labels[single].argmax(1))
+    measures |= coherence.space_measures(test)
+    measures["distance_correlation"] = coherence.distance_correlation(test, test_labels, locations["test"])
+    measures["knn_jaccard"] = float(arrays["coherence|test"].mean())
     arrays |= {f"measure|{name}": value for name, value in measures.items()}
     for seed in range(settings["umap_seeds"]):
-        neighbours = settings["umap_neighbours"]
-        points = coherence.umap_map(test, neighbours, settings["umap_min_dist"], seed)
+        points = coherence.umap_map(test, settings["umap_neighbours"], settings["umap_min_dist"], seed)
         arrays[f"map|{seed}"] = points
-        arrays[f"trust|{seed}"] = coherence.trustworthiness(test, points, neighbours)
+        arrays[f"trust|{seed}"] = coherence.trustworthiness(test, points, settings["umap_neighbours"])
     sensors = [name for name in inputs["test"] if not name.startswith("fused")]
     if len(sensors) > 1:
         arrays |= _across_sensors(inputs, sensors, test_labels, locations["test"])
@@ -96,10 +84,7 @@ def embed_trial(
 
 
 def _across_sensors(
-    inputs: Mapping[str, Features],
-    sensors: Sequence[str],
-    labels: NDArray[np.uint8],
-    locations: NDArray[np.str_],
+    inputs: Mapping[str, Features], sensors: list[str], labels: NDArray[np.uint8], locations: NDArray[np.str_]
 ) -> dict[str, NDArray[Any]]:
     """Retrieve scenes of each sensor by each other, after a linear map fitted on training rows."""
     train = {s: coherence.standardise(inputs["train"][s], inputs["train"][s]) for s in sensors}
@@ -109,8 +94,8 @@ def _across_sensors(
     for source, target in permutations(sensors, 2):
         mapped = coherence.linear_map(train[source], train[target], test[source])
         arrays[f"rank|{source}_to_{target}"] = coherence.retrieval_ranks(mapped, test[target])
-        ap = coherence.retrieval_map(mapped, test[target], labels, locations)
-        arrays[f"map_at_k|{source}_to_{target}"] = ap
+        average_precision = coherence.retrieval_map(mapped, test[target], labels, locations)
+        arrays[f"map_at_k|{source}_to_{target}"] = average_precision
         if sensors.index(source) < sensors.index(target):
             same, different = coherence.cross_sensor_cosines(mapped, test[target], locations)
             cosines.append((same, np.random.default_rng(0).permutation(different)[:20_000]))

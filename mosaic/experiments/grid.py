@@ -27,28 +27,18 @@ Choices = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Trial:
-    """One encoder to train.
+    """One encoder to train."""
 
-    Attributes:
-        method: name in the table of methods.
-        seed: seed of initialisation, data order, views and label budget.
-        budget: percentage of training labels that pretraining may use; 0 for methods that use none.
-    """
-
-    method: str
-    seed: int
-    budget: float
+    method: str  # name in the table of methods
+    seed: int  # of initialisation, data order, views and label budget
+    budget: float  # percentage of training labels that pretraining may use; 0 for methods that use none
 
     def __str__(self) -> str:
         return f"{self.method} seed {self.seed}" + (f", {self.budget:g} % of labels" if self.budget else "")
 
 
 def plan(settings: GridSettings) -> list[Trial]:
-    """List the trials, each training once even where both label budgets of pretraining need it.
-
-    A shared label budget asks for one encoder for each label fraction, a full one for an encoder that saw
-    every training label; at 100 % they are the same encoder.
-    """
+    """List the trials: a shared label budget needs one encoder a fraction, a full one that of 100 %."""
     budgets = set(settings.label_fractions) if "shared" in settings.label_budgets else set()
     if "full" in settings.label_budgets:
         budgets.add(100.0)
@@ -73,8 +63,7 @@ def settings_of(trial: Trial, settings: StudySettings, choices: Choices | None =
     method = get_method(trial.method)
     encoder = encoder_for(method, settings.trial.encoder, settings.grid.vit_encoder)
     changes = (choices or {}).get(method.like or method.name, {})
-    own = {"method": trial.method, "seed": trial.seed, "encoder": encoder}
-    return settings.trial.replace(**own, **changes)
+    return settings.trial.replace(method=trial.method, seed=trial.seed, encoder=encoder, **changes)
 
 
 def pretrain_all(study: Study, store: PackedStore, choices: Choices | None = None) -> pd.DataFrame:
@@ -84,17 +73,15 @@ def pretrain_all(study: Study, store: PackedStore, choices: Choices | None = Non
         One row a finished trial: trial, method, seed, budget (% of training labels), folder of the encoder,
         reused. The budgets are saved as patch ids in ``label_budgets-seed<n>.json`` of the run.
     """
-    grid, trial_settings = study.settings.grid, study.settings.trial
+    grid, size = study.settings.grid, study.settings.trial.views.image_size
     for method in map(get_method, grid.methods):  # before anything is computed
-        encoder = encoder_for(method, trial_settings.encoder, grid.vit_encoder)
-        check_encoder(method, encoder, store.layout, trial_settings.views.image_size)
+        encoder = encoder_for(method, study.settings.trial.encoder, grid.vit_encoder)
+        check_encoder(method, encoder, store.layout, size)
     budgets = draw_budgets(store, grid)
     for seed, chosen in budgets.items():
         below = {fraction: rows for fraction, rows in chosen.items() if fraction < 100}
-        path = study.folder / f"label_budgets-seed{seed}.json"
-        save_budgets(path, below, store, seed)
-    absent = set(left_out(store, grid.methods)["key"])
-    tasks = {}
+        save_budgets(study.folder / f"label_budgets-seed{seed}.json", below, store, seed)
+    absent, tasks = set(left_out(store, grid.methods)["key"]), {}
     for trial in [trial for trial in plan(grid) if trial.method not in absent]:
         rows = budgets[trial.seed][trial.budget] if trial.budget else np.empty(0, dtype=np.int64)
         tasks[str(trial)] = training_task(store, trial, settings_of(trial, study.settings, choices), rows)
@@ -104,10 +91,10 @@ def pretrain_all(study: Study, store: PackedStore, choices: Choices | None = Non
 def left_out(store: PackedStore, methods: Sequence[str]) -> pd.DataFrame:
     """Return the methods that these data say nothing of, and why: key, method, why."""
     why = "its views are of two dates, and no place was seen twice: it would be MoSAiC again"
-    temporal = [get_method(name) for name in methods if get_method(name).temporal]
+    temporal = [(name, get_method(name).title, why) for name in methods if get_method(name).temporal]
     if temporal and store.temporal_positives.counts.any():
         temporal = []
-    return pd.DataFrame([(m.name, m.title, why) for m in temporal], columns=["key", "method", "why"])
+    return pd.DataFrame(temporal, columns=["key", "method", "why"])
 
 
 def training_task(store: PackedStore, trial: Trial, settings: TrialSettings, rows: np.ndarray) -> Task:
@@ -120,11 +107,11 @@ def training_task(store: PackedStore, trial: Trial, settings: TrialSettings, row
 def checkpoint_folder(store: PackedStore, settings: TrialSettings, labelled_rows: np.ndarray) -> Path:
     """Return the folder of a trial's encoder: named by data, method, settings and label budget."""
     method = get_method(settings.method)
-    row = asdict(method)
+    shown = ("title", "family", "like")
     key = {
         "data": store.fingerprint,
         # a row of the table that changes is another method under the same name
-        "method": {name: value for name, value in row.items() if name not in ("title", "family", "like")},
+        "method": {name: value for name, value in asdict(method).items() if name not in shown},
         "settings": settings.flat(),
         "labelled": sorted(store.index["patch_id"].to_numpy()[labelled_rows].tolist()),
     }
@@ -147,8 +134,8 @@ def train_one(
     Args:
         packed: folder of packed data.
         folder: where the encoder goes; returned.
-        method: a row of the table of methods.
-        fraction: percentage of the training labels that a method may use which uses any.
+        method: name in the table of methods.
+        fraction: percentage of the training labels to use.
         parameters: of :class:`mosaic.settings.TrialSettings`, by name; also ``plugins``, a list of files.
 
     Raises:

@@ -15,8 +15,8 @@ import tempfile
 import threading
 import time
 import traceback
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -42,19 +42,11 @@ _MOST_JOBS = 1000  # in the queue at a time: SLURM takes no larger array, unless
 
 @dataclass(frozen=True)
 class Launch:
-    """Where trials run. Notebooks read it from the environment variable ``MOSAIC_LAUNCH``, as JSON.
+    """Where trials run. Notebooks read it from the environment variable ``MOSAIC_LAUNCH``, as JSON."""
 
-    Attributes:
-        cluster: ``"pool"`` for worker processes of this machine; ``"slurm"`` for jobs of submitit, or
-            ``"local"`` for the same jobs as processes of this machine.
-        options: parameters of :class:`submitit.AutoExecutor`, such as
-            ``{"slurm_partition": "gpu", "gpus_per_node": 1, "timeout_min": 240}``.
-        keep_going: whether a run goes on without the trials that failed.
-    """
-
-    cluster: str = "pool"
-    options: Mapping[str, Any] = field(default_factory=dict)
-    keep_going: bool = False
+    cluster: str = "pool"  # worker processes; "slurm": jobs of submitit; "local": these as processes
+    options: Mapping[str, Any] = field(default_factory=dict)  # parameters of submitit.AutoExecutor
+    keep_going: bool = False  # without the trials that failed
 
     @classmethod
     def current(cls) -> "Launch":
@@ -94,17 +86,11 @@ class Launch:
 
 @dataclass(frozen=True)
 class Task:
-    """What is computed for one trial.
+    """What is computed for one trial."""
 
-    Attributes:
-        row: facts of the trial, a row of the table of finished ones.
-        arguments: of the function that computes it, before ``path``.
-        path: the file it writes last, which shows that it has finished.
-    """
-
-    row: Mapping[Any, Any]
-    arguments: tuple[Any, ...]
-    path: Path
+    row: Mapping[Any, Any]  # facts of the trial, a row of the table of finished ones
+    arguments: tuple[Any, ...]  # of the function that computes it, before ``path``
+    path: Path  # the file it writes last, which shows that it has finished
 
 
 def encoder_task(stage: str, encoder: Mapping[Any, Any], key: Mapping[str, Any], *arguments: Any) -> Task:
@@ -122,10 +108,10 @@ def run_trials(
     """Compute the trials that have not finished yet, and note in the study which failed.
 
     Args:
-        study: its settings tell the number of processes.
-        stage: what is done, such as ``"pretraining"``.
+        study: its settings give the number of processes.
+        stage: for messages, such as ``"pretraining"``.
         function: of an importable module.
-        tasks: name of a trial -> what is computed for it.
+        tasks: by name of the trial.
 
     Returns:
         The rows of the finished trials, each with ``path``, and whether it was ``reused``.
@@ -137,15 +123,10 @@ def run_trials(
     log(f"{stage}: {len(todo)} trials to run, {len(tasks) - len(todo)} reused")
     calls = {name: (*task.arguments, task.path) for name, task in todo.items()}
     outcomes = _run(function, calls, stage, study.settings.jobs, Launch.current(), len(tasks))
-    failed = {name: outcome.line for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
-    if failed:
+    if failed := {name: result.line for name, result in outcomes.items() if isinstance(result, _Failure)}:
         study.failed[stage] = failed
-    rows = [
-        {**task.row, "path": str(task.path), "reused": name not in todo}
-        for name, task in tasks.items()
-        if name not in failed
-    ]
-    return pd.DataFrame(rows)
+    done = [(name, task) for name, task in tasks.items() if name not in failed]
+    return pd.DataFrame([{**t.row, "path": str(t.path), "reused": name not in todo} for name, t in done])
 
 
 def parallel_map(
@@ -156,7 +137,7 @@ def parallel_map(
     Args:
         function: of an importable module.
         calls: its arguments.
-        stage: what is done, for the line of progress.
+        stage: for the line of progress.
         jobs: number of processes; 0 for one a GPU, or one a core.
 
     Raises:
@@ -166,28 +147,21 @@ def parallel_map(
     return list(_run(function, named, stage, jobs, Launch(), len(calls)).values())
 
 
-@dataclass(frozen=True)
-class Failure:
-    """What a trial ended with instead of a result: one line, and the traceback."""
+class _Failure:
+    """What a trial ended with instead of a result."""
 
-    line: str
-    trace: str
-    retry: bool = True  # not where a setting or a file is wrong
-
-    @classmethod
-    def of(cls, error: BaseException) -> "Failure":
-        """Return the failure that an exception stands for."""
+    def __init__(self, error: BaseException) -> None:
+        user_error = isinstance(error, MosaicError)
+        self.retry = not user_error or isinstance(error, RunError)  # not where a setting or a file is wrong
+        self.line = ("" if user_error else f"{type(error).__name__}: ") + " ".join(str(error).split())[:300]
         if isinstance(error, BrokenExecutor):
-            return cls("its process died, as when memory runs out", str(error))
-        ours = isinstance(error, MosaicError)
-        line = ("" if ours else f"{type(error).__name__}: ") + " ".join(str(error).split())[:300]
-        trace = "".join(traceback.format_exception(error))
-        return cls(line, trace, retry=not ours or isinstance(error, RunError))
+            self.line = "its process died, as when memory runs out"
+        self.trace = "".join(traceback.format_exception(error))
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """One try of one trial: calling it returns a result or a :class:`Failure`."""
+    """One try of one trial: calling it returns a result or a failure."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
@@ -197,7 +171,7 @@ class _Attempt:
             load_plugins()
             return self.function(*self.arguments)
         except Exception as error:
-            return Failure.of(error)
+            return _Failure(error)
         except SystemExit:  # Lightning's on SIGTERM, by which SLURM announces a preemption
             if "SUBMITIT_EXECUTOR" in os.environ:
                 os.kill(os.getpid(), signal.SIGUSR2)  # lets submitit queue this job again
@@ -222,15 +196,17 @@ def _run(
     logs = data_folder() / "jobs" / f"{stage.replace(' ', '-')}-{os.getpid()}"
     # on a CPU, two processes of one thread each finish small models sooner than one process of two threads
     room = min(jobs or len(_gpus()) or available_cores(), len(calls))
-    pool = _InProcess()
+    pool = _Workers(room) if room > 1 else _InProcess()
     if launch.cluster != "pool":
         pool = _Jobs(launch, stage, logs, room)
-    elif room > 1:
-        pool = _Workers(room)
     attempts = {name: _Attempt(function, call) for name, call in calls.items()}
-    with _interrupted_by_sigterm(), contextlib.closing(_outcomes(pool, attempts, stage)) as ended:
-        outcomes = dict(progress(ended, stage, len(calls)))
-    failures = {name: outcomes[name] for name in calls if isinstance(outcomes[name], Failure)}
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a runner's end of its notebook
+    try:
+        with contextlib.closing(_outcomes(pool, attempts, stage)) as ended:
+            outcomes = dict(progress(ended, stage, len(calls)))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    failures = {name: outcomes[name] for name in calls if isinstance(outcomes[name], _Failure)}
     for name, failure in failures.items():
         write_text(logs / (re.sub(r"[^\w.-]+", "-", name) + ".log"), failure.trace + "\n")
     if not failures:
@@ -247,18 +223,18 @@ def _run(
 
 def _outcomes(pool: "_InProcess", attempts: Mapping[str, _Attempt], stage: str) -> Generator[tuple[str, Any]]:
     """Yield the name of each trial with its result or, after the last try, its failure."""
-    waiting, tries = deque(attempts), Counter[str]()
-    running: dict[str, Any] = {}
+    waiting, running, tries = list(attempts), dict[str, Any](), Counter[str]()
     try:
         while waiting or running:
-            names = [waiting.popleft() for _ in range(min(len(waiting), pool.room - len(running)))]
+            room = pool.room - len(running)
+            names, waiting = waiting[:room], waiting[room:]
             if names:
                 running |= zip(names, pool.submit([attempts[name] for name in names]), strict=True)
             for name in [name for name, job in running.items() if job.done()]:
                 job = running.pop(name)
-                outcome = Failure.of(job.exception()) if job.exception() else job.result()
+                outcome = _Failure(job.exception()) if job.exception() else job.result()
                 tries[name] += 1
-                if isinstance(outcome, Failure) and outcome.retry and tries[name] <= RETRIES:
+                if isinstance(outcome, _Failure) and outcome.retry and tries[name] <= RETRIES:
                     log(f"{stage}: {name}: {outcome.line}; retry {tries[name]} of {RETRIES}")
                     waiting.append(name)
                 else:
@@ -270,16 +246,6 @@ def _outcomes(pool: "_InProcess", attempts: Mapping[str, _Attempt], stage: str) 
             log(f"{stage}: {len(running)} trials cancelled; what finished is kept")
 
 
-@contextlib.contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Treat SIGTERM, by which a runner ends its notebook, like Ctrl-C: there are trials to cancel."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 class _InProcess:
     """This process, for one trial at a time; base of what runs several."""
 
@@ -288,22 +254,12 @@ class _InProcess:
 
     def submit(self, attempts: Sequence[_Attempt]) -> Sequence[Any]:
         """Return futures, or jobs of submitit, which have the same methods."""
-        futures = [Future[Any]() for _ in attempts]
-        for future, attempt in zip(futures, attempts, strict=True):
-            future.set_result(attempt())
-        return futures
+        future = Future[Any]()
+        future.set_result(attempts[0]())
+        return [future]
 
     def cancel(self, jobs: Sequence[Any]) -> None:
         """End what is running."""
-
-
-def _gpus() -> list[str]:
-    """Return the GPUs of this machine, as ``CUDA_VISIBLE_DEVICES`` names them."""
-    import torch  # seconds, which a process that only scores does without
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = map(str, range(torch.cuda.device_count())) if visible is None else visible.split(",")
-    return [name for name in names if name]
 
 
 #: Workers by number and environment. They stay for the next stage, since loading PyTorch takes seconds.
@@ -316,26 +272,22 @@ class _Workers(_InProcess):
     interval = 0.02
 
     def __init__(self, room: int) -> None:
-        self.room, gpus = room, _gpus()
+        self.room, self.gpus = room, _gpus()
         self.futures: dict[int, Future[Any]] = {}
         threads = str(max(1, available_cores() // room))
-        limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
-        self.environments = [
-            {**os.environ, **limits, **({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {})}
-            for i in range(room)
-        ]
+        self.limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
 
     def submit(self, attempts: Sequence[_Attempt]) -> list[Future[Any]]:
-        return [self._start(attempt) for attempt in attempts]
+        return list(map(self._start, attempts))
 
     def _start(self, attempt: _Attempt) -> Future[Any]:
         number = next(i for i in range(self.room) if i not in self.futures or self.futures[i].done())
-        environment, parent = self.environments[number], (os.getpid(),)
+        gpu = {"CUDA_VISIBLE_DEVICES": self.gpus[number % len(self.gpus)]} if self.gpus else {}
+        environment = {**os.environ, **self.limits, **gpu}
         key = number, json.dumps(environment)
         if key not in _workers:
-            _workers[key] = ProcessPoolExecutor(
-                1, timeout=_IDLE_S, initializer=_end_with, initargs=parent, env=environment
-            )
+            options = {"initializer": _end_with, "initargs": (os.getpid(),), "env": environment}
+            _workers[key] = ProcessPoolExecutor(1, timeout=_IDLE_S, **options)
         try:
             self.futures[number] = _workers[key].submit(attempt)
         except BrokenExecutor:  # its process was killed during or after the last trial
@@ -346,6 +298,15 @@ class _Workers(_InProcess):
     def cancel(self, jobs: Sequence[Future[Any]]) -> None:
         while _workers:
             _workers.popitem()[1].shutdown(kill_workers=True)
+
+
+def _gpus() -> list[str]:
+    """Return the GPUs of this machine, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    import torch  # seconds, which a process that only scores does without
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = map(str, range(torch.cuda.device_count())) if visible is None else visible.split(",")
+    return [name for name in names if name]
 
 
 def _end_with(parent: int) -> None:

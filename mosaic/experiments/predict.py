@@ -1,5 +1,6 @@
 """Predictions of every encoder, by every evaluation. What ``03_finetune_low_label`` runs first."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,10 @@ Scores = dict[str, NDArray[np.float32]]
 
 
 def evaluated_fractions(budget: float, fractions: Sequence[float]) -> list[tuple[str, float]]:
-    """Return (label budget, label fraction) pairs at which an encoder of this budget is evaluated.
+    """Return (label budget, label fraction in %) pairs at which an encoder of this budget is evaluated.
 
-    An encoder that used no labels (``"none"``) is evaluated at every fraction; one that used f % at f, as
-    pretraining and evaluation share the budget (``"shared"``); one that used all (``"full"``) at every
-    fraction, and at 100 % as ``"shared"`` too.
+    An encoder that used no labels is evaluated at every fraction; one that used f % at f, as pretraining and
+    evaluation share the budget; one that used all at every fraction, and at 100 % as ``"shared"`` too.
     """
     if budget == 0:
         return [("none", f) for f in fractions]
@@ -42,8 +42,7 @@ def predict_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.
     """Predict with every encoder that has not predicted yet.
 
     Returns:
-        One row a set of predictions, of the trials that did not fail: seed, the columns of :data:`KEYS`, and
-        where it lies (path, key).
+        One row a set of predictions: seed, the columns of :data:`KEYS`, and where it lies (path, key).
     """
     settings, grid = study.settings.evaluation, study.earlier("02_pretrain").settings.grid
     budgets, tasks = draw_budgets(store, grid), {}
@@ -56,12 +55,12 @@ def predict_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.
     for row in run_trials(study, "evaluation", predict_trial, tasks).to_dict("records"):
         with np.load(row["path"]) as file:
             keys = [key.removesuffix("|test") for key in file.files if key.endswith("|test")]
-        for key in keys:
+        pairs = evaluated_fractions(row["budget"], grid.label_fractions)
+        for key, (budget, f) in itertools.product(keys, pairs):
             fraction, evaluation, source = key.split("|")
-            for budget, f in evaluated_fractions(row["budget"], grid.label_fractions):
-                if f"{f:g}" == fraction:
-                    named = zip(KEYS, (row["method"], budget, f, evaluation, source), strict=True)
-                    rows.append({"seed": row["seed"], **dict(named), "path": row["path"], "key": key})
+            if f"{f:g}" == fraction:
+                values = row["seed"], row["method"], budget, f, evaluation, source, row["path"], key
+                rows.append(dict(zip(("seed", *KEYS, "path", "key"), values, strict=True)))
     return pd.DataFrame(rows)
 
 
@@ -72,9 +71,7 @@ def predict_trial(
     settings: EvaluationSettings,
     path: Path,
 ) -> None:
-    """Predict the validation and test splits with every evaluation of one encoder.
-
-    Where another process does the same, this one waits for it.
+    """Predict the validation and test splits with every evaluation of one encoder, or wait for who does.
 
     Args:
         encoder: its method, seed, budget and folder.
@@ -100,24 +97,22 @@ def predict_trial(
             if get_method(encoder["method"]).only_classifies:
                 # its classifier has seen the labels of its own budget, so it stands for no other fraction
                 if fraction == encoder["budget"]:
-                    result = classifier_scores(store, checkpoint, rows["train"], evaluated)
-                    found |= _keyed("end_to_end", result)
+                    results = classifier_scores(store, checkpoint, rows["train"], evaluated)
+                    found |= _keyed("end_to_end", results)
             elif "finetune" in settings.evaluations:
-                finetuning = TrialSettings(seed=encoder["seed"], steps=settings.finetune_steps).replace(
+                trial = TrialSettings(seed=encoder["seed"], steps=settings.finetune_steps).replace(
                     batch_scenes=min(settings.finetune_batch, len(labelled)),
                     learning_rate=settings.finetune_learning_rate,
                 )
                 folder = path.with_suffix("") / f"finetune-{fraction:g}"
-                result = finetune(store, checkpoint, labelled, evaluated, folder, finetuning)
-                found |= _keyed("finetune", result)
+                results = finetune(store, checkpoint, labelled, evaluated, folder, trial)
+                found |= _keyed("finetune", results)
             scores |= {f"{fraction:g}|{key}": each for key, each in found.items()}
         save_arrays(path, scores)
 
 
 def _keyed(evaluation: str, scores: Mapping[str, Mapping[str, NDArray[np.float32]]]) -> Scores:
-    return {
-        f"{evaluation}|{source}|{split}": each for split in scores for source, each in scores[split].items()
-    }
+    return {f"{evaluation}|{source}|{s}": each for s in scores for source, each in scores[s].items()}
 
 
 def _knn(inputs: Inputs, chosen: NDArray[np.int64], labels: NDArray[np.uint8], k: int) -> Scores:

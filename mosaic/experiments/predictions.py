@@ -36,5 +36,5 @@ def main_input(method: str) -> str:
 
 def prediction_keys(predictions: pd.DataFrame) -> list[dict[str, Any]]:
     """Return what a cache key needs of a table of predictions: file names, not where the files lie."""
-    names = [Path(path).name for path in predictions["path"]]
+    names = predictions["path"].map(lambda path: Path(path).name)
     return predictions.assign(path=names).to_dict("records")  # type: ignore[return-value]  # str columns

@@ -43,11 +43,8 @@ def prepare(settings: DataSettings) -> tuple[Any, PackedStore]:
                 f"{', '.join(f'{n} {name}' for name, n in counts.items()) or 'none'}): the study trains on "
                 "'train', chooses on 'validation' and reports 'test'; assign some, or add scenes"
             )
-    key = {
-        "source": archive.fingerprint(),
-        "bands": [sensor.bands for sensor in archive.sensors],
-        "bad": settings.on_bad_patch,
-    }
+    bands = [sensor.bands for sensor in archive.sensors]
+    key = {"source": archive.fingerprint(), "bands": bands, "bad": settings.on_bad_patch}
     reduced = averaging_block(archive.band_sizes, settings.most_pixels)
     name = hash_json({**key, "reduced": reduced} if reduced > 1 else key)
     folder = data_folder() / "packed" / f"{archive.root.name}-{name}"

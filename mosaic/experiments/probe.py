@@ -31,17 +31,11 @@ def coarse_labels(store: PackedStore, classes: Sequence[str]) -> NDArray[np.uint
 
 @dataclass(frozen=True)
 class Probe:
-    """What a linear probe learns from; validation of the same store chooses its strength.
-
-    Attributes:
-        store: packed data.
-        rows: training rows whose labels it may use.
-        classes: coarse classes; None for the store's own.
-    """
+    """What a linear probe learns from; validation of the same store chooses its strength."""
 
     store: PackedStore
-    rows: NDArray[np.int64]
-    classes: Sequence[str] | None = None
+    rows: NDArray[np.int64]  # training rows whose labels it may use
+    classes: Sequence[str] | None = None  # coarse classes; None for the store's own
 
 
 def probe_trial(
@@ -54,20 +48,20 @@ def probe_trial(
     """Fit probes on the main input of an encoder's method, and score rows of a store with each.
 
     Images are normalised by their own store's statistics, so that a probe is not about the mean of a sensor;
-    published weights keep the normalisation that they were published with, if they were.
+    published weights keep the normalisation that they were published with.
 
     Args:
         encoder: its method and folder.
-        probes: name -> what it learns from.
-        store: whose patches are scored.
-        rows: of ``store``.
-        path: the ``.npz`` to write: name -> scores (N, K).
+        probes: by name.
+        store: whose ``rows`` are scored.
+        rows: (N,).
+        path: the ``.npz`` to write: name of the probe -> scores (N, K).
     """
     source, published = main_input(encoder["method"]), get_method(encoder["method"]).weights in PUBLISHED
     features: dict[str, Features] = {}
     for data in [store, *(probe.store for probe in probes.values())]:
         if data.fingerprint not in features:
-            splits = {"train": data.split_rows("train"), "validation": data.split_rows("validation")}
+            splits = {split: data.split_rows(split) for split in ("train", "validation")}
             splits |= {"scored": rows} if data is store else {}
             inputs = encode_splits(data, Path(encoder["folder"]), splits, store_statistics=not published)
             features[data.fingerprint] = {split: each[source] for split, each in inputs.items()}

@@ -60,17 +60,12 @@ class Study:
         >>> study = Study.open("03_finetune_low_label", globals())
         >>> encoders = study.read("encoders")
         >>> study.write(predictions=predictions, results=results)
-
-    Attributes:
-        notebook: its name, such as ``"02_pretrain"``.
-        settings: of the study, with the notebook's validated parameters.
-        folder: ``reports/<out>/``, where reports and tables go.
-        failed: stage -> trial -> error, of trials that a run with ``--keep-going`` does without.
     """
 
-    notebook: str
-    settings: StudySettings
-    folder: Path
+    notebook: str  # its name, such as "02_pretrain"
+    settings: StudySettings  # with the notebook's validated parameters
+    folder: Path  # reports/<out>/, where reports and tables go
+    #: stage -> trial -> error, of trials that a run with ``--keep-going`` does without
     failed: dict[str, dict[str, str]] = field(default_factory=dict, compare=False)
 
     @classmethod
@@ -118,8 +113,7 @@ class Study:
         """Write tables for later notebooks, data frames as parquet and all else as JSON; and the settings."""
         for name, table in tables.items():
             if isinstance(table, pd.DataFrame):
-                with atomic_path(self.folder / f"{name}.parquet") as partial:
-                    table.to_parquet(partial, index=False)
+                _write_parquet(self.folder / f"{name}.parquet", table)
             else:
                 write_json(self.folder / f"{name}.json", table)
         settings = {name: self.settings.flat()[name] for name in NOTEBOOKS[self.notebook]}
@@ -145,8 +139,7 @@ class Study:
 
     def with_companions(self) -> "list[Study]":
         """Return this run and those named in ``companion_runs``, whose tables are read as well."""
-        folders = map(reports_folder, self.settings.companion_runs)
-        return [self, *(replace(self, folder=folder) for folder in folders)]
+        return [self, *(replace(self, folder=reports_folder(out)) for out in self.settings.companion_runs)]
 
     def store(self) -> PackedStore:
         """Open the packed data that ``01_explore_data`` prepared."""
@@ -158,10 +151,7 @@ class Study:
         if path.exists():
             log(f"{name}: reused")
             return pd.read_parquet(path)
-        table = compute()
-        with atomic_path(path) as partial:
-            table.to_parquet(partial, index=False)
-        return table
+        return _write_parquet(path, compute())
 
     def failed_trials(self) -> pd.DataFrame:
         """Return the trials that this notebook goes on without: columns stage, trial and reason."""
@@ -177,3 +167,9 @@ class Study:
             return str(torch.cuda.get_device_name())
         cores = os.cpu_count() or 1
         return f"CPU, {cores} core{'s' * (cores > 1)}"
+
+
+def _write_parquet(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    with atomic_path(path) as partial:
+        table.to_parquet(partial, index=False)
+    return table

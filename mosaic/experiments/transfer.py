@@ -1,4 +1,4 @@
-"""Does it carry over to another archive? The first part of ``05``.
+"""Does it carry over to another archive, or to a country or season that training never saw? Runs ``05``.
 
 Archives share bands, and classes by the coarse ones that each declares. The images of each are normalised by
 its own training statistics, so that a transfer is not about the mean of a sensor.
@@ -6,10 +6,12 @@ its own training statistics, so that a transfer is not about the mean of a senso
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mosaic.experiments.grid import Choices, draw_budgets, plan, pretrain_trial, settings_of, training_task
 from mosaic.experiments.parallel import Task, encoder_task, run_trials
@@ -19,21 +21,16 @@ from mosaic.settings import StudySettings
 from mosaic.store.reader import PackedStore
 from mosaic.utils.errors import RunError
 
+_LEAST_SCENES = 2  # of a domain's test patches, for an interval
+
 
 @dataclass(frozen=True)
 class Side:
-    """One run as a side of a transfer.
+    """One run as a side of a transfer."""
 
-    Attributes:
-        title: of its archive.
-        store: its packed data, in the bands that all sides share.
-        settings: its pretraining.
-        choices: hyperparameters it chose, by method.
-    """
-
-    title: str
-    store: PackedStore
-    settings: StudySettings
+    title: str  # of its archive
+    store: PackedStore  # in the bands that all sides share
+    settings: StudySettings  # of its pretraining
     choices: Choices
 
     def training(self, methods: Sequence[str], store: PackedStore | None = None) -> dict[str, Task]:
@@ -55,24 +52,20 @@ def transfer_sides(study: Study) -> list[Side]:
         RunError: when a run was not made, or there is no common band of a sensor.
     """
     runs = study.with_companions()
-    folders = [Path(one.read("archive")["packed"]) for one in runs]
-    bands = shared_bands([PackedStore(folder) for folder in folders])
-    titles = [one.read("archive")["title"] for one in runs]
+    archives = [run.read("archive") for run in runs]
+    bands = shared_bands([PackedStore(Path(archive["packed"])) for archive in archives])
+    titles = [archive["title"] for archive in archives]
     if len(set(titles)) < len(titles):  # two archives of one layout
-        titles = [f"{title}, {one.folder.name}" for title, one in zip(titles, runs, strict=True)]
+        titles = [f"{title}, {run.folder.name}" for title, run in zip(titles, runs, strict=True)]
+    stores = [PackedStore(Path(archive["packed"]), bands) for archive in archives]
     return [
-        Side(
-            title,
-            PackedStore(folder, bands),
-            one.earlier("02_pretrain").settings,
-            one.read("choices"),
-        )
-        for title, folder, one in zip(titles, folders, runs, strict=True)
+        Side(title, store, run.earlier("02_pretrain").settings, run.read("choices"))
+        for title, store, run in zip(titles, stores, runs, strict=True)
     ]
 
 
 def shared_bands(stores: Sequence[PackedStore]) -> list[str]:
-    """Return the bands that all stores have, in their order.
+    """Return the bands that all stores have, in the order of the first.
 
     Raises:
         RunError: when no band of a sensor is shared.
@@ -88,8 +81,8 @@ def shared_bands(stores: Sequence[PackedStore]) -> list[str]:
 
 def coarse_classes(stores: Sequence[PackedStore]) -> list[str]:
     """Return the coarse classes that all stores declare."""
-    first = stores[0].manifest.coarse
-    return [name for name in first if all(name in store.manifest.coarse for store in stores)]
+    first, *others = [store.manifest.coarse for store in stores]
+    return [name for name in first if all(name in other for other in others)]
 
 
 def transfer_all(study: Study, sides: Sequence[Side]) -> pd.DataFrame:
@@ -109,16 +102,70 @@ def transfer_all(study: Study, sides: Sequence[Side]) -> pd.DataFrame:
         for target, encoder in itertools.product(sides, encoders.to_dict("records")):
             budgets = draw_budgets(target.store, target.settings.grid)
             budget = budgets.get(encoder["seed"], budgets[0])
-            key = {
-                "target": target.store.fingerprint,
-                "source": source.store.fingerprint,
-                "classes": classes,
-                "fractions": list(budget),
-            }
+            key = {"target": target.store.fingerprint, "source": source.store.fingerprint}
+            key |= {"classes": classes, "fractions": list(budget)}
             probes = {f"target|{f:g}": Probe(target.store, rows, classes) for f, rows in budget.items()}
             probes["source|0"] = elsewhere
-            test = target.store.split_rows("test")
             row = {"source": source.title, "target": target.title, **encoder}
             name = f"{encoder['trial']}, {source.title} to {target.title}"
+            test = target.store.split_rows("test")
             tasks[name] = encoder_task("transfer", row, key, probes, target.store, test)
     return run_trials(study, "transfer", probe_trial, tasks)
+
+
+def domain_column(store: PackedStore) -> str:
+    """Return the column of the index by which places can be divided; an empty string if there is none."""
+    return next((name for name in ("country", "season") if name in store.index), "")
+
+
+def domain_rows(store: PackedStore, domain: str) -> NDArray[np.int64]:
+    """Return the test rows of a domain."""
+    test, column = store.split_rows("test"), domain_column(store)
+    return test[store.index[column].to_numpy()[test] == domain]
+
+
+def largest_domains(store: PackedStore, most: int) -> list[str]:
+    """Return up to ``most`` domains, those with the most test patches first.
+
+    A domain must have test patches of two scenes, and leave training and validation patches of others.
+    """
+    column = domain_column(store)
+    if not column or not most:
+        return []
+    test = store.index.iloc[store.split_rows("test")]
+    sizes = test.groupby(column).agg(patches=("scene", "size"), scenes=("scene", "nunique"))
+    sizes = sizes[sizes["scenes"] >= _LEAST_SCENES].sort_values("patches", ascending=False, kind="stable")
+    others = [set(store.index.iloc[store.split_rows(split)][column]) for split in ("train", "validation")]
+    return [str(name) for name in sizes.index if all(names - {name} for names in others)][:most]
+
+
+def domain_shift_all(study: Study, side: Side) -> pd.DataFrame:
+    """Train with and without each of the largest domains, and probe the encoders there.
+
+    Returns:
+        One row an encoder and domain: domain, training (``seen`` or ``unseen``), method, seed, and path of
+        the ``scores`` (N, C) of the domain's test patches. Empty where there is no domain to hold out.
+    """
+    store, settings, column = side.store, study.settings.transfer, domain_column(side.store)
+    held_out = largest_domains(store, settings.held_out)
+    if not held_out:
+        return pd.DataFrame()
+    subsets = {name: PackedStore(store.folder, store.bands, (column, name)) for name in held_out}
+    training = side.training(settings.transfer_methods)
+    without = {
+        f"{trial}, without {name}": replace(task, row={**task.row, "domain": name})
+        for name, subset in subsets.items()
+        for trial, task in side.training(settings.transfer_methods, subset).items()
+    }
+    seen = run_trials(study, "pretraining", pretrain_trial, training).assign(training="seen")
+    unseen = run_trials(study, f"pretraining without a {column}", pretrain_trial, without)
+    everywhere = pd.DataFrame({"domain": held_out}).merge(seen, how="cross")
+    tasks = {}
+    for encoder in pd.concat([everywhere, unseen.assign(training="unseen")]).to_dict("records"):
+        domain = encoder["domain"]
+        known = store if encoder["training"] == "seen" else subsets[domain]
+        key = {"data": known.fingerprint, "domain": [column, domain]}
+        probes = {"scores": Probe(known, known.split_rows("train"))}
+        name = f"{encoder['trial']}, {encoder['training']} {domain}"
+        tasks[name] = encoder_task("domain_shift", encoder, key, probes, known, domain_rows(store, domain))
+    return run_trials(study, "domain shift", probe_trial, tasks)

@@ -29,26 +29,21 @@ SEED = 1000
 Candidate = Mapping[str, Any]
 _RATES: tuple[Candidate, ...] = ({}, {"learning_rate": 3e-4}, {"learning_rate": 3e-3})
 _WIDTHS: tuple[Candidate, ...] = ({}, {"projection_dim": 512}, {"off_diagonal": 0.02})
-_MOSAIC: tuple[Candidate, ...] = (
-    {},
-    {"temperature_intra": 0.2, "temperature_inter": 0.2},
-    {"label_weight": 0.3},
-)
+_VIEWS: tuple[Candidate, ...] = ({}, {"temperature_intra": 0.2}, {"temperature_intra": 0.1})
+_SUPCON: tuple[Candidate, ...] = ({}, {"temperature_label": 0.2}, {"kernel": "idf_jaccard"})
+_BOTH: tuple[Candidate, ...] = tuple({"temperature_intra": t, "temperature_inter": t} for t in (0.2, 0.1))
+_MOSAIC: tuple[Candidate, ...] = ({}, _BOTH[0], {"label_weight": 0.3})
 #: Method -> changes to the run's settings. Supervised methods have little else to choose than their rate.
 GRIDS: dict[str, tuple[Candidate, ...]] = {
-    "simclr_s1": ({}, {"temperature_intra": 0.2}, {"temperature_intra": 0.1}),
-    "simclr_s2": ({}, {"temperature_intra": 0.2}, {"temperature_intra": 0.1}),
+    "simclr_s1": _VIEWS,
+    "simclr_s2": _VIEWS,
     "inter": ({}, {"temperature_inter": 0.2}, {"temperature_inter": 0.1}),
-    "iai": (
-        {},
-        {"temperature_intra": 0.2, "temperature_inter": 0.2},
-        {"temperature_intra": 0.1, "temperature_inter": 0.1},
-    ),
+    "iai": ({}, *_BOTH),
     "vicreg": ({}, {"projection_dim": 512}, {"covariance": 5.0}),
     "barlow": _WIDTHS,
     "decur": _WIDTHS,
-    "supcon": ({}, {"temperature_label": 0.2}, {"kernel": "idf_jaccard"}),
-    "supcon_queue": ({}, {"temperature_label": 0.2}, {"kernel": "idf_jaccard"}),
+    "supcon": _SUPCON,
+    "supcon_queue": _SUPCON,
     "msc": ({}, {"temperature_label": 0.07}, {"msc_alpha": 0.5}),
     "macl": ({}, {"temperature_spread": 1.0}, {"rarity_pull": 0.0}),
     "sadcl": ({}, {"contrast_weight": 0.3}, {"learning_rate": 3e-3}),
@@ -59,9 +54,7 @@ GRIDS: dict[str, tuple[Candidate, ...]] = {
 
 def grid_of(method: Method) -> tuple[Candidate, ...]:
     """Return the candidates of a method; none for one that is not trained or takes another's choice."""
-    if not method.trained or method.like:
-        return ()
-    return GRIDS.get(method.name, _RATES)
+    return () if method.like or not method.trained else GRIDS.get(method.name, _RATES)
 
 
 def tune_all(study: Study, store: PackedStore) -> pd.DataFrame:
@@ -79,17 +72,17 @@ def tune_all(study: Study, store: PackedStore) -> pd.DataFrame:
     train = store.split_rows("train")
     sources = {get_method(name).like or name for name in grid.methods}
     tasks = {}
-    for name in [name for name in METHODS if name in sources]:
-        for changes in grid_of(get_method(name)):
+    for name, method in METHODS.items():
+        for changes in grid_of(method) if name in sources else ():
             trial = Trial(name, SEED, 100.0)
-            rows = train if get_method(name).uses_labels else train[:0]
+            rows = train if method.uses_labels else train[:0]
             task = training_task(store, trial, settings_of(trial, short, {name: changes}), rows)
             row = {**task.row, "candidate": in_words(changes), "settings": dict(changes)}
             tasks[f"{name}, {row['candidate']}"] = replace(task, row=row)
     table = run_trials(study, "choosing hyperparameters", pretrain_trial, tasks)
-    validation, probing = store.split_rows("validation"), {}
+    validation, probes = store.split_rows("validation"), {"scores": Probe(store, train)}
+    key, probing = {"data": store.fingerprint}, {}
     for row in table.to_dict("records"):
-        probes, key = {"scores": Probe(store, train)}, {"data": store.fingerprint}
         name = f"{row['method']}, {row['candidate']}"
         probing[name] = encoder_task("tuning", row, key, probes, store, validation)
     table = run_trials(study, "probing candidates", probe_trial, probing)
@@ -108,5 +101,4 @@ def choices(tuned: pd.DataFrame) -> Choices:
 
 def in_words(changes: Candidate) -> str:
     """Return changes as readers see them."""
-    words = [f"{name.replace('_', ' ')} {value}" for name, value in changes.items()]
-    return ", ".join(words) or "as the run"
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in changes.items()) or "as the run"
