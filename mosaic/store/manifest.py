@@ -7,7 +7,7 @@ from mosaic.store.record_format import BandLayout
 from mosaic.utils.errors import PackError
 
 #: Increased whenever files of an older version can no longer be read.
-VERSION = 3
+VERSION = 4
 MANIFEST = "manifest.json"
 INDEX = "index.parquet"
 

@@ -1,8 +1,8 @@
 """Sampling of views on a CPU: crop, flip, turn, up-sampling, radiometry and normalisation in one pass.
 
-A view is turned by quarters only, so it samples the patch along its sides: first between the two rows of the
-patch that a row of the view lies between, then between the columns. Compiled by Numba; equal to
-``grid_sample`` with ``padding_mode="border"`` up to rounding.
+A view is turned by quarters only, so it samples the patch along its sides: first between the columns of each
+row of the patch, then between the rows. Compiled by Numba; equal to ``grid_sample`` with
+``padding_mode="border"`` up to rounding.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -90,8 +90,8 @@ def _sample(
     x0, x1 = np.empty(side, np.uint32), np.empty(side, np.uint32)
     y0, y1 = np.empty(side, np.uint32), np.empty(side, np.uint32)
     wx, wy = np.empty(side, np.float32), np.empty(side, np.float32)
-    row, noise = np.empty(size, np.float32), np.zeros(side, np.float32)
-    upright = np.empty((size, size), np.int16)
+    narrow, upright = np.empty((size, side), np.float32), np.empty((size, size), np.int16)
+    noise = np.empty(side, np.float32)
     noisy = strength.max() > 0
     for b in range(stored.shape[0]):
         t = theta[b]
@@ -99,7 +99,6 @@ def _sample(
         across, down = (1, 0) if turned else (0, 1)  # sides of the patch
         _positions(t[across, 0], t[across, 2], size, x0, x1, wx)
         _positions(t[down, 1], t[down, 2], size, y0, y1, wy)
-        first, last = min(x0[0], x0[side - 1]), max(x1[0], x1[side - 1]) + 1
         for band in range(channels.shape[0]):
             c, pixels = channels[band], stored[b, band]
             if turned:
@@ -107,14 +106,21 @@ def _sample(
                     for j in range(size):
                         upright[j, i] = pixels[i, j]
                 pixels = upright
-            for j in range(side):
-                above, below, target = pixels[y0[j]], pixels[y1[j]], image[b, c, j]
-                for i in range(first, last):
-                    near = np.float32(above[i])
-                    row[i] = factor[b, c] * (near + wy[j] * (np.float32(below[i]) - near)) + shift[b, c]
-                if noisy:
-                    _grain(seeds[b], (c * side + j) * side, strength[c], noise)
+            for i in range(min(y0[0], y0[side - 1]), max(y1[0], y1[side - 1]) + 1):
+                source, row = pixels[i], narrow[i]
                 for k in range(side):
-                    near = row[x0[k]]
-                    value = near + wx[k] * (row[x1[k]] - near) + noise[k]
-                    target[k] = min(max(value, -clip), clip)
+                    left = np.float32(source[x0[k]])
+                    row[k] = left + wx[k] * (np.float32(source[x1[k]]) - left)
+            a, o, s = factor[b, c], shift[b, c], strength[c]
+            for j in range(side):
+                above, below, target = narrow[y0[j]], narrow[y1[j]], image[b, c, j]
+                nearer, further = a * (np.float32(1) - wy[j]), a * wy[j]
+                if noisy:
+                    _grain(seeds[b], (c * side + j) * side, s, noise)
+                    for k in range(side):
+                        value = nearer * above[k] + (further * below[k] + (o + noise[k]))
+                        target[k] = min(max(value, -clip), clip)
+                else:
+                    for k in range(side):
+                        value = nearer * above[k] + (further * below[k] + o)
+                        target[k] = min(max(value, -clip), clip)

@@ -101,8 +101,8 @@ def test_damaged_index_and_manifest_are_named(store, folder):
         PackedStore(folder)
     (folder / "index.parquet").write_bytes(index)
     text = (folder / "manifest.json").read_text()
-    (folder / "manifest.json").write_text(text.replace('"version": 3', '"version": 99'))
-    with pytest.raises(PackError, match="format version 99, this code reads 3"):
+    (folder / "manifest.json").write_text(text.replace('"version": 4', '"version": 99'))
+    with pytest.raises(PackError, match="format version 99, this code reads 4"):
         PackedStore(folder)
     (folder / "manifest.json").write_text(text.replace('"shards"', '"shard"'))
     with pytest.raises(PackError, match="lacks shards"):

@@ -182,7 +182,7 @@ def test_several_processes_give_the_same_bytes(archive, store, tmp_path):
 def test_a_killed_reading_process_is_named(archive, folder):
     archive.faults = {3: lambda _sample: os._exit(9)}
     with pytest.raises(PackError, match="packing process was killed"):
-        pack(archive, folder, workers=2)
+        pack(archive, folder, shard_size=8, workers=2)
 
 
 def test_no_training_patches(archive, folder):

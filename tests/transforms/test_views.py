@@ -1,5 +1,5 @@
-import shutil
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -270,13 +270,14 @@ def test_the_compiled_sampling_is_that_of_torch(layout, monkeypatch, threads, si
         torch.testing.assert_close(compiled[sensor], image, rtol=0, atol=5e-4)  # of 8000 DN between pixels
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_the_fused_sampling_of_a_gpu_is_that_of_torch(layout, monkeypatch, capsys):
-    records = {"s1": random_records(layout)["s1"]}  # the one with noise; each group compiles for seconds
-    images = []
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_the_fused_sampling_of_a_gpu_is_that_of_torch(layout, monkeypatch, capsys, backend):
+    layout = layout.select(["VV"])  # with noise, in one group: each compiles for seconds
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    records, images = random_records(layout, batch=2), []
     for sampler in (torch_sampling.sample, torch_sampling.fused()):
         monkeypatch.setattr(module, "_sampler", lambda device, chosen=sampler: chosen)
-        images.append(Views(layout, 24, crop_scale=0.2)(records, seeded())["s1"])
+        images.append(Views(layout, 8, crop_scale=0.2)(records, seeded())["s1"])
     torch.testing.assert_close(*images, rtol=0, atol=5e-4)
     assert "not fused" not in capsys.readouterr().err
 
