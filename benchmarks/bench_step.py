@@ -25,7 +25,8 @@ from mosaic.models.encoders import Encoder
 from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore
 from mosaic.store.writer import pack
-from mosaic.training.pretrain import LOG, pretrain, resolve_precision
+from mosaic.training.distributed import resolve_precision
+from mosaic.training.pretrain import LOG, pretrain
 from mosaic.transforms.views import Views
 
 DEVICE = torch.device("cuda" if CUDA else "cpu")

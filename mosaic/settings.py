@@ -11,6 +11,7 @@ is a flat list of overrides.
 """
 
 import ast
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -35,6 +36,7 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 MethodName = Annotated[str, AfterValidator(lambda name: get_method(name).name)]
 RunName = Annotated[str, Field(pattern=r"^[\w.-]+$")]
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 class Section(BaseModel):
@@ -273,24 +275,22 @@ _NOT_DECLARED = {
     *("method", "seed", "initial", "msc_alpha", "off_diagonal", "covariance", "queue_size", "key_momentum"),
     *("temperature_spread", "rarity_pull", "contrast_weight"),
 }
+_ALL = ("out", "plugins")
 _SCORES = ("bootstrap_resamples", "jobs")
 
-#: The notebooks in the order they run, and the fields each declares besides those of every notebook.
-_DECLARED: dict[str, tuple[str, ...]] = {
-    "01_explore_data": tuple(fields(DataSettings)),
-    "02_pretrain": (
-        *fields(GridSettings),
-        *(name for name in fields(TrialSettings) if name not in _NOT_DECLARED),
-        "jobs",
-    ),
-    "03_finetune_low_label": (*fields(EvaluationSettings), *_SCORES),
-    "04_embeddings_and_coherence": (*fields(EmbeddingSettings), *_SCORES),
-    "05_transfer": ("companion_runs", *fields(TransferSettings), *_SCORES),
-    "06_compare_methods": ("companion_runs", *_SCORES),
-    "07_claims": ("companion_runs", "claim_resamples"),
-}
 #: The notebooks in the order they run, and the fields that the parameters cell of each declares.
-NOTEBOOKS = {name: ("out", "plugins", *declared) for name, declared in _DECLARED.items()}
+NOTEBOOKS: dict[str, tuple[str, ...]] = {
+    "01_explore_data": (*_ALL, *fields(DataSettings)),
+    "02_pretrain": (
+        *(*_ALL, *fields(GridSettings), "jobs"),
+        *(name for name in fields(TrialSettings) if name not in _NOT_DECLARED),
+    ),
+    "03_finetune_low_label": (*_ALL, *fields(EvaluationSettings), *_SCORES),
+    "04_embeddings_and_coherence": (*_ALL, *fields(EmbeddingSettings), *_SCORES),
+    "05_transfer": (*_ALL, "companion_runs", *fields(TransferSettings), *_SCORES),
+    "06_compare_methods": (*_ALL, "companion_runs", *_SCORES),
+    "07_claims": (*_ALL, "companion_runs", "claim_resamples"),
+}
 
 
 def make(notebook: str, values: Mapping[str, Any]) -> StudySettings:
@@ -324,20 +324,10 @@ def validated(kind: type[S], title: str, values: Mapping[str, Any], known: Seque
     except ValidationError as error:
         first = error.errors()[0]
         name = next(str(part) for part in first["loc"] if part in known)
-        hint = ""
-        if isinstance(first["input"], str) and _is_number(first["input"]):
-            hint = f" (YAML reads {first['input']!r} as text: write a number such as 1.0e-3)"
-        raise SettingsError(
-            f"{title}: parameter {name!r} = {first['input']!r}: {first['msg']}{hint}"
-        ) from error
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        value, hint = first["input"], ""
+        if isinstance(value, str) and _NUMBER.fullmatch(value):
+            hint = f" (YAML reads {value!r} as text: write a number such as 1.0e-3)"
+        raise SettingsError(f"{title}: parameter {name!r} = {value!r}: {first['msg']}{hint}") from error
 
 
 def injected_names(history: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a run notes while it trains: losses, health of the embedding space, time; and when it saves itself."""
+"""What a run logs while it trains: losses, health of the embedding space, time; and how it saves itself."""
 
 import contextlib
 import resource
@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 from torch.nn import functional
 
 from mosaic.evaluation.embedding_metrics import alignment, effective_rank, embedding_std, uniformity
@@ -27,50 +28,42 @@ from mosaic.utils.files import atomic_path
 HEALTH = ("alignment", "uniformity", "embedding_std", "effective_rank", "knn")
 COLUMNS = ("step", "total", *TERMS, "lr", *HEALTH, "seconds")
 
-_PEAK = Path("/proc/self/clear_refs")  # 5 forgets the peak of resident memory; see proc(5)
-_PATCHES = 384  # looked at on either side of the kNN score
+_CLEAR_PEAK = Path("/proc/self/clear_refs")  # writing 5 resets the peak of resident memory; see proc(5)
+_PATCHES = 384  # evaluated on either side of the kNN score
 _PAIRS = 64  # scenes whose two views measure alignment
 
 
 class Logbook(Callback):
-    """Keeps one row a step, looks at the encoder now and then, and saves the run so that it can resume.
+    """Log every step, and every ``monitor_every`` steps the health of the embedding space.
+
+    Lightning's CSVLogger writes a file of its own as it goes, which a run that is killed between two
+    checkpoints would continue with steps twice. These rows are part of the checkpoint.
 
     ``knn`` is the macro average precision on up to 384 validation patches with the labelled training patches
-    as neighbours; a method that uses no labels is looked at with those of the training split. Looking never
-    changes the run: the encoder is read in evaluation mode and no generator is shared.
+    as neighbours; for a method that uses no labels, with those of the training split. Evaluating never
+    changes the run: the encoder is in evaluation mode and no generator is shared.
 
     Args:
         store: packed data.
         trial: the run.
         train: training rows.
         labelled: those whose labels may be used.
-        last: checkpoint to resume from.
-        inputs: digest of all that decides the result; kept in the checkpoint.
-        checkpoint_seconds: time between two checkpoints.
+        inputs: hash of all that decides the result; kept in the checkpoint.
     """
 
     def __init__(
-        self,
-        store: PackedStore,
-        trial: TrialSettings,
-        train: Rows,
-        labelled: Rows,
-        last: Path,
-        inputs: str,
-        checkpoint_seconds: float,
+        self, store: PackedStore, trial: TrialSettings, train: Rows, labelled: Rows, inputs: str
     ) -> None:
-        self._store, self._trial = store, trial
-        self._last, self._inputs, self._interval = last, inputs, checkpoint_seconds
-        self._train = _subset(labelled if len(labelled) else train)
-        self._validation = _subset(store.split_rows("validation"))
+        self._store, self._trial, self._inputs = store, trial, inputs
+        self._train = _monitored(labelled if len(labelled) else train)
+        self._validation = _monitored(store.split_rows("validation"))
         self.rows: list[dict[str, float]] = []
-        self._earlier = 0.0
-        self._started = self._saved = time.monotonic()
-        self._looking = 0.0
+        self._earlier = self._evaluating = 0.0
+        self._started = time.monotonic()
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        with contextlib.suppress(OSError):  # only Linux can: elsewhere it is the peak since the process began
-            _PEAK.write_text("5")
+        with contextlib.suppress(OSError):  # Linux alone; elsewhere it is the peak since the process began
+            _CLEAR_PEAK.write_text("5")
 
     @property
     def seconds(self) -> float:
@@ -78,61 +71,51 @@ class Logbook(Callback):
         return self._earlier + time.monotonic() - self._started
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Look at the untrained encoder, for comparison."""
+        """Evaluate the untrained encoder, for comparison."""
         if trainer.is_global_zero and not self.rows:
-            self.look(pl_module, 0)
+            self.log_step(pl_module, 0)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note the step; look and save when it is time.
-
-        The first of several processes does so. The others join in saving, where Lightning waits for them; as
-        they cannot know when it is time, they are told after every step.
-        """
-        step, due = trainer.global_step, False
+        """Log the step; in the first of several processes."""
         if trainer.is_global_zero:
-            self._note(step, pl_module)
-            due = step < self._trial.steps and time.monotonic() - self._saved >= self._interval
-        if trainer.strategy.reduce_boolean_decision(due, all=False):
-            trainer.save_checkpoint(self._last)
-            self._saved = time.monotonic()
+            self.log_step(pl_module, trainer.global_step)
 
-    def _note(self, step: int, module: Pretraining) -> None:
+    def log_step(self, module: Pretraining, step: int) -> None:
+        """Add the row of a step; 0 is before training."""
+        row: dict[str, float] = {"step": step}
+        if step:
+            row |= module.values | {"lr": module.learning_rate(step - 1)}
         every = self._trial.monitor_every
-        self.rows.append({"step": step, **module.values, "lr": module.learning_rate(step - 1)})
         if every and (step % every == 0 or step == self._trial.steps):
-            self.look(module, step)
-        self.rows[-1]["seconds"] = self.seconds
+            row |= self.evaluate(module)
+        self.rows.append(row | {"seconds": self.seconds})
 
-    def look(self, module: Pretraining, step: int) -> None:
-        """Add the health of the embedding space to the row of ``step``."""
-        if not self.rows or self.rows[-1]["step"] != step:
-            self.rows.append({"step": step, "seconds": self.seconds})
-        if not self._trial.monitor_every:
-            return
+    def evaluate(self, module: Pretraining) -> dict[str, float]:
+        """Return the health of the embedding space, by the names in ``HEALTH``."""
         began = time.monotonic()
-        encoder, views, device = module.encoder, module.views, module.device
-        encoder.eval()
-        reference = fuse(encode_rows(self._store, encoder, views, self._train, device))
-        validation = fuse(encode_rows(self._store, encoder, views, self._validation, device))
+        encoder, views, labels = module.encoder.eval(), module.views, self._store.labels
+        train, validation = (
+            fuse(encode_rows(self._store, encoder, views, rows, module.device))
+            for rows in (self._train, self._validation)
+        )
         pairs = self._two_views(module)
         module.train()
-        labels = self._store.labels
-        scores = knn_scores(reference, labels[self._train], validation)
+        scores = knn_scores(train, labels[self._train], validation)
         unit = functional.normalize(torch.from_numpy(validation), dim=1)
-        values = (
-            alignment(*pairs).item(),
-            uniformity(unit).item(),
-            embedding_std(unit).item(),
-            effective_rank(unit).item(),
-            macro_ap(labels[self._validation], scores),
-        )
-        self.rows[-1].update(zip(HEALTH, values, strict=True))
-        self._looking += time.monotonic() - began
+        values = {
+            "alignment": alignment(*pairs).item(),
+            "uniformity": uniformity(unit).item(),
+            "embedding_std": embedding_std(unit).item(),
+            "effective_rank": effective_rank(unit).item(),
+            "knn": macro_ap(labels[self._validation], scores),
+        }
+        self._evaluating += time.monotonic() - began
+        return values
 
     @torch.inference_mode()
-    def _two_views(self, module: Pretraining) -> tuple[torch.Tensor, ...]:
+    def _two_views(self, module: Pretraining) -> tuple[Tensor, ...]:
         """Return the fused, normalised features of two fixed random views of the same scenes, (N, F) each."""
         records = {
             name: torch.from_numpy(record).to(module.device)
@@ -143,7 +126,7 @@ class Logbook(Callback):
         return tuple(functional.normalize(torch.cat(list(f.values()), 1).float(), dim=1) for f in features)
 
     def timing(self, processes: int = 1) -> dict[str, Any]:
-        """Return what the run cost: seconds, steps per second without looking, peak memory in MB, device.
+        """Return what the run cost: seconds, steps per second without evaluation, peak memory in MB, device.
 
         Memory is that of this process; on a CPU with its libraries and mapped data. Each of several processes
         has a device of its own.
@@ -154,7 +137,7 @@ class Logbook(Callback):
         device = torch.cuda.get_device_name() if cuda else f"CPU, {threads} thread{'s' * (threads > 1)}"
         return {
             "seconds": round(seconds, 2),
-            "steps_per_second": round(steps / max(seconds - self._looking, 1e-9), 3),
+            "steps_per_second": round(steps / max(seconds - self._evaluating, 1e-9), 3),
             "peak_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20 if cuda else resident),
             "device": f"{processes} × {device}" if processes > 1 else device,
             "processes": processes,
@@ -170,16 +153,16 @@ class Logbook(Callback):
         checkpoint["inputs"] = self._inputs
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs to go on with the log."""
-        return {"rows": self.rows, "seconds": self.seconds, "looking": self._looking}
+        """Return what a resumed run needs to continue the log."""
+        return {"rows": self.rows, "seconds": self.seconds, "evaluating": self._evaluating}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on with the log of the interrupted run."""
+        """Continue the log of the interrupted run."""
         self.rows = list(state_dict["rows"])
-        self._earlier, self._looking = state_dict["seconds"], state_dict["looking"]
+        self._earlier, self._evaluating = state_dict["seconds"], state_dict["evaluating"]
 
 
-def _subset(rows: Rows) -> Rows:
+def _monitored(rows: Rows) -> Rows:
     """Return up to 384 of ``rows``, the same ones whatever the method and seed."""
     if len(rows) <= _PATCHES:
         return rows
@@ -187,9 +170,9 @@ def _subset(rows: Rows) -> Rows:
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Writes beside the final name and renames.
+    """Write a checkpoint under a temporary name in its folder, and rename it.
 
-    Lightning's own writer stages in $TMPDIR and keeps silent when the folder cannot be written.
+    Lightning's own writer stages in $TMPDIR, and does not report a folder that cannot be written.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
@@ -203,5 +186,5 @@ class AtomicCheckpoints(TorchCheckpointIO):
                 torch.save(checkpoint, partial)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             raise RunError(
-                f"cannot write the checkpoint {path} ({error}): free space or mend its rights"
+                f"cannot write the checkpoint {path} ({error}): free space, or change its permissions"
             ) from error

@@ -1,18 +1,23 @@
-"""The processes that ``torchrun`` or ``srun`` started for one run, and which of them this is."""
+"""What trains one encoder: the processes that ``torchrun`` or ``srun`` started, and their precision."""
 
 import atexit
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
 
-if TYPE_CHECKING:
-    from lightning.fabric.plugins import ClusterEnvironment
-
 T = TypeVar("T")
+
+
+def resolve_precision(precision: str) -> str:
+    """Return ``"32"`` or ``"bf16-mixed"``; ``"auto"`` is bf16 only on a GPU that computes in it."""
+    if precision != "auto":
+        return precision
+    capable = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8
+    return "bf16-mixed" if capable else "32"
 
 
 @dataclass(frozen=True)
@@ -20,41 +25,31 @@ class Processes:
     """The processes of a run.
 
     Attributes:
-        rank: number of this one, counted from 0. The first one looks, writes and decides.
+        rank: number of this one, counted from 0. The first one evaluates, writes and decides.
         world: how many there are.
-        each: how many there are on each machine, one on each of its devices.
-        environment: how Lightning learns all that; None for a process alone.
+        per_node: how many there are on each machine, one on each of its devices.
+        environment: Lightning's ``ClusterEnvironment``; None for a process alone.
     """
 
     rank: int = 0
     world: int = 1
-    each: int = 1
-    environment: "ClusterEnvironment | None" = None
-
-    @property
-    def first(self) -> bool:
-        """Whether this is the process that writes."""
-        return self.rank == 0
+    per_node: int = 1
+    environment: Any = None
 
     def agree(self, decide: Callable[[], T]) -> T:
         """Return in every process what ``decide`` returns in the first; raise everywhere what it raises."""
         if self.world == 1:
             return decide()
-        outcome: list[object] = [None, None]
-        if self.first:
+        outcome: list[Any] = [None, None]
+        if self.rank == 0:
             try:
                 outcome[0] = decide()
             except Exception as error:
                 outcome[1] = error
         distributed.broadcast_object_list(outcome)
-        if isinstance(outcome[1], Exception):
+        if outcome[1] is not None:
             raise outcome[1]
-        return outcome[0]  # type: ignore[return-value]
-
-    def wait(self) -> None:
-        """Wait until every process is here."""
-        if self.world > 1:
-            distributed.barrier()
+        return outcome[0]
 
 
 def join() -> Processes:
@@ -71,23 +66,24 @@ def join() -> Processes:
         os.environ["MASTER_PORT"] = str(environment.main_port)
         distributed.init_process_group("nccl" if gpu else "gloo", rank=rank, world_size=world)
         atexit.register(distributed.destroy_process_group)
-    each = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ["SLURM_NTASKS_PER_NODE"])
-    return Processes(rank, world, each, environment)
+    per_node = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ["SLURM_NTASKS_PER_NODE"])
+    return Processes(rank, world, per_node, environment)
 
 
-def _environment() -> "ClusterEnvironment | None":
-    """Return Lightning's account of who started this process; None when nobody did.
+def _environment() -> Any:
+    """Return Lightning's account of what started this process; None for a process alone.
 
-    The variables are looked at first: Lightning takes seconds to import. Within an allocation of SLURM, a
-    process that ``srun`` did not start has the job's number of tasks but no step, and works alone.
+    Lightning would take every process within an allocation of SLURM for one of its tasks. One that ``srun``
+    did not start, such as a worker of a study, has the job's number of tasks but no step, and works alone.
     """
+    # Lightning takes seconds to import, so the variables are read first
     if distributed.is_available() and distributed.is_torchelastic_launched():
         from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
         return TorchElasticEnvironment()
-    if "SLURM_STEP_NUM_TASKS" in os.environ and int(os.environ["SLURM_STEP_NUM_TASKS"]) > 1:
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
-        # Lightning's own requeueing would save beside our checkpoints, and resume from neither
+        # Lightning's own requeueing would save a second checkpoint, and resume from neither
         return SLURMEnvironment(auto_requeue=False) if SLURMEnvironment.detect() else None
     return None

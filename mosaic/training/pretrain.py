@@ -1,7 +1,7 @@
 """Pretraining: from a row of the table of methods to an encoder on disk.
 
 Every method takes the same number of steps of the same size, and the weights of the last step are kept:
-nobody gets to choose a better moment by looking at validation labels.
+no method gets to choose a better moment by its score on validation labels.
 """
 
 import contextlib
@@ -17,14 +17,14 @@ from mosaic.models.sync_batch_norm import synchronise
 from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore, Rows
 from mosaic.training.data import KnownLabels, ScenePicker, StepBatches
-from mosaic.training.distributed import Processes, join
+from mosaic.training.distributed import Processes, join, resolve_precision
 from mosaic.utils.errors import BudgetError, RunError, SettingsError
 from mosaic.utils.files import lock
 from mosaic.utils.hashing import hash_json
 
 LAST = "last.ckpt"
 LOG = "log.csv"
-_SETTLING = 20  # batches from which untrained encoders take their normalisation
+_CALIBRATION = 20  # batches from which untrained encoders take their normalisation
 
 
 def pretrain(
@@ -34,17 +34,23 @@ def pretrain(
     folder: Path,
     checkpoint_seconds: float = 60.0,
 ) -> Path:
-    """Train one encoder, or return it at once when ``folder`` already holds it.
+    """Train one encoder; return at once when ``folder`` holds it already.
 
     A killed run resumes from its last checkpoint and, on a CPU, ends with the weights it would have had.
-    Where another process is training the same, this one waits and returns what it made.
+    While another process trains the same encoder, this one waits for it.
 
-    Called in every process that ``torchrun`` or ``srun`` started, each takes its part of every batch, and the
-    result is that of one process up to rounding. The number of processes may change when a run resumes.
+    Several processes, started by ``torchrun`` or ``srun``, take equal shards of every batch; the result is
+    that of one process up to rounding. The number of processes may change when a run resumes.
+
+    Example:
+        >>> store = PackedStore(Path("data/packed"))
+        >>> trial = TrialSettings(method="mosaic", seed=1, steps=2000).replace(temperature_label=0.2)
+        >>> pretrain(store, trial, store.split_rows("train"), Path("encoders/mosaic"))
+        >>> encoder = mosaic.load_encoder("encoders/mosaic")
 
     Args:
         store: packed data.
-        trial: the run.
+        trial: method, encoder, views, loss and schedule.
         labelled_rows: training rows whose labels may be used; no other label reaches the model.
         folder: where ``encoder.safetensors``, ``card.json`` and ``log.csv`` go.
         checkpoint_seconds: time between two checkpoints to resume from.
@@ -64,33 +70,32 @@ def pretrain(
     processes = join()
     _check(store, trial, train, labelled, processes.world)
     inputs = _inputs(store, trial, labelled)
-    with contextlib.ExitStack() as held:
-        first = processes.agree(lambda: _begin(folder, inputs, held))
-        if first is not None and (processes.first or trial.weighted_method().trained):
+    with contextlib.ExitStack() as locks:
+        first = processes.agree(lambda: _first_step(folder, inputs, locks))
+        if first is not None and (processes.rank == 0 or trial.weighted_method().trained):
             _run(store, trial, train, labelled, folder, inputs, checkpoint_seconds, processes, first)
-        processes.wait()
-    return folder
+        return processes.agree(lambda: folder)  # when the first process has written it
 
 
-def resolve_precision(precision: str) -> str:
-    """Return ``"32"`` or ``"bf16-mixed"``; ``"auto"`` is bf16 only on a GPU that computes in it."""
-    if precision != "auto":
-        return precision
-    capable = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8
-    return "bf16-mixed" if capable else "32"
-
-
-def _begin(folder: Path, inputs: str, held: contextlib.ExitStack) -> int | None:
+def _first_step(folder: Path, inputs: str, locks: contextlib.ExitStack) -> int | None:
     """Lock the folder and return the step to start from; None when it holds the finished encoder."""
     if (folder / CARD).exists():
         if read_card(folder)["inputs"] != inputs:
             raise RunError(f"{folder} holds an encoder of other settings or data: choose another folder")
         return None
-    held.enter_context(lock(folder, wait=True))
-    for left in folder.glob(".*.partial.*"):  # of a run that was killed while it saved
-        left.unlink()
-    # another process may have finished it meanwhile
-    return None if (folder / CARD).exists() else _resumed_step(folder / LAST, inputs)
+    locks.enter_context(lock(folder, wait=True))
+    for partial in folder.glob(".*.partial.*"):  # of a run that was killed while it saved
+        partial.unlink()
+    if (folder / CARD).exists():  # another process finished it meanwhile
+        return None
+    if not (folder / LAST).exists():
+        return 0
+    checkpoint = torch.load(folder / LAST, map_location="cpu", weights_only=True)
+    if checkpoint["inputs"] != inputs:
+        raise RunError(
+            f"{folder} holds an unfinished run of other settings or data: choose another folder, or delete it"
+        )
+    return int(checkpoint["global_step"])
 
 
 def _check(store: PackedStore, trial: TrialSettings, train: Rows, labelled: Rows, processes: int) -> None:
@@ -133,40 +138,38 @@ def _run(
     processes: Processes,
     first: int,
 ) -> None:
-    # Lightning takes seconds to import, and most who read settings do not train
+    # Lightning takes seconds to import, and what only reads encoders imports this module as well
     from mosaic.training.callbacks import Logbook
     from mosaic.training.module import Pretraining
     from mosaic.training.trainer import fit
 
     known = KnownLabels(store, labelled)
     module = Pretraining(trial, store, known)
-    if module.method.weights:
-        from mosaic.models.published_weights import load_published
-
-        module.adopt(*load_published(module.method.weights, store.layout, trial.views.image_size))
-    logbook = Logbook(store, trial, train, labelled, folder / LAST, inputs, checkpoint_seconds)
-    share, seed = trial.labelled_share, trial.seed
-    chances = known.rarity() if module.method.rare_first else None
-    picker = ScenePicker(module.method, train, labelled, trial.batch_scenes, share, seed, chances)
+    method = module.method
+    logbook = Logbook(store, trial, train, labelled, inputs)
+    picker = ScenePicker(trial, train, known)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if module.method.trained:
-        part = processes.rank, processes.world
-        batches = StepBatches(store, picker, known, module.method, first, trial.steps, device, part)
+    if method.trained:
+        shard = processes.rank, processes.world
+        batches = StepBatches(store, picker, known, range(first, trial.steps), device, shard)
         if processes.world > 1:
             synchronise(module, device)
-        resume = folder / LAST if first else None
-        fit(module, logbook, batches, trial, resolve_precision(trial.precision), resume, processes)
-        if not processes.first:
+        fit(module, logbook, batches, folder / LAST, checkpoint_seconds, processes)
+        if processes.rank > 0:
             return
     else:
+        if method.weights:
+            from mosaic.models.published_weights import load_published  # torchgeo, for few methods
+
+            module.replace_encoder(*load_published(method.weights, store.layout, trial.views.image_size))
         module.to(device)
-        if not module.method.weights:
-            module.settle(StepBatches(store, picker, known, module.method, 0, _SETTLING, device))
-        logbook.look(module, 0)
+        if not method.weights:
+            module.calibrate_batch_norm(StepBatches(store, picker, known, range(_CALIBRATION), device))
+        logbook.log_step(module, 0)
     logbook.write(folder / LOG)
     card = {
         "method": trial.method,
-        "title": module.method.title,
+        "title": method.title,
         "class_names": list(store.class_names),
         "layout": store.layout.to_json() | {"statistics": module.views.layout.statistics},
         "settings": trial.model_dump(),
@@ -178,21 +181,8 @@ def _run(
             "trained": sum(p.numel() for p in module.parameters() if p.requires_grad),
         },
         "final": logbook.rows[-1],
-        "timing": logbook.timing(processes.world if module.method.trained else 1),
+        "timing": logbook.timing(processes.world if method.trained else 1),
         "versions": {name: version(name) for name in ("torch", "lightning", "timm")},
     }
     save_encoder(folder, module.encoder.cpu(), card, module.objective.classifier)
     (folder / LAST).unlink(missing_ok=True)
-
-
-def _resumed_step(path: Path, inputs: str) -> int:
-    """Return how many steps the checkpoint at ``path`` has done; 0 when there is none."""
-    if not path.exists():
-        return 0
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if content["inputs"] != inputs:
-        raise RunError(
-            f"{path.parent} holds an unfinished run of other settings or data: "
-            "choose another folder, or delete it"
-        )
-    return int(content["global_step"])

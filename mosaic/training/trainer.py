@@ -1,21 +1,22 @@
-"""Lightning's engine, set up for a run: precision, clipping, checkpoints, and one or several processes."""
+"""Lightning's trainer, set up for a run: precision, clipping, checkpoints, and one or several processes."""
 
 import contextlib
 import logging
 import signal
 import warnings
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 
-from mosaic.settings import TrialSettings
 from mosaic.training.callbacks import AtomicCheckpoints, Logbook
 from mosaic.training.data import StepBatches
-from mosaic.training.distributed import Processes
+from mosaic.training.distributed import Processes, resolve_precision
 from mosaic.training.module import Pretraining
 from mosaic.utils.errors import RunError
 
@@ -24,53 +25,57 @@ def fit(
     module: Pretraining,
     logbook: Logbook,
     batches: StepBatches,
-    trial: TrialSettings,
-    precision: str,
-    resume: Path | None,
-    processes: Processes,
+    checkpoint: Path,
+    checkpoint_seconds: float = 60.0,
+    processes: Processes | None = None,
 ) -> None:
-    """Take the steps of ``batches``, in one process or several.
+    """Take the steps of ``batches``.
 
     Args:
         module: what is trained; in several processes, with synchronised batch normalisation.
-        logbook: notes and saves.
-        batches: this process's part of them.
-        trial: the run.
-        precision: ``"32"`` or ``"bf16-mixed"``.
-        resume: checkpoint to go on from.
-        processes: which process this is.
+        logbook: of the run.
+        batches: shards of this process; a run that does not start at step 0 resumes from ``checkpoint``.
+        checkpoint: file to save to.
+        checkpoint_seconds: time between two checkpoints.
+        processes: which process this is; alone by default.
 
     Raises:
         RunError: when GPU memory runs out.
         KeyboardInterrupt: on Ctrl-C.
     """
+    trial, processes = module.trial, processes or Processes()
+    precision = resolve_precision(trial.precision)
     interrupt = signal.getsignal(signal.SIGINT)
+    saving = ModelCheckpoint(
+        dirpath=checkpoint.parent,
+        filename=checkpoint.stem,
+        train_time_interval=timedelta(seconds=checkpoint_seconds),
+        enable_version_counter=False,
+    )
     try:
         with _quiet():
             trainer = Trainer(
                 accelerator="cuda" if torch.cuda.is_available() else "cpu",
-                devices=processes.each,
-                num_nodes=processes.world // processes.each,
-                # buffers need no broadcast: what they hold was made of gathered values
+                devices=processes.per_node,
+                num_nodes=processes.world // processes.per_node,
+                # buffers need no broadcast: they are computed from gathered values
                 strategy=DDPStrategy(broadcast_buffers=False) if processes.world > 1 else "auto",
                 precision=precision,  # type: ignore[arg-type]  # a Literal of Lightning's
                 max_steps=trial.steps,
                 max_epochs=-1,
-                gradient_clip_val=1.0,
-                callbacks=[logbook],
+                callbacks=[logbook, saving],
                 plugins=[AtomicCheckpoints(), processes.environment or LightningEnvironment()],
                 logger=False,
-                enable_checkpointing=False,
                 enable_progress_bar=False,
                 enable_model_summary=False,
                 use_distributed_sampler=False,
             )
+            resume = checkpoint if batches.steps.start else None
             trainer.fit(module, train_dataloaders=batches, ckpt_path=resume)
     except torch.OutOfMemoryError as error:
         raise RunError(
             f"out of GPU memory with {trial.batch_scenes} scenes of {trial.views.image_size} px in "
-            f"{precision}: lower batch_scenes (fewer negatives) or image_size, or use "
-            "precision 'bf16-mixed'"
+            f"{precision}: lower batch_scenes (fewer negatives) or image_size, or use precision 'bf16-mixed'"
         ) from error
     except SystemExit as stop:
         if stop.code != 1:  # a cluster stops or requeues this job
@@ -83,14 +88,10 @@ def fit(
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence Lightning's banners and hints about data loaders and loggers; errors still pass."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
+    with contextlib.ExitStack() as stack:
+        for logger in (logging.getLogger("lightning.pytorch"), logging.getLogger("lightning.fabric")):
+            stack.callback(logger.setLevel, logger.level)
             logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\.")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", module=r"lightning\.")
+        yield

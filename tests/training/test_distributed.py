@@ -1,45 +1,34 @@
 import pytest
+import torch
 
-from mosaic.training.distributed import Processes, join
+from mosaic.training.distributed import Processes, join, resolve_precision
 
 STEP = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_PROCID": "0"}
 
 
-@pytest.fixture
-def slurm(monkeypatch):
-    """The environment of an allocation for four tasks on two machines."""
-    for name, value in STEP.items():
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        STEP,  # in an allocation for four tasks on two machines, but not started by srun
+        STEP | {"SLURM_STEP_NUM_TASKS": "1"},
+        {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "1"},
+    ],
+    ids=["started by hand", "allocation without a step", "step of one task", "torchrun of one process"],
+)
+def test_a_process_works_alone(environment, monkeypatch):
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    assert join() == Processes(rank=0, world=1, per_node=1, environment=None)
 
 
-def test_nobody_started_this_process():
-    alone = join()
-    assert alone == Processes(rank=0, world=1, each=1, environment=None)
-    assert alone.first
-
-
-def test_a_process_that_srun_did_not_start_works_alone(slurm):
-    assert join() == Processes()
-
-
-def test_the_only_task_of_a_step_works_alone(slurm, monkeypatch):
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
-    assert join() == Processes()
-
-
-def test_the_only_process_of_torchrun_works_alone(monkeypatch):
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    assert join() == Processes()
-
-
-def test_a_process_of_several_knows_its_place(slurm, monkeypatch):
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
-    monkeypatch.setenv("SLURM_PROCID", "3")
-    monkeypatch.setenv("SLURM_NODELIST", "node[07-08]")
+def test_a_process_of_several_knows_its_rank(monkeypatch):
+    several = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_NODELIST": "node[07-08]"}
+    for name, value in (STEP | several).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr("mosaic.training.distributed.distributed.is_initialized", lambda: True)
     processes = join()
-    assert (processes.rank, processes.world, processes.each, processes.first) == (3, 4, 2, False)
+    assert (processes.rank, processes.world, processes.per_node) == (3, 4, 2)
     assert processes.environment.main_address == "node07"
     assert not processes.environment.auto_requeue
 
@@ -51,4 +40,13 @@ def test_alone_it_decides_for_itself():
     assert Processes().agree(lambda: 3) == 3
     with pytest.raises(OSError, match="no"):
         Processes().agree(decide)
-    Processes().wait()
+
+
+def test_automatic_precision_is_float32_without_a_gpu_that_has_bf16(monkeypatch):
+    assert resolve_precision("bf16-mixed") == "bf16-mixed"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_precision("auto") == "32"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for capability, expected in (((7, 5), "32"), ((9, 0), "bf16-mixed")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda c=capability: c)
+        assert resolve_precision("auto") == expected
