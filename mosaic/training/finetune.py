@@ -1,15 +1,15 @@
 """End-to-end scores: of an encoder's own classifier, and of one fine-tuned on a label budget."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mosaic.evaluation.features import encode_splits, extract_features, fuse
 from mosaic.evaluation.probes import Scores, fit_classifier
-from mosaic.methods import METHODS, get_method
-from mosaic.models.checkpoint import CARD, WEIGHTS, load_encoder, read_card, save_encoder
-from mosaic.models.encoders import Encoder
+from mosaic.methods import METHODS
+from mosaic.models.checkpoint import CARD, WEIGHTS, load_encoder, save_encoder
 from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore, Rows
 from mosaic.training.pretrain import pretrain
@@ -56,93 +56,78 @@ def finetune(
     evaluation: Mapping[str, Rows],
     folder: Path,
     trial: TrialSettings,
-    source: str = "fused",
 ) -> InputScores:
     """Train the whole encoder on a label budget, and score patches.
 
-    It is supervised training that starts from the checkpoint and from a linear probe on its features: a
-    classifier that knows nothing would first distort them (Kumar et al. 2022, arXiv:2202.10054). Batch
-    normalisation keeps the statistics of the checkpoint. Only the scores and the log are kept: a study
-    fine-tunes hundreds of times.
+    It is supervised training that starts from the checkpoint and from a linear probe on its features: an
+    untrained classifier would first distort them (Kumar et al. 2022, arXiv:2202.10054). Batch normalisation
+    keeps the statistics of the checkpoint. Only the scores and the log are kept: a study fine-tunes hundreds
+    of times.
 
     Args:
         store: packed data.
         checkpoint: encoder to start from.
         labelled_rows: training rows whose labels may be used.
         evaluation: name -> rows.
-        folder: where ``scores.npz`` and ``log.csv`` go; found there, they are returned at once.
+        folder: where ``scores.npz`` and ``log.csv`` go; scores that lie there are returned at once.
         trial: steps, batch, optimiser, precision and seed; method, encoder and size of a view are the
             checkpoint's. The learning rate should be far below that of pretraining: the start is good.
-        source: ``"s1"`` or ``"s2"`` to tune that stream alone, ``"fused"`` for the whole encoder.
 
     Returns:
         As :func:`classifier_scores`.
 
     Raises:
-        CheckpointError: when the checkpoint is damaged or has no such stream.
-        RunError: when the folder holds scores for other patches.
+        CheckpointError: when the checkpoint is damaged, or no supervised method has its streams.
+        RunError: when the folder holds scores of other patches.
     """
-    names = {name: np.asarray(rows, dtype=np.int64) for name, rows in evaluation.items()}
+    rows = {name: np.asarray(own, dtype=np.int64) for name, own in evaluation.items()}
     if (folder / SCORES).is_file():
-        return _read(folder / SCORES, names)
-    card = read_card(checkpoint)
-    method = supervised_method(tuple(card["in_channels"]), source)
-    start = folder / "start"
+        return _read(folder / SCORES, rows)
+    loaded, start = load_encoder(checkpoint), folder / "start"
     if not (start / CARD).exists():
-        _start(store, checkpoint, get_method(method).streams, labelled_rows, start)
+        features = fuse(extract_features(store, checkpoint, labelled_rows))
+        card = {key: loaded.card[key] for key in ("method", "class_names", "layout")}
+        save_encoder(start, loaded.encoder, card, fit_classifier(features, store.labels[labelled_rows]))
     trial = trial.replace(
-        method=method,
-        encoder=card["encoder"],
-        image_size=card["image_size"],
+        method=supervised_method(tuple(loaded.encoder.in_channels)),
+        encoder=loaded.encoder.name,
+        image_size=loaded.encoder.image_size,
         initial=str(start),
         monitor_every=0,
     )
     pretrain(store, trial, labelled_rows, folder)
-    scores = classifier_scores(store, folder, labelled_rows, names)
-    flat = {f"{name}/{i}": value for name, inputs in scores.items() for i, value in inputs.items()}
+    scores = classifier_scores(store, folder, labelled_rows, rows)
+    arrays: dict[str, Any] = {f"{name}/rows": own for name, own in rows.items()}
+    arrays |= {f"{name}/{i}": values for name, inputs in scores.items() for i, values in inputs.items()}
     with atomic_path(folder / SCORES) as partial:
-        np.savez(partial, **flat, **{f"{name}/rows": rows for name, rows in names.items()})  # type: ignore[arg-type]
-    for used in (folder, start):
-        (used / CARD).unlink()
-        (used / WEIGHTS).unlink()
+        np.savez(partial, **arrays)
+    for encoder in (folder, start):
+        (encoder / CARD).unlink()
+        (encoder / WEIGHTS).unlink()
     start.rmdir()
     return scores
 
 
-def _start(store: PackedStore, checkpoint: Path, streams: Sequence[str], rows: Rows, folder: Path) -> None:
-    """Write a checkpoint of some streams of another and a linear probe on their features."""
-    loaded = load_encoder(checkpoint)
-    features = extract_features(store, checkpoint, rows)
-    classifier = fit_classifier(fuse({stream: features[stream] for stream in streams}), store.labels[rows])
-    channels = {stream: loaded.encoder.in_channels[stream] for stream in streams}
-    encoder = Encoder(loaded.encoder.name, channels, loaded.encoder.image_size)
-    for stream in streams:
-        encoder.backbones[stream].load_state_dict(loaded.encoder.backbones[stream].state_dict())
-    card = {key: loaded.card[key] for key in ("method", "class_names", "layout")}
-    save_encoder(folder, encoder, card, classifier)
-
-
-def _read(path: Path, names: Mapping[str, Rows]) -> InputScores:
-    scores: InputScores = {}
-    with np.load(path) as kept:
-        for key in kept.files:
-            name, source = key.split("/")
-            if source != "rows":
-                scores.setdefault(name, {})[source] = kept[key]
-        found = {key.split("/")[0]: kept[key].tolist() for key in kept.files if key.endswith("/rows")}
-    if found != {name: rows.tolist() for name, rows in names.items()}:
+def _read(path: Path, rows: Mapping[str, Rows]) -> InputScores:
+    with np.load(path) as file:
+        arrays = dict(file)
+    found = {name.removesuffix("/rows"): arrays.pop(name) for name in list(arrays) if name.endswith("/rows")}
+    if found.keys() != rows.keys() or not all(np.array_equal(found[name], rows[name]) for name in rows):
         raise RunError(f"{path} holds the scores of other patches: choose another folder, or delete it")
+    scores: InputScores = {name: {} for name in rows}
+    for key, values in arrays.items():
+        name, source = key.split("/")
+        scores[name][source] = values
     return scores
 
 
-def supervised_method(streams: tuple[str, ...], source: str) -> str:
-    """Return the method that fine-tunes an encoder with these streams for an input.
+def supervised_method(streams: tuple[str, ...]) -> str:
+    """Return the method that fine-tunes an encoder with these streams.
 
     Raises:
-        CheckpointError: when the encoder does not offer that input.
+        CheckpointError: when there is none.
     """
-    wanted = streams if source == "fused" else (source,)
     for method in METHODS.values():
-        if method.only_classifies and method.streams == wanted and set(wanted) <= set(streams):
+        if method.only_classifies and method.streams == streams:
             return method.name
-    raise CheckpointError(f"an encoder with the streams {', '.join(streams)} cannot be tuned for {source!r}")
+    raise CheckpointError(f"no supervised method tunes an encoder with the streams {', '.join(streams)}")

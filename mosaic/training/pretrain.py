@@ -65,15 +65,15 @@ def pretrain(
             or an impossible name.
         CheckpointError: when the weights to start from are damaged or of another architecture.
     """
-    labelled = np.unique(np.asarray(labelled_rows, dtype=np.int64))
-    train = store.split_rows("train")
-    processes = join()
-    _check(store, trial, train, labelled, processes.world)
-    inputs = _inputs(store, trial, labelled)
+    labelled, processes = np.unique(np.asarray(labelled_rows, dtype=np.int64)), join()
+    _check(store.split_rows("train"), trial, labelled, processes.world)
+    initial = read_card(trial.initial)["weights"]["sha256"] if trial.initial else None
+    settings = {**trial.flat(), "initial": initial, "precision": resolve_precision(trial.precision)}
+    inputs = hash_json([store.fingerprint, settings, labelled.tolist()])  # all that decides the result
     with contextlib.ExitStack() as locks:
         first = processes.agree(lambda: _first_step(folder, inputs, locks))
         if first is not None and (processes.rank == 0 or trial.weighted_method().trained):
-            _run(store, trial, train, labelled, folder, inputs, checkpoint_seconds, processes, first)
+            _run(store, trial, labelled, folder, inputs, checkpoint_seconds, processes, first)
         return processes.agree(lambda: folder)  # when the first process has written it
 
 
@@ -98,7 +98,7 @@ def _first_step(folder: Path, inputs: str, locks: contextlib.ExitStack) -> int |
     return int(checkpoint["global_step"])
 
 
-def _check(store: PackedStore, trial: TrialSettings, train: Rows, labelled: Rows, processes: int) -> None:
+def _check(train: Rows, trial: TrialSettings, labelled: Rows, processes: int) -> None:
     method = trial.weighted_method()
     stray = np.setdiff1d(labelled, train)
     if stray.size:
@@ -120,17 +120,9 @@ def _check(store: PackedStore, trial: TrialSettings, train: Rows, labelled: Rows
         )
 
 
-def _inputs(store: PackedStore, trial: TrialSettings, labelled: Rows) -> str:
-    """Return the hash of all that decides the result."""
-    initial = read_card(trial.initial)["weights"]["sha256"] if trial.initial else None
-    settings = {**trial.flat(), "initial": initial, "precision": resolve_precision(trial.precision)}
-    return hash_json([store.fingerprint, settings, labelled.tolist()])
-
-
 def _run(
     store: PackedStore,
     trial: TrialSettings,
-    train: Rows,
     labelled: Rows,
     folder: Path,
     inputs: str,
@@ -143,7 +135,7 @@ def _run(
     from mosaic.training.module import Pretraining
     from mosaic.training.trainer import fit
 
-    known = KnownLabels(store, labelled)
+    train, known = store.split_rows("train"), KnownLabels(store, labelled)
     module = Pretraining(trial, store, known)
     method = module.method
     logbook = Logbook(store, trial, train, labelled, inputs)

@@ -44,11 +44,11 @@ def test_tuning_starts_from_the_encoder_and_a_linear_probe_of_it(store, start, t
     monkeypatch.setattr(finetune_module, "pretrain", spy)
     rows = store.split_rows("train")[:40]
     with pytest.raises(InterruptedError):
-        finetune(store, start, rows, {}, tmp_path / "tuned", SHORT, "s2")
+        finetune(store, start, rows, {}, tmp_path / "tuned", SHORT)
     module = seen["module"]
-    saved = load_encoder(start).encoder.backbones["s2"].state_dict()
-    assert all(np.array_equal(saved[k], v) for k, v in module.encoder.backbones["s2"].state_dict().items())
-    features = extract_features(store, start, rows)["s2"]
+    saved = load_encoder(start).encoder.state_dict()
+    assert all(np.array_equal(saved[key], value) for key, value in module.encoder.state_dict().items())
+    features = fuse(extract_features(store, start, rows))
     expected = fit_classifier(features, store.labels[rows])
     assert np.array_equal(module.objective.classifier.weight.detach(), expected.weight.detach())
     probe = linear_probe(
@@ -76,14 +76,14 @@ def test_tuning_changes_the_weights_and_keeps_the_statistics_of_batch_normalisat
 def test_scores_are_kept_and_weights_are_not(store, start, tmp_path, monkeypatch):
     train, test = store.split_rows("train"), store.split_rows("test")[:6]
     asked = {"test": test, "validation": store.split_rows("validation")[:3]}
-    first = finetune(store, start, train[:20], asked, tmp_path / "tuned", SHORT, "s1")
+    first = finetune(store, start, train[:20], asked, tmp_path / "tuned", SHORT)
     assert {path.name for path in (tmp_path / "tuned").iterdir()} == {".lock", "log.csv", "scores.npz"}
     monkeypatch.setattr(finetune_module, "pretrain", lambda *_: pytest.fail("tuned again"))
-    again = finetune(store, start, train[:20], asked, tmp_path / "tuned", SHORT, "s1")
+    again = finetune(store, start, train[:20], asked, tmp_path / "tuned", SHORT)
     assert first.keys() == again.keys() == {"test", "validation"}
-    assert all(np.array_equal(first[name]["s1"], again[name]["s1"]) for name in first)
+    assert all(np.array_equal(first[name]["fused"], again[name]["fused"]) for name in first)
     with pytest.raises(RunError, match="other patches"):
-        finetune(store, start, train[:20], {"test": test[:5]}, tmp_path / "tuned", SHORT, "s1")
+        finetune(store, start, train[:20], {"test": test[:5]}, tmp_path / "tuned", SHORT)
 
 
 def test_another_architecture_to_start_from_is_refused(store, config, start, tmp_path):
@@ -110,9 +110,7 @@ def test_encoder_without_classifier_has_no_scores_of_its_own(store, start):
 
 
 def test_method_that_tunes_each_kind_of_encoder():
-    assert supervised_method(("s1", "s2"), "fused") == "supervised_late"
-    assert supervised_method(("s1", "s2"), "s2") == "supervised_s2"
-    assert supervised_method(("s1",), "fused") == supervised_method(("s1",), "s1") == "supervised_s1"
-    assert supervised_method(("early",), "fused") == "supervised_early"
-    with pytest.raises(CheckpointError, match="streams s1 cannot be tuned for 's2'"):
-        supervised_method(("s1",), "s2")
+    for streams, method in {("s1", "s2"): "late", ("s1",): "s1", ("s2",): "s2", ("early",): "early"}.items():
+        assert supervised_method(streams) == f"supervised_{method}"
+    with pytest.raises(CheckpointError, match="streams s3"):
+        supervised_method(("s3",))
