@@ -304,16 +304,13 @@ def make(notebook: str, values: Mapping[str, Any]) -> StudySettings:
 
 
 def validated(kind: type[S], title: str, values: Mapping[str, Any], known: Sequence[str] | None = None) -> S:
-    """Return settings from flat values.
+    """Return settings from flat values, as :func:`make`.
 
     Args:
         kind: class of the settings.
         title: what errors call them.
         values: field name -> value.
         known: names that may be given; by default every field.
-
-    Raises:
-        SettingsError: as :func:`make`.
     """
     known = list(fields(kind)) if known is None else known
     for name in values:

@@ -44,8 +44,6 @@ class Logbook(Callback):
     changes the run: the encoder is in evaluation mode and no generator is shared.
 
     Args:
-        store: packed data.
-        trial: the run.
         train: training rows.
         labelled: those whose labels may be used.
         inputs: hash of all that decides the result; kept in the checkpoint.
@@ -128,8 +126,7 @@ class Logbook(Callback):
     def timing(self, processes: int = 1) -> dict[str, Any]:
         """Return what the run cost: seconds, steps per second without evaluation, peak memory in MB, device.
 
-        Memory is that of this process; on a CPU with its libraries and mapped data. Each of several processes
-        has a device of its own.
+        Memory is that of this process, on a CPU with its libraries and mapped data.
         """
         steps, seconds = self.rows[-1]["step"], self.seconds
         cuda, threads = torch.cuda.is_available(), torch.get_num_threads()

@@ -29,12 +29,7 @@ def view_generator(device: torch.device, seed: int, purpose: str, *step: int) ->
 
 
 class KnownLabels:
-    """The labels that training may use; those of all other rows stay zero.
-
-    Args:
-        store: packed data.
-        rows: whose labels may be used.
-    """
+    """The labels of ``rows``, which training may use; those of all other rows stay zero."""
 
     def __init__(self, store: PackedStore, rows: Rows) -> None:
         self.rows, index = rows, torch.from_numpy(rows)
@@ -58,11 +53,6 @@ class ScenePicker:
     labels are scarce a share of each batch, ``labelled_share`` at least, comes from the labelled ones:
     otherwise a budget of 1 % would leave most batches without a single pair of labelled scenes. MACL draws
     labelled scenes in proportion to the rarity of their labels.
-
-    Args:
-        trial: method, batch, share and seed.
-        train: all training rows.
-        known: labels that may be used.
     """
 
     def __init__(self, trial: TrialSettings, train: Rows, known: KnownLabels) -> None:
@@ -142,10 +132,7 @@ class StepBatches:
     """Iterate over the batches of some steps, read ahead by one thread.
 
     Attributes:
-        store: packed data.
-        picker: which scenes; its method decides which sensors are read and where second views come from.
-        known: their labels.
-        steps: which steps.
+        picker: draws the scenes; its method decides which sensors they have and where second views come from.
         device: where the batches will go.
         shard: (shard_index, num_shards): one of equal shards of each batch; nothing else is read.
     """

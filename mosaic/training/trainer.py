@@ -37,7 +37,7 @@ def fit(
         batches: shards of this process; a run that does not start at step 0 resumes from ``checkpoint``.
         checkpoint: file to save to.
         checkpoint_seconds: time between two checkpoints.
-        processes: which process this is; alone by default.
+        processes: of the run; this one alone by default.
 
     Raises:
         RunError: when GPU memory runs out.
