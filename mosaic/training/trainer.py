@@ -26,24 +26,18 @@ def fit(
     logbook: Logbook,
     batches: StepBatches,
     checkpoint: Path,
-    checkpoint_seconds: float = 60.0,
-    processes: Processes | None = None,
+    checkpoint_seconds: float,
+    processes: Processes,
 ) -> None:
-    """Take the steps of ``batches``.
+    """Take the steps of ``batches``; a run that does not start at step 0 resumes from ``checkpoint``.
 
-    Args:
-        module: what is trained; in several processes, with synchronised batch normalisation.
-        logbook: of the run.
-        batches: shards of this process; a run that does not start at step 0 resumes from ``checkpoint``.
-        checkpoint: file to save to.
-        checkpoint_seconds: time between two checkpoints.
-        processes: of the run; this one alone by default.
+    In several processes ``module`` has synchronised batch normalisation, and ``batches`` are shards.
 
     Raises:
         RunError: when GPU memory runs out.
         KeyboardInterrupt: on Ctrl-C.
     """
-    trial, processes = module.trial, processes or Processes()
+    trial = module.trial
     precision = resolve_precision(trial.precision)
     interrupt = signal.getsignal(signal.SIGINT)
     saving = ModelCheckpoint(

@@ -152,7 +152,7 @@ def start_as_srun(world, *arguments):
 def start_as_torchrun(world, *arguments):
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    where = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": "test"}
+    where = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": "test", "max_restarts": 0}
     elastic_launch(LaunchConfig(1, 1, nproc_per_node=world, start_method="fork", **where), work)(*arguments)
 
 
