@@ -50,14 +50,15 @@ class Heads(nn.Module):
             features: stream -> (V, b, F), V views stacked, of this process's share of the batch.
 
         Returns:
-            Stream -> (V, B, D) of the whole batch, L2-normalised, float32; empty when the method has no such
-            term.
+            Stream -> (V, B, D) of the whole batch, L2-normalised, float32 at least; empty when the method
+            has no such term.
         """
         projected = {}
         for stream, feature in features.items():
             name = _head_name(term, stream)
             if name in self.projections:
-                z = self.projections[name](feature.flatten(0, 1)).float()
+                z = self.projections[name](feature.flatten(0, 1))
+                z = z.to(torch.promote_types(z.dtype, torch.float32))
                 z = functional.normalize(z, dim=1).view(*feature.shape[:2], -1)
                 projected[stream] = gather(z, dim=1)
         return projected

@@ -223,7 +223,7 @@ def test_twenty_steps_of_mosaic_are_those_of_one_process(world, one, launched):
 def test_float32_is_the_same_up_to_rounding(one, two):
     assert_same_losses(two / "single", one(SINGLE))
     found, expected = (torch.load(path / "gradients.pt")[0] for path in (two / "single", one(SINGLE)))
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=3e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
