@@ -146,24 +146,19 @@ class Encoder(nn.Module):
         self.image_size = image_size
         self.backbones = nn.ModuleDict()
         self.feature_dims = {}
-        for stream, bands in self.in_channels.items():
+        for stream, sensors in self.in_channels.items():
+            image = torch.zeros(1, sum(sensors.values()), image_size, image_size)
             try:
-                self.backbones[stream] = build_backbone(name, list(bands.values()), image_size)
-                self.feature_dims[stream] = self._width(stream)
+                backbone = build_backbone(name, list(sensors.values()), image_size)
+                with torch.no_grad():  # timm's num_features is not always the pooled width
+                    self.feature_dims[stream] = backbone.eval()(image).shape[1]
             except (AssertionError, LookupError, RuntimeError, TypeError) as error:  # of timm
                 raise SettingsError(
-                    f"encoder {name!r} does not take {sum(bands.values())} bands of {image_size} pixels "
+                    f"encoder {name!r} does not take {image.shape[1]} bands of {image_size} pixels "
                     f"({error}): choose another image_size or encoder"
                 ) from error
+            self.backbones[stream] = backbone.train()
         self.to(memory_format=torch.channels_last)
-
-    @torch.no_grad()
-    def _width(self, stream: str) -> int:
-        # timm's num_features is not always the pooled width, so a dry forward tells it
-        backbone, bands = self.backbones[stream].eval(), sum(self.in_channels[stream].values())
-        width = backbone(torch.zeros(1, bands, self.image_size, self.image_size)).shape[1]
-        backbone.train()
-        return width
 
     def forward(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Encode images.
@@ -200,18 +195,14 @@ class Encoder(nn.Module):
         """Return stream -> stacked images of the streams that see any sensor; zeros for a missing one."""
         stacked = {}
         for stream, sensors in self.in_channels.items():
-            present = [images[sensor] for sensor in sensors if sensor in images]
-            if len(sensors) > 1 and present:
-                batch, _, *side = present[0].shape
-                stacked[stream] = torch.cat(
-                    [
-                        images[name] if name in images else present[0].new_zeros(batch, bands, *side)
-                        for name, bands in sensors.items()
-                    ],
-                    dim=1,
-                )
-            elif present:
-                stacked[stream] = present[0]
+            like = next((images[sensor] for sensor in sensors if sensor in images), None)
+            if like is not None:
+                batch, _, *side = like.shape
+                parts = [
+                    images[sensor] if sensor in images else like.new_zeros(batch, bands, *side)
+                    for sensor, bands in sensors.items()
+                ]
+                stacked[stream] = torch.cat(parts, dim=1) if len(parts) > 1 else like
         return stacked
 
     def fused(self, features: Mapping[str, Tensor]) -> Tensor:

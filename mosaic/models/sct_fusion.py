@@ -22,7 +22,7 @@ class ClassTokenFusion(nn.Module):
 
     def __init__(self, recipe: dict[str, Any], bands: Sequence[int]) -> None:
         super().__init__()
-        import timm  # seconds, which whoever builds none does without
+        import timm  # takes seconds
 
         self.bands = list(bands)
         vits: list[Any] = [timm.create_model(pretrained=False, in_chans=count, **recipe) for count in bands]

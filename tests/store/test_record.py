@@ -67,15 +67,11 @@ def test_what_a_cast_would_hide_is_refused(sample, band, value, message):
 @pytest.mark.parametrize(("dtype", "value"), [("int16", -1), ("int32", 65536 + 5), ("uint64", 2**40)])
 def test_integers_of_any_width_are_refused_outside_the_range(sample, dtype, value):
     sample["B02"] = sample["B02"].astype(dtype)
+    sample["B02"][3, 4] = 32767  # the largest is kept
     assert np.array_equal(stored(sample)["s2_120"][0], sample["B02"])
     sample["B02"][3, 4] = value
     with pytest.raises(ValueError, match=r"B02 spans .* DN, expected 0 to 32767"):
         record_of(sample)
-
-
-def test_largest_dn_is_kept(sample):
-    sample["B02"][3, 4] = 32767
-    assert stored(sample)["s2_120"][0, 3, 4] == 32767
 
 
 def test_wrong_shape_type_and_missing_band_are_refused(sample):
@@ -85,9 +81,8 @@ def test_wrong_shape_type_and_missing_band_are_refused(sample):
     ]:
         with pytest.raises(ValueError, match=message):
             record_of(sample | {band: values})
-    del sample["VH"]
     with pytest.raises(ValueError, match="VH is missing"):
-        record_of(sample)
+        record_of({band: values for band, values in sample.items() if band != "VH"})
 
 
 @pytest.mark.parametrize(("bands", "sensor"), [(("B01", "B02"), "Sentinel-2"), (("VV", "VH"), "Sentinel-1")])

@@ -185,23 +185,21 @@ def test_a_killed_reading_process_is_named(archive, folder):
         pack(archive, folder, shard_size=8, workers=2)
 
 
-def test_no_training_patches(archive, folder):
-    archive.index["split"] = "test"
-    with pytest.raises(PackError, match="no usable patch in split 'train'"):
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [("split", "test", "no usable patch in split 'train'"), ("labels", [["lava"]] * 20, "lava")],
+)
+def test_faults_of_the_index_are_found_before_reading(archive, folder, column, values, message):
+    archive.index[column] = values
+    with pytest.raises(PackError, match=message):
         pack(archive, folder)
+    assert archive.reads == []
 
 
 def test_constant_band_cannot_be_normalised(archive, folder):
     archive.faults = dict.fromkeys(range(20), lambda sample: sample["B05"].fill(7))
     with pytest.raises(PackError, match="B05 has the same value in every training patch"):
         pack(archive, folder, workers=1)
-
-
-def test_unknown_label_is_found_before_reading(archive, folder):
-    archive.index.at[3, "labels"] = ["lava"]
-    with pytest.raises(PackError, match="lava"):
-        pack(archive, folder)
-    assert archive.reads == []
 
 
 def test_disk_too_small_is_refused_before_reading(archive, folder, monkeypatch):
