@@ -5,39 +5,29 @@ import rasterio
 from mosaic.datasets.sen12ms import SEN12MSArchive
 from mosaic.datasets.simulation import landscape as land
 from mosaic.datasets.simulation.modis import CELL, LCCS, igbp, land_cover
-from mosaic.datasets.simulation.sen12ms import simulate
-from mosaic.utils.errors import ArchiveError
 
 
-@pytest.fixture(scope="module")
-def simulated(tmp_path_factory):
-    return simulate(tmp_path_factory.mktemp("simulated") / "archive", patches=24, seed=1)
+@pytest.fixture
+def root(simulated):
+    return simulated["sen12ms"]
 
 
-def test_the_reader_finds_nothing_wrong(simulated):
-    archive = SEN12MSArchive(simulated)
-    assert len(archive) == 24
-    assert [problem for i in range(24) for problem in archive.check(i)] == []
-    assert archive.notes() == []
-    assert set(archive.index["split"]) == {"train", "validation", "test"}
-
-
-def test_layout_is_the_official_one(simulated):
-    paths = sorted(p.relative_to(simulated).as_posix() for p in simulated.rglob("*_p*.tif"))
+def test_layout_is_the_official_one(root):
+    paths = sorted(p.relative_to(root).as_posix() for p in root.rglob("*_p*.tif"))
     name = next(p for p in paths if "/s2_" in p)
     season, folder, file = name.split("/")
     assert file.startswith(f"{season}_{folder}_p")
-    with rasterio.open(simulated / name) as file:
+    with rasterio.open(root / name) as file:
         assert (file.count, *file.shape, file.dtypes[0]) == (13, 256, 256, "uint16")
-    with rasterio.open(simulated / name.replace("s2_", "lc_")) as file:
+    with rasterio.open(root / name.replace("s2_", "lc_")) as file:
         codes = file.read()
         assert (file.count, file.dtypes[0]) == (4, "uint8")
     assert set(np.unique(codes[0])) <= set(LCCS)
-    assert (simulated / "train_list.txt").read_bytes().count(b"\r\n") == 16  # four scenes of six
+    assert (root / "train_list.txt").read_bytes().count(b"\r\n") == 16  # four scenes of six
 
 
-def test_neighbours_overlap_by_half(simulated):
-    archive = SEN12MSArchive(simulated)
+def test_neighbours_overlap_by_half(root):
+    archive = SEN12MSArchive(root)
     parts = archive.index["patch_id"].str.rsplit("_p", n=1)
     number = parts.str[1].astype(int)
     scene = parts.str[0]
@@ -51,20 +41,6 @@ def test_neighbours_overlap_by_half(simulated):
     for i, j in pairs:
         left, right = archive.read(i)["B04"], archive.read(j)["B04"]
         assert (left[:, 128:] == right[:, :128]).all()
-
-
-def test_same_seed_same_files_whatever_the_number_of_processes(simulated, tmp_path):
-    again = simulate(tmp_path / "again", patches=24, seed=1, workers=1)
-    files = sorted(p.relative_to(simulated) for p in simulated.rglob("*.tif"))
-    assert files == sorted(p.relative_to(again) for p in again.rglob("*.tif"))
-    assert all((simulated / p).read_bytes() == (again / p).read_bytes() for p in files[::7])
-
-
-def test_too_few_patches_and_foreign_folders_are_refused(simulated):
-    with pytest.raises(ArchiveError, match="too few"):
-        simulate(simulated, patches=5)
-    with pytest.raises(ArchiveError, match="something else"):
-        simulate(simulated, patches=36)
 
 
 def test_labels_are_coarse_and_mostly_right():
