@@ -68,29 +68,19 @@ def server(monkeypatch):
         archive.writestr("bench/labels.csv", "a,b")
 
     class Handler(Server):
-        files = {  # noqa: RUF012
-            "p.gzaa": whole[:half],
-            "p.gzab": whole[half:],
-            "table": b"rows",
-            "bench.zip": zipped.getvalue(),
-        }
+        files = {"a": whole[:half], "b": whole[half:], "table": b"rows", "zip": zipped.getvalue()}  # noqa: RUF012
         sent, ranges, limit = 0, True, None
 
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     base = f"http://127.0.0.1:{httpd.server_port}/"
-
-    def part(name):
-        return Part(name, base + name, hashlib.md5(Handler.files[name]).hexdigest())
-
+    a, b, table, zip_ = (Part(n, base + n, hashlib.md5(Handler.files[n]).hexdigest()) for n in Handler.files)
     sources = {
-        "split": Source(
-            "Split", {"Pictures": (part("p.gzaa"), part("p.gzab")), "table": (part("table"),)}, 0, ""
-        ),
-        "zip": Source("Zip", {"bench": (part("bench.zip"),)}, 0, ""),
-        "damaged": Source("Damaged", {"table": (Part("table", base + "table", "0" * 32),)}, 0, ""),
-        "huge": Source("Huge", {"table": (part("table"),)}, 10**18, ""),
-        "gone": Source("Gone", {"table": (Part("table", "http://127.0.0.1:1/table", "0"),)}, 0, ""),
+        "split": Source("Split", {"Pictures": (a, b), "table": (table,)}, 0, ""),
+        "zip": Source("Zip", {"bench": (zip_,)}, 0, ""),
+        "damaged": Source("Damaged", {"table": (table._replace(md5="0" * 32),)}, 0, ""),
+        "huge": Source("Huge", {"table": (table,)}, 10**18, ""),
+        "gone": Source("Gone", {"table": (table._replace(url="http://127.0.0.1:1/table"),)}, 0, ""),
     }
     monkeypatch.setattr(module, "get_source", sources.__getitem__)
     yield Handler
@@ -101,10 +91,16 @@ def content(root):
     return {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() and p.name != ".lock"}
 
 
+def bytes_of(server, *names):
+    return sum(len(server.files[name]) for name in names)
+
+
 def test_parts_are_joined_unpacked_and_removed(server, tmp_path):
     assert fetch("split", tmp_path, yes=True) == tmp_path
     assert content(tmp_path) == {"table", *(f"Pictures/{i}.tif" for i in range(200))}
     assert (tmp_path / "Pictures" / "7.tif").read_text() == "7.tif"
+    fetch("split", tmp_path)  # nothing is missing, so nobody is asked
+    assert server.sent == bytes_of(server, "a", "b", "table")
 
 
 def test_zip_is_unpacked(server, tmp_path):
@@ -112,46 +108,35 @@ def test_zip_is_unpacked(server, tmp_path):
     assert content(tmp_path) == {"bench/labels.csv"}
 
 
-def test_what_is_there_is_not_fetched_again(server, tmp_path):
-    fetch("split", tmp_path, yes=True)
-    before = server.sent
-    fetch("split", tmp_path)  # nobody is asked either
-    assert server.sent == before
-
-
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_broken_transfer_is_resumed(server, tmp_path, ranges):
     server.limit, server.ranges = 100, ranges
     fetch("split", tmp_path, yes=True)
-    total = sum(len(server.files[name]) for name in ("p.gzaa", "p.gzab", "table"))
-    assert server.sent <= total + 100  # what was not yet written is sent again
+    assert server.sent <= bytes_of(server, "a", "b", "table") + 100  # what was not yet written is sent again
     assert len(content(tmp_path)) == 201
 
 
 @pytest.mark.parametrize("length", [50, None])
 def test_the_partial_file_of_an_earlier_process_is_resumed(server, tmp_path, length):
-    start = server.files["p.gzaa"][:length]
-    (tmp_path / "p.gzaa.partial").write_bytes(start)
+    start = server.files["a"][:length]
+    (tmp_path / "a.partial").write_bytes(start)
     fetch("split", tmp_path, yes=True)
-    assert server.sent == sum(len(server.files[name]) for name in ("p.gzaa", "p.gzab", "table")) - len(start)
+    assert server.sent == bytes_of(server, "a", "b", "table") - len(start)
     assert len(content(tmp_path)) == 201
 
 
-def test_a_wrong_checksum_is_set_aside(server, tmp_path):
-    with pytest.raises(ArchiveError, match="MD5"):
-        fetch("damaged", tmp_path, yes=True)
-    assert content(tmp_path) == {"table.damaged"}
-
-
-def test_a_missing_server_and_what_to_do_are_named(server, tmp_path):
-    with pytest.raises(ArchiveError, match="by hand as table"):
-        fetch("gone", tmp_path, yes=True)
-
-
-def test_no_space_is_found_before_downloading(server, tmp_path):
-    with pytest.raises(RunError, match="free"):
-        fetch("huge", tmp_path, yes=True)
-    assert server.sent == 0
+@pytest.mark.parametrize(
+    ("name", "error", "message", "left"),
+    [
+        ("damaged", ArchiveError, "MD5", {"table.damaged"}),
+        ("gone", ArchiveError, "by hand as table", set()),
+        ("huge", RunError, "free", set()),
+    ],
+)
+def test_what_is_wrong_is_named(server, tmp_path, name, error, message, left):
+    with pytest.raises(error, match=message):
+        fetch(name, tmp_path, yes=True)
+    assert content(tmp_path) == left
 
 
 def test_somebody_has_to_agree(server, tmp_path, monkeypatch, capsys):
@@ -170,10 +155,10 @@ def test_somebody_has_to_agree(server, tmp_path, monkeypatch, capsys):
 
 
 def test_a_bad_archive_leaves_no_folder(server, tmp_path):
-    (tmp_path / "bench.zip").write_bytes(b"PK nonsense")
+    (tmp_path / "zip").write_bytes(b"PK nonsense")
     with pytest.raises(ArchiveError, match="could not be unpacked"):
-        module._unpack([tmp_path / "bench.zip"], tmp_path, "bench")
-    assert content(tmp_path) == {"bench.zip"}
+        module._unpack([tmp_path / "zip"], tmp_path, "bench")
+    assert content(tmp_path) == {"zip"}
 
 
 def test_torchgeos_facts_are_used():

@@ -1,7 +1,6 @@
 """The fast reader against rasterio: the same bits of what it reads, and nothing of what it does not know."""
 
 import itertools
-import struct
 import warnings
 from pathlib import Path
 
@@ -117,17 +116,6 @@ def test_a_second_image_and_a_mask_change_no_pixel(tmp_path):
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
         file.write_mask(np.eye(41, 33, dtype=bool))
     assert_same(path)
-
-
-def test_scattered_strips_are_put_together(tmp_path):
-    path = write(tmp_path / "band.tif", pixels(), blockysize=7)
-    data = path.read_bytes()
-    strip, first = 7 * 33 * 2, len(data) - 41 * 33 * 2
-    offsets = [struct.pack("<I", first + strip * k) for k in range(2)]
-    assert data.count(b"".join(offsets)) == 1
-    data = data.replace(b"".join(offsets), offsets[0] + struct.pack("<I", len(data)))
-    path.write_bytes(data + data[first + strip : first + 2 * strip])  # the second strip comes last
-    assert np.array_equal(assert_same(path), pixels())
 
 
 @pytest.mark.parametrize("keep", [0, 7, 8, 100, 300, -1, -700])
