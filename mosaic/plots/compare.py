@@ -14,18 +14,13 @@ from mosaic.plots.palette import GREY, LIGHT_GREY, SERIES, method_label, method_
 
 @layout.needs("method", "archive", "input", "fraction", "value", "n_seeds")
 def score_matrix(table: pd.DataFrame) -> Figure:
-    """Show every score at once: a row a method, a column an archive, input and label fraction.
+    """Show every score at once: a row a method, a column an archive, input and label fraction (%).
 
     Colour runs from the worst to the best of a column, so that hard and easy columns read alike; the best of
     the methods with all seeds is starred, and the others tell how many they have.
-
-    Args:
-        table: one row a method, archive, input and fraction (%), with ``value`` in [0, 1] and ``n_seeds``.
     """
     methods, archives = layout.methods_of(table), layout.distinct(table, "archive")
-    wide = table.pivot_table(
-        index="method", columns=["archive", "input", "fraction"], values="value", sort=False
-    )
+    wide = table.pivot_table("value", "method", ["archive", "input", "fraction"], sort=False)
     order = sorted(wide.columns, key=lambda c: (archives.index(c[0]), c[2], input_order(c[1])))
     values = wide.reindex(index=methods)[order].to_numpy(float)
     seeds = table.groupby("method")["n_seeds"].max().reindex(methods).to_numpy()
@@ -48,11 +43,9 @@ def _with_seeds(table: pd.DataFrame) -> list[str]:
 
 @layout.needs("method", "rank", "low", "high")
 def rank_diagram(ranks: pd.DataFrame, groups: Sequence[tuple[int, int]]) -> Figure:
-    """Show mean ranks with intervals, the best on top; a bar joins methods that cannot be told apart.
+    """Show mean ranks with intervals, one row a method, the best first.
 
-    Args:
-        ranks: one row a method, the best first, ``rank`` 1 the best.
-        groups: (first, last) rows, inclusive, between no two of which a difference is significant.
+    A bar joins each of ``groups``: (first, last) row, inclusive, of methods that cannot be told apart.
     """
     fig, (ax,) = layout.panels(1, 1, 0.28 * len(ranks) + 0.9)
     y = layout.label_rows(ax, [method_label(name) for name in ranks["method"]])
@@ -69,19 +62,14 @@ def rank_diagram(ranks: pd.DataFrame, groups: Sequence[tuple[int, int]]) -> Figu
 
 @layout.needs("method", "minutes", "memory_mb", "value", "low", "high")
 def cost_scatter(table: pd.DataFrame) -> Figure:
-    """Show the score of each method over its cost, one panel a measure of cost.
-
-    Args:
-        table: one row a method, ``minutes`` of one encoder and ``value`` macro average precision.
-    """
+    """Show macro average precision over ``minutes`` of training one encoder and over peak ``memory_mb``."""
     titles = {"minutes": "training of one encoder, minutes", "memory_mb": "peak memory, MiB"}
     fig, axes = layout.panels(2, 2, 3.4, sharey=True)
     for ax, (column, title) in zip(axes, titles.items(), strict=True):
         for method in layout.methods_of(table):
             row, style = table[table["method"] == method], method_style(method, linestyle="none")
             layout.estimates(ax, row, row[column].to_numpy(float), style, vertical=True, width=0.8)
-        ax.set(xlabel=title)
-        ax.set_xlim(left=0)
+        ax.set(xlabel=title, xlim=(0, None))
         ax.grid()
     axes[0].set_ylabel("macro average precision")
     handles = layout.method_handles(layout.methods_of(table), linestyle="none")
@@ -91,12 +79,9 @@ def cost_scatter(table: pd.DataFrame) -> Figure:
 
 @layout.needs("method", "subgroup", "value", "low", "high", "n_seeds")
 def difference_matrix(table: pd.DataFrame, reference: str) -> Figure:
-    """Show how each method differs from a reference in each subgroup of the test split.
+    """Show by how much macro average precision differs from that of a reference in each subgroup.
 
-    Args:
-        table: one row a method and subgroup, ``value`` a difference of macro average precision. It is starred
-            when its interval excludes zero.
-        reference: title of the reference.
+    A difference is starred when its interval excludes zero.
     """
     methods, subgroups = layout.methods_of(table), layout.distinct(table, "subgroup")
     wide = table.pivot(index="method", columns="subgroup").reindex(index=methods)
@@ -105,22 +90,18 @@ def difference_matrix(table: pd.DataFrame, reference: str) -> Figure:
     texts = np.char.add(texts, np.where((low > 0) | (high < 0), "*", ""))
     most = max(float(np.nanmax(np.abs(values))), 1e-3)
     fig, (ax,) = layout.panels(1, 1, 0.27 * len(methods) + 1.9)
-    columns = [textwrap.fill(name, 16) for name in subgroups]
-    layout.heat_map(
-        ax, values, texts, _with_seeds(table), columns, cmap="vlag_r", vmin=-1.3 * most, vmax=1.3 * most
+    columns, scale = (
+        [textwrap.fill(name, 16) for name in subgroups],
+        {"vmin": -1.3 * most, "vmax": 1.3 * most},
     )
+    layout.heat_map(ax, values, texts, _with_seeds(table), columns, cmap="vlag_r", **scale)
     ax.set_xlabel(f"macro average precision less that of {reference}; * interval excludes zero", fontsize=9)
     return fig
 
 
 @layout.needs("class", "sensor", "seed", "trust")
 def trust_dots(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
-    """Show how far each class trusts each sensor: the mean over seeds, each seed as a small dot.
-
-    Args:
-        table: one row a class, sensor and seed, ``trust`` in [0, 1].
-        class_names: names, in an order that breaks ties.
-    """
+    """Show how far each class trusts each sensor, in [0, 1]: the mean over seeds, seeds as small dots."""
     sensors = layout.distinct(table, "sensor")
     means = table.pivot_table(index="class", columns="sensor", values="trust").reindex(list(class_names))
     means = means.loc[(means[sensors[-1]] - means[sensors[0]]).sort_values(kind="stable").index[::-1]]
@@ -129,8 +110,7 @@ def trust_dots(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     ax.hlines(y, means.min(axis=1), means.max(axis=1), color=LIGHT_GREY, linewidth=3, zorder=1)
     for sensor, (color, marker) in zip(sensors, SERIES, strict=False):
         seeds = table[table["sensor"] == sensor]
-        rows = seeds["class"].map(dict(zip(means.index, y, strict=True)))
-        ax.plot(seeds["trust"], rows, ".", color=color, markersize=4, alpha=0.5)
+        ax.plot(seeds["trust"], y[means.index.get_indexer(seeds["class"])], ".", color=color, ms=4, alpha=0.5)
         ax.plot(means[sensor], y, marker, color=color, markersize=7, label=input_title(sensor))
     ax.set_xlabel("trust g: 0 believes only what all sensors say, 1 what this one says")
     ax.legend(loc="lower right")

@@ -1,12 +1,13 @@
 """Figures of 01_explore_data: labels and tiles of an archive, signals of its classes, the realism card."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, PercentFormatter
 from matplotlib.transforms import offset_copy
 from numpy.typing import NDArray
 
@@ -35,24 +36,24 @@ def label_frequencies(labels: Mapping[str, NDArray], class_names: Sequence[str])
         class_names: C names.
     """
     fig, (ax,) = layout.panels(1, 1, 0.27 * len(class_names) + 1.0, width=7.2)
-    shares = pd.DataFrame({name: 100 * np.mean(part, axis=0) for name, part in labels.items()})
-    shares.index = pd.Index([short_name(name) for name in class_names])
+    percent = {name: 100 * np.mean(part, axis=0) for name, part in labels.items()}
+    shares = pd.DataFrame(percent, index=[short_name(name) for name in class_names])
     overall = np.concatenate(list(labels.values())).mean(axis=0)
     shares = shares.iloc[np.argsort(-overall, kind="stable")]
     drawn = shares.where(shares > 0)
     y = layout.label_rows(ax, list(shares.index))
     ax.hlines(y, drawn.min(axis=1), drawn.max(axis=1), color=LIGHT_GREY, linewidth=3, zorder=1)
     for (name, part), offset in zip(labels.items(), -layout.dodge(len(labels), 0.4), strict=True):
-        color, marker = SPLITS.get(name, (GREY, "o"))
+        color, marker = SPLITS[name]
         ax.plot(drawn[name], y + offset, marker, color=color, label=f"{name} ({len(part):,})", markersize=5)
     ax.set(xscale="log", xlabel="patches that carry the class")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
     ax.xaxis.set_major_formatter("{x:g} %")
     ax.minorticks_off()
-    for row, values in zip(y, shares.to_numpy(), strict=True):
-        if absent := [name for name, value in zip(labels, values, strict=True) if value == 0]:
-            text, place = f"absent: {', '.join(absent)}", ("axes fraction", "data")
-            ax.annotate(text, (0.995, row), xycoords=place, ha="right", va="center", fontsize=8)
+    style: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "center"}
+    for row, is_absent in zip(y, shares.to_numpy() == 0, strict=True):
+        if is_absent.any():
+            ax.text(0.995, row, f"absent: {', '.join(shares.columns[is_absent])}", fontsize=8, **style)
     ax.legend(loc="upper left", title="split (patches)")
     return fig
 
@@ -77,9 +78,8 @@ def cooccurrence(labels: NDArray, class_names: Sequence[str], groups: Mapping[st
     rows = [f"{name} ({count:,.0f})" for name, count in zip(names, counts, strict=True)]
     layout.heat_map(ax, given, texts, rows, names, vmin=0, vmax=100)
     ax.set_xlabel("patches of the row's class that carry the column's, %", fontsize=9)
-    members = list(group_of.values())
-    for i in range(1, len(members)):
-        if members[i] != members[i - 1]:
+    for i, (before, after) in enumerate(itertools.pairwise(group_of.values()), start=1):
+        if before != after:
             ax.axhline(i, color="white", linewidth=3)
             ax.axvline(i, color="white", linewidth=3)
     return fig
@@ -97,11 +97,9 @@ def labels_per_patch(labels: NDArray, reference: Mapping[int, float] | None = No
     most = max(int(number.max(initial=0)), *(reference or {0: 0.0}))
     share = np.bincount(number, minlength=most + 1) / max(len(number), 1)
     x = np.arange(0 if share[0] > 0 else 1, most + 1)
-    label = f"this archive (mean {number.mean():.2f})"
-    ax.bar(x, share[x], width=0.7, color=OKABE_ITO["blue"], label=label)
+    ax.bar(x, share[x], 0.7, color=OKABE_ITO["blue"], label=f"this archive (mean {number.mean():.2f})")
     if reference:
-        mean = sum(n * value for n, value in reference.items())
-        line = [reference.get(int(n), 0.0) for n in x]
+        line, mean = [reference.get(int(n), 0.0) for n in x], sum(n * part for n, part in reference.items())
         ax.plot(x, line, "o-", color="black", markersize=5, label=f"official table (mean {mean:.2f})")
     ax.set(xlabel="labels of a patch", ylabel="share of patches", xticks=x)
     ax.yaxis.set_major_formatter(_PERCENT)
@@ -111,34 +109,25 @@ def labels_per_patch(labels: NDArray, reference: Mapping[int, float] | None = No
 
 @layout.needs("kernel", "positive_share", "mean_weight")
 def kernel_positives(frame: pd.DataFrame) -> Figure:
-    """Show how many pairs each label kernel calls positive, and how strongly.
-
-    Args:
-        frame: one row a kernel: share of pairs with a weight above 0, in [0, 1], and mean weight of those.
-    """
-    fig, (left, right) = layout.panels(2, 2, 0.3 * len(frame) + 0.9, sharey=True)
-    shares, weights = frame["positive_share"].to_numpy(float), frame["mean_weight"].to_numpy(float)
-    for ax, values, texts, color, title in (
-        (left, shares, [f"{100 * v:.1f} %" for v in shares], "blue", "pairs that count as positive"),
-        (right, weights, [f"{v:.3g}" for v in weights], "orange", "mean weight of a positive pair"),
+    """Show the share of pairs, in [0, 1], that each label kernel calls positive, and their mean weight."""
+    fig, axes = layout.panels(2, 2, 0.3 * len(frame) + 0.9, sharey=True)
+    for ax, column, text, color, title in (
+        (axes[0], "positive_share", "{:.1%}", "blue", "pairs that count as positive"),
+        (axes[1], "mean_weight", "{:.3g}", "orange", "mean weight of a positive pair"),
     ):
-        y = layout.label_rows(ax, list(frame["kernel"]))
+        y, values = layout.label_rows(ax, list(frame["kernel"])), frame[column].to_numpy(float)
         bars = ax.barh(y, values, height=0.5, color=OKABE_ITO[color])
-        ax.bar_label(bars, texts, padding=5, fontsize=9)
+        ax.bar_label(bars, [text.format(value).replace("%", " %") for value in values], padding=5, fontsize=9)
         ax.set(title=title, xlim=(0, 1.25 * max(np.nanmax(values, initial=0), 1e-9)))
-    left.xaxis.set_major_formatter(_PERCENT)
+    axes[0].xaxis.set_major_formatter(_PERCENT)
     return fig
 
 
 @layout.needs("tile", "lon", "lat", "split", "count")
 def tile_map(frame: pd.DataFrame) -> Figure:
-    """Show where the tiles lie: a graticule, splits by colour and marker, patches by area of the marker.
+    """Show tiles at ``lon`` and ``lat`` (degrees, WGS 84): split by colour and marker, patches by area.
 
     A few tiles are named when their names are short.
-
-    Args:
-        frame: one row a tile and split: ``lon`` and ``lat`` (degrees, WGS 84) of the tile's centre, ``count``
-            of patches.
     """
     fig, (ax,) = layout.panels(1, 1, 5.6, width=7.2)
     largest, totals = frame["count"].max(), frame.groupby("split")["count"].sum()
@@ -146,15 +135,15 @@ def tile_map(frame: pd.DataFrame) -> Figure:
     # splits of one tile are drawn side by side
     for split, shift in zip(splits, layout.dodge(len(splits), 9 * (len(splits) - 1)), strict=True):
         part, (color, marker) = frame[frame["split"] == split], SPLITS[split]
-        look: dict[str, Any] = {"color": color, "marker": marker, "alpha": 0.8, "zorder": 3}
-        look["transform"] = offset_copy(ax.transData, fig, shift, 0, units="points")
         sizes = 16 + 130 * part["count"] / largest
-        ax.scatter(part["lon"], part["lat"], sizes, edgecolors="white", linewidths=0.6, **look)
+        dots = ax.scatter(part["lon"], part["lat"], sizes, color, marker, alpha=0.8, zorder=3)
+        dots.set(edgecolor="white", linewidth=0.6)
+        dots.set_transform(offset_copy(ax.transData, fig, shift, 0, units="points"))
     tiles = frame.groupby("tile", sort=False)[["lon", "lat"]].first()
     if len(tiles) <= 25 and tiles.index.str.len().max() <= 6:
-        below: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": 7}
+        below = offset_copy(ax.transData, fig, 0, -10, units="points")
         for tile, lon, lat in tiles.itertuples():
-            ax.annotate(tile, (lon, lat), (0, -10), **below)
+            ax.text(lon, lat, tile, transform=below, ha="center", va="top", fontsize=7)
     ax.update_datalim(frame[["lon", "lat"]].to_numpy(float))  # a shifted marker does not count by itself
     ax.margins(0.08)
     ax.autoscale_view()
@@ -177,23 +166,27 @@ def class_spectra(frame: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> F
         groups: group -> names of its classes; gives order and colour.
     """
     colors = class_group_colors(layout.distinct(frame, "class"), groups)
-    percentiles = ["p5", "p50", "p95"]
-    reflectance = frame.assign(**{name: frame[name] / 100 for name in percentiles})  # DN / 100 = per cent
-    spectra = dict(list(reflectance.sort_values("wavelength").groupby("class")))
+    bands = frame.sort_values("wavelength").set_index("wavelength")
+    percent = bands[["p5", "p50", "p95"]] / 100  # DN / 100 = per cent
+    spectra = dict(list(percent.groupby(bands["class"])))
     fig, axes = layout.panels(len(colors), 5, 1.55, sharex=True, sharey=True)
     for ax, (name, color) in zip(axes, colors.items(), strict=True):
         for other in spectra.values():
-            ax.plot(other["wavelength"], other["p50"], color=LIGHT_GREY, linewidth=0.7, zorder=1)
+            ax.plot(other["p50"], color=LIGHT_GREY, linewidth=0.7, zorder=1)
         spectrum = spectra[name]
-        ax.fill_between(spectrum["wavelength"], spectrum["p5"], spectrum["p95"], color=color, alpha=0.25)
-        ax.plot(spectrum["wavelength"], spectrum["p50"], "o-", color=color, markersize=3, linewidth=1.8)
+        ax.fill_between(spectrum.index, spectrum["p5"], spectrum["p95"], color=color, alpha=0.25)
+        ax.plot(spectrum["p50"], "o-", color=color, markersize=3, linewidth=1.8)
         ax.set_title(short_name(name), fontsize=8.5)
         ax.tick_params(labelsize=8)
     fig.supxlabel("wavelength, nm", fontsize=9.5)
     fig.supylabel("reflectance, %", fontsize=9.5)
-    axes[0].set_ylim(0, 1.03 * float(reflectance["p95"].max()))
-    layout.legend(fig, layout.color_handles(group_colors(list(groups))), most=6)
+    axes[0].set_ylim(0, 1.03 * float(percent["p95"].max()))
+    _group_legend(fig, groups)
     return fig
+
+
+def _group_legend(fig: Figure, groups: Mapping[str, Sequence[str]]) -> None:
+    layout.legend(fig, layout.color_handles(group_colors(list(groups))), most=6)
 
 
 @layout.needs("class", "band", "p5", "p50", "p95")
@@ -206,7 +199,7 @@ def backscatter(frame: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> Fig
     """
     bands = dict(list(frame.set_index("class").groupby("band", sort=False)))
     order = list(next(iter(bands.values()))["p50"].sort_values(ascending=False).index)
-    colors = class_group_colors(layout.distinct(frame, "class"), groups)
+    colors = class_group_colors(order, groups)
     tones = [colors[name] for name in order]
     fig, axes = layout.panels(len(bands), 2, 0.24 * len(order) + 1.1, sharey=True)
     for ax, (band, rows) in zip(axes, bands.items(), strict=True):
@@ -215,7 +208,7 @@ def backscatter(frame: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> Fig
         ax.hlines(y, part["p5"], part["p95"], color=tones, linewidth=3, alpha=0.45)
         ax.scatter(part["p50"], y, 34, tones, zorder=3)
         ax.set(title=band, xlabel="backscatter, dB")
-    layout.legend(fig, layout.color_handles(group_colors(list(groups))), most=6)
+    _group_legend(fig, groups)
     return fig
 
 
@@ -245,20 +238,14 @@ def real_vs_simulated_quantiles(frame: pd.DataFrame, groups: Mapping[str, Sequen
         ax.axline((0, 0), slope=1, color=GREY, linewidth=1, linestyle="--", zorder=0)
         unit = f", {part['unit'].iloc[0]}" if "unit" in part else ""
         ax.set(xlabel=f"real{unit}", ylabel=f"simulated{unit}", title=quantity)
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    layout.legend(fig, layout.color_handles(group_colors(list(groups))), most=6)
+        ax.locator_params(nbins=4, steps=[1, 2, 5, 10])
+    _group_legend(fig, groups)
     return fig
 
 
 @layout.needs("statistic", "source", "value")
 def real_vs_simulated_bars(frame: pd.DataFrame) -> Figure:
-    """Show simulated and real values side by side, one small panel a statistic on its own scale.
-
-    Args:
-        frame: one row a statistic and source (``"real"`` or ``"simulated"``), ``value`` in the unit of the
-            statistic, and ``low`` and ``high`` if known.
-    """
+    """Show ``"simulated"`` and ``"real"`` values side by side, one panel a statistic on its own scale."""
     statistics = layout.distinct(frame, "statistic")
     fig, axes = layout.panels(len(statistics), _STATISTICS_IN_A_ROW, 1.25)
     for i, (ax, statistic) in enumerate(zip(axes, statistics, strict=True)):

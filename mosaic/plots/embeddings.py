@@ -8,7 +8,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from mosaic.plots import layout
@@ -25,7 +24,7 @@ def umap_panels(
     """Show two-dimensional maps of the same patches, one panel each, without ticks.
 
     Points are drawn in one shuffled order, so that no category hides another by coming last; those whose
-    category has no colour lie beneath in grey. With one coloured category that is one class over the rest.
+    category has no colour lie beneath in grey.
 
     Args:
         maps: method, or (method, seed), -> coordinates (N, 2), unitless.
@@ -49,21 +48,18 @@ def umap_panels(
         ax.set(xticks=[], yticks=[])
         ax.margins(0.04)
         sns.despine(ax=ax, left=True, bottom=True)
-    if axes:
-        fig.supxlabel(parameters, x=0.005, ha="left", fontsize=8, color=GREY)
-        shown = {name: (color, "o") for name, color in colors.items() if (category == name).any()}
-        handles = layout.marker_handles(shown if known.all() else shown | {"other": (LIGHT_GREY, "o")})
-        layout.legend(fig, handles, above=True, most=7, handlelength=1)
+    fig.supxlabel(parameters, x=0.005, ha="left", fontsize=8, color=GREY)
+    shown = {name: (color, "o") for name, color in colors.items() if (category == name).any()}
+    shown |= {} if known.all() else {"other": (LIGHT_GREY, "o")}
+    layout.legend(fig, layout.marker_handles(shown if maps else {}), above=True, most=7, handlelength=1)
     return fig
 
 
 @layout.needs("method", "measure", "value", "higher_is_better")
 def coherence_matrix(frame: pd.DataFrame) -> Figure:
-    """Show coherence measures of each method as numbers on colour: darker is better in its column.
+    """Show measures of each method as numbers on colour: darker is better in its column, the best starred.
 
-    Args:
-        frame: one row a method and measure, ``value`` in the unit of the measure (NaN when not computed),
-            ``higher_is_better`` a bool. The best of a column is starred.
+    ``value`` is in the unit of the measure, NaN when not computed.
     """
     methods, measures = layout.methods_of(frame), layout.distinct(frame, "measure")
     upward = frame.groupby("measure")["higher_is_better"].first().reindex(measures).to_numpy(bool)
@@ -87,24 +83,21 @@ def retrieval_curves(frame: pd.DataFrame, candidates: int | None = None) -> Figu
         candidates: number of candidates: draws recall by chance, k / candidates.
     """
     directions, methods = layout.distinct(frame, "direction"), layout.methods_of(frame)
-    ticks = sorted(layout.distinct(frame, "k"))
+    ticks = np.sort(frame["k"].unique())
     fig, axes = layout.panels(len(directions), 2, 3.3, sharex=True, sharey=True)
     handles = layout.method_handles(methods)
-    if candidates:
-        handles.append(Line2D([], [], color=GREY, linestyle=":", linewidth=1.2, label="chance"))
     for ax, direction in zip(axes, directions, strict=True):
         ax.set(xscale="log", title=direction, xlabel="k", ylim=(0, 1.02))
         if candidates:
-            chance = np.minimum(np.array(ticks) / candidates, 1)
-            ax.plot(ticks, chance, color=GREY, linestyle=":", linewidth=1.2, label="chance")
-        part = frame[frame["direction"] == direction]
-        positions = {k: float(k) for k in ticks}
-        layout.draw_methods(ax, part, "k", positions, methods, 0, vertical=True, value="recall")
-        ax.set_xticks(ticks, [str(k) for k in ticks])
+            chance = np.minimum(ticks / candidates, 1)
+            line = ax.plot(ticks, chance, color=GREY, linestyle=":", linewidth=1.2, label="chance")
+        part = frame[frame["direction"] == direction].rename(columns={"recall": "value"})
+        layout.draw_methods(ax, part, "k", {k: float(k) for k in ticks}, methods, 0, vertical=True)
+        ax.set_xticks(ticks, ticks)
         ax.minorticks_off()
         ax.grid(axis="y")
     axes[0].set_ylabel("recall at k")
-    layout.legend(fig, handles)
+    layout.legend(fig, handles + line if candidates else handles)
     return fig
 
 
@@ -125,14 +118,12 @@ def kernel_matrices(weights: Mapping[str, NDArray], labels: NDArray) -> Figure:
         shown = np.concatenate([scenes[np.ix_(order, order)], prototypes], axis=1)
         top = np.nanmax(shown, initial=0) or 1.0
         ax.imshow(np.where(shown > 0, shown, np.nan), cmap="mako_r", norm=Normalize(0, top), aspect="auto")
-        ax.set_box_aspect(1)
-        sns.despine(ax=ax, top=False, right=False)
-        ax.spines[:].set_color(GREY)
+        ax.set(box_aspect=1, xticks=[], yticks=[])
+        ax.spines[:].set(visible=True, color=GREY)
         between = ~np.eye(len(labels), dtype=bool)
         share = 100 * np.mean(scenes[between] > 0) if between.any() else 0.0
         ax.set_title(f"{kernel}: {share:.0f} % positive", fontsize=9)
         ax.set_xlabel(f"weight 0 to {top:.2g}", fontsize=8)
-        ax.set(xticks=[], yticks=[])
         if prototypes.size:
             ax.axvline(len(labels) - 0.5, color=OKABE_ITO["vermillion"], linewidth=1)
     return fig
@@ -141,10 +132,8 @@ def kernel_matrices(weights: Mapping[str, NDArray], labels: NDArray) -> Figure:
 def modality_gap(similarities: Mapping[str, tuple[NDArray, NDArray]]) -> Figure:
     """Show cosine similarities between the sensors' embeddings: of one scene, and of two different scenes.
 
-    Args:
-        similarities: method -> (same scene (N,), different scenes (M,)), cosines in [-1, 1]. The further the
-            two histograms lie apart, the better the sensors are aligned; how far the second lies from 0 shows
-            the gap between them.
+    The further the two histograms lie apart, the better the sensors are aligned; how far the second lies from
+    0 shows the gap between them. ``similarities``: method -> (same scene (N,), different scenes (M,)).
     """
     colors = {"same scene": OKABE_ITO["vermillion"], "different scenes": OKABE_ITO["blue"]}
     methods = method_order(list(similarities))
@@ -155,8 +144,7 @@ def modality_gap(similarities: Mapping[str, tuple[NDArray, NDArray]]) -> Figure:
     edges = np.histogram_bin_edges(np.concatenate(cosines), 40).tolist()
     for ax, method in zip(axes, methods, strict=True):
         for values, color in zip(similarities[method], colors.values(), strict=True):
-            face = (color, 0.35)
-            ax.hist(values, edges, density=True, histtype="stepfilled", facecolor=face, edgecolor=color)
+            ax.hist(values, edges, density=True, histtype="stepfilled", fc=(color, 0.35), ec=color)
             ax.axvline(np.nanmean(values), color=color, linewidth=1, linestyle="--")
         ax.set_title(method_label(method), fontsize=9.5)
         ax.set_yticks([])

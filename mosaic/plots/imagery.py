@@ -39,11 +39,8 @@ def true_colour(optical: NDArray) -> NDArray[np.float64]:
 def sar_composite(sar: NDArray) -> NDArray[np.float64]:
     """Turn VV and VH in dB (..., 2, H, W) into RGB (..., H, W, 3) in [0, 1] over ``SAR_RANGES``."""
     vv, vh = np.moveaxis(np.asarray(sar, float), -3, 0)
-    ranges = SAR_RANGES.values()
-    channels = [
-        (band - low) / (high - low) for band, (low, high) in zip((vv, vh, vv - vh), ranges, strict=True)
-    ]
-    return np.clip(np.stack(channels, axis=-1), 0, 1)
+    low, high = np.transpose(list(SAR_RANGES.values()))
+    return np.clip((np.stack([vv, vh, vv - vh], axis=-1) - low) / (high - low), 0, 1)
 
 
 def gallery(
@@ -69,8 +66,7 @@ def gallery(
         table = np.vstack([[to_rgb(color) for color in colors], [0.93] * 3])
         rows["reference\nmap"] = table[np.where(maps == UNLABELLED, len(colors), maps)]
     across = min(_PAIRS_IN_A_ROW, len(titles))
-    blocks = -(-len(titles) // across)
-    side = layout.WIDTH / max(across, 3)
+    blocks, side = -(-len(titles) // across), layout.WIDTH / max(across, 3)
     size = (side * across, blocks * (len(rows) * side + 0.25) + 0.5)
     fig, grid = _picture_grid(blocks * len(rows), across, size)
     for row, (name, images) in enumerate(rows.items()):
@@ -93,11 +89,9 @@ def gallery(
 def _picture_grid(
     down: int, across: int, size: tuple[float, float], pad: float = 0.02
 ) -> tuple[Figure, NDArray[np.object_]]:
-    fig, grid = plt.subplots(down, across, figsize=size, squeeze=False)
+    bare = {"xticks": [], "yticks": [], "frame_on": False}
+    fig, grid = plt.subplots(down, across, figsize=size, squeeze=False, subplot_kw=bare)
     fig.set_layout_engine("constrained", w_pad=pad, h_pad=0.02, wspace=0, hspace=0)
-    for ax in grid.ravel():
-        ax.set(xticks=[], yticks=[])
-        ax.set_frame_on(False)
     return fig, grid
 
 
@@ -127,9 +121,8 @@ def neighbour_gallery(
     size = (side * (k + 1), count * (side + 0.2 + 0.125 * lines) + 0.1)
     fig, grid = _picture_grid(count, k + 1, size, pad=0.05)
     shades = sns.color_palette("mako_r", as_cmap=True)
-    for i in range(count):
-        query = np.asarray(query_labels[i], bool)
-        _picture(grid[i, 0], queries[i], "query", "white", _label_lines(query, None, class_names))
+    for i, query in enumerate(query_labels > 0):
+        _picture(grid[i, 0], queries[i], "query", "white", _label_lines(query, ~query, class_names))
         if query_titles is not None:
             grid[i, 0].set_ylabel(query_titles[i], fontsize=8)
         for ax, image, labels in zip(grid[i, 1:], neighbours[i], neighbour_labels[i] > 0, strict=True):
@@ -144,13 +137,11 @@ def _picture(ax: Axes, image: NDArray, title: str, frame: object, text: str) -> 
     ax.set_title(title, fontsize=8, fontweight="normal", pad=3)
     ax.set_xlabel(text, fontsize=6.8, labelpad=2, linespacing=1.05)
     ax.set_frame_on(True)
-    for spine in ax.spines.values():
-        spine.set(visible=True, color=frame, linewidth=3)
+    ax.spines[:].set(visible=True, color=frame, linewidth=3)
 
 
-def _label_lines(labels: NDArray, query: NDArray | None, class_names: Sequence[str]) -> str:
-    """Return one line a label, those shared with a query first and ticked; the last ones are counted."""
-    shared = np.zeros_like(labels) if query is None else query
+def _label_lines(labels: NDArray, shared: NDArray, class_names: Sequence[str]) -> str:
+    """Return one line a label, shared ones first and ticked; the last ones are counted."""
     order = sorted(np.flatnonzero(labels).tolist(), key=lambda i: not shared[i])
     lines = [("✓ " if shared[i] else "") + short_name(class_names[i], 20) for i in order]
     rest = [f"+ {len(lines) - _MOST_LABELS} more"] if len(lines) > _MOST_LABELS else []

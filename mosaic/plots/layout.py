@@ -1,7 +1,6 @@
 """Parts that figures share: panels that fit the report's column, estimates with intervals, legends."""
 
 import functools
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec
 
@@ -24,11 +23,7 @@ Draw = Callable[Concatenate[pd.DataFrame, P], Figure]
 
 
 def needs(*columns: str) -> Callable[[Draw[P]], Draw[P]]:
-    """Check the columns of the frame that a figure draws; an empty frame gives a figure that says so.
-
-    Raises:
-        ValueError: from the decorated function, naming the columns that are missing.
-    """
+    """Make a figure refuse a frame without ``columns`` (ValueError) and say so when the frame is empty."""
 
     def decorate(draw: Draw[P]) -> Draw[P]:
         @functools.wraps(draw)
@@ -56,22 +51,16 @@ def methods_of(frame: pd.DataFrame) -> list[str]:
 
 def column_of(frame: pd.DataFrame, name: str) -> np.ndarray:
     """Return a column as floats (N,); NaN throughout when the frame lacks it."""
-    if name not in frame:
-        return np.full(len(frame), np.nan)
-    return frame[name].to_numpy(dtype=float, na_value=np.nan)
+    return frame.reindex(columns=[name])[name].to_numpy(dtype=float, na_value=np.nan)
 
 
 def panels(
     count: int, columns: int, height: float, *, width: float = WIDTH, **options: Any
 ) -> tuple[Figure, list[Axes]]:
-    """Make a figure of equal panels, filled row by row; rows are kept about equally long.
+    """Make a figure of ``count`` equal panels, filled row by row; rows are kept about equally long.
 
-    Args:
-        count: number of panels; 0 gives a figure that says there is nothing to show.
-        columns: most panels in a row.
-        height: of one row, inches.
-        width: of the figure when its rows are full, inches.
-        **options: for ``plt.subplots``.
+    At most ``columns`` panels are in a row. ``height`` is that of one row, ``width`` that of full rows
+    (inches); ``options`` go to ``plt.subplots``. Without panels the figure says there is nothing to show.
     """
     down = max(1, -(-count // columns))
     across = max(1, -(-count // down))
@@ -131,19 +120,13 @@ def draw_methods(
     spread: float,
     *,
     vertical: bool,
-    value: str = "value",
 ) -> None:
     """Draw the estimates of each method, and its seeds, where there are several, as small dots.
 
-    Args:
-        ax: where to draw; on a logarithmic x axis methods are set apart by a factor.
-        frame: columns ``method``, ``column``, ``value``; ``low``, ``high`` and ``seed`` (-1: all) if known.
-        column: column whose values have positions.
-        positions: value of ``column`` -> position on the x axis when ``vertical``, on the y axis otherwise.
-        methods: in the order in which they are set apart.
-        spread: distance of the first method from the last.
-        vertical: whether intervals run along the y axis; a line then joins a method's estimates.
-        value: column of the estimate.
+    ``frame`` has columns ``method``, ``column`` and ``value``, and ``low``, ``high`` and ``seed`` (-1: all)
+    if known. ``positions`` of the values of ``column`` lie on the x axis when ``vertical``, and a line joins
+    the estimates of a method; on the y axis otherwise. ``spread`` is the distance from the first method to
+    the last, on a logarithmic x axis in decades.
 
     Raises:
         ValueError: when a method has several seeds and no aggregate.
@@ -159,12 +142,11 @@ def draw_methods(
         if not means.index.is_unique:
             raise ValueError(f"several rows of {method} for one {column}: aggregate over seeds, or filter")
         means = means.reindex(list(positions))
-        estimates(ax, means, np.array(list(at.values())), style, vertical=vertical, value=value)
+        estimates(ax, means, np.array(list(at.values())), style, vertical=vertical)
         if "seed" in rows and (seeds := rows[rows["seed"] >= 0])["seed"].nunique() > 1:
-            x, y = seeds[column].map(at), seeds[value]
-            # rimmed, so that a dot shows on an interval of its own colour
-            rim: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.6, "zorder": 3.5}
-            ax.scatter(*((x, y) if vertical else (y, x)), 11, style["color"], **rim)
+            x, y = seeds[column].map(at), seeds["value"]
+            dots = ax.scatter(*((x, y) if vertical else (y, x)), 11, style["color"], zorder=3.5)
+            dots.set(edgecolor="white", linewidth=0.6)  # so that a dot shows on its own interval
 
 
 def pooled(results: pd.DataFrame) -> pd.DataFrame:
@@ -187,17 +169,9 @@ def heat_map(
     ax: Axes, values: np.ndarray, texts: Any, rows: Sequence[str], columns: Sequence[str], **options: Any
 ) -> None:
     """Draw values (R, C) as colours under texts (R, C), column labels on top; NaN is grey, without text."""
-    sns.heatmap(
-        values,
-        annot=np.asarray(texts, dtype=object),
-        fmt="",
-        cbar=False,
-        ax=ax,
-        annot_kws={"fontsize": 7.5},
-        xticklabels=list(columns),
-        yticklabels=list(rows),
-        **{"cmap": "mako_r"} | options,
-    )
+    options = {"cmap": "mako_r", "fmt": "", "cbar": False, "annot_kws": {"fontsize": 7.5}} | options
+    labels: dict[str, Any] = {"xticklabels": list(columns), "yticklabels": list(rows)}
+    sns.heatmap(values, annot=np.asarray(texts, dtype=object), ax=ax, **labels, **options)
     ax.set_facecolor("#EEEEEE")
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
@@ -216,10 +190,8 @@ def name_blocks(ax: Axes, names: Sequence[str], rows: int) -> None:
 
 def merit(values: np.ndarray) -> np.ndarray:
     """Scale each column (R, C) from its worst, 0, to its best, 1; NaN where unknown."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a column without any value
-        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
-    return np.asarray((values - low) / np.where(high > low, high - low, 1))
+    above_worst = pd.DataFrame(values) - pd.DataFrame(values).min()
+    return (above_worst / above_worst.max().replace(0, 1)).to_numpy()
 
 
 def method_handles(methods: Iterable[str], **changes: Any) -> list[Line2D]:
@@ -229,10 +201,7 @@ def method_handles(methods: Iterable[str], **changes: Any) -> list[Line2D]:
 
 def marker_handles(looks: Mapping[str, tuple[str, str]]) -> list[Line2D]:
     """Return legend entries of markers without a line: label -> (colour, marker)."""
-    return [
-        Line2D([], [], color=color, marker=marker, linestyle="", label=label)
-        for label, (color, marker) in looks.items()
-    ]
+    return [Line2D([], [], color=c, marker=m, linestyle="", label=name) for name, (c, m) in looks.items()]
 
 
 def color_handles(colors: Mapping[str, str]) -> list[Line2D]:
@@ -246,14 +215,9 @@ def legend(
     """Put one legend under or above all panels, at most ``most`` entries in a row; none without handles."""
     if handles:
         rows = -(-len(handles) // most)
-        fig.legend(
-            handles=list(handles),
-            loc="outside upper center" if above else "outside lower center",
-            ncols=-(-len(handles) // rows),
-            columnspacing=1.4,
-            fontsize=8.5,
-            **{"handlelength": 2.8} | options,
-        )
+        options = {"columnspacing": 1.4, "fontsize": 8.5, "handlelength": 2.8} | options
+        where = f"outside {'upper' if above else 'lower'} center"
+        fig.legend(handles=list(handles), loc=where, ncols=-(-len(handles) // rows), **options)
 
 
 def legend_beside(ax: Axes, **options: Any) -> None:

@@ -1,5 +1,6 @@
 """Colours, markers and short names, the same in every figure and readable without telling colours apart."""
 
+import itertools
 import re
 import textwrap
 import zlib
@@ -25,9 +26,11 @@ OKABE_ITO = {
 GREY = "#767676"  # the lightest grey that keeps text at 4.5 : 1 on white
 LIGHT_GREY = "#D4D4D4"
 #: Colours and markers of a few series that are not methods, e.g. sensors or archives.
-SERIES = tuple(
-    (OKABE_ITO[color], marker)
-    for color, marker in (("blue", "o"), ("orange", "s"), ("bluish green", "^"), ("reddish purple", "D"))
+SERIES = (
+    (OKABE_ITO["blue"], "o"),
+    (OKABE_ITO["orange"], "s"),
+    (OKABE_ITO["bluish green"], "^"),
+    (OKABE_ITO["reddish purple"], "D"),
 )
 SPLITS = {
     "train": (OKABE_ITO["blue"], "o"),
@@ -43,24 +46,11 @@ VERDICTS = {
 
 def use_theme() -> None:
     """Set the look of every figure; called once, at the start of a notebook."""
-    sns.set_theme(
-        context="notebook",
-        style="ticks",
-        palette="colorblind",
-        font_scale=0.85,
-        rc={
-            "figure.facecolor": "white",  # also on a dark page
-            "axes.facecolor": "white",
-            "savefig.facecolor": "white",
-            "image.interpolation": "nearest",
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.titleweight": "bold",
-            "axes.titlesize": "medium",
-            "legend.frameon": False,
-            "grid.color": "#E6E6E6",
-        },
-    )
+    rc: dict[str, Any] = {f"{part}.facecolor": "white" for part in ("figure", "axes", "savefig")}
+    rc |= {"axes.spines.top": False, "axes.spines.right": False, "image.interpolation": "nearest"}
+    rc |= {"axes.titleweight": "bold", "axes.titlesize": "medium"}
+    rc |= {"legend.frameon": False, "grid.color": "#E6E6E6"}
+    sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.85, rc=rc)
 
 
 def tint(color: str, white: float) -> str:
@@ -90,13 +80,9 @@ def method_label(name: str) -> str:
 def method_style(name: str, **changes: Any) -> dict[str, Any]:
     """Return keywords of ``Axes.plot``: the same look for a method in every figure.
 
-    The family gives the hue; marker and dashes tell methods apart without colour. Ablations have hollow
-    markers, and the method of the study the strongest line. A name that is no row of the table of methods is
-    drawn black, with a marker that follows from the name.
-
-    Args:
-        name: of the method.
-        **changes: keywords that replace those of the style, e.g. ``linestyle="none"``.
+    The family gives the hue; marker and dashes tell methods apart without colour. A name that is no row of
+    the table of methods is drawn black, with a marker that follows from the name. ``changes`` replace
+    keywords of the style, e.g. ``linestyle="none"``.
     """
     family = METHODS[name].family if name in METHODS else "other"
     relatives = [other for other, method in METHODS.items() if method.family == family]
@@ -144,25 +130,20 @@ _NEAR = (  # a colour that the name of a group suggests
 
 
 def short_name(name: str, most: int = 22) -> str:
-    """Return a class name that fits beside an axis.
-
-    A few long names have a fixed short form; others are cut at a word.
-    """
+    """Return a class name that fits beside an axis: a fixed short form, or cut at a word."""
     return _SHORT.get(name) or textwrap.shorten(name, most, placeholder="…")
 
 
 def group_colors(groups: Sequence[str]) -> dict[str, str]:
     """Return an Okabe-Ito colour for each group of classes, the one its name suggests where that is free."""
-    free = [name for name in OKABE_ITO if name not in ("black", "yellow")]
     chosen: dict[str, str] = {}
     for group in groups:
-        for pattern, color in _NEAR:
-            if re.search(pattern, group, re.IGNORECASE) and color in free:
-                free.remove(color)
-                chosen[group] = OKABE_ITO[color]
-                break
-    rest = iter([OKABE_ITO[name] for name in free] + [GREY] * len(groups))
-    return {group: chosen[group] if group in chosen else next(rest) for group in groups}
+        near = (OKABE_ITO[color] for pattern, color in _NEAR if re.search(pattern, group, re.IGNORECASE))
+        if color := next((color for color in near if color not in chosen.values()), None):
+            chosen[group] = color
+    free = [OKABE_ITO[name] for name in OKABE_ITO if name not in ("black", "yellow")]
+    rest = itertools.chain((color for color in free if color not in chosen.values()), itertools.repeat(GREY))
+    return {group: chosen.get(group) or next(rest) for group in groups}
 
 
 def grouped_classes(class_names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Figures of 03_finetune_low_label. All take tidy results, one row a number.
+"""Figures of 03_finetune_low_label and 05_transfer. All take tidy tables, one row a number.
 
 Columns of tidy results: ``method``, ``seed`` (-1 for the aggregate over seeds), ``label_budget``
 (``none``, ``shared``, ``full``), ``fraction`` (% of training labels), ``evaluation``, ``input``,
@@ -16,7 +16,7 @@ from matplotlib.ticker import NullLocator
 
 from mosaic.evaluation.names import EVALUATIONS, METRICS
 from mosaic.plots import layout
-from mosaic.plots.palette import LIGHT_GREY, method_label, short_name
+from mosaic.plots.palette import GREY, LIGHT_GREY, SERIES, method_label, short_name
 
 LABEL_BUDGETS = {"shared": "shared label budget", "full": "full-label pretraining"}
 
@@ -45,11 +45,7 @@ def _kind(stratum: str) -> str:
 def score_vs_fraction(results: pd.DataFrame) -> Figure:
     """Show a score against the label fraction: a row of panels a label budget, a column an evaluation.
 
-    Methods that pretrain without labels (``none``) are in every row. Intervals are vertical lines, single
-    seeds small dots; methods are set slightly apart along the axis.
-
-    Args:
-        results: tidy results of one input, stratum and metric.
+    Methods that pretrain without labels are in every row. ``results`` are of one input, stratum and metric.
     """
     methods, fractions = layout.methods_of(results), sorted(layout.distinct(results, "fraction"))
     present = {*results["label_budget"], *results["evaluation"]}
@@ -60,9 +56,8 @@ def score_vs_fraction(results: pd.DataFrame) -> Figure:
     fig, axes = layout.panels(len(pairs), len(evaluations), height, width=width, sharex=True, sharey=True)
     axes[0].set(xscale="log", xlim=(fractions[0] / 1.4, fractions[-1] * 1.4))
     for ax, (budget, evaluation) in zip(axes, pairs, strict=True):
-        part = results[results["label_budget"].isin([budget, "none"])]
-        part = part[part["evaluation"] == evaluation]
-        positions = {fraction: fraction for fraction in sorted(layout.distinct(part, "fraction"))}
+        part = results.query("label_budget in [@budget, 'none'] and evaluation == @evaluation")
+        positions = {fraction: fraction for fraction in sorted(part["fraction"].unique())}
         layout.draw_methods(ax, part, "fraction", positions, methods, 0.09, vertical=True)
         ax.grid(axis="y")
         if part.empty:
@@ -81,13 +76,9 @@ def score_vs_fraction(results: pd.DataFrame) -> Figure:
 
 @layout.needs("method", "stratum", "value")
 def per_class_heatmap(results: pd.DataFrame) -> Figure:
-    """Show a score of each class and method as numbers on colour; the best of a class is starred.
+    """Show the score of each class, one column a method, the best of a class starred; best classes on top.
 
-    Classes are ordered by descending mean score.
-
-    Args:
-        results: tidy results of one label budget, fraction, evaluation, input and metric; strata
-            ``class: ...``.
+    ``results`` are of one label budget, fraction, evaluation, input and metric; strata ``class: ...`` count.
     """
     results = layout.pooled(results[results["stratum"].str.startswith("class: ")])
     fig, axes = layout.panels(1 if len(results) else 0, 1, 0.29 * results["stratum"].nunique() + 2.0)
@@ -107,9 +98,7 @@ def per_class_heatmap(results: pd.DataFrame) -> Figure:
 def strata_dots(results: pd.DataFrame) -> Figure:
     """Show a score in each stratum, one panel a kind of stratum (number of labels, groups by origin, class).
 
-    Args:
-        results: tidy results of one label budget, fraction, evaluation, input and metric; strata other than
-            ``"all"`` are drawn in the order they appear.
+    ``results`` are of one label budget, fraction, evaluation, input and metric; ``"all"`` is left out.
     """
     results = results[results["stratum"] != "all"]
     methods = layout.methods_of(results)
@@ -133,9 +122,8 @@ def strata_dots(results: pd.DataFrame) -> Figure:
 def missing_sensor(results: pd.DataFrame) -> Figure:
     """Show what a score loses when one sensor is missing at test time, one line a method.
 
-    Args:
-        results: tidy results of one label budget, fraction, evaluation, stratum and metric, with inputs
-            ``fused`` and ``fused_without_...``; a method without some is drawn as far as it goes.
+    ``results`` are of one label budget, fraction, evaluation, stratum and metric; inputs ``fused`` and
+    ``fused_without_...`` are drawn.
     """
     results = results[results["input"].str.startswith("fused")]
     fig, axes = layout.panels(1 if len(results) else 0, 1, 4.0)
@@ -143,11 +131,52 @@ def missing_sensor(results: pd.DataFrame) -> Figure:
         without = sorted(set(results["input"]) - {"fused"})
         titles = {name: f"{name.removeprefix('fused_without_').upper()} missing" for name in without}
         titles = {**dict(list(titles.items())[:1]), "fused": "all sensors", **titles}
-        positions = {name: float(i) for i, name in enumerate(titles)}
-        methods = layout.methods_of(results)
+        positions, methods = {name: i for i, name in enumerate(titles)}, layout.methods_of(results)
         layout.draw_methods(ax, results, "input", positions, methods, 0.16, vertical=True)
         ax.set_xticks(range(len(titles)), list(titles.values()))
         ax.set(ylabel=_metric_title(results), xlim=(-0.3, len(titles) - 0.7))
         ax.grid(axis="y")
         layout.legend_beside(ax, handlelength=3)
+    return fig
+
+
+@layout.needs("source", "target", "method", "fraction", "probe", "value")
+def transfer_dots(table: pd.DataFrame) -> Figure:
+    """Show a score on each archive by where the encoder was trained, one panel a target and probe.
+
+    The ``probe`` was trained on ``fraction`` % of the labels of the ``target`` or on those of the ``source``.
+    """
+    methods = layout.methods_of(table)
+    looks = {source: SERIES[i % len(SERIES)] for i, source in enumerate(layout.distinct(table, "source"))}
+    parts = {key: part for key, part in table.groupby(["target", "probe", "fraction"], sort=False)}
+    columns = -(-len(parts) // table["target"].nunique())
+    fig, axes = layout.panels(len(parts), columns, 0.36 * len(methods) + 1.0, sharey=True)
+    for ax, ((target, probe, fraction), part) in zip(axes, parts.items(), strict=True):
+        y = layout.label_rows(ax, list(map(method_label, methods)))
+        offsets = -layout.dodge(len(looks), 0.36)
+        for (source, (color, marker)), offset in zip(looks.items(), offsets, strict=True):
+            rows = part[part["source"] == source].set_index("method").reindex(methods)
+            style = {"color": color, "marker": marker, "linestyle": "", "markersize": 6}
+            layout.estimates(ax, rows, y + offset, style, vertical=False)
+        share = "no label of it" if probe == "source" else f"{fraction:g} % of its labels"
+        ax.set_title(textwrap.fill(f"{target}: {share}", 28), fontsize=9)
+    fig.supxlabel("macro average precision over shared classes", fontsize=9.5)
+    handles = layout.marker_handles({f"pretrained on {source}": look for source, look in looks.items()})
+    layout.legend(fig, handles, above=True)
+    return fig
+
+
+@layout.needs("domain", "method", "training", "value")
+def unseen_slopes(table: pd.DataFrame) -> Figure:
+    """Show the score in a domain when ``training`` has ``seen`` it and when not (``unseen``)."""
+    domains, methods = layout.distinct(table, "domain"), layout.methods_of(table)
+    fig, axes = layout.panels(len(domains), 3, 3.2, sharey=True)
+    for ax, domain in zip(axes, domains, strict=True):
+        part = table[(table["domain"] == domain) & table["training"].isin(["seen", "unseen"])]
+        layout.draw_methods(ax, part, "training", {"seen": 0, "unseen": 1}, methods, 0.14, vertical=True)
+        ax.set_xticks(range(2), ["seen in training", "never seen"])
+        ax.set(xlim=(-0.35, 1.35), title=domain)
+        ax.grid(axis="y")
+    axes[0].set_ylabel("macro average precision", color=GREY)
+    layout.legend(fig, layout.method_handles(methods))
     return fig

@@ -1,10 +1,14 @@
-"""Figures of 02_pretrain: how training went, whether an embedding space collapsed, and what it cost."""
+"""Figures of 02_pretrain: how training went, whether an embedding space collapsed, and what it cost.
+
+Logs have one row a logged step, ``method``, and ``seed`` and ``budget`` if several.
+"""
 
 import textwrap
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -12,12 +16,16 @@ from matplotlib.lines import Line2D
 from mosaic.plots import layout
 from mosaic.plots.palette import GREY, OKABE_ITO, method_label, method_style
 
-#: Loss terms: name, colour, line style. All but ``classify`` are KL divergences in nats with floor 0.
-TERMS: dict[str, tuple[str, str, Any]] = {
-    "intra": ("intra-modality", OKABE_ITO["blue"], "-"),
-    "inter": ("inter-modality", OKABE_ITO["bluish green"], (0, (4, 1.6))),
-    "label": ("label", OKABE_ITO["vermillion"], (0, (5, 1.4, 1.2, 1.4))),
-    "classify": ("classification", OKABE_ITO["reddish purple"], (0, (1.2, 1.2))),
+#: Lines of the loss terms. All but ``classify`` are KL divergences in nats with floor 0.
+TERMS: dict[str, dict[str, Any]] = {
+    "intra": {"label": "intra-modality", "color": OKABE_ITO["blue"], "linestyle": "-"},
+    "inter": {"label": "inter-modality", "color": OKABE_ITO["bluish green"], "linestyle": (0, (4, 1.6))},
+    "label": {"label": "label", "color": OKABE_ITO["vermillion"], "linestyle": (0, (5, 1.4, 1.2, 1.4))},
+    "classify": {
+        "label": "classification",
+        "color": OKABE_ITO["reddish purple"],
+        "linestyle": (0, (1.2, 1.2)),
+    },
 }
 
 
@@ -32,32 +40,23 @@ def _runs(frame: pd.DataFrame, method: str, value: str) -> pd.DataFrame:
 
 @layout.needs("step", "method")
 def loss_curves(frame: pd.DataFrame, smooth: int = 1) -> Figure:
-    """Show the loss terms over steps, one panel a method: each run faint, their mean strong.
+    """Show the terms of ``TERMS`` that were logged (nats), one panel a method: runs faint, their mean strong.
 
-    Args:
-        frame: one row a logged step, columns ``step``, ``method``, any of ``intra``, ``inter``, ``label``,
-            ``classify`` (nats; NaN where a term was not logged), and ``seed`` and ``budget`` if several.
-        smooth: logged steps in the centred rolling mean that is drawn strong.
+    ``smooth``: logged steps in the centred rolling mean that is drawn strong.
     """
     terms = [name for name in TERMS if name in frame and frame[name].notna().any()]
-    runs = {
-        method: tables
-        for method in layout.methods_of(frame)
-        if (tables := {term: table for term in terms if len(table := _runs(frame, method, term))})
-    }
-    fig, axes = layout.panels(len(runs), 5, 2.1 if len(runs) > 5 else 2.7, sharex=True)
-    styles: dict[str, dict[str, Any]] = {
-        term: {"label": label, "color": color, "linestyle": dashes, "linewidth": 1.8}
-        for term, (label, color, dashes) in TERMS.items()
-    }
-    for ax, (method, tables) in zip(axes, runs.items(), strict=True):
-        for term, table in tables.items():
-            if table.shape[1] > 1 or smooth > 1:
-                # thousands of raw points would make megabytes of SVG
-                faint: dict[str, Any] = {"linewidth": 0.6, "alpha": 0.3, "rasterized": table.size > 2000}
-                ax.plot(table.index, table, color=TERMS[term][1], **faint)
+    frame = frame.dropna(subset=terms, how="all")
+    methods = layout.methods_of(frame) if terms else []
+    fig, axes = layout.panels(len(methods), 5, 2.1 if len(methods) > 5 else 2.7, sharex=True)
+    for ax, method in zip(axes, methods, strict=True):
+        for term in terms:
+            if (table := _runs(frame, method, term)).empty:
+                continue
+            if table.shape[1] > 1 or smooth > 1:  # thousands of raw points would make megabytes of SVG
+                faint = ax.plot(table, color=TERMS[term]["color"], linewidth=0.6, alpha=0.3)
+                plt.setp(faint, rasterized=table.size > 2000)
             mean = table.mean(axis=1).rolling(smooth, center=True, min_periods=1).mean()
-            ax.plot(table.index, mean, **styles[term])
+            ax.plot(mean, linewidth=1.8, **TERMS[term])
         ax.set_title(textwrap.fill(method_label(method), 18), fontsize=8.5)
         ax.set_ylim(bottom=0)
         ax.tick_params(labelsize=8)
@@ -65,7 +64,7 @@ def loss_curves(frame: pd.DataFrame, smooth: int = 1) -> Figure:
     if axes:
         fig.supxlabel("optimiser step", fontsize=9.5)
         fig.supylabel("loss term, nats", fontsize=9.5)
-        layout.legend(fig, [Line2D([], [], **styles[term]) for term in terms], above=True)
+        layout.legend(fig, [Line2D([], [], linewidth=1.8, **TERMS[term]) for term in terms], above=True)
     return fig
 
 
@@ -74,8 +73,8 @@ def _over_steps(ax: Axes, frame: pd.DataFrame, value: str) -> None:
     for method in layout.methods_of(frame):
         table, style = _runs(frame, method, value), method_style(method, markersize=4)
         if table.shape[1] > 1:
-            ax.plot(table.index, table, color=style["color"], linewidth=0.6, alpha=0.3)
-        ax.plot(table.index, table.mean(axis=1), **style)
+            ax.plot(table, color=style["color"], linewidth=0.6, alpha=0.3)
+        ax.plot(table.mean(axis=1), **style)
     ax.set_xlabel("optimiser step")
     ax.grid(axis="y")
 
@@ -84,10 +83,8 @@ def _over_steps(ax: Axes, frame: pd.DataFrame, value: str) -> None:
 def collapse_monitor(frame: pd.DataFrame) -> Figure:
     """Show the spread and the effective rank of embeddings over steps.
 
-    Args:
-        frame: columns ``step``, ``method``, ``embedding_std`` (mean standard deviation over dimensions x
-            sqrt(D): 1 isotropic, 0 collapsed), ``effective_rank`` (RankMe, dimensions), and ``seed`` and
-            ``budget`` if several.
+    ``embedding_std`` is the mean standard deviation over dimensions x sqrt(D): 1 isotropic, 0 collapsed;
+    ``effective_rank`` is RankMe, in dimensions.
     """
     fig, (left, right) = layout.panels(2, 2, 3.2)
     _over_steps(left, frame, "embedding_std")
@@ -102,11 +99,7 @@ def collapse_monitor(frame: pd.DataFrame) -> Figure:
 
 @layout.needs("step", "method", "knn")
 def knn_over_time(frame: pd.DataFrame) -> Figure:
-    """Show the score of a kNN classifier on the validation split over steps.
-
-    Args:
-        frame: columns ``step``, ``method``, ``knn`` (in [0, 1]), and ``seed`` and ``budget`` if several.
-    """
+    """Show the score of a kNN classifier on the validation split, in [0, 1], over steps."""
     fig, (ax,) = layout.panels(1, 1, 3.4)
     _over_steps(ax, frame, "knn")
     ax.set_ylabel("kNN score on validation\n(macro average precision)")
@@ -118,18 +111,17 @@ def knn_over_time(frame: pd.DataFrame) -> Figure:
 def alignment_uniformity(frame: pd.DataFrame) -> Figure:
     """Show the path of each run in the plane of Wang & Isola (2020); the marker is where it ended.
 
-    Args:
-        frame: columns ``step``, ``method``, ``alignment`` (mean squared distance of positives, in [0, 4]),
-            ``uniformity`` (log mean Gaussian potential, at most 0), and ``seed`` and ``budget`` if several.
+    ``alignment`` is the mean squared distance of positives, in [0, 4]; ``uniformity`` the log mean Gaussian
+    potential, at most 0.
     """
     fig, (ax,) = layout.panels(1, 1, 4.2)
     frame = frame.dropna(subset=["alignment", "uniformity"]).sort_values("step")
     run = ["method", *(name for name in ("seed", "budget") if name in frame)]
     for method in layout.methods_of(frame):
         for _, path in frame[frame["method"] == method].groupby(run):
-            x, y = path["uniformity"].to_numpy(), path["alignment"].to_numpy()
-            ax.plot(x, y, **method_style(method, marker="", linewidth=1.1, alpha=0.55, label=None))
-            ax.plot(x[-1:], y[-1:], **method_style(method, linestyle="none", markersize=8, label=None))
+            path = path.set_index("uniformity")["alignment"]
+            ax.plot(path, **method_style(method, marker="", linewidth=1.1, alpha=0.55, label=None))
+            ax.plot(path[-1:], **method_style(method, linestyle="none", markersize=8, label=None))
     ax.set(xlabel="uniformity  (← spread over the sphere)", ylabel="alignment  (positives closer ↓)")
     layout.legend_beside(ax, handles=layout.method_handles(layout.methods_of(frame)))
     ax.grid()
@@ -138,11 +130,9 @@ def alignment_uniformity(frame: pd.DataFrame) -> Figure:
 
 @layout.needs("method")
 def cost_bars(frame: pd.DataFrame) -> Figure:
-    """Show what training cost, one panel a measure: the mean over runs as a bar, each run as a dot.
+    """Show ``seconds`` and ``peak_memory_mb`` of training: the mean over runs as a bar, each run as a dot.
 
-    Args:
-        frame: one row a trained encoder, columns ``method``, ``seconds`` and ``peak_memory_mb``; a column
-            without any number is left out.
+    A measure without any number is left out.
     """
     titles = {"seconds": "training time, s", "peak_memory_mb": "peak memory, MiB"}
     shown = [name for name in titles if np.isfinite(layout.column_of(frame, name)).any()]
@@ -153,9 +143,8 @@ def cost_bars(frame: pd.DataFrame) -> Figure:
         runs = frame.groupby("method")[column].agg(["mean", "max"]).reindex(methods)
         colors = [method_style(name)["color"] for name in methods]
         ax.barh(y, runs["mean"], color=colors, alpha=0.85, height=0.65)
-        rows = frame["method"].map(dict(zip(methods, y, strict=True)))
-        ax.plot(frame[column], rows, "o", color="black", markersize=3, alpha=0.6)
-        for row, (mean, end) in zip(y, runs.itertuples(index=False), strict=True):
+        ax.plot(frame[column], y[frame["method"].map(methods.index)], "o", color="black", ms=3, alpha=0.6)
+        for row, mean, end in zip(y, runs["mean"], runs["max"], strict=True):
             text = "" if np.isnan(mean) else f"{mean:,.0f}" if mean >= 100 else f"{mean:.3g}"
             ax.annotate(text, (end, row), (5, 0), textcoords="offset points", va="center", fontsize=9)
         ax.set_title(titles[column], fontsize=10)

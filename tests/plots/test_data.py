@@ -31,9 +31,7 @@ def test_cooccurrence_is_conditional_and_ordered_by_group() -> None:
     expected = [[np.nan, 100 / 3, 0], [100, np.nan, 0], [0, 0, np.nan]]
     np.testing.assert_allclose(drawn, expected)
     assert sorted(text.get_text() for text in ax.texts if text.get_text()) == ["100", "33"]
-
-
-def test_cooccurrence_of_a_class_that_is_absent_is_blank() -> None:
+    # a class that is absent is blank
     (ax,) = figures.cooccurrence(LABELS[:2], CLASSES, GROUPS).axes
     drawn = np.ma.filled(ax.collections[0].get_array().reshape(3, 3), np.nan)
     assert np.isnan(drawn[2]).all()
@@ -45,24 +43,20 @@ def test_labels_per_patch_beside_a_reference() -> None:
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.5, 0.3, 0.0, 0.2])
     texts = {text.get_text() for text in ax.get_legend().get_texts()}
     assert texts == {"this archive (mean 1.25)", "official table (mean 1.90)"}
-
-
-def test_labels_per_patch_counts_patches_without_labels() -> None:
+    # patches without labels count
     (ax,) = figures.labels_per_patch(np.array([[0, 0], [1, 0]])).axes
     assert [bar.get_height() for bar in ax.patches] == [0.5, 0.5]
     assert list(ax.get_xticks()) == [0, 1]
 
 
 def test_kernel_positives() -> None:
-    frame = pd.DataFrame(
-        {"kernel": ["any", "all"], "positive_share": [0.512, 0.018], "mean_weight": [1.0, np.nan]}
-    )
-    fig = figures.kernel_positives(frame)
-    left, right = fig.axes
+    rows = [("any", 0.512, 1.0), ("all", 0.018, np.nan)]
+    frame = pd.DataFrame(rows, columns=["kernel", "positive_share", "mean_weight"])
+    left, right = figures.kernel_positives(frame).axes
     np.testing.assert_allclose([bar.get_width() for bar in left.patches], [0.512, 0.018])
     assert [text.get_text() for text in left.texts] == ["51.2 %", "1.8 %"]
     np.testing.assert_allclose([bar.get_width() for bar in right.patches], [1.0, np.nan])
-    fig.draw_without_rendering()
+    left.figure.draw_without_rendering()
 
 
 def test_tile_map_places_tiles_and_scales_markers() -> None:
@@ -80,21 +74,14 @@ def test_tile_map_places_tiles_and_scales_markers() -> None:
     assert west < -24 < 5 < east
     assert south < 51 < 60 < north
     assert "° W" in ax.xaxis.get_major_formatter()(-24.0, 0)
-
-
-def test_tile_map_of_one_tile() -> None:
-    frame = pd.DataFrame({"tile": ["T31UFS"], "lon": [5.0], "lat": [51.0], "split": ["train"], "count": [1]})
-    figures.tile_map(frame).draw_without_rendering()
+    figures.tile_map(frame[:1]).draw_without_rendering()
 
 
 def quantiles(column: str, names: dict[str, float]) -> pd.DataFrame:
-    rows = [
-        {"class": cls, column: name, "p5": centre - 1, "p50": centre, "p95": centre + 2}
-        for cls, shift in (("Marine waters", -10.0), ("Arable land", 0.0))
-        for name, base in names.items()
-        for centre in (base + shift,)
-    ]
-    return pd.DataFrame(rows)
+    classes = {"Marine waters": -10.0, "Arable land": 0.0}
+    rows = [(cls, name, names[name] + shift) for cls, shift in classes.items() for name in names]
+    frame = pd.DataFrame(rows, columns=["class", column, "p50"])
+    return frame.assign(p5=frame["p50"] - 1, p95=frame["p50"] + 2)
 
 
 def test_spectra_show_one_class_over_the_others_by_wavelength() -> None:
@@ -120,11 +107,7 @@ def test_backscatter_is_ordered_by_the_first_band() -> None:
     spans, points = left.collections
     np.testing.assert_allclose(points.get_offsets(), [[-10.0, 0], [-20.0, -1]])
     np.testing.assert_allclose(spans.get_segments(), [[[-11, 0], [-8, 0]], [[-21, -1], [-18, -1]]])
-
-
-def test_backscatter_of_a_class_that_lacks_a_band() -> None:
-    frame = quantiles("band", {"VV": -10.0, "VH": -17.0}).iloc[:3]
-    fig = figures.backscatter(frame, GROUPS)
+    fig = figures.backscatter(frame[:3], GROUPS)  # a class lacks a band
     fig.draw_without_rendering()
     drawn = [np.ma.filled(ax.collections[1].get_offsets(), np.nan) for ax in fig.axes]
     assert [np.isfinite(points).all(1).tolist() for points in drawn] == [[True, True], [False, True]]

@@ -23,9 +23,7 @@ def test_sar_composite_is_vv_vh_and_their_difference() -> None:
 
 
 def test_the_stretches_are_stated() -> None:
-    assert "DN 0 to 2500" in figures.STRETCHES
-    assert "VV −20 to −3" in figures.STRETCHES
-    assert figures.STRETCHES.endswith("dB as red, green, blue.")
+    assert all(words in figures.STRETCHES for words in ("DN 0 to 2500", "VV −20 to −3", "dB as red"))
 
 
 def pairs(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -61,13 +59,7 @@ def test_gallery_without_maps_wraps_into_blocks() -> None:
     np.testing.assert_allclose(grid[2, 1].images[0].get_array(), figures.true_colour(optical[7]))
     assert [ax.has_data() for ax in grid[3]] == [True, True, *[False] * 4]
     assert grid[2, 0].get_title() == "g"
-
-
-def test_gallery_of_one_pair() -> None:
-    optical, sar = pairs(1)
-    fig = figures.gallery(optical, sar, None, ["a"], CLASSES, COLORS)
-    fig.draw_without_rendering()
-    assert len(fig.axes) == 2
+    assert len(figures.gallery(optical[:1], sar[:1], None, ["a"], CLASSES, COLORS).axes) == 2
 
 
 def test_neighbours_carry_their_jaccard_index_and_tick_shared_labels() -> None:

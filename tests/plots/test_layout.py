@@ -1,18 +1,13 @@
+import inspect
+
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import LineCollection
 
-from mosaic.plots import (
-    claims,
-    compare,
-    data,
-    embeddings,
-    layout,
-    scores,
-    training,
-    transfer,
-)
+from mosaic.plots import claims, compare, data, embeddings, layout, scores, training
+
+ROOMS = (claims, compare, data, embeddings, scores, training)
+FIGURES = [figure for room in ROOMS for figure in vars(room).values() if hasattr(figure, "__wrapped__")]
 
 
 @pytest.mark.parametrize(
@@ -41,39 +36,10 @@ def test_ticks_of_a_column_stay_visible_above_an_empty_place() -> None:
     assert shown == [False, True, True]
 
 
-@pytest.mark.parametrize(
-    ("draw", "arguments"),
-    [
-        (claims.claims_forest, []),
-        (claims.claims_grid, [{}]),
-        (compare.score_matrix, []),
-        (compare.rank_diagram, [[]]),
-        (compare.cost_scatter, []),
-        (compare.difference_matrix, ["x"]),
-        (compare.trust_dots, [()]),
-        (data.kernel_positives, []),
-        (data.tile_map, []),
-        (embeddings.coherence_matrix, []),
-        (embeddings.retrieval_curves, []),
-        (scores.score_vs_fraction, []),
-        (scores.per_class_heatmap, []),
-        (scores.strata_dots, []),
-        (scores.missing_sensor, []),
-        (data.class_spectra, [{}]),
-        (data.backscatter, [{}]),
-        (data.real_vs_simulated_quantiles, [{}]),
-        (data.real_vs_simulated_bars, []),
-        (training.loss_curves, []),
-        (training.collapse_monitor, []),
-        (training.knn_over_time, []),
-        (training.alignment_uniformity, []),
-        (training.cost_bars, []),
-        (transfer.transfer_dots, []),
-        (transfer.unseen_slopes, []),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_an_empty_frame_gives_a_figure_that_says_so_and_a_wrong_one_is_refused(draw, arguments) -> None:
+@pytest.mark.parametrize("draw", FIGURES, ids=lambda draw: draw.__name__)
+def test_an_empty_frame_gives_a_figure_that_says_so_and_a_wrong_one_is_refused(draw) -> None:
+    parameters = list(inspect.signature(draw).parameters.values())[1:]
+    arguments = [() for parameter in parameters if parameter.default is parameter.empty]
     (ax,) = draw(pd.DataFrame(), *arguments).axes
     assert ax.texts[0].get_text() == layout.NOTHING
     with pytest.raises(ValueError, match=r"needs columns .*; the frame has \['other'\]"):
@@ -83,11 +49,11 @@ def test_an_empty_frame_gives_a_figure_that_says_so_and_a_wrong_one_is_refused(d
 def test_intervals_with_an_unknown_end_are_left_out() -> None:
     _, (ax,) = layout.panels(1, 1, 3.0)
     at, low, high = np.array([0.0, 1.0, 2.0]), np.array([0.1, np.nan, 0.3]), np.array([0.2, 0.5, np.nan])
-    layout.whiskers(ax, at, low, high, color="black", vertical=True)
-    (lines,) = (item for item in ax.collections if isinstance(item, LineCollection))
-    np.testing.assert_allclose(lines.get_segments(), [[[0.0, 0.1], [0.0, 0.2]]])
-    layout.whiskers(ax, at, low, high, color="black", vertical=False)
-    np.testing.assert_allclose(ax.collections[1].get_segments(), [[[0.1, 0.0], [0.2, 0.0]]])
+    for vertical in (True, False):
+        layout.whiskers(ax, at, low, high, color="black", vertical=vertical)
+    upright, flat = (lines.get_segments() for lines in ax.collections)
+    np.testing.assert_allclose(upright, [[[0.0, 0.1], [0.0, 0.2]]])
+    np.testing.assert_allclose(flat, [[[0.1, 0.0], [0.2, 0.0]]])
 
 
 @pytest.mark.parametrize(("count", "columns"), [(2, 2), (4, 4), (5, 3), (14, 4)])

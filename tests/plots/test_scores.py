@@ -1,7 +1,10 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from mosaic.plots import palette
 from mosaic.plots import scores as figures
 
 
@@ -20,7 +23,7 @@ def segments(ax: object) -> list[np.ndarray]:
 
 
 def test_several_seeds_without_an_aggregate_are_refused() -> None:
-    (ax,) = figures.score_vs_fraction(results(seed=0)).axes
+    (ax,) = figures.score_vs_fraction(results(seed=0, label_budget="none")).axes
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.5])
     with pytest.raises(ValueError, match="aggregate over seeds"):
         figures.score_vs_fraction(results(seed=[0, 1]))
@@ -36,7 +39,7 @@ def test_stratum_titles() -> None:
         "class: Beaches, dunes, sands",
     ]
     titles = ["all", "1 label", "3–4 labels", "5+ labels", "forests", "Beaches, dunes"]
-    assert [figures.stratum_title(stratum) for stratum in strata] == titles
+    assert list(map(figures.stratum_title, strata)) == titles
 
 
 def test_scores_against_fraction_stand_in_their_panels() -> None:
@@ -75,11 +78,6 @@ def test_seeds_are_small_dots_beside_their_aggregate() -> None:
     np.testing.assert_allclose(np.concatenate([item.get_offsets() for item in dots])[:, 1], [0.45, 0.55])
 
 
-def test_methods_without_labels_alone_have_a_panel() -> None:
-    fig = figures.score_vs_fraction(results(method="iai", label_budget="none"))
-    assert [len(ax.lines) for ax in fig.axes] == [1]
-
-
 def test_per_class_heatmap_stars_the_best_and_bears_gaps() -> None:
     frame = pd.concat(
         [
@@ -113,9 +111,7 @@ def test_strata_have_a_panel_a_kind_and_a_row_each() -> None:
     np.testing.assert_allclose(points["IaI-SimCLR"].get_xdata(), [np.nan, 0.3])
     assert all(abs(y - round(y)) < 0.5 for y in points["MoSAiC"].get_ydata())
     assert len(segments(labels)) == 2
-
-
-def test_derived_groups_have_a_panel_each() -> None:
+    # derived groups have a panel each
     strata = ["labels: 1", "group: forests", "group: company 1", "group: company 2", "group: look-alike 1"]
     fig = figures.strata_dots(results(stratum=strata, value=[0.1, 0.2, 0.3, 0.4, 0.5]))
     ticks = [[tick.get_text() for tick in ax.get_yticklabels()] for ax in fig.axes]
@@ -123,23 +119,53 @@ def test_derived_groups_have_a_panel_each() -> None:
 
 
 def test_missing_sensor_draws_what_a_method_has() -> None:
-    frame = pd.concat(
-        [
-            results(
-                input=["fused", "fused_without_s1", "fused_without_s2", "s1"], value=[0.5, 0.4, 0.3, 0.1]
-            ),
-            results(method="supervised_s1", input="s1"),
-            results(method="iai", input=["fused"], value=[0.45]),
-        ]
-    )
+    inputs = ["fused", "fused_without_s1", "fused_without_s2", "s1"]
+    ours, other = results(input=inputs, value=[0.5, 0.4, 0.3, 0.1]), results(method="iai", value=0.45)
+    frame = pd.concat([ours, other, results(method="supervised_s1", input="s1")])
     (ax,) = figures.missing_sensor(frame).axes
     lines = {line.get_label(): line for line in ax.lines}
     np.testing.assert_allclose(lines["MoSAiC"].get_ydata(), [0.4, 0.5, 0.3])
     np.testing.assert_allclose(lines["IaI-SimCLR"].get_ydata(), [np.nan, 0.45, np.nan])
     assert "Supervised S1" not in lines
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["S1 missing", "all sensors", "S2 missing"]
-    ax.figure.draw_without_rendering()
-
-
-def test_missing_sensor_without_any_fused_input_says_so() -> None:
     assert figures.missing_sensor(results(input="s1")).axes[0].texts[0].get_text() == "nothing to show"
+
+
+def test_transfer_has_a_panel_a_target_and_probe_and_a_mark_a_source():
+    probes = (("target", 5.0), ("target", 100.0), ("source", 0.0))
+    rows = [
+        {"source": s, "target": t, "method": m, "probe": p, "fraction": f, "value": v, "low": v, "high": v}
+        for v, ((s, t), m, (p, f)) in enumerate(
+            itertools.product(itertools.product("AB", "AB"), ("random", "mosaic"), probes)
+        )
+    ]
+    fig = figures.transfer_dots(pd.DataFrame(rows))
+    assert [ax.get_title() for ax in fig.axes] == [
+        f"{target}: {words}"
+        for target in "AB"
+        for words in ("5 % of its labels", "100 % of its labels", "no label of it")
+    ]
+    first = fig.axes[0]
+    assert [label.get_text() for label in first.get_yticklabels()] == ["Random features", "MoSAiC"]
+    values = [line.get_xdata().tolist() for line in first.lines]
+    # of target A and 5 %: sources A and B, methods in the order of the table
+    assert values == [[0.0, 3.0], [12.0, 15.0]]
+    (legend,) = fig.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["pretrained on A", "pretrained on B"]
+    markers = {(line.get_marker(), line.get_color()) for line in first.lines}
+    assert len(markers) == 2 and len({marker for marker, _ in markers}) == 2
+
+
+def test_slopes_run_from_seen_to_unseen_one_panel_a_place():
+    rows = [
+        {"domain": d, "method": m, "training": t, "value": v, "low": v - 0.1, "high": v + 0.1}
+        for d in ("Finland", "Austria")
+        for m, (seen, unseen) in (("iai", (0.6, 0.5)), ("mosaic", (0.7, 0.4)))
+        for t, v in (("seen", seen), ("unseen", unseen), ("change", unseen - seen))
+    ]
+    fig = figures.unseen_slopes(pd.DataFrame(rows))
+    assert [ax.get_title() for ax in fig.axes] == ["Finland", "Austria"]
+    for ax in fig.axes:
+        assert [line.get_ydata().tolist() for line in ax.lines] == [[0.6, 0.5], [0.7, 0.4]]
+        assert [t.get_text() for t in ax.get_xticklabels()] == ["seen in training", "never seen"]
+    assert fig.axes[0].lines[1].get_color() == palette.method_style("mosaic")["color"]
