@@ -136,7 +136,7 @@ def tile_map(frame: pd.DataFrame) -> Figure:
     for split, shift in zip(splits, layout.dodge(len(splits), 9 * (len(splits) - 1)), strict=True):
         part, (color, marker) = frame[frame["split"] == split], SPLITS[split]
         sizes = 16 + 130 * part["count"] / largest
-        dots = ax.scatter(part["lon"], part["lat"], sizes, color, marker, alpha=0.8, zorder=3)
+        dots = ax.scatter(part["lon"], part["lat"], sizes, color, marker=marker, alpha=0.8, zorder=3)
         dots.set(edgecolor="white", linewidth=0.6)
         dots.set_transform(offset_copy(ax.transData, fig, shift, 0, units="points"))
     tiles = frame.groupby("tile", sort=False)[["lon", "lat"]].first()

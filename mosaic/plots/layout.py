@@ -216,8 +216,11 @@ def legend(
     if handles:
         rows = -(-len(handles) // most)
         options = {"columnspacing": 1.4, "fontsize": 8.5, "handlelength": 2.8} | options
-        where = f"outside {'upper' if above else 'lower'} center"
-        fig.legend(handles=list(handles), loc=where, ncols=-(-len(handles) // rows), **options)
+        options |= {
+            "loc": f"outside {'upper' if above else 'lower'} center",
+            "ncols": -(-len(handles) // rows),
+        }
+        fig.legend(handles=list(handles), **options)
 
 
 def legend_beside(ax: Axes, **options: Any) -> None:

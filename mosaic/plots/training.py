@@ -118,8 +118,8 @@ def alignment_uniformity(frame: pd.DataFrame) -> Figure:
     frame = frame.dropna(subset=["alignment", "uniformity"]).sort_values("step")
     run = ["method", *(name for name in ("seed", "budget") if name in frame)]
     for method in layout.methods_of(frame):
-        for _, path in frame[frame["method"] == method].groupby(run):
-            path = path.set_index("uniformity")["alignment"]
+        for _, steps in frame[frame["method"] == method].groupby(run):
+            path = steps.set_index("uniformity")["alignment"]
             ax.plot(path, **method_style(method, marker="", linewidth=1.1, alpha=0.55, label=None))
             ax.plot(path[-1:], **method_style(method, linestyle="none", markersize=8, label=None))
     ax.set(xlabel="uniformity  (← spread over the sphere)", ylabel="alignment  (positives closer ↓)")
