@@ -21,7 +21,7 @@ study: $(VENV)/.installed  ## run the notebooks into reports/<run>/index.html  (
 test: $(VENV)/.installed-dev  ## pass all tests, the whole sequence at the smoke profile among them
 	@log=$$(mktemp); trap 'trap - INT TERM; rm -f "$$log"; kill 0' INT TERM; \
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" >"$$log" 2>&1 & \
-	echo "the whole sequence, and all other tests beside it:"; \
+	echo "the whole sequence, and all other tests at the same time:"; \
 	$(BIN)/python -m pytest -m slow; whole=$$?; \
 	wait $$!; others=$$?; cat "$$log"; rm -f "$$log"; exit $$((whole || others))
 
@@ -31,7 +31,7 @@ lint: $(VENV)/.installed-dev  ## ruff (library, tests, notebooks) and mypy (libr
 lab: $(VENV)/.installed  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir notebooks
 
-bench: $(VENV)/.installed-dev  ## measure ratios, side by side in one run, into benchmarks/results and reports/benchmarks
+bench: $(VENV)/.installed-dev  ## measure ratios to other tools, within one run, into benchmarks/results and reports/benchmarks
 	@set -e; for script in benchmarks/bench_*.py; do $(BIN)/python $$script; done
 	@$(BIN)/python benchmarks/scaling.py
 	@$(BIN)/python benchmarks/report.py

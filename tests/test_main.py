@@ -59,24 +59,28 @@ def test_a_mistake_ends_with_one_message_and_leaves_nothing(
     assert not (tmp_path / "few").exists()
 
 
-def test_parameters_are_json_where_they_can_be():
-    args = parser().parse_args(
-        ["run", "-p", "steps=3", "-p", 'methods=["iai"]', "-p", "bands=10m", "-p", "radiometry=0.5"]
-    )
-    assert dict(args.parameter) == {"steps": 3, "methods": ["iai"], "bands": "10m", "radiometry": 0.5}
-    with pytest.raises(SystemExit):
-        parser().parse_args(["run", "-p", "steps"])
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("steps=3", 3),
+        ("radiometry=0.5", 0.5),
+        ("bands=10m", "10m"),
+        ('methods=["iai"]', ["iai"]),
+        ("methods=[mosaic, iai]", ["mosaic", "iai"]),
+        ("include_snow_cloud=True", True),
+    ],
+)
+def test_parameters_are_json_where_they_can_be_and_need_no_quotes(word, value):
+    assert parser().parse_args(["run", "-p", word]).parameter == [(word.partition("=")[0], value)]
 
 
-def test_lists_and_truth_values_need_no_quotes(capsys):
-    words = ["run", "-p", "methods=[mosaic, iai]", "-p", "include_snow_cloud=True"]
-    assert dict(parser().parse_args(words).parameter) == {
-        "methods": ["mosaic", "iai"],
-        "include_snow_cloud": True,
-    }
+@pytest.mark.parametrize(
+    ("word", "told"), [("steps", ""), ("methods=[mosaic", "write methods=[first,second]")]
+)
+def test_a_parameter_that_cannot_be_read_is_refused(word, told, capsys):
     with pytest.raises(SystemExit):
-        parser().parse_args(["run", "-p", "methods=[mosaic"])
-    assert "write methods=[first,second]" in capsys.readouterr().err
+        parser().parse_args(["run", "-p", word])
+    assert told in capsys.readouterr().err
 
 
 def test_verify_tells_by_its_exit_status(shared_archive, capsys):
