@@ -157,6 +157,9 @@ class _Run:
         if not partial.exists():
             return
         content = read_notebook(partial)
+        for cell in content.cells:  # progress and warnings were shown on the terminal
+            if cell.cell_type == "code":
+                cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
         content.metadata[KEY] = {**self.facts, "status": entry["status"], "error": entry["error"]}
         notebook = self.out / f"{entry['name']}.ipynb"
         files.write_text(notebook, nbformat.writes(content))  # type: ignore[no-untyped-call]
