@@ -11,21 +11,19 @@ from mosaic import __version__
 from mosaic.utils.errors import MosaicError
 
 
-def _simulate(args: argparse.Namespace) -> int:
+def _simulate(args: argparse.Namespace) -> None:
     from mosaic.datasets.registry import simulate_archive
     from mosaic.experiments.prepare import simulated_root
 
     root = args.folder or simulated_root(args.layout, args.patches, args.seed)
     print(simulate_archive(args.layout, root, args.patches, args.seed))
-    return 0
 
 
-def _fetch(args: argparse.Namespace) -> int:
+def _fetch(args: argparse.Namespace) -> None:
     from mosaic.datasets.download import fetch
     from mosaic.experiments.study import data_folder
 
     print(fetch(args.name, args.folder or data_folder() / "archives" / args.name, yes=args.yes))
-    return 0
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -36,40 +34,36 @@ def _verify(args: argparse.Namespace) -> int:
     return int((~problems["note"]).any())
 
 
-def _pack(args: argparse.Namespace) -> int:
+def _pack(args: argparse.Namespace) -> None:
     from mosaic.datasets.registry import open_archive
     from mosaic.store.writer import pack
 
     archive = open_archive(args.dataset, args.folder, args.bands, args.include_snow_cloud)
     store = pack(archive, args.to, on_bad_patch=args.on_bad_patch, most_pixels=args.most_pixels)
     print(f"{len(store)} pairs packed in {store.folder}")
-    return 0
 
 
-def _train(args: argparse.Namespace) -> int:
+def _train(args: argparse.Namespace) -> None:
     from mosaic.experiments.grid import train_one
 
-    print(train_one(args.packed, args.to, args.method, args.fraction, dict(args.parameter or [])))
-    return 0
+    print(train_one(args.packed, args.to, args.method, args.fraction, dict(args.parameter)))
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> None:
     from mosaic.experiments.parallel import Launch
     from mosaic.report.sequence import run_sequence
 
-    overrides = dict(args.parameter or []) | ({"dataset": args.dataset} if args.dataset else {})
-    Launch(args.cluster, dict(args.cluster_option or []), args.keep_going).hand_on()
+    overrides = dict(args.parameter) | ({"dataset": args.dataset} if args.dataset else {})
+    Launch(args.cluster, dict(args.cluster_option), args.keep_going).hand_on()
     run_sequence(args.profile, archive=args.archive, out=args.out, overrides=overrides)
-    return 0
 
 
-def _report(args: argparse.Namespace) -> int:
+def _report(args: argparse.Namespace) -> None:
     from mosaic.experiments.study import reports_folder
     from mosaic.report.html import render_all
 
     folder = Path(args.run) if Path(args.run).is_dir() else reports_folder(args.run)
     print(render_all(folder))
-    return 0
 
 
 def _parameter(text: str) -> tuple[str, Any]:
@@ -105,8 +99,8 @@ def parser() -> argparse.ArgumentParser:
         return command
 
     parameter = "-p", "--parameter"
-    repeated: dict[str, Any] = {"action": "append", "type": _parameter, "metavar": "name=value"}
-    repeated["help"] = "override one parameter"
+    repeated: dict[str, Any] = {"action": "append", "default": [], "type": _parameter}
+    repeated |= {"metavar": "name=value", "help": "override one parameter"}
     layouts = "bigearthnet or sen12ms (default %(default)s)"
 
     simulate = add("simulate", _simulate, "write simulated scenes in an archive's official layout")
@@ -128,14 +122,8 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--dataset", default="bigearthnet", help=layouts)
         command.add_argument("--bands", default="all", help="'all', '10m' or names separated by commas")
     pack.add_argument("--to", type=Path, required=True, help="where the packed data goes")
-    pack.add_argument(
-        "--most-pixels",
-        type=int,
-        help="average larger patches in whole blocks to at most this side, e.g. 128 (default: as they are)",
-    )
-    pack.add_argument(
-        "--include-snow-cloud", action="store_true", help="keep patches flagged as snow or cloud"
-    )
+    pack.add_argument("--most-pixels", type=int, help="average larger patches to at most this side, e.g. 128")
+    pack.add_argument("--include-snow-cloud", action="store_true", help="keep patches with snow or cloud")
     pack.add_argument("--on-bad-patch", choices=["stop", "skip"], default="stop")
 
     train = add("train", _train, "train one encoder; torchrun or srun may start it in several processes")
@@ -146,23 +134,16 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument(*parameter, **repeated)
 
     run = add("run", _run, "execute the notebooks in order and write HTML reports")
-    run.add_argument(
-        "--profile", default="demo", help="smoke, demo, study, field, full, or a YAML file (default demo)"
-    )
+    run.add_argument("--profile", default="demo", help="smoke, demo (default), study, field, full, or a file")
     run.add_argument("--dataset", help="layout of the archive: bigearthnet or sen12ms")
     run.add_argument("--archive", help="'simulated', or a folder in the official layout")
     run.add_argument("--out", help="name of the run: reports/<out>/ (default: the profile's name)")
     run.add_argument(*parameter, **repeated)
-    run.add_argument(
-        "--cluster",
-        default="pool",
-        help="what runs the trials: pool (processes, the default); slurm or local (jobs of submitit)",
-    )
+    cluster = "what runs the trials: pool (processes, the default); slurm or local (jobs of submitit)"
+    run.add_argument("--cluster", default="pool", help=cluster)
     option = repeated | {"help": "one of submitit's, such as slurm_partition=gpu or gpus_per_node=1"}
     run.add_argument("--cluster-option", **option)
-    run.add_argument(
-        "--keep-going", action="store_true", help="report without the trials that failed, and list them"
-    )
+    run.add_argument("--keep-going", action="store_true", help="report without the trials that failed")
 
     report = add("report", _report, "render the reports of a run again from its executed notebooks")
     report.add_argument("run", help="name of the run, or its folder")
@@ -173,14 +154,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; a user's mistake ends with its message and exit status 2."""
     args = parser().parse_args(arguments)
     try:
-        return int(args.function(args))
+        return int(args.function(args) or 0)
     except MosaicError as error:
         print(f"mosaic {args.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            f"mosaic {args.command}: interrupted; finished work is kept and will be reused", file=sys.stderr
-        )
+        print(f"mosaic {args.command}: interrupted; finished work will be reused", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of a pipe went away, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

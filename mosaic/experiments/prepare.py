@@ -10,7 +10,7 @@ from mosaic.store.reader import PackedStore
 from mosaic.store.record_format import averaging_block
 from mosaic.store.writer import pack
 from mosaic.utils.errors import ArchiveError
-from mosaic.utils.hashing import hash_json
+from mosaic.utils.files import hash_json
 from mosaic.utils.progress import log
 
 

@@ -11,8 +11,7 @@ import pandas as pd
 from mosaic.settings import NOTEBOOKS, StudySettings, injected_names, make
 from mosaic.store.reader import PackedStore
 from mosaic.utils.errors import RunError
-from mosaic.utils.files import atomic_path, read_json, require_writable, write_json
-from mosaic.utils.hashing import hash_json
+from mosaic.utils.files import atomic_path, hash_json, read_json, require_writable, write_json
 from mosaic.utils.progress import log
 
 #: Part of every cache key. Raise it when a change of code changes results, so that old work is not reused.

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from mosaic.store.manifest import INDEX, MANIFEST, Manifest
 from mosaic.store.temporal_pairs import TemporalPositives
 from mosaic.utils.errors import PackError
-from mosaic.utils.files import read_json, sha256_file
-from mosaic.utils.hashing import hash_json
+from mosaic.utils.files import hash_json, read_json, sha256_file
 
 Rows = NDArray[np.int64]
 Groups = dict[str, NDArray[np.int16]]

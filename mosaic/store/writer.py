@@ -23,9 +23,16 @@ from mosaic.store.reader import PackedStore, label_matrix
 from mosaic.store.record import Record, averaged, to_record
 from mosaic.store.record_format import BandLayout, averaging_block
 from mosaic.utils.errors import PackError, suggest
-from mosaic.utils.files import atomic_path, lock, read_json, require_free_space, sha256_file, write_json
+from mosaic.utils.files import (
+    atomic_path,
+    hash_json,
+    lock,
+    read_json,
+    require_free_space,
+    sha256_file,
+    write_json,
+)
 from mosaic.utils.forked import default_workers
-from mosaic.utils.hashing import hash_json
 from mosaic.utils.progress import log, progress
 
 BAD_PATCHES = "bad_patches.json"

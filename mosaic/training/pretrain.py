@@ -19,8 +19,7 @@ from mosaic.store.reader import PackedStore, Rows
 from mosaic.training.data import KnownLabels, ScenePicker, StepBatches
 from mosaic.training.distributed import Processes, join, resolve_precision
 from mosaic.utils.errors import BudgetError, RunError, SettingsError
-from mosaic.utils.files import lock
-from mosaic.utils.hashing import hash_json
+from mosaic.utils.files import hash_json, lock
 
 LAST = "last.ckpt"
 LOG = "log.csv"

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and folders that one process uses at a time."""
+"""Files that are written whole or not at all, their hashes, and folders that one process uses at a time."""
 
 import contextlib
 import errno
@@ -34,9 +34,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise RunError(
-                f"no space left while writing {path}: free some, or choose another folder"
-            ) from error
+            raise RunError(f"no space left while writing {path}: free some or use another folder") from error
         raise
     finally:
         partial.unlink(missing_ok=True)
@@ -54,15 +52,20 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a JSON file.
-
-    Raises:
-        RunError: when it is damaged.
-    """
+    """Return the content of a JSON file; a damaged one raises ``RunError``."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise RunError(f"{path} is not valid JSON ({error}): delete it, it will be made again") from error
+
+
+def hash_json(content: Any) -> str:
+    """Return 16 hex digits of the SHA-256 of ``content`` as JSON; its keys may come in any order.
+
+    NaN and infinity, which are not JSON, raise ``ValueError``.
+    """
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def sha256_file(path: Path) -> str:
@@ -81,11 +84,7 @@ def file_state(path: str | Path) -> str:
 
 
 def require_writable(folder: Path) -> None:
-    """Create ``folder`` and check that a file can be written there.
-
-    Raises:
-        RunError: when it cannot.
-    """
+    """Create ``folder``, and raise ``RunError`` where no file can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
@@ -97,11 +96,7 @@ def require_writable(folder: Path) -> None:
 
 
 def require_free_space(folder: Path, needed: int) -> None:
-    """Check for ``needed`` bytes of free space on the disk of ``folder``, which need not exist yet.
-
-    Raises:
-        RunError: when fewer are free.
-    """
+    """Raise ``RunError`` where the disk of ``folder``, which need not exist, lacks ``needed`` free bytes."""
     existing = next(p for p in [folder, *folder.absolute().parents] if p.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
@@ -113,9 +108,7 @@ def require_free_space(folder: Path, needed: int) -> None:
 
 @contextlib.contextmanager
 def lock(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Lock ``folder``, created where absent, for this process.
-
-    The lock ends with the process, so a killed run never blocks the next.
+    """Lock ``folder``, created where absent, until this process leaves the block or ends.
 
     Args:
         folder: what to lock.

@@ -22,15 +22,10 @@ def default_workers() -> int:
 
 
 def forked_map(function: Callable[[int], R], count: int, workers: int | None = None) -> Iterator[R]:
-    """Yield ``function(0), function(1), ..., function(count - 1)``.
+    """Yield ``function(0), ..., function(count - 1)``, computed by :func:`default_workers` or ``workers``.
 
-    Forked processes inherit whatever the function refers to, TorchGeo among it, whose import costs more than
+    Forked processes inherit what the function refers to, TorchGeo included, whose import costs more than
     reading 500 patches; only results are pickled.
-
-    Args:
-        function: any callable, bound methods included.
-        count: number of calls.
-        workers: processes; by default :func:`default_workers`.
     """
     workers = workers or default_workers()
     if workers == 1 or count < 2:

@@ -1,8 +1,4 @@
-"""Names that a user may choose from, and Python files that add some.
-
-A loss, label kernel, method or dataset is registered under a name. The library registers its own when it is
-imported; a plugin is any Python file that registers more.
-"""
+"""Losses, label kernels, methods and datasets by name, and Python files (*plugins*) that register more."""
 
 import importlib.util
 import os
@@ -13,8 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mosaic.utils.errors import SettingsError, suggest
-from mosaic.utils.files import sha256_file
-from mosaic.utils.hashing import hash_json
+from mosaic.utils.files import hash_json, sha256_file
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Callable[..., Any])
@@ -30,24 +25,17 @@ class Registry(dict[str, T]):
         >>> KERNELS: Registry[Kernel] = Registry("kernel")
         >>> @KERNELS.register("any")
         ... def any_label(anchors, labels): ...
-
-    Args:
-        kind: what the entries are, for messages.
     """
 
     def __init__(self, kind: str) -> None:
         super().__init__()
-        self.kind = kind
+        self.kind = kind  # what the entries are, for messages
 
     def __missing__(self, name: str) -> T:
         raise SettingsError(f"unknown {self.kind} {name!r}{suggest(name, self)}")
 
     def add(self, name: str, entry: T) -> None:
-        """Add an entry. Running its definition again, as in a notebook, replaces it.
-
-        Raises:
-            SettingsError: when the name stands for something else.
-        """
+        """Add an entry; its definition may run again, another one of that name raises ``SettingsError``."""
         if name in self and self[name] != entry and _origin(self[name]) != _origin(entry):
             raise SettingsError(f"{self.kind} {name!r} is registered already: choose another name")
         self[name] = entry
@@ -75,8 +63,7 @@ def load_plugins(paths: Iterable[str | Path] | None = None) -> None:
         >>> load_plugins(["my_losses.py"])
 
     Args:
-        paths: files, relative to the current directory. By default those that the parent process loaded: call
-            it so at the start of a worker process.
+        paths: files; by default those that the parent process loaded, as at the start of a worker process.
 
     Raises:
         SettingsError: when a file is missing or raises; names the file, and the line that failed.
@@ -90,15 +77,12 @@ def load_plugins(paths: Iterable[str | Path] | None = None) -> None:
 
 
 def plugin_hashes(*entries: object) -> list[str]:
-    """Return the SHA-256 of the plugins that define these functions or classes; none for the library's own.
-
-    A result that depends on a plugin is cached under its content.
-    """
+    """Return the SHA-256 of the plugins that define these functions or classes; none for our own."""
     return sorted({_hashes[entry.__module__] for entry in entries if entry.__module__ in _hashes})
 
 
 def _load(file: Path) -> None:
-    name = f"mosaic_plugin_{file.stem}_{hash_json(str(file), 8)}"
+    name = f"mosaic_plugin_{file.stem}_{hash_json(str(file))}"
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, file)

@@ -24,13 +24,7 @@ def _interactive() -> bool:
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """Iterate over ``items`` and show how far it is and how long it will take.
-
-    Args:
-        items: what to iterate over.
-        what: the stage, e.g. ``"packing"``.
-        total: number of items; taken from ``items`` when it has a length.
-    """
+    """Iterate over ``items``, ``total`` where they have no length, and show the time left for ``what``."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     if _interactive():

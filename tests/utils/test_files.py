@@ -63,38 +63,49 @@ def test_too_little_space_is_named_before_anything_is_made(tmp_path):
     files.require_free_space(tmp_path / "new", 1)
 
 
+def test_a_hash_is_the_start_of_sha256_of_canonical_json():
+    whole = hashlib.sha256(b'{"a":1,"b":[1,2]}').hexdigest()
+    assert files.hash_json({"b": [1, 2], "a": 1}) == whole[:16] != files.hash_json({"b": [2, 1], "a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.hash_json(float("nan"))
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that has locked the folder, and what lets it go."""
+    context = multiprocessing.get_context("fork")
+    ready, done = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(tmp_path, ready, done))
+    process.start()
+    assert ready.wait(20)
+    yield process, done
+    process.kill()
+    process.join()
+
+
 def hold(folder, ready, done):
     with files.lock(folder):
         ready.set()
         done.wait(20)
 
 
-def test_a_second_holder_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path):
-    context = multiprocessing.get_context("fork")
-    ready, done = context.Event(), context.Event()
-    other = context.Process(target=hold, args=(tmp_path, ready, done))
-    other.start()
-    assert ready.wait(20)
-    with pytest.raises(RunError, match=f"in use by process {other.pid}"), files.lock(tmp_path):
+def test_a_second_holder_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path, holder):
+    process, _ = holder
+    with pytest.raises(RunError, match=f"in use by process {process.pid}"), files.lock(tmp_path):
         pass
-    other.kill()
-    other.join()
+    process.kill()
+    process.join()
     with files.lock(tmp_path):
         pass
 
 
-def test_a_lock_can_be_waited_for(tmp_path, capsys):
-    context = multiprocessing.get_context("fork")
-    ready, done = context.Event(), context.Event()
-    other = context.Process(target=hold, args=(tmp_path, ready, done))
-    other.start()
-    assert ready.wait(20)
+def test_a_lock_can_be_waited_for(tmp_path, capsys, holder):
+    process, done = holder
     threading.Timer(0.2, done.set).start()
     with files.lock(tmp_path, wait=True):
         assert done.is_set()
         assert (tmp_path / ".lock").read_text() == str(os.getpid())
-    other.join()
-    assert f"{tmp_path} is in use by process {other.pid}: waiting for it" in capsys.readouterr().err
+    assert f"{tmp_path} is in use by process {process.pid}: waiting for it" in capsys.readouterr().err
 
 
 def test_suggest_names_the_nearest_or_all():
