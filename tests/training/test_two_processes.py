@@ -23,7 +23,6 @@ from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore
 from mosaic.training.callbacks import Logbook
 from mosaic.training.pretrain import pretrain
-from mosaic.utils.distributed import gather
 from mosaic.utils.errors import MosaicError
 
 #: One method of every objective, of prototypes and of partners of other dates.
@@ -104,7 +103,7 @@ def work(packed, out):
     train(store, RESUMED, out / "four_then_two")
     parameters = [word for name in ("image_size=16", "steps=2", "batch_scenes=4") for word in ("-p", name)]
     command = ["train", str(packed), "--to", str(out / "command"), "--method", "iai", *parameters]
-    told = {"command": main(command), "again": main(command), "gathered": gathering(rank)}
+    told = {"command": main(command), "again": main(command)}
     told["uneven"] = error_of(store, SMALL | {"method": "iai", "batch_scenes": 9}, out / "uneven")
     told["other"] = error_of(store, SMALL | {"method": "iai"}, out / "random")  # which the first finds out
     (out / f"told-{rank}.json").write_text(json.dumps(told))
@@ -115,15 +114,6 @@ def error_of(store, settings, folder):
         train(store, settings, folder)
     except MosaicError as error:
         return str(error)
-
-
-def gathering(rank):
-    """Gather (2, 1) side by side; the loss weighs the columns by 1, 2 here and by 10, 20 in the other."""
-    own = torch.tensor([[1.0], [2.0]]) + 10 * rank
-    own.requires_grad_()
-    whole = gather(own, dim=1)
-    (whole * torch.tensor([1.0, 2.0]) * 10**rank).sum().backward()
-    return whole.tolist(), own.grad.tolist()
 
 
 def start_as_srun(world, *arguments):
@@ -245,13 +235,6 @@ def test_run_resumes_with_another_number_of_processes(one, two, packed):
     for name in ("two_then_one", "one_then_two", "four_then_two"):
         assert_same_weights(two / name, one(RESUMED))
         assert_same_losses(two / name, one(RESUMED))
-
-
-def test_embeddings_are_gathered_with_gradient(two):
-    told = [json.loads((two / f"told-{rank}.json").read_text()) for rank in (0, 1)]
-    # each process gets, for its column, the weights of both losses: 1 + 10 and 2 + 20
-    assert told[0]["gathered"] == [[[1, 11], [2, 12]], [[11], [11]]]
-    assert told[1]["gathered"] == [[[1, 11], [2, 12]], [[22], [22]]]
 
 
 def test_every_process_hears_of_a_mistake(two):

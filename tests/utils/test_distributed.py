@@ -1,4 +1,4 @@
-"""In one process; tests/training/test_distributed.py gathers over several."""
+"""In one process; tests/training/test_two_processes.py gathers over several, with gradient."""
 
 import torch
 
