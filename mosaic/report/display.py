@@ -29,7 +29,7 @@ from mosaic.utils import files
 
 #: Key of the output metadata which the report reads.
 KEY = "mosaic"
-Format = Literal["svg", "png", "jpeg", "webp"]
+Format = Literal["svg", "png", "webp"]
 Best = Literal["max", "min"]
 _DPI = 150  # of raster figures
 _CSS_DPI = 96  # CSS pixels in an inch
@@ -64,7 +64,7 @@ def figure(
         fig: a matplotlib figure.
         caption: the finding that the figure shows; Markdown and ``$formulas$`` allowed.
         alt: description for readers who cannot see the figure.
-        format: ``svg`` for lines and bars, ``png`` (150 dpi) for scatter, ``webp`` or ``jpeg`` for imagery.
+        format: ``svg`` for lines and bars, ``png`` (150 dpi) for scatter, ``webp`` for imagery.
         headline: whether the index page shows this figure for the notebook.
         copy: where a copy is kept, a path whose suffix is replaced by that of the format.
 
@@ -88,8 +88,7 @@ def figure(
     plt.close(fig)
     size = f'width="{width}" height="{height}"'
     image = f'<img src="{_data_uri(content, format)}" alt="{html.escape(alt)}" {size}>'
-    caption_html = f"<figcaption>{inline(caption)}</figcaption>"
-    figure_html = f'<figure class="image">{image}{caption_html}</figure>'
+    figure_html = f'<figure class="image">{image}<figcaption>{inline(caption)}</figcaption></figure>'
     _emit("figure", figure_html, f"Figure: {caption}", **extra)
 
 
@@ -140,10 +139,9 @@ def table(
     Args:
         frame: one row a line.
         caption: the finding that the table shows; Markdown and ``$formulas$`` allowed.
-        best: which value of a numeric column is marked with a star and in bold: one word for all columns, or
-            one for each column named. Ties are all marked.
+        best: what is starred in all numeric columns, or in each column named, ties included.
         by_row: compare within each row, among the columns that ``best`` covers, not within each column.
-        digits: decimals of floating-point numbers: one number for all columns, or one for each column named.
+        digits: decimals of floating-point numbers, for all columns or for each column named.
 
     Raises:
         ValueError: when the caption is empty, or ``best`` names a column that does not exist.
@@ -225,40 +223,28 @@ def key_result(
     n_seeds: int | None = None,
     digits: int = _DIGITS,
 ) -> None:
-    """State one of the notebook's few key results; the report lists them first.
+    """State one of the notebook's few key results, in one sentence; the report lists them first.
 
-    Args:
-        text: the result in one sentence; Markdown and ``$formulas$`` allowed.
-        value: its number, with a sign where it is a difference.
-        low: lower end of its 95 % interval, resampled by scene.
-        high: upper end.
-        n_seeds: number of seeds behind ``value``.
-        digits: decimals of the numbers.
+    ``low`` and ``high`` are the ends of a 95 % interval, resampled by scene, ``n_seeds`` the number of seeds
+    behind ``value`` and ``digits`` the decimals. Markdown and ``$formulas$`` are allowed in ``text``.
 
     Example:
         >>> key_result("macro AP gained at 5 %", 0.21, low=0.19, high=0.23, n_seeds=3)
     """
     details = []
     if low is not None and high is not None:
-        ends = f"{_cell(low, digits)} to {_cell(high, digits)}"
-        details.append(f"95 % interval {ends}, resampled by scene")
+        details = [f"95 % interval {_cell(low, digits)} to {_cell(high, digits)}", "resampled by scene"]
     if n_seeds is not None:
         details.append(counted(n_seeds, "seed"))
-    shown = value if isinstance(value, str) else _cell(value, digits)
-    content = {"html": inline(text), "value": shown, "detail": ", ".join(details)}
-    aside = f" <small>({content['detail']})</small>" if details else ""
-    line = f"<strong>{shown}</strong> {content['html']}{aside}"
-    _emit("key_result", f"<p>{line}</p>", plain(line), **content)
+    shown, detail = value if isinstance(value, str) else _cell(value, digits), ", ".join(details)
+    line = f"<strong>{shown}</strong> {inline(text)}" + (f" <small>({detail})</small>" if detail else "")
+    _emit("key_result", f"<p>{line}</p>", plain(line), html=inline(text), value=shown, detail=detail)
 
 
 def stamp(*, seed: int, device: str, data: str, **more: str | int | float) -> None:
     """Record what the run was made with, for the report's header; underscores of names become spaces.
 
-    Args:
-        seed: seed of the notebook.
-        device: hardware of the computations, e.g. ``"cpu, 2 threads"``.
-        data: fingerprint of the packed data.
-        **more: further facts by name.
+    ``device`` is the hardware, e.g. ``"cpu, 2 threads"``, ``data`` the fingerprint of the packed data.
     """
     facts = {"seed": seed, "device": device, "data": data, **more}
     line = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())

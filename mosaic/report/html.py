@@ -1,8 +1,6 @@
-"""Finished pages: one self-contained HTML file for each executed notebook, and the index of a run.
+"""Pages that need no network and no script: one HTML file an executed notebook, and the index of a run."""
 
-A page needs no network and no script: styles, images and formulas are inside it.
-"""
-
+import contextlib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,12 +28,10 @@ def duration(seconds: float | None) -> str:
     """Return seconds in words: ``41 s``, ``12 min 03 s``, ``1 h 05 min``."""
     if seconds is None:
         return ""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 class _PagePreprocessor(Preprocessor):
@@ -85,15 +81,10 @@ def _exporter() -> TemplateExporter:
 
 
 def render(notebook: Path, links: Mapping[str, str | None] | None = None) -> Summary:
-    """Render an executed notebook, finished or failed, as an HTML file beside it.
+    """Render an executed notebook, finished or failed, as an HTML file beside it, and return its summary.
 
-    Args:
-        notebook: the executed notebook.
-        links: stems of the ``previous`` and the ``following`` page of the run, or None where there is no
-            such page; a page without ``links`` belongs to no run.
-
-    Returns:
-        The summary of the notebook.
+    ``links`` are the stems of the ``previous`` and the ``following`` page of the run, None where there is no
+    such page; a page without ``links`` belongs to no run.
 
     Warns:
         UserWarning: when the page is larger than 2 MB.
@@ -102,26 +93,13 @@ def render(notebook: Path, links: Mapping[str, str | None] | None = None) -> Sum
         SettingsError: when the file is no notebook.
     """
     summary, page = summarize(notebook), notebook.with_suffix(".html")
-    text, _ = _exporter().from_notebook_node(
-        read_notebook(notebook), resources={"page": summary, "links": links}
-    )
+    resources = {"page": summary, "links": links}
+    text, _ = _exporter().from_notebook_node(read_notebook(notebook), resources=resources)
     files.write_text(page, text)
     if (size := page.stat().st_size) > MAX_BYTES:
-        warnings.warn(
-            f"{page.name} is {size / 1e6:.1f} MB, above {MAX_BYTES / 1e6:.0f} MB: "
-            "show fewer or smaller images, or figures as png or webp instead of svg",
-            stacklevel=2,
-        )
+        told = f"{page.name} is {size / 1e6:.1f} MB, above {MAX_BYTES / 1e6:.0f} MB: show fewer or smaller"
+        warnings.warn(f"{told} images, or figures as png or webp instead of svg", stacklevel=2)
     return summary
-
-
-def _in_use(out: Path) -> bool:
-    """Return whether a run holds the folder."""
-    try:
-        with files.lock(out):
-            return False
-    except RunError:
-        return True
 
 
 def render_all(out: Path) -> Path:
@@ -131,24 +109,21 @@ def render_all(out: Path) -> Path:
         RunError: when the folder holds no executed notebook.
     """
     record: dict[str, Any] = files.read_json(out / RECORD) if (out / RECORD).exists() else {}
-    if record.get("status") == "running" and not _in_use(out):  # the runner was killed
-        for entry in [record, *record["notebooks"]]:
-            entry["status"] = entry["status"].replace("running", "interrupted")
+    if record.get("status") == "running":
+        with contextlib.suppress(RunError), files.lock(out):  # no run holds the folder: it was killed
+            for entry in [record, *record["notebooks"]]:
+                entry["status"] = entry["status"].replace("running", "interrupted")
     planned = record.get("notebooks") or [{"name": path.stem} for path in sorted(out.glob("*.ipynb"))]
     if not planned:
         raise RunError(f"{out} holds no executed notebook: make some with `make study`")
     executed = [entry["name"] for entry in planned if (out / f"{entry['name']}.ipynb").exists()]
-    neighbours = [None, *executed, None]
-    rows = []
-    for entry in planned:
-        name = entry["name"]
-        if name not in executed:
-            rows.append({"title": name, "status": "not run", **entry, "page": None})
-            continue
-        i = executed.index(name)
-        links = {"previous": neighbours[i], "following": neighbours[i + 2]}
-        summary = render(out / f"{name}.ipynb", links)
-        rows.append({**entry, "title": summary.title, "status": summary.status, "page": summary})
+    pages = {}
+    for previous, name, following in zip([None, *executed], executed, [*executed[1:], None], strict=False):
+        pages[name] = render(out / f"{name}.ipynb", {"previous": previous, "following": following})
+    rows = [{"title": entry["name"], "status": "not run", **entry, "page": None} for entry in planned]
+    for row in rows:
+        if page := pages.get(row["name"]):
+            row.update(title=page.title, status=page.status, page=page)
     template = _exporter().environment.get_template("index.html.j2")
     run = {"seconds": None, "ended": None, **record}
     files.write_text(out / "index.html", template.render(run=run, rows=rows, folder=out.name))

@@ -9,9 +9,7 @@ from latex2mathml.converter import convert
 from mistune.plugins import import_plugin
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath, MathInlineParser
 
-_TAG = re.compile(r"<[^>]*>")
 _PLUGINS = ("table", "strikethrough", "footnotes", "def_list")
-_THIN_SPACE = '<mspace width="0.1667em"/>'
 #: A named function directly before its argument, e.g. ``log p``: MathML puts no space there, TeX does.
 _FUNCTION = re.compile(
     r"(<mi>(?:log|exp|max|min|sin|cos|tan|ln|det|arg)</mi>)(?=<m(?:i|n|sub|sup|frac|row><mi)\b)"
@@ -32,7 +30,7 @@ def mathml(tex: str, *, block: bool = False) -> str:
         formula = convert(tex.strip(), display="block" if block else "inline")
     except Exception:  # the converter raises many kinds; a page must not be lost to one formula
         return f"<code>{html.escape(tex.strip())}</code>"
-    formula = _FUNCTION.sub(rf"\1{_THIN_SPACE}", formula)
+    formula = _FUNCTION.sub(r'\1<mspace width="0.1667em"/>', formula)  # a thin space
     if not block:
         return formula
     # A span, because Markdown puts display formulas inside a paragraph.
@@ -41,7 +39,7 @@ def mathml(tex: str, *, block: bool = False) -> str:
 
 def plain(fragment: str) -> str:
     """Return the text of an HTML fragment."""
-    return html.unescape(_TAG.sub("", fragment)).strip()
+    return html.unescape(re.sub(r"<[^>]*>", "", fragment)).strip()
 
 
 def scroll_box(content: str, label: str) -> str:
@@ -85,7 +83,7 @@ class _Renderer(IPythonRenderer):
         return "" if level == 1 else f'<h{level} id="{anchor}">{text}</h{level}>\n'
 
     def table(self, text: str) -> str:
-        header = plain(_TAG.sub(" ", text.split("</thead>")[0])).split()
+        header = plain(text.split("</thead>")[0].replace("<", " <")).split()
         cells = re.sub(r"<th\b", '<th scope="col"', text)
         return scroll_box(f"<table>{cells}</table>", f"Table: {' '.join(header)}")
 

@@ -1,6 +1,7 @@
 """Executing the notebooks of a run in order, with papermill, and a page for each as soon as it ends."""
 
 import datetime
+import functools
 import io
 import os
 import time
@@ -11,6 +12,7 @@ from typing import Any
 import nbformat
 import papermill
 from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from mosaic.report import provenance
@@ -19,13 +21,11 @@ from mosaic.report.html import RECORD, duration, render_all
 from mosaic.report.summary import read_notebook, summarize, title_of
 from mosaic.utils import files
 from mosaic.utils.errors import RunError
+from mosaic.utils.progress import PREFIX
 
 _START_TIMEOUT = 180  # seconds a kernel may take to start on a busy machine
 Log = Callable[[str], None]
-
-
-def _print(line: str) -> None:
-    print(line, flush=True)
+_PRINT = functools.partial(print, flush=True)
 
 
 def run(
@@ -35,23 +35,14 @@ def run(
     *,
     profile: str,
     command: str,
-    log: Log = _print,
+    log: Log = _PRINT,
 ) -> Path:
-    """Execute notebooks in order; save and render each as soon as it ends.
+    """Execute notebooks in order; save and render each as soon as it ends, and return the path of the index.
 
-    The folder holds, for each notebook, ``<name>.ipynb`` as executed and ``<name>.html``; and ``index.html``
-    and ``run.json`` for the run. Pages of an earlier run are removed when this one starts.
-
-    Args:
-        notebooks: in the order of execution.
-        parameters: for each notebook, by file stem, the validated values that replace its defaults.
-        out: folder of the run.
-        profile: name of the settings, shown on the pages.
-        command: command line that reproduces the run, shown on the pages.
-        log: receives each line of progress; the last is the path of the index.
-
-    Returns:
-        The path of the index.
+    The folder ``out`` holds, for each notebook, ``<name>.ipynb`` as executed and ``<name>.html``; and
+    ``index.html`` and ``run.json`` for the run. Pages of an earlier run are removed when this one starts.
+    ``parameters`` are validated values by the file stem of the notebook; the pages show ``profile``, the name
+    of the settings, and ``command``, which reproduces the run; ``log`` receives each line of progress.
 
     Raises:
         RunError: when the folder is in use or cannot be written, or when a notebook fails; its page is
@@ -80,7 +71,15 @@ class _ProgressLines(io.StringIO):
         self.seek(self.truncate(0))
         self.write(rest)
         for line in filter(None, lines):
-            self.log(line)
+            self.log(line.removeprefix(PREFIX))
+
+
+def _without_progress(output: NotebookNode) -> NotebookNode:
+    """Remove the lines of progress from what a cell wrote to standard error; warnings stay."""
+    if output.output_type == "stream" and output.name == "stderr":
+        lines = output.text.splitlines(keepends=True)
+        output.text = "".join(line for line in lines if not line.startswith(PREFIX))
+    return output
 
 
 class _Run:
@@ -90,23 +89,14 @@ class _Run:
         self.out, self.log = out, log
         self.earlier = _earlier_seconds(out, profile)
         self.started = time.monotonic()
-        self.facts = {
-            "profile": profile,
-            "command": command,
-            "commit": provenance.commit(),
-            "packages": provenance.packages(),
-        }
+        self.facts: dict[str, Any] = {"profile": profile, "command": command}
+        self.facts |= {"commit": provenance.commit(), "packages": provenance.packages()}
         self.entries: list[dict[str, Any]] = [
             {"name": path.stem, "title": title_of(read_notebook(path), path.stem), "status": "not run"}
             for path in notebooks
         ]
-        self.record: dict[str, Any] = {
-            **self.facts,
-            "started": _now(),
-            "ended": None,
-            "seconds": None,
-            "device": None,
-        }
+        self.record: dict[str, Any] = {**self.facts, "started": _now()}
+        self.record |= {"ended": None, "seconds": None, "device": None}
         for path in notebooks:
             for old in (f"{path.stem}.ipynb", f"{path.stem}.html", f".{path.stem}.partial.ipynb"):
                 (out / old).unlink(missing_ok=True)
@@ -118,8 +108,8 @@ class _Run:
         partial = self.out / f".{name}.partial.ipynb"
         entry.update(status="running", parameters=parameters, started=_now())
         self.save("running")
-        seconds = self.earlier.get(name)
-        self.log(f"{head} started" + (f", took {duration(seconds)} last time" if seconds else ""))
+        last = f", took {duration(self.earlier[name])} last time" if name in self.earlier else ""
+        self.log(f"{head} started{last}")
         start = time.monotonic()
         status, problem = "failed", ""
         options = {"kernel_name": "python3", "language": "python", "cwd": notebook.parent}
@@ -139,18 +129,15 @@ class _Run:
             status = "interrupted"
             raise
         finally:
-            entry.update(
-                status=status, seconds=round(time.monotonic() - start, 1), ended=_now(), error=problem
-            )
+            seconds = round(time.monotonic() - start, 1)
+            entry.update(status=status, seconds=seconds, ended=_now(), error=problem)
             self._keep(partial, entry)
             index = self.save("running" if status == "finished" else status)
         if problem:
             page = self.out / f"{name}.html"
-            raise RunError(
-                f"{name} failed after {duration(entry['seconds'])}: {problem}\n"
-                f"see {page if page.exists() else index} for the traceback"
-            )
-        self.log(f"{head} finished in {duration(entry['seconds'])}{self._left(i)}")
+            told = f"see {page if page.exists() else index} for the traceback"
+            raise RunError(f"{name} failed after {duration(seconds)}: {problem}\n{told}")
+        self.log(f"{head} finished in {duration(seconds)}{self._left(i)}")
 
     def _keep(self, partial: Path, entry: Mapping[str, Any]) -> None:
         """Save the executed notebook under its final name, with the facts its page shows."""
@@ -161,6 +148,11 @@ class _Run:
             if cell.cell_type == "code":
                 cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
         content.metadata[KEY] = {**self.facts, "status": entry["status"], "error": entry["error"]}
+        for cell in content.cells:
+            if cell.cell_type == "code":
+                cell.outputs = [
+                    output for output in map(_without_progress, cell.outputs) if output.get("text", True)
+                ]
         notebook = self.out / f"{entry['name']}.ipynb"
         files.write_text(notebook, nbformat.writes(content))  # type: ignore[no-untyped-call]
         partial.unlink()
@@ -191,6 +183,4 @@ def _earlier_seconds(out: Path, profile: str) -> dict[str, float]:
     record = files.read_json(out / RECORD) if (out / RECORD).exists() else {}
     if record.get("profile") != profile:
         return {}
-    return {
-        entry["name"]: entry["seconds"] for entry in record["notebooks"] if entry.get("status") == "finished"
-    }
+    return {entry["name"]: entry["seconds"] for entry in record["notebooks"] if entry["status"] == "finished"}

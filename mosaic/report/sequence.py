@@ -28,9 +28,8 @@ def load_profile(profile: str) -> tuple[str, dict[str, Any]]:
     folder = notebooks_folder() / "profiles"
     path = Path(profile) if profile.endswith((".yaml", ".yml")) else folder / f"{profile}.yaml"
     if not path.exists():
-        raise SettingsError(
-            f"no profile {profile!r}{suggest(profile, [p.stem for p in folder.glob('*.yaml')])}"
-        )
+        known = [known_path.stem for known_path in folder.glob("*.yaml")]
+        raise SettingsError(f"no profile {profile!r}{suggest(profile, known)}")
     content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     if not isinstance(content, dict):
         raise SettingsError(f"{path} must be a list of 'name: value' lines")
@@ -60,16 +59,10 @@ def run_sequence(
     out: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Execute every notebook of the study in order.
+    """Execute every notebook of the study in order, and return the path of the run's ``index.html``.
 
-    Args:
-        profile: ``smoke``, ``demo``, ``study``, ``full``, or the path of a YAML file.
-        archive: ``"simulated"`` or a folder in the official layout; the profile's by default.
-        out: name of the run; the profile's name by default.
-        overrides: further parameters that replace the profile's.
-
-    Returns:
-        The path of the run's ``index.html``.
+    ``profile`` is a name, e.g. ``smoke`` or ``study``, or the path of a YAML file. ``archive``
+    (``"simulated"`` or a folder), ``out`` (name of the run) and ``overrides`` replace its parameters.
 
     Raises:
         SettingsError: before anything runs, when a parameter is impossible.
@@ -87,10 +80,6 @@ def run_sequence(
     command += ["--archive", archive] if archive else []
     for key, value in (overrides or {}).items():
         command += ["-p", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
-    return run_notebooks(
-        [notebooks_folder() / f"{notebook}.ipynb" for notebook in NOTEBOOKS],
-        chosen,
-        reports_folder(values["out"]),
-        profile=name,
-        command=shlex.join(command),
-    )
+    notebooks = [notebooks_folder() / f"{notebook}.ipynb" for notebook in NOTEBOOKS]
+    folder = reports_folder(values["out"])
+    return run_notebooks(notebooks, chosen, folder, profile=name, command=shlex.join(command))

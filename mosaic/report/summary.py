@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import nbformat
 from nbconvert.filters import strip_ansi
@@ -17,57 +17,27 @@ from mosaic.report.markdown import Markdown, plain
 from mosaic.utils.errors import SettingsError
 
 
-class Parameter(NamedTuple):
-    """One row of the table of parameters, its values as Python literals."""
-
-    name: str
-    meaning: str
-    default: str
-    value: str
-
-
 @dataclass
 class Summary:
-    """Summary of an executed notebook.
+    """Summary of an executed notebook."""
 
-    Attributes:
-        name: file stem.
-        title: its H1 as text.
-        status: ``finished``, ``failed``, ``interrupted`` or ``unfinished``.
-        error: what stopped it, one line; empty unless failed.
-        answer: its one-sentence answer, HTML; empty when it states none.
-        key_results: ``{"html", "value", "detail"}`` each.
-        facts: what its stamp recorded: seed, device, data, ...
-        run: what the runner recorded: profile, command, commit, packages, ...
-        parameters: its parameters.
-        ended: when it ended, ISO 8601 in UTC, or None.
-        seconds: how long it ran, or None.
-        thumbnail: headline figure as a data URI, or None; ``thumbnail_alt`` is its alt text.
-        not_run: number of code cells after the last one executed.
-    """
-
-    name: str
-    title: str
-    status: str = "finished"
-    error: str = ""
-    answer: str = ""
-    key_results: list[dict[str, str]] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
-    run: dict[str, Any] = field(default_factory=dict)
-    parameters: list[Parameter] = field(default_factory=list)
-    ended: str | None = None
+    title: str  # its H1 as text
+    status: str = "finished"  # or failed, interrupted, unfinished
+    error: str = ""  # what stopped it, one line
+    answer: str = ""  # HTML; empty when it states none
+    key_results: list[dict[str, str]] = field(default_factory=list)  # html, value and detail each
+    facts: dict[str, Any] = field(default_factory=dict)  # of its stamp: seed, device, data, ...
+    run: dict[str, Any] = field(default_factory=dict)  # of the runner: profile, command, commit, ...
+    parameters: list[dict[str, str]] = field(default_factory=list)  # name, meaning, default and value each
+    ended: str | None = None  # ISO 8601, UTC
     seconds: float | None = None
-    thumbnail: str | None = None
+    thumbnail: str | None = None  # headline figure as a data URI
     thumbnail_alt: str = ""
-    not_run: int = 0
+    not_run: int = 0  # code cells after the last one executed
 
 
 def read_notebook(path: Path) -> NotebookNode:
-    """Read a notebook.
-
-    Raises:
-        SettingsError: when it is missing or is no notebook.
-    """
+    """Read a notebook; SettingsError when it is missing or is none."""
     try:
         return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
@@ -83,17 +53,12 @@ def title_of(notebook: NotebookNode, default: str) -> str:
 
 
 def summarize(path: Path) -> Summary:
-    """Read an executed notebook and summarise it.
-
-    Raises:
-        SettingsError: when the file is no notebook.
-    """
+    """Read an executed notebook and summarise it; SettingsError when it is missing or is none."""
     notebook = read_notebook(path)
     timing = notebook.metadata.get("papermill", {})
     code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     executed = [cell for cell in code if cell.execution_count is not None]
     summary = Summary(
-        name=path.stem,
         title=title_of(notebook, path.stem),
         run=notebook.metadata.get(KEY, {}),
         parameters=_parameters(notebook, timing.get("parameters", {})),
@@ -125,11 +90,18 @@ def summarize(path: Path) -> Summary:
     return summary
 
 
-def _parameters(notebook: NotebookNode, given: Mapping[str, Any]) -> list[Parameter]:
+def _parameters(notebook: NotebookNode, given: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return what the cell of parameters declares; values are Python literals."""
     cell = next((cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])), None)
     parameters = []
     for declared in PythonTranslator.inspect(cell) if cell else []:
         default = ast.literal_eval(declared.default)
         value = given.get(declared.name, default)
-        parameters.append(Parameter(declared.name, declared.help, repr(default), repr(value)))
+        row = {
+            "name": declared.name,
+            "meaning": declared.help,
+            "default": repr(default),
+            "value": repr(value),
+        }
+        parameters.append(row)
     return parameters

@@ -11,11 +11,13 @@ from tqdm.auto import tqdm
 T = TypeVar("T")
 
 _INTERVAL = 5.0  # seconds between two plain lines
+PREFIX = "mosaic: "  # by which reports tell progress from warnings
 
 
 def log(line: str) -> None:
     """Print one line of progress to standard error; the runner passes on what a notebook prints there."""
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{PREFIX}{line}\n")  # in one piece, so that no other line comes in between
+    sys.stderr.flush()
 
 
 def _interactive() -> bool:

@@ -1,7 +1,7 @@
 """The pages as a reader's browser shows them."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,7 @@ def browser() -> Iterator[Any]:
 
 
 def check_pages(browser: Any, folder: Path) -> None:
-    """Check every page of a run, on a light desktop and on a dark phone.
-
-    No request but for the page itself, no message on the console, nothing wider than the window, no
-    accessibility violation of serious weight, and every link leads somewhere.
-    """
+    """Check every page of a run, on a light desktop and on a dark phone."""
     pages = sorted(folder.glob("*.html"))
     assert folder / "index.html" in pages
     for window, (scheme, width) in WINDOWS.items():
@@ -59,9 +55,7 @@ def check_page(context: Any, path: Path, where: str) -> None:
 
 def violations(page: Any) -> list[str]:
     """Return what axe-core finds of serious or critical weight: rule and element."""
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing"
-    )
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     return [
         f"{rule['id']}: {node['html'][:200]}"
         for rule in axe.Axe().run(page).response["violations"]
@@ -111,54 +105,56 @@ def test_the_check_notices_flaws(browser: Any, tmp_path: Path, flaw: str, told: 
         check_pages(browser, tmp_path)
 
 
-def test_the_contents_lead_to_their_section(browser: Any, small_run: Any) -> None:
-    page = browser.new_page(bypass_csp=True, viewport={"width": 1280, "height": 600})
-    page.goto((small_run.folder / "first.html").as_uri())
+@pytest.fixture
+def open_page(browser: Any, small_run: Any) -> Iterator[Callable[[int], Any]]:
+    """Return a function that opens the first page of the small run in a window of some width."""
+    with browser.new_context(bypass_csp=True) as context:
+
+        def open_page(width: int) -> Any:
+            page = context.new_page()
+            page.set_viewport_size({"width": width, "height": 600})
+            page.goto((small_run.folder / "first.html").as_uri())
+            return page
+
+        yield open_page
+
+
+def test_the_contents_lead_to_their_section(open_page: Any) -> None:
+    page = open_page(1280)
     page.get_by_role("navigation", name="Contents").get_by_role("link", name="Parameters").click()
     page.wait_for_function(
         "Math.abs(document.getElementById('parameters').getBoundingClientRect().top) < 600"
     )
     assert page.url.endswith("#parameters")
-    page.close()
 
 
-def test_contents_are_folded_on_a_phone_and_open_on_a_desktop(browser: Any, small_run: Any) -> None:
-    for width, visible in ((1280, True), (390, False)):
-        page = browser.new_page(bypass_csp=True, viewport={"width": width, "height": 800})
-        page.goto((small_run.folder / "first.html").as_uri())
-        link = page.locator(".contents a").first
-        assert link.is_visible() is visible
-        if not visible:
-            page.locator(".contents summary").click()
-            assert link.is_visible()
-        page.close()
+def test_contents_are_folded_on_a_phone_and_open_on_a_desktop(open_page: Any) -> None:
+    assert open_page(1280).locator(".contents a").first.is_visible()
+    page = open_page(390)
+    link = page.locator(".contents a").first
+    assert not link.is_visible()
+    page.locator(".contents summary").click()
+    assert link.is_visible()
 
 
-def test_wide_tables_scroll_by_keyboard_in_their_own_box(browser: Any, small_run: Any) -> None:
-    page = browser.new_page(bypass_csp=True, viewport={"width": 390, "height": 800})
-    page.goto((small_run.folder / "first.html").as_uri())
+def test_wide_tables_scroll_by_keyboard_in_their_own_box(open_page: Any) -> None:
+    page = open_page(390)
     box = page.get_by_role("region", name="Table: Wide, with a best value.")
     box.focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_function("box => box.scrollLeft > 0", arg=box.element_handle())
     assert box.evaluate("box => box.clientWidth") <= 390  # the page itself did not widen
-    page.close()
 
 
-def test_formulas_are_laid_out_as_mathematics(browser: Any, small_run: Any) -> None:
-    page = browser.new_page()
-    page.goto((small_run.folder / "first.html").as_uri())
-    fraction = page.locator(".formula mfrac").first
+def test_formulas_are_laid_out_as_mathematics(open_page: Any) -> None:
+    fraction = open_page(1280).locator(".formula mfrac").first
     above, below = (fraction.locator("> *").nth(k).bounding_box() for k in (0, 1))
     assert above["y"] + above["height"] <= below["y"] + 1
-    page.close()
 
 
-def test_printing_leaves_out_what_paper_cannot_use(browser: Any, small_run: Any) -> None:
-    page = browser.new_page()
-    page.goto((small_run.folder / "first.html").as_uri())
+def test_printing_leaves_out_what_paper_cannot_use(open_page: Any) -> None:
+    page = open_page(1280)
     page.emulate_media(media="print")
     assert not page.locator(".contents").is_visible()
     assert not page.locator("details.code").first.is_visible()
     assert page.locator("figure img").first.is_visible()
-    page.close()

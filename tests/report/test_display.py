@@ -17,23 +17,21 @@ from PIL import Image
 from mosaic.report import display
 
 
-class Shown(list[dict[str, Any]]):
-    """The outputs that were displayed: HTML, and the metadata the report reads."""
+class Shown:
+    """The last output that was displayed: HTML, and the metadata the report reads."""
 
-    def __getattr__(self, name: str) -> Any:
-        return self[-1][name]
+    html: str
+    notes: dict[str, Any]
+
+    def __call__(self, data: dict[str, str], raw: bool, metadata: dict[str, Any]) -> None:
+        assert raw and data["text/plain"]
+        self.html, self.notes = data["text/html"], metadata[display.KEY]
 
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
-    record = Shown()
-
-    def catch(data: dict[str, str], raw: bool, metadata: dict[str, Any]) -> None:
-        assert raw and data["text/plain"]
-        record.append({"html": data["text/html"], "notes": metadata[display.KEY]})
-
-    monkeypatch.setattr(display, "display", catch)
-    return record
+    monkeypatch.setattr(display, "display", Shown())
+    return display.display
 
 
 @pytest.fixture
@@ -57,14 +55,14 @@ def test_svg_is_embedded_whole(shown: Shown, fig: Figure) -> None:
 
 
 def test_svg_bytes_do_not_depend_on_the_time(shown: Shown) -> None:
+    pages = set()
     for _ in range(2):
-        figure, ax = plt.subplots(figsize=(2, 2))
-        ax.plot([1, 2])
-        display.figure(figure, "c", "a")
-    assert shown[0]["html"] == shown[1]["html"]
+        display.figure(plt.figure(figsize=(2, 2)), "c", "a")
+        pages.add(shown.html)
+    assert len(pages) == 1
 
 
-@pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("format", ["png", "webp"])
 def test_rasters_keep_their_natural_size(shown: Shown, fig: Figure, format: display.Format) -> None:
     display.figure(fig, "caption", "alt", format=format)
     source = re.search(rf"data:image/{format};base64,([^\"]*)", shown.html)
@@ -102,15 +100,12 @@ def cells(text: str) -> list[list[str]]:
 
 
 def test_tables_mark_the_best_and_format_numbers(shown: Shown) -> None:
-    frame = pd.DataFrame(
-        {
-            "method": ["a <b>", "b", "c"],
-            "AP": [(0.5, 0.4, 0.6), (0.61234, 0.5, 0.7), np.nan],
-            "loss": [-0.25, 2.0, -0.25],
-            "n": [1200, 3, 40],
-            "ours": [True, False, False],
-        }
-    )
+    rows = [
+        ("a <b>", (0.5, 0.4, 0.6), -0.25, 1200, True),
+        ("b", (0.61234, 0.5, 0.7), 2.0, 3, False),
+        ("c", np.nan, -0.25, 40, False),
+    ]
+    frame = pd.DataFrame(rows, columns=["method", "AP", "loss", "n", "ours"])
     display.table(frame, "Best in $AP$.", best={"AP": "max", "loss": "min"}, digits=2)
     assert cells(shown.html) == [
         ["a <b>", "0.50 [0.40, 0.60]", "\u22120.25★", "1\u202f200", "yes"],
@@ -123,24 +118,19 @@ def test_tables_mark_the_best_and_format_numbers(shown: Shown) -> None:
 
 
 def test_an_index_names_the_rows(shown: Shown) -> None:
-    frame = pd.DataFrame(
-        {"x": [1.0, 2.0]}, index=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["m", None])
-    )
+    index = pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["m", None])
+    frame = pd.DataFrame({"x": [1.0, 2.0]}, index)
     display.table(frame, "c", best="min")
     assert cells(shown.html) == [["a", "1", "1.000★"], ["b", "2", "2.000"]]
     assert shown.html.count('<th scope="row"') == 2
 
 
 def test_the_best_of_each_row_among_the_columns_named(shown: Shown) -> None:
-    frame = pd.DataFrame(
-        {"class": ["a", "b", "c"], "n": [900, 2, 3], "x": [0.1, 0.5, np.nan], "y": [0.2, 0.5, np.nan]}
-    )
-    display.table(frame, "c", best={"x": "max", "y": "max"}, by_row=True, digits=1)
-    assert cells(shown.html) == [
-        ["a", "900", "0.1", "0.2★"],
-        ["b", "2", "0.5★", "0.5★"],
-        ["c", "3", "–", "–"],
-    ]
+    rows = [("a", 900, 0.1, 0.2), ("b", 2, 0.5, 0.5), ("c", 3, np.nan, np.nan)]
+    frame = pd.DataFrame(rows, columns=["class", "n", "x", "y"])
+    display.table(frame, "c", best={"x": "max", "y": "max"}, by_row=True, digits={"x": 1})
+    expected = [["a", "900", "0.1", "0.200★"], ["b", "2", "0.5★", "0.500★"], ["c", "3", "–", "–"]]
+    assert cells(shown.html) == expected
 
 
 def test_an_empty_table_still_shows_its_columns(shown: Shown) -> None:
@@ -149,18 +139,12 @@ def test_an_empty_table_still_shows_its_columns(shown: Shown) -> None:
     assert shown.html.count('<th scope="col"') == 2
 
 
-def test_decimals_by_column(shown: Shown) -> None:
-    frame = pd.DataFrame({"method": ["a"], "AP": [0.5], "seconds": [12.34]})
-    display.table(frame, "c", digits={"seconds": 1})
-    assert cells(shown.html) == [["a", "0.500", "12.3"]]
-
-
 def test_a_best_column_must_exist() -> None:
     with pytest.raises(ValueError, match=r"\['AB'\].*\['m', 'AP'\]"):
         display.table(pd.DataFrame({"m": ["a"], "AP": [1.0]}), "c", best={"AB": "max"})
 
 
-def test_answer_and_key_result_carry_what_the_report_needs(shown: Shown) -> None:
+def test_answer_key_result_and_stamp_carry_what_the_report_needs(shown: Shown) -> None:
     display.answer("It **helps**.")
     assert shown.notes == {"role": "answer", "html": "It <strong>helps</strong>."}
     display.key_result("gained", -0.0213, low=-0.03, high=-0.01, n_seeds=3)
@@ -168,9 +152,6 @@ def test_answer_and_key_result_carry_what_the_report_needs(shown: Shown) -> None
     assert shown.notes["detail"] == "95 % interval \u22120.030 to \u22120.010, resampled by scene, 3 seeds"
     display.key_result("supported", "4 of 9")
     assert (shown.notes["value"], shown.notes["detail"]) == ("4 of 9", "")
-
-
-def test_stamp_keeps_facts_by_name(shown: Shown) -> None:
     display.stamp(seed=1, device="cpu", data="ab12", packed_pairs=20)
     assert shown.notes["facts"] == {"seed": 1, "device": "cpu", "data": "ab12", "packed_pairs": 20}
 

@@ -56,6 +56,11 @@ def test_progress_goes_to_the_terminal_and_not_to_the_page(small_run: Any) -> No
     assert any(finished.match(line) for line in small_run.lines)
     page = text(small_run.folder / "first.html")
     assert page.count("drawing") == page.count("noise on standard error") == 1  # in the folded code
+    cells = nbformat.read(small_run.folder / "first.ipynb", as_version=4).cells
+    written = [
+        output for cell in cells for output in cell.get("outputs", []) if output.get("name") == "stderr"
+    ]
+    assert [output.text for output in written] == ["noise on standard error\n"]  # warnings are kept
     assert ">rate is 0.5</pre>" in page
 
 

@@ -8,7 +8,7 @@ def test_lines_of_a_log_go_to_standard_error(monkeypatch, capsys):
     assert list(progress([3, 1, 2], "counting")) == [3, 1, 2]
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("hello\n")
+    assert err.startswith("mosaic: hello\n")
     assert "counting: 3/3" in err
 
 
