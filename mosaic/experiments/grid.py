@@ -134,7 +134,7 @@ def train_one(
     Args:
         packed: folder of packed data.
         folder: where the encoder goes; returned.
-        method: name in the table of methods.
+        method: its name.
         fraction: percentage of the training labels to use.
         parameters: of :class:`mosaic.settings.TrialSettings`, by name; also ``plugins``, a list of files.
 

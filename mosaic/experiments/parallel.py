@@ -121,8 +121,8 @@ def run_trials(
     """
     todo = {name: task for name, task in tasks.items() if not task.path.exists()}
     log(f"{stage}: {len(todo)} trials to run, {len(tasks) - len(todo)} reused")
-    calls = {name: (*task.arguments, task.path) for name, task in todo.items()}
-    outcomes = _run(function, calls, stage, study.settings.jobs, Launch.current(), len(tasks))
+    attempts = {name: _Attempt(function, (*task.arguments, task.path)) for name, task in todo.items()}
+    outcomes = _run(attempts, stage, study.settings.jobs, Launch.current(), len(tasks))
     if failed := {name: result.line for name, result in outcomes.items() if isinstance(result, _Failure)}:
         study.failed[stage] = failed
     done = [(name, task) for name, task in tasks.items() if name not in failed]
@@ -134,17 +134,13 @@ def parallel_map(
 ) -> list[Any]:
     """Return ``[function(*call) for call in calls]``, computed by processes of this machine.
 
-    Args:
-        function: of an importable module.
-        calls: its arguments.
-        stage: for the line of progress.
-        jobs: number of processes; 0 for one a GPU, or one a core.
+    There are ``jobs`` of them, by default one a GPU, or one a core; the function is of an importable module.
 
     Raises:
-        RunError: when calls failed; names them and their errors.
+        RunError: when calls failed; names them, with ``stage``, and their errors.
     """
-    named = {f"{stage} {number}": call for number, call in enumerate(calls, 1)}
-    return list(_run(function, named, stage, jobs, Launch(), len(calls)).values())
+    attempts = {f"{stage} {number}": _Attempt(function, call) for number, call in enumerate(calls, 1)}
+    return list(_run(attempts, stage, jobs, Launch(), len(calls)).values())
 
 
 class _Failure:
@@ -183,30 +179,24 @@ class _Attempt:
 
 
 def _run(
-    function: Callable[..., Any],
-    calls: Mapping[str, tuple[Any, ...]],
-    stage: str,
-    jobs: int,
-    launch: Launch,
-    total: int,
+    attempts: Mapping[str, "_Attempt"], stage: str, jobs: int, launch: Launch, total: int
 ) -> dict[str, Any]:
-    """Return the result or failure of each call; raise where a run of ``total`` trials cannot go on."""
-    if not calls:
+    """Return the result or failure of each attempt; raise where a run of ``total`` trials cannot go on."""
+    if not attempts:
         return {}
     logs = data_folder() / "jobs" / f"{stage.replace(' ', '-')}-{os.getpid()}"
     # on a CPU, two processes of one thread each finish small models sooner than one process of two threads
-    room = min(jobs or len(_gpus()) or available_cores(), len(calls))
+    room = min(jobs or len(_gpus()) or available_cores(), len(attempts))
     pool = _Workers(room) if room > 1 else _InProcess()
     if launch.cluster != "pool":
         pool = _Jobs(launch, stage, logs, room)
-    attempts = {name: _Attempt(function, call) for name, call in calls.items()}
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a runner's end of its notebook
     try:
         with contextlib.closing(_outcomes(pool, attempts, stage)) as ended:
-            outcomes = dict(progress(ended, stage, len(calls)))
+            outcomes = dict(progress(ended, stage, len(attempts)))
     finally:
         signal.signal(signal.SIGTERM, before)
-    failures = {name: outcomes[name] for name in calls if isinstance(outcomes[name], _Failure)}
+    failures = {name: outcomes[name] for name in attempts if isinstance(outcomes[name], _Failure)}
     for name, failure in failures.items():
         write_text(logs / (re.sub(r"[^\w.-]+", "-", name) + ".log"), failure.trace + "\n")
     if not failures:
@@ -218,7 +208,7 @@ def _run(
             f"More in {logs}. What finished is kept: run the same again to try these, "
             "or with --keep-going to report without them."
         ) from RuntimeError(next(iter(failures.values())).trace)
-    return {name: outcomes[name] for name in calls}
+    return {name: outcomes[name] for name in attempts}
 
 
 def _outcomes(pool: "_InProcess", attempts: Mapping[str, _Attempt], stage: str) -> Generator[tuple[str, Any]]:

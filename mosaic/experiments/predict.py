@@ -76,8 +76,8 @@ def predict_trial(
     Args:
         encoder: its method, seed, budget and folder.
         store: packed data.
-        budgets: label fraction -> training rows whose labels the evaluation may use.
-        settings: what is evaluated, and how.
+        budgets: label fraction in % -> training rows whose labels the evaluation may use.
+        settings: of the evaluations.
         path: the ``.npz`` to write: ``fraction|evaluation|input|split`` -> float32 (N, C).
     """
     with lock(path.with_suffix(""), wait=True):  # fine-tuning keeps its files there
@@ -117,11 +117,10 @@ def _keyed(evaluation: str, scores: Mapping[str, Mapping[str, NDArray[np.float32
 
 def _knn(inputs: Inputs, chosen: NDArray[np.int64], labels: NDArray[np.uint8], k: int) -> Scores:
     scores = {}
-    for source, train in inputs["train"].items():
+    for source, split in itertools.product(inputs["train"], ("validation", "test")):
         # a missing sensor is missing at test time only: the neighbours have both
-        base = inputs["train"]["fused"] if source.startswith("fused") else train
-        for split in ("validation", "test"):
-            scores[f"knn|{source}|{split}"] = knn_scores(base[chosen], labels, inputs[split][source], k)
+        train = inputs["train"]["fused" if source.startswith("fused") else source]
+        scores[f"knn|{source}|{split}"] = knn_scores(train[chosen], labels, inputs[split][source], k)
     return scores
 
 

@@ -50,12 +50,7 @@ def probe_trial(
     Images are normalised by their own store's statistics, so that a probe is not about the mean of a sensor;
     published weights keep the normalisation that they were published with.
 
-    Args:
-        encoder: its method and folder.
-        probes: by name.
-        store: whose ``rows`` are scored.
-        rows: (N,).
-        path: the ``.npz`` to write: name of the probe -> scores (N, K).
+    The ``.npz`` at ``path`` gets the scores (N, K) of each probe, by name, for ``rows`` (N,) of ``store``.
     """
     source, published = main_input(encoder["method"]), get_method(encoder["method"]).weights in PUBLISHED
     features: dict[str, Features] = {}

@@ -69,11 +69,7 @@ class Study:
 
     @classmethod
     def open(cls, notebook: str, variables: Mapping[str, Any]) -> "Study":
-        """Validate a notebook's parameters and open the folder of its run.
-
-        Args:
-            notebook: file name without ``.ipynb``.
-            variables: ``globals()`` of the notebook; the declared parameters are taken from it.
+        """Validate the parameters of a notebook, given its ``globals()``, and open the folder of its run.
 
         Raises:
             SettingsError: for a parameter of unknown name, wrong type or impossible value.
@@ -86,8 +82,8 @@ class Study:
         return study
 
     def __repr__(self) -> str:
-        lines = [f"Study {self.folder.name!r} at {self.notebook}, in {self.folder}"]
-        lines.append(f"tables: {', '.join(self.tables) or 'none yet'}")
+        tables = ", ".join(self.tables) or "none yet"
+        lines = [f"Study {self.folder.name!r} at {self.notebook}, in {self.folder}", f"tables: {tables}"]
         lines += [f"failed: {stage}, {trial}: {why}" for stage, trial, why in self.failed_trials().values]
         return "\n".join(lines)
 
@@ -98,11 +94,7 @@ class Study:
         return {path.stem: path for path in files if path.exists()}
 
     def read(self, name: str) -> Any:
-        """Return a table of the run: a data frame, or what JSON holds.
-
-        Raises:
-            RunError: when the notebook that writes it has not run.
-        """
+        """Return a data frame or JSON content; ``RunError`` when the notebook that writes it has not run."""
         path = self.tables.get(name)
         if path is None:
             raise self._not_run(TABLES[name], f"{self.folder / name}.*")
@@ -119,11 +111,7 @@ class Study:
         write_json(self.folder / f"{self.notebook}.json", {"settings": settings, "failed": self.failed})
 
     def earlier(self, notebook: str) -> "Study":
-        """Return the run as an earlier notebook left it, with that notebook's settings and failed trials.
-
-        Raises:
-            RunError: when it has not run.
-        """
+        """Return the run as an earlier notebook left it; ``RunError`` when that has not run."""
         path = self.folder / f"{notebook}.json"
         if not path.exists():
             raise self._not_run(notebook, path)
@@ -131,10 +119,8 @@ class Study:
         return Study(notebook, make(notebook, content["settings"]), self.folder, content["failed"])
 
     def _not_run(self, notebook: str, missing: Path | str) -> RunError:
-        return RunError(
-            f"{missing} is missing: run {notebook}.ipynb with out={self.folder.name!r} first, "
-            "or the whole sequence with `make study`"
-        )
+        run = f"run {notebook}.ipynb with out={self.folder.name!r} first"
+        return RunError(f"{missing} is missing: {run}, or the whole sequence with `make study`")
 
     def with_companions(self) -> "list[Study]":
         """Return this run and those named in ``companion_runs``, whose tables are read as well."""

@@ -1,8 +1,10 @@
+from unittest.mock import Mock
+
 import pandas as pd
 import pytest
 
 from mosaic.experiments import study as study_module
-from mosaic.experiments.study import Study, cache_path
+from mosaic.experiments.study import Study
 from mosaic.utils.errors import RunError, SettingsError
 
 
@@ -17,11 +19,7 @@ def opened(notebook="07_claims", **values):
 
 def test_parameters_are_taken_from_the_notebook(tmp_path):
     study = opened(claim_resamples=200, unrelated=object())
-    assert study.settings.claim_resamples == 200
-    assert study.folder == tmp_path / "reports" / "x"
-
-
-def test_a_name_that_papermill_injected_but_nobody_declared_is_refused():
+    assert (study.settings.claim_resamples, study.folder) == (200, tmp_path / "reports" / "x")
     injected = "# Parameters\nclaim_resample = 500\n"
     with pytest.raises(SettingsError, match="did you mean 'claim_resamples'"):
         opened(In=["claim_resamples = 100", injected], claim_resample=500)
@@ -49,25 +47,17 @@ def test_tables_pass_from_notebook_to_notebook():
     assert "tables: encoders, choices\nfailed: pretraining, mosaic seed 0: out of memory" in repr(left)
 
 
-def test_a_table_is_computed_once_for_the_same_key():
-    calls = []
-
-    def compute():
-        calls.append(1)
-        return pd.DataFrame({"a": [1.5]})
-
+def test_a_table_is_computed_once_for_the_same_key_and_version(monkeypatch):
+    compute = Mock(return_value=pd.DataFrame({"a": [1.5]}))
     study = opened()
     first = study.cached("t", {"data": "f"}, compute)
     pd.testing.assert_frame_equal(study.cached("t", {"data": "f"}, compute), first)
-    assert len(calls) == 1
+    assert compute.call_count == 1
     study.cached("t", {"data": "g"}, compute)
-    assert len(calls) == 2
-
-
-def test_a_raised_version_asks_for_new_work(monkeypatch):
-    before = cache_path("t", {"data": "f"})
+    assert compute.call_count == 2
     monkeypatch.setattr(study_module, "RESULTS_VERSION", study_module.RESULTS_VERSION + 1)
-    assert cache_path("t", {"data": "f"}) != before
+    study.cached("t", {"data": "g"}, compute)
+    assert compute.call_count == 3
 
 
 def test_the_device_is_the_gpu_or_the_cores(monkeypatch):

@@ -19,20 +19,21 @@ def test_atomic_path_gives_the_whole_file_or_none(tmp_path):
     assert path.read_bytes() == b"whole"
 
 
-def test_atomic_path_keeps_what_was_there_when_writing_fails(tmp_path):
+@pytest.mark.parametrize(
+    ("error", "shown", "message"),
+    [
+        (KeyError("interrupted"), KeyError, "interrupted"),
+        (OSError(errno.ENOSPC, "No space left on device"), RunError, "no space left while writing"),
+    ],
+)
+def test_atomic_path_keeps_what_was_there_when_writing_fails(tmp_path, error, shown, message):
     path = tmp_path / "a.json"
     path.write_text("old")
-    with pytest.raises(KeyError), files.atomic_path(path) as partial:
+    with pytest.raises(shown, match=message), files.atomic_path(path) as partial:
         partial.write_text("half")
-        raise KeyError("interrupted")
+        raise error
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.json"]
-
-
-def test_a_full_disk_is_said_in_words(tmp_path):
-    with pytest.raises(RunError, match="no space left while writing"), files.atomic_path(tmp_path / "a"):
-        raise OSError(errno.ENOSPC, "No space left on device")
-    assert not os.listdir(tmp_path)
 
 
 def test_json_round_trip_and_a_damaged_file(tmp_path):

@@ -5,7 +5,7 @@ import signal
 import time
 
 from mosaic.utils.errors import SettingsError
-from mosaic.utils.files import lock, write_text
+from mosaic.utils.files import write_text
 
 
 def begun(folder, name):
@@ -50,13 +50,11 @@ def trial(kind, folder, path):
 
 
 def counts(steps, done):
-    """Count to ``steps`` slowly, with a checkpoint each, and write from where; or wait for whoever does."""
-    folder, name, last = done.parent, done.stem, done.with_suffix(".last")
-    with lock(folder / name, wait=True):
-        if not done.exists():
-            begun(folder, name)
-            first = int(last.read_text()) if last.exists() else 0
-            for step in range(first, steps):
-                time.sleep(0.1)
-                write_text(last, str(step + 1))
-            write_text(done, str(first))
+    """Count to ``steps`` slowly, with a checkpoint each, and write from where."""
+    last = done.with_suffix(".last")
+    begun(done.parent, done.stem)
+    first = int(last.read_text()) if last.exists() else 0
+    for step in range(first, steps):
+        time.sleep(0.1)
+        write_text(last, str(step + 1))
+    write_text(done, str(first))
