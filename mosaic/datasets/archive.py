@@ -73,11 +73,7 @@ class Archive(Protocol):
 
 
 def require_files(root: Path, title: str, names: Iterable[str], remedy: str) -> None:
-    """Check that a folder holds what an extracted archive holds.
-
-    Raises:
-        ArchiveError: naming what is missing, and the remedy.
-    """
+    """Raise an ArchiveError that names the missing files of an extracted archive, and the remedy."""
     if not root.is_dir():
         raise ArchiveError(
             f"there is no folder {root}: give an archive's folder, or make one with `python -m mosaic fetch` "
@@ -91,12 +87,7 @@ def require_files(root: Path, title: str, names: Iterable[str], remedy: str) -> 
 
 
 def hash_content(index: pd.DataFrame, files: Callable[[int], list[Path | str]]) -> str:
-    """Return a hash of an index and of size and time of change of every file; no file is opened.
-
-    Args:
-        index: the columns that matter, one row a patch.
-        files: from the number of a patch to its files.
-    """
+    """Return a hash of an index and of size and time of change of the files of every row; none is opened."""
     content = hashlib.sha256(index.to_csv(index=False).encode())
 
     def states(i: int) -> str:

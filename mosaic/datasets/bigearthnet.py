@@ -55,16 +55,10 @@ class BigEarthNetArchive(BigEarthNetV2):
     ``image_s2`` (bands, 120, 120) float32 DN, bilinear from native size; ``mask`` (1, 120, 120) class index,
     255 where no class applies; ``label`` (19,) 0 or 1.
 
-    Args:
-        root: folder with ``metadata.parquet``, ``BigEarthNet-S1``, ``BigEarthNet-S2`` and, optionally,
-            ``Reference_Maps``.
-        bands: ``"all"`` twelve, the four ``"10m"`` ones, or names. Sentinel-1 always gives VV and VH.
-        include_snow_cloud: keep patches officially flagged as seasonal snow, cloud or shadow, and add those
-            of the official second metadata file if it exists.
-        problems: list that takes the faults of unusable rows; without it they raise.
-
-    Attributes:
-        index: one row a pair, sorted by ``patch_id``; see :func:`.bigearthnet_metadata.parse_metadata`.
+    Arguments are those of :func:`.registry.open_archive`. The folder holds ``metadata.parquet``,
+    ``BigEarthNet-S1``, ``BigEarthNet-S2`` and, optionally, ``Reference_Maps``; ``include_snow_cloud`` adds
+    the patches of the official second metadata file if it exists. The columns of ``index`` are those of
+    :func:`.bigearthnet_metadata.parse_metadata`.
 
     Raises:
         ArchiveError: when the folder is not such an archive, or its metadata contradicts itself.
@@ -130,11 +124,7 @@ class BigEarthNetArchive(BigEarthNetV2):
         ]
 
     def _require_bands(self) -> None:
-        """Refuse bands that none of a few patches has; one patch without a band is that patch's fault.
-
-        Raises:
-            ArchiveError: naming the bands that are missing, those available, and what to ask for.
-        """
+        """Refuse bands that none of a few patches has; one patch without a band is that patch's fault."""
         probed = np.linspace(0, len(self) - 1, min(_PROBED, len(self)), dtype=int)
         available = [band for band in corine.S2_BANDS if any(self.path(i, band).exists() for i in probed)]
         missing = [band for band in self.s2_bands if band not in available]
@@ -206,13 +196,7 @@ class BigEarthNetArchive(BigEarthNetV2):
         return read_band(self._file(i, band), self._names["s2"][i], self._corners[i], _FILES[band][2])
 
     def read_map(self, i: int) -> NDArray[np.uint8] | None:
-        """Return the reference map of pair ``i`` as class indices (120, 120), 255 where no class applies.
-
-        ``None`` when the archive has no maps.
-
-        Raises:
-            PatchError: when the file is missing or damaged.
-        """
+        """Return class indices (120, 120), 255 where no class applies; None if the archive has no maps."""
         return corine.NOMENCLATURE.class_of_code[self._band(i, "map")] if self.has_maps else None
 
     def check(self, i: int) -> list[Problem]:
@@ -232,10 +216,7 @@ class BigEarthNetArchive(BigEarthNetV2):
         return problems
 
     def notes(self) -> list[Problem]:
-        """Return scenes in several splits, and how many folders the metadata does not list.
-
-        Those are, for example, of patches flagged as snow or cloud.
-        """
+        """Return scenes in several splits, and how many folders (of flagged patches, e.g.) are not listed."""
         problems = scene_notes(self.index)
         for key in ("s1", "s2"):
             base = self._folder(key)

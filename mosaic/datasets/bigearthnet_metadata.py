@@ -27,9 +27,7 @@ _S1_PATTERN = r"^S1[AB]_IW_GRDH_1SDV_(?P<date>\d{8})T\d{6}_" + _PLACE
 def read_metadata(root: Path, include_snow_cloud: bool) -> pd.DataFrame:
     """Read the official table, without the flagged patches unless they are asked for.
 
-    Args:
-        root: folder of the archive.
-        include_snow_cloud: keep flagged patches, and add those of :data:`FLAGGED_METADATA` if it exists.
+    ``include_snow_cloud`` also adds the patches of :data:`FLAGGED_METADATA` if it exists.
 
     Raises:
         ArchiveError: when the table is missing, damaged, empty, or lacks a column.

@@ -78,11 +78,8 @@ def fetch(name: str, root: Path, yes: bool = False) -> Path:
 
     Args:
         name: ``"bigearthnet"`` or ``"copernicus-bench"``.
-        root: folder for it.
+        root: folder for it, which is returned.
         yes: do not ask before downloading.
-
-    Returns:
-        ``root``.
 
     Raises:
         ArchiveError: when the download fails, is declined, or its checksum differs.

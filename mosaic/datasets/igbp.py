@@ -23,13 +23,6 @@ SIDE = 256
 #: Official split -> file that lists its patches.
 LISTS = {"train": "train_list.txt", "test": "test_list.txt"}
 SEASONS: tuple[str, ...] = ("ROIs1158_spring", "ROIs1868_summer", "ROIs1970_fall", "ROIs2017_winter")
-#: Band -> mean and standard deviation of the training split, from the code of Schmitt and Wu 2021 (DN; dB cut
-#: to -25..0). It gives none for B01, B09 and B10.
-OFFICIAL_MOMENTS: dict[str, tuple[float, float]] = {
-    "B02": (1226.42, 741.63), "B03": (1137.38, 740.88), "B04": (1139.68, 960.10), "B05": (1351.00, 946.76),
-    "B06": (1932.91, 985.53), "B07": (2211.16, 1082.43), "B08": (2154.98, 1057.76), "B8A": (2409.11, 1136.19),
-    "B11": (2001.86, 1132.79), "B12": (1356.08, 991.48), "VV": (-11.77, 4.53), "VH": (-18.29, 4.36),
-}  # fmt: skip
 
 
 def labels_of(classes: NDArray[np.uint8]) -> list[str]:

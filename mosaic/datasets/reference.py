@@ -1,8 +1,10 @@
 """Published and measured values of a real archive, for an archive in its layout to be compared with."""
 
+import csv
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -68,3 +70,14 @@ class Reference:
             )
         rows = [] if why else [asdict(scores) for scores in self.published]
         return {"rows": rows, "source": self.published_source, "why": why}
+
+
+def read_moments(dataset: str) -> dict[str, tuple[float, float]]:
+    """Return band -> mean and standard deviation of the official training split, DN and dB.
+
+    Sources: ConfigILM 0.7 for BigEarthNet v2; the code of Schmitt and Wu 2021 for SEN12MS, with dB clipped to
+    -25..0 and none for B01, B09 and B10.
+    """
+    with open(Path(__file__).with_name("moments.csv"), newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["dataset"] == dataset]
+    return {row["band"]: (float(row["mean"]), float(row["std"])) for row in rows}

@@ -90,9 +90,16 @@ def open_archive(
 def simulate_archive(dataset: str, root: Path, patches: int, seed: int) -> Path:
     """Write a simulated archive in a dataset's layout, or reuse the one in ``root``, and return ``root``.
 
+    Args:
+        dataset: name of a registered dataset.
+        root: folder to write.
+        patches: number of patches, at least 12.
+        seed: the same seed gives the same files, whatever the number of processes.
+
     Raises:
         SettingsError: when the dataset is unknown.
-        ArchiveError: when it has no simulation, or ``root`` holds something else.
+        ArchiveError: when it has no simulation, ``root`` holds something else, or the patches are too few.
+        RunError: when there is no space.
     """
     simulate = DATASETS[dataset].simulate
     if simulate is None:

@@ -23,7 +23,7 @@ from mosaic.datasets.archive import hash_content, require_files
 from mosaic.datasets.geotiff import read_raster, to_degrees
 from mosaic.datasets.nomenclature import IGNORE
 from mosaic.datasets.problems import PatchError, Problem, join_first, report_faults
-from mosaic.datasets.reference import Reference
+from mosaic.datasets.reference import Reference, read_moments
 from mosaic.datasets.registry import register_dataset
 from mosaic.datasets.sensors import sentinel1, sentinel2
 from mosaic.datasets.sentinel2 import select_bands
@@ -55,11 +55,8 @@ class SEN12MSArchive(SEN12MS):
     The official lists name training and test patches. A fifth of the training *scenes* are validation; see
     :func:`validation_scenes`.
 
-    Args:
-        root: folder with ``ROIs*`` folders of at least one season, ``train_list.txt`` and ``test_list.txt``.
-        bands: ``"all"`` thirteen, the four ``"10m"`` ones, or names. Sentinel-1 always gives VV and VH.
-        include_snow_cloud: without effect: SEN12MS flags no patches.
-        problems: list that takes the faults of unusable patches; without it they raise.
+    Arguments are those of :func:`.registry.open_archive`; SEN12MS flags no snow or clouds. The folder holds
+    ``ROIs*`` folders of at least one season, ``train_list.txt`` and ``test_list.txt``.
 
     Attributes:
         index: one row a triplet, sorted by ``patch_id`` (``ROIs1158_spring_1_p30``), with labels (names),
@@ -204,11 +201,7 @@ class SEN12MSArchive(SEN12MS):
             return []
 
     def read_map(self, i: int) -> NDArray[np.uint8]:
-        """Return the land cover of triplet ``i`` as class indices (256, 256), 255 where no class applies.
-
-        Raises:
-            PatchError: when the file is missing or damaged.
-        """
+        """Return class indices (256, 256) of the land cover, 255 where no class applies."""
         return igbp.NOMENCLATURE.class_of_code[self._read(i, "lc")[0]]
 
     def check(self, i: int) -> list[Problem]:
@@ -246,7 +239,7 @@ class SEN12MSArchive(SEN12MS):
 
     def reference(self) -> Reference:
         """Return the band statistics of the official code."""
-        return Reference(title=self.title, moments=igbp.OFFICIAL_MOMENTS)
+        return Reference(title=self.title, moments=read_moments("sen12ms"))
 
     def fingerprint(self) -> str:
         """Return a hash of the index and of size and time of change of every file."""

@@ -19,18 +19,11 @@ def verify(
     include_snow_cloud: bool = True,
     workers: int | None = None,
 ) -> pd.DataFrame:
-    """Check every pair of an archive in its official layout.
+    """Check every pair of an archive in its official layout; arguments as of :func:`.registry.open_archive`.
 
     Index: names, splits, labels, tiles; no location in two splits. Files: pairs complete; shape, type, value
     range and georeference of every band; content; labels against maps. Empty splits, stray files and other
-    oddities are notes.
-
-    Args:
-        root: folder of the archive.
-        dataset: name of a registered dataset.
-        bands: Sentinel-2 bands to check: ``"all"``, ``"10m"``, or names separated by commas.
-        include_snow_cloud: check patches flagged as snow, cloud or shadow as well.
-        workers: reading processes; by default one per available core.
+    oddities are notes. ``workers`` is the number of reading processes, by default one per available core.
 
     Returns:
         One row a problem: patch_id, kind, detail, path, note (True where it is no fault). ``attrs["pairs"]``

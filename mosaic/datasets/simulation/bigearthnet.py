@@ -53,24 +53,14 @@ class _Tile:
     seed: tuple[int, ...]
 
 
-def simulate(root: Path, patches: int = 2000, seed: int = 0, workers: int | None = None) -> Path:
-    """Write a simulated archive of BigEarthNet v2, or reuse the one that is there.
+def simulate(root: Path, patches: int = 2000, seed: int = 0) -> Path:
+    """Write a simulated archive of BigEarthNet v2; see :func:`mosaic.datasets.registry.simulate_archive`.
 
     Locations of a tile share two dates; about a quarter of the pairs show a location again on its other date,
     with the same labels. Tiles do not cross splits.
-
-    Args:
-        root: folder to write.
-        patches: number of pairs, at least 12.
-        seed: the same seed gives the same files, whatever the number of processes.
-        workers: processes; one for each core by default.
-
-    Raises:
-        ArchiveError: when ``root`` holds something else, or ``patches`` is too small.
-        RunError: when there is no space.
     """
     recipe = {"patches": patches, "seed": seed, "version": VERSION}
-    return produce(root, recipe, _PAIR_BYTES, _plan, _write_tile, _write_metadata, workers)
+    return produce(root, recipe, _PAIR_BYTES, _plan, _write_tile, _write_metadata)
 
 
 def _write_metadata(root: Path, rows: Rows) -> None:

@@ -82,12 +82,9 @@ def _draw_parcels(random: np.random.Generator, size: float, side: int) -> NDArra
 
 
 def draw_landscape(labels: NDArray[np.uint8], random: np.random.Generator, side: int = SIDE) -> Landscape:
-    """Draw the ground of a square whose map holds exactly the given classes.
+    """Draw the ground of a square of ``side`` pixels of 10 m whose map holds exactly the given classes.
 
-    Args:
-        labels: vector over :data:`COVERS`, or its first classes, with at least one 1.
-        random: source of randomness.
-        side: of the square, pixels of 10 m.
+    ``labels`` is a vector over :data:`COVERS`, or its first classes, with at least one 1.
     """
     present = np.flatnonzero(labels)
     share = random.dirichlet(np.full(len(present), 1.2))

@@ -40,9 +40,7 @@ _GROUPS: dict[str, tuple[int, ...]] = {
 def land_cover(truth: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
     """Return the four layers of SEN12MS at 10 m: IGBP and three of LCCS, uint8 (4, side, side).
 
-    Args:
-        truth: cover at 10 m, indices of :data:`landscape.COVERS`, (side, side).
-        random: where the grid of cells lies, and which cells are mistaken.
+    ``truth`` is the cover at 10 m as indices of :data:`landscape.COVERS`, (side, side).
     """
     side = len(truth)
     cells = -(-side // CELL) + 1

@@ -18,8 +18,6 @@ from mosaic.utils.forked import available_cores
 from mosaic.utils.progress import log, progress
 
 Rows = list[dict[str, Any]]
-#: Fewest patches of a simulated archive: three splits have to be filled.
-LEAST_PATCHES = 12
 
 
 def produce(
@@ -29,25 +27,18 @@ def produce(
     plan: Callable[[int, int], Sequence[Any]],
     write_part: Callable[[Path, Any], Rows],
     finish: Callable[[Path, Rows], None],
-    workers: int | None = None,
 ) -> Path:
     """Write an archive, or reuse the one that is there.
 
     Args:
         root: folder to write.
-        recipe: everything that determines the content, ``patches`` and ``seed`` among it; kept in
-            ``simulation.json``.
+        recipe: everything that determines the content, ``patches`` and ``seed`` among it.
         patch_bytes: space that a patch takes, about.
         plan: from patches and seed to independent parts of the archive.
-        write_part: a function of an importable module: writes a part into a folder, returns its index rows.
+        write_part: writes a part into a folder and returns its index rows; a function of a module.
         finish: writes what needs the rows of all parts, in the order of the parts.
-        workers: processes; one for each core by default.
-
-    Raises:
-        ArchiveError: when ``root`` holds something else, or the patches are too few.
-        RunError: when there is no space.
     """
-    if recipe["patches"] < LEAST_PATCHES:
+    if recipe["patches"] < 12:
         raise ArchiveError(f"{recipe['patches']} patches are too few for three splits: simulate 12 or more")
     note = root / "simulation.json"
     if note.exists() and read_json(note) == recipe:
@@ -60,7 +51,7 @@ def produce(
     partial = root.with_name(f".{root.name}.{os.getpid()}.partial")
     try:
         rows: Rows = []
-        with ProcessPoolExecutor(workers or available_cores(), get_context("spawn")) as pool:
+        with ProcessPoolExecutor(available_cores(), get_context("spawn")) as pool:
             written = pool.map(write_part, [partial] * len(parts), parts)
             for part_rows in progress(written, "simulating scenes", total=len(parts)):
                 rows += part_rows
@@ -77,16 +68,7 @@ def produce(
 def write_geotiff(
     path: Path, layers: NDArray, corner: tuple[float, float], epsg: int, metres: float = 10, **options: Any
 ) -> None:
-    """Write layers (bands, side, side) as a GeoTIFF.
-
-    Args:
-        path: of the file; its folder is created.
-        layers: values, in the type they are stored.
-        corner: easting and northing of the upper-left corner, metres.
-        epsg: code of the projection.
-        metres: side of a pixel.
-        **options: further options of the GTiff driver.
-    """
+    """Write layers (bands, side, side); ``corner`` is (easting, northing), ``metres`` the side of a pixel."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count, height, width = layers.shape
     transform = from_origin(*corner, metres, metres)

@@ -46,21 +46,10 @@ class _Scene:
     seed: tuple[int, ...]
 
 
-def simulate(root: Path, patches: int = 2000, seed: int = 0, workers: int | None = None) -> Path:
-    """Write a simulated archive of SEN12MS, or reuse the one that is there; 2.5 MB a triplet.
-
-    Args:
-        root: folder to write.
-        patches: number of triplets, at least 12.
-        seed: the same seed gives the same files, whatever the number of processes.
-        workers: processes; one for each core by default.
-
-    Raises:
-        ArchiveError: when ``root`` holds something else, or ``patches`` is too small.
-        RunError: when there is no space.
-    """
+def simulate(root: Path, patches: int = 2000, seed: int = 0) -> Path:
+    """Write a simulated archive of SEN12MS; see :func:`mosaic.datasets.registry.simulate_archive`."""
     recipe = {"layout": "sen12ms", "patches": patches, "seed": seed, "version": VERSION}
-    return produce(root, recipe, _TRIPLET_BYTES, _plan, _write_scene, _write_lists, workers)
+    return produce(root, recipe, _TRIPLET_BYTES, _plan, _write_scene, _write_lists)
 
 
 def _plan(patches: int, seed: int) -> list[_Scene]:

@@ -23,8 +23,6 @@ _SCENE, _PARCEL, _TEXTURE = 0.40, 0.35, 0.25
 LOOKS = 4.4
 #: Class -> width of its texture in pixels, optical; towns and woods are rough, fields smooth.
 _ROUGH = {0: 0.5, 1: 0.8, 8: 0.7, 9: 0.6, 13: 0.8, 7: 0.7}
-
-
 #: Covers that Europe's labels do not name, by hand: DN of the ground in four bands, dB of VV and VH.
 _BEYOND_EUROPE = {
     "Snow and ice": {"B02": 7500, "B03": 7600, "B04": 7500, "B08": 6800, "VV": -12.0, "VH": -19.0},
@@ -124,12 +122,7 @@ def observe(
 ) -> dict[str, NDArray]:
     """Return images of one patch of BigEarthNet at native size: uint16 DN of the surface, float32 dB.
 
-    Args:
-        land: the ground.
-        optical: conditions of the Sentinel-2 scene.
-        radar: conditions of the Sentinel-1 scene.
-        column: position of the patch in its tile, for the incidence angle.
-        random: source of randomness.
+    ``column`` is the position of the patch in its tile, which determines the incidence angle.
     """
     ground, biomass = _ground(land, optical, random)
     result = {}
@@ -144,13 +137,7 @@ def observe_above_atmosphere(
 ) -> dict[str, NDArray]:
     """Return images (side, side) as SEN12MS has them: uint16 DN at the top of the atmosphere, float32 dB.
 
-    Bands of 20 and 60 m are repeated to 10 m.
-
-    Args:
-        land: the ground, of a side that 6 divides.
-        optical: conditions of the Sentinel-2 scene.
-        radar: conditions of the Sentinel-1 scene.
-        random: source of randomness.
+    Bands of 20 and 60 m are repeated to 10 m, so 6 must divide the side of the ground.
     """
     ground, biomass = _ground(land, optical, random)
     side = len(land.truth)
