@@ -74,12 +74,15 @@ class _ProgressLines(io.StringIO):
             self.log(line.removeprefix(PREFIX))
 
 
-def _without_progress(output: NotebookNode) -> NotebookNode:
-    """Remove the lines of progress from what a cell wrote to standard error; warnings stay."""
-    if output.output_type == "stream" and output.name == "stderr":
-        lines = output.text.splitlines(keepends=True)
-        output.text = "".join(line for line in lines if not line.startswith(PREFIX))
-    return output
+def _remove_progress(notebook: NotebookNode) -> None:
+    """Remove the lines of progress that cells wrote to standard error; warnings stay."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                lines = output.text.splitlines(keepends=True)
+                output.text = "".join(line for line in lines if not line.startswith(PREFIX))
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.get("text", True)]
 
 
 class _Run:
@@ -144,15 +147,8 @@ class _Run:
         if not partial.exists():
             return
         content = read_notebook(partial)
-        for cell in content.cells:  # progress and warnings were shown on the terminal
-            if cell.cell_type == "code":
-                cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
         content.metadata[KEY] = {**self.facts, "status": entry["status"], "error": entry["error"]}
-        for cell in content.cells:
-            if cell.cell_type == "code":
-                cell.outputs = [
-                    output for output in map(_without_progress, cell.outputs) if output.get("text", True)
-                ]
+        _remove_progress(content)
         notebook = self.out / f"{entry['name']}.ipynb"
         files.write_text(notebook, nbformat.writes(content))  # type: ignore[no-untyped-call]
         partial.unlink()

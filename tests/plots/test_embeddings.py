@@ -54,13 +54,9 @@ def test_coherence_stars_the_best_in_its_direction() -> None:
 
 
 def test_retrieval_draws_recall_and_chance() -> None:
-    rows = [
-        ("mosaic", "S1 → S2", 10, 0.6, 0.5, 0.7),
-        ("mosaic", "S1 → S2", 1, 0.2, 0.1, 0.3),
-        ("mosaic", "S2 → S1", 1, 0.1, np.nan, np.nan),
-        ("mosaic", "S2 → S1", 10, 0.5, np.nan, np.nan),
-    ]
-    frame = pd.DataFrame(rows, columns=["method", "direction", "k", "recall", "low", "high"])
+    rows = [("S1 → S2", 10, 0.6, 0.5, 0.7), ("S1 → S2", 1, 0.2, 0.1, 0.3)]
+    rows += [("S2 → S1", 1, 0.1, np.nan, np.nan), ("S2 → S1", 10, 0.5, np.nan, np.nan)]
+    frame = pd.DataFrame(rows, columns=["direction", "k", "recall", "low", "high"]).assign(method="mosaic")
     fig = figures.retrieval_curves(frame, candidates=20)
     there, back = fig.axes
     lines = {line.get_label(): line for line in there.lines}

@@ -43,14 +43,11 @@ def test_stratum_titles() -> None:
 
 
 def test_scores_against_fraction_stand_in_their_panels() -> None:
-    frame = pd.concat(
-        [
-            results(fraction=[1.0, 100.0], value=[0.3, 0.5], low=[0.2, np.nan], high=[0.4, np.nan]),
-            results(label_budget="full", fraction=[1.0, 100.0], value=[0.4, 0.6]),
-            results(method="iai", label_budget="none", fraction=[1.0, 100.0], value=[0.25, 0.45]),
-            results(evaluation="knn", value=0.35),
-        ]
-    )
+    both = {"fraction": [1.0, 100.0]}
+    shared = results(value=[0.3, 0.5], low=[0.2, np.nan], high=[0.4, np.nan], **both)
+    unlabelled = results(method="iai", label_budget="none", value=[0.25, 0.45], **both)
+    full = results(label_budget="full", value=[0.4, 0.6], **both)
+    frame = pd.concat([shared, full, unlabelled, results(evaluation="knn", value=0.35)])
     fig = figures.score_vs_fraction(frame)
     knn, linear, empty, full = fig.axes
     assert [ax.get_title() for ax in fig.axes] == ["k nearest neighbours", "linear probe", "", ""]
@@ -60,10 +57,8 @@ def test_scores_against_fraction_stand_in_their_panels() -> None:
     np.testing.assert_allclose(lines["IaI-SimCLR"].get_ydata(), [0.25, 0.45])
     ends = sorted(tuple(segment[:, 1]) for segment in segments(linear))
     assert ends == [(0.2, 0.4), (0.4, 0.6), (0.4, 0.6)]  # an unknown interval is not drawn
-    assert {line.get_label(): list(line.get_ydata()) for line in full.lines} == {
-        "IaI-SimCLR": [0.25, 0.45],  # uses no labels: belongs to both protocols
-        "MoSAiC": [0.4, 0.6],
-    }
+    drawn = {line.get_label(): list(line.get_ydata()) for line in full.lines}
+    assert drawn == {"IaI-SimCLR": [0.25, 0.45], "MoSAiC": [0.4, 0.6]}  # one without labels is in both rows
     assert empty.texts[0].get_text() == "not evaluated"
     assert linear.get_xscale() == "log"
     assert [tick.get_text() for tick in full.get_xticklabels()] == ["1 %", "100 %"]
@@ -79,13 +74,9 @@ def test_seeds_are_small_dots_beside_their_aggregate() -> None:
 
 
 def test_per_class_heatmap_stars_the_best_and_bears_gaps() -> None:
-    frame = pd.concat(
-        [
-            results(stratum=["class: Pastures", "class: Arable land"], value=[0.2, 0.8], metric="ap"),
-            results(method="iai", stratum=["class: Pastures"], value=[0.3], metric="ap"),
-            results(),  # not a class: left out
-        ]
-    )
+    ours = results(stratum=["class: Pastures", "class: Arable land"], value=[0.2, 0.8], metric="ap")
+    other = results(method="iai", stratum="class: Pastures", value=0.3, metric="ap")
+    frame = pd.concat([ours, other, results()])  # the last is of no class: left out
     (ax,) = figures.per_class_heatmap(frame).axes
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["Arable land", "Pastures"]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["IaI-SimCLR", "MoSAiC"]
@@ -96,12 +87,9 @@ def test_per_class_heatmap_stars_the_best_and_bears_gaps() -> None:
 
 
 def test_strata_have_a_panel_a_kind_and_a_row_each() -> None:
-    frame = pd.concat(
-        [
-            results(stratum=["all", "labels: 1", "labels: 2", "group: forests"], value=[0.9, 0.4, 0.5, 0.6]),
-            results(method="iai", stratum=["labels: 2"], value=[0.3], low=np.nan, high=np.nan),
-        ]
-    )
+    strata = ["all", "labels: 1", "labels: 2", "group: forests"]
+    other = results(method="iai", stratum="labels: 2", value=0.3, low=np.nan, high=np.nan)
+    frame = pd.concat([results(stratum=strata, value=[0.9, 0.4, 0.5, 0.6]), other])
     fig = figures.strata_dots(frame)
     labels, groups = fig.axes
     assert [tick.get_text() for tick in labels.get_yticklabels()] == ["1 label", "2 labels"]
@@ -133,18 +121,12 @@ def test_missing_sensor_draws_what_a_method_has() -> None:
 
 def test_transfer_has_a_panel_a_target_and_probe_and_a_mark_a_source():
     probes = (("target", 5.0), ("target", 100.0), ("source", 0.0))
-    rows = [
-        {"source": s, "target": t, "method": m, "probe": p, "fraction": f, "value": v, "low": v, "high": v}
-        for v, ((s, t), m, (p, f)) in enumerate(
-            itertools.product(itertools.product("AB", "AB"), ("random", "mosaic"), probes)
-        )
-    ]
-    fig = figures.transfer_dots(pd.DataFrame(rows))
-    assert [ax.get_title() for ax in fig.axes] == [
-        f"{target}: {words}"
-        for target in "AB"
-        for words in ("5 % of its labels", "100 % of its labels", "no label of it")
-    ]
+    rows = itertools.product("AB", "AB", ("random", "mosaic"), probes)
+    table = pd.DataFrame(rows, columns=["source", "target", "method", "probe"])
+    table[["probe", "fraction"]] = table["probe"].tolist()
+    fig = figures.transfer_dots(table.assign(value=table.index, low=table.index, high=table.index))
+    words = ("5 % of its labels", "100 % of its labels", "no label of it")
+    assert [ax.get_title() for ax in fig.axes] == [f"{a}: {title}" for a in "AB" for title in words]
     first = fig.axes[0]
     assert [label.get_text() for label in first.get_yticklabels()] == ["Random features", "MoSAiC"]
     values = [line.get_xdata().tolist() for line in first.lines]
@@ -157,13 +139,10 @@ def test_transfer_has_a_panel_a_target_and_probe_and_a_mark_a_source():
 
 
 def test_slopes_run_from_seen_to_unseen_one_panel_a_place():
-    rows = [
-        {"domain": d, "method": m, "training": t, "value": v, "low": v - 0.1, "high": v + 0.1}
-        for d in ("Finland", "Austria")
-        for m, (seen, unseen) in (("iai", (0.6, 0.5)), ("mosaic", (0.7, 0.4)))
-        for t, v in (("seen", seen), ("unseen", unseen), ("change", unseen - seen))
-    ]
-    fig = figures.unseen_slopes(pd.DataFrame(rows))
+    scores = [("iai", "seen", 0.6), ("iai", "unseen", 0.5), ("iai", "change", -0.1)]
+    scores += [("mosaic", "seen", 0.7), ("mosaic", "unseen", 0.4), ("mosaic", "change", -0.3)]
+    rows = [(domain, *score) for domain in ("Finland", "Austria") for score in scores]
+    fig = figures.unseen_slopes(pd.DataFrame(rows, columns=["domain", "method", "training", "value"]))
     assert [ax.get_title() for ax in fig.axes] == ["Finland", "Austria"]
     for ax in fig.axes:
         assert [line.get_ydata().tolist() for line in ax.lines] == [[0.6, 0.5], [0.7, 0.4]]

@@ -1,8 +1,8 @@
 """Tiny notebooks, and one run of them for all tests of the wing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -56,9 +56,8 @@ def make_notebook(title: str, *cells: str) -> NotebookNode:
     content = [new_markdown_cell(f"# {title}\n\nDoes it *work*?")]
     content.append(new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}))
     content += [new_markdown_cell(cell) if cell.startswith("##") else new_code_cell(cell) for cell in cells]
-    return new_notebook(
-        cells=content, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    )
+    kernel = {"name": "python3", "display_name": "Python 3"}
+    return new_notebook(cells=content, metadata={"kernelspec": kernel})
 
 
 @pytest.fixture(scope="session")
@@ -74,17 +73,8 @@ def write_notebooks(tmp_path_factory: pytest.TempPathFactory) -> Writer:
     return write
 
 
-@dataclass(frozen=True)
-class SmallRun:
-    """A run of three notebooks of which the second fails."""
-
-    folder: Path
-    lines: list[str]
-    error: RunError
-
-
 @pytest.fixture(scope="session")
-def small_run(write_notebooks: Writer, tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
+def small_run(write_notebooks: Writer, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """Run a notebook with everything in it, one that fails, and one that is therefore not run."""
     notebooks = write_notebooks(
         first=("Everything at once", START, FORMULAS, FIGURE, "## Table", TABLE, "## Table\nagain"),
@@ -96,4 +86,4 @@ def small_run(write_notebooks: Writer, tmp_path_factory: pytest.TempPathFactory)
     options = {"profile": "tiny", "command": "make study", "log": lines.append}
     with pytest.raises(RunError) as raised:
         run(notebooks, {"first": {"rate": 0.5}}, folder, **options)
-    return SmallRun(folder, lines, raised.value)
+    return SimpleNamespace(folder=folder, lines=lines, error=raised.value)

@@ -123,7 +123,7 @@ def test_the_contents_lead_to_their_section(open_page: Any) -> None:
     page = open_page(1280)
     page.get_by_role("navigation", name="Contents").get_by_role("link", name="Parameters").click()
     page.wait_for_function(
-        "Math.abs(document.getElementById('parameters').getBoundingClientRect().top) < 600"
+        "Math.abs(document.querySelector('#parameters').getBoundingClientRect().top) < 600"
     )
     assert page.url.endswith("#parameters")
 

@@ -35,15 +35,9 @@ def test_duration_in_words(seconds: float | None, words: str) -> None:
 
 def test_noise_is_dropped(tmp_path: Path) -> None:
     widget = {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "FloatProgress()"}
-    page = page_of(
-        executed(
-            new_output("stream", name="stderr", text="a warning"),
-            new_output("stream", name="stdout", text="1\r2\rdone\n"),
-            new_output("stream", name="stdout", text="\x1b[1ma\x1b[0m <b>\n"),
-            new_output("display_data", data=widget),
-        ),
-        tmp_path,
-    )
+    streams = (("stderr", "a warning"), ("stdout", "1\r2\rdone\n"), ("stdout", "\x1b[1ma\x1b[0m <b>\n"))
+    outputs = [new_output("stream", name=name, text=text) for name, text in streams]
+    page = page_of(executed(*outputs, new_output("display_data", data=widget)), tmp_path)
     assert ">done\na &lt;b&gt;</pre>" in page
     assert "a warning" not in page and "FloatProgress" not in page
 
@@ -64,14 +58,10 @@ def test_each_kind_of_output_is_shown(data: dict[str, str], expected: str, tmp_p
     assert re.search(expected, page_of(executed(new_output("display_data", data=data)), tmp_path))
 
 
-def test_a_plain_notebook_without_a_runner_still_renders(tmp_path: Path) -> None:
+def test_a_notebook_without_a_runner_renders_and_nothing_from_elsewhere_can_run(tmp_path: Path) -> None:
     page = page_of(executed(new_output("stream", name="stdout", text="hello")), tmp_path)
     assert "<title>A title</title>" in page and "hello" in page
     assert 'class="pager"' not in page and 'id="reproduce"' not in page
-
-
-def test_no_script_and_nothing_from_elsewhere_can_run(tmp_path: Path) -> None:
-    page = page_of(executed(), tmp_path)
     assert "<script" not in page
     assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page
     assert not re.findall(r'(?:src|href)="https?:', page)
@@ -123,10 +113,8 @@ def test_a_folder_of_notebooks_without_record_gets_pages_and_links(tmp_path: Pat
 
 
 def test_a_killed_run_is_not_shown_as_running(tmp_path: Path) -> None:
-    entries = [
-        {"name": "01_a", "title": "A", "status": "running"},
-        {"name": "02_b", "title": "B", "status": "not run"},
-    ]
+    states = {"01_a": "running", "02_b": "not run"}
+    entries = [{"name": name, "title": name, "status": status} for name, status in states.items()]
     files.write_json(tmp_path / "run.json", {"status": "running", "notebooks": entries})
 
     def statuses() -> list[str]:
@@ -135,8 +123,6 @@ def test_a_killed_run_is_not_shown_as_running(tmp_path: Path) -> None:
     with files.lock(tmp_path):
         assert statuses() == ["running", "running", "not-run"]
     assert statuses() == ["interrupted", "interrupted", "not-run"]
-
-
-def test_an_empty_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "run.json").unlink()
     with pytest.raises(RunError, match="no executed notebook"):
         render_all(tmp_path)

@@ -9,19 +9,12 @@ import pytest
 from mosaic.report import provenance
 
 
-def repository(folder: Path) -> Path:
-    """Make a repository with one committed file and return the file."""
-    tracked = folder / "provenance.py"
-    tracked.write_text("1\n")
-    settings = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "m"]):
-        subprocess.run(["git", "-C", folder, *settings, *command], check=True)
-    return tracked
-
-
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 def test_the_commit_and_changes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tracked = repository(tmp_path)
+    tracked = tmp_path / "provenance.py"
+    tracked.write_text("1\n")
+    for command in ("init -q", "add .", "-c user.name=a -c user.email=a@b commit -q -m m"):
+        subprocess.run(["git", "-C", tmp_path, *command.split()], check=True)
     monkeypatch.setattr(provenance, "__file__", str(tracked))
     head = subprocess.check_output(["git", "-C", tmp_path, "rev-parse", "HEAD"], text=True)
     assert provenance.commit() == head[:10]

@@ -16,19 +16,15 @@ from mosaic.utils.errors import RunError
 from mosaic.utils.files import lock
 
 Write = Callable[..., list[Path]]
-
-
-def text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
-
-
-# One run of three notebooks of which the second fails (see conftest).
+text = Path.read_text
 
 
 def test_the_failure_is_named_with_its_page(small_run: Any) -> None:
     message = str(small_run.error)
     assert re.match(r"second failed after \d+ s: ValueError in cell 2: no band B13\n", message)
     assert str(small_run.folder / "second.html") in message
+    names = sorted(path.name for path in small_run.folder.iterdir() if path.name != ".lock")
+    assert names == ["first.html", "first.ipynb", "index.html", "run.json", "second.html", "second.ipynb"]
 
 
 def test_every_notebook_has_its_status(small_run: Any) -> None:
@@ -42,11 +38,6 @@ def test_every_notebook_has_its_status(small_run: Any) -> None:
     assert "Never reached" in index and 'href="third.html"' not in index
     assert index.count("data:image/webp") == 1
     assert "Label-aware contrast <strong>helps</strong>" in index
-
-
-def test_the_folder_holds_only_finished_files(small_run: Any) -> None:
-    names = sorted(path.name for path in small_run.folder.iterdir() if path.name != ".lock")
-    assert names == ["first.html", "first.ipynb", "index.html", "run.json", "second.html", "second.ipynb"]
 
 
 def test_progress_goes_to_the_terminal_and_not_to_the_page(small_run: Any) -> None:
@@ -100,9 +91,6 @@ def test_pages_can_be_rendered_again(small_run: Any) -> None:
     (small_run.folder / "first.html").unlink()
     assert render_all(small_run.folder) == small_run.folder / "index.html"
     assert text(small_run.folder / "first.html") == before
-
-
-# Runs of notebooks that hardly do anything.
 
 
 def test_a_finished_run_and_its_repetition(write_notebooks: Write, tmp_path: Path) -> None:
