@@ -10,10 +10,10 @@ BIN := $(VENV)/bin
 
 RUN_ARGS := --profile $(PROFILE) $(if $(ARCHIVE),--archive "$(ARCHIVE)") $(if $(OUT),--out "$(OUT)") $(ARGS)
 
-.PHONY: help study test lint lab bench clean
+.PHONY: help study test lint lab bench clean clean-archives
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 study: $(VENV)/.installed  ## run the notebooks into reports/<run>/index.html  (PROFILE=smoke|demo|study|field|full ARCHIVE=<folder> OUT=<name> ARGS="-p name=value")
 	@$(BIN)/python -m mosaic run $(RUN_ARGS)
@@ -36,8 +36,11 @@ bench: $(VENV)/.installed-dev  ## measure ratios to other tools, within one run,
 	@$(BIN)/python benchmarks/scaling.py
 	@$(BIN)/python benchmarks/report.py
 
-clean:  ## remove caches and packed data, keep reports
-	rm -rf data/cache data/packed data/archives .pytest_cache .mypy_cache .ruff_cache
+clean:  ## remove what can be made again in minutes: caches, packed data, simulated archives; keep reports
+	rm -rf data/cache data/packed data/archives/simulated-* .pytest_cache .mypy_cache .ruff_cache
+
+clean-archives:  ## remove downloaded archives as well (hours to fetch again)
+	rm -rf data/archives
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

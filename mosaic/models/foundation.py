@@ -79,10 +79,10 @@ class Dofa(nn.Module):
     resized to the 224 pixels of its positions. Arguments and errors as of :class:`Croma`; any side will do.
     """
 
-    #: Band -> what the authors call its wavelength: µm, and for Sentinel-1 the frequency in GHz. B01, B8A,
-    #: B09 and B10, which the weights were not trained with, are ESA's.
+    #: Band -> wavelength in µm as the published weights were trained with (``waves.json`` of the authors; for
+    #: Sentinel-1 it says 3.75, see torchgeo issue 3931). B01, B8A, B09 and B10 were not; theirs are ESA's.
     WAVELENGTHS: Mapping[str, float] = {
-        **dict.fromkeys(_RADAR, 5.405),
+        **dict.fromkeys(_RADAR, 3.75),
         **{"B02": 0.49, "B03": 0.56, "B04": 0.665, "B05": 0.705, "B06": 0.74, "B07": 0.783, "B08": 0.842},
         **{"B11": 1.61, "B12": 2.19},
         **{"B01": 0.443, "B8A": 0.865, "B09": 0.945, "B10": 1.375},

@@ -5,6 +5,7 @@ atmosphere: SEN12MS has them, BigEarthNet v2 has 12 bands of surface reflectance
 normalised by the data's own statistics. A wrong band set is refused, never padded.
 """
 
+import pickle
 import urllib.error
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -94,13 +95,13 @@ def _normalisation(transforms: Any, bands: int) -> list[list[float]]:
 
 
 def _state(weights: Any, member: str) -> dict[str, Tensor]:
-    """Return the state dict, from torch's cache or the network."""
+    """Return the state dict, from torch's cache or the network: tensors alone, never code."""
     try:
-        state: dict[str, Tensor] = weights.get_state_dict(progress=False)
-    except (urllib.error.URLError, OSError, RuntimeError) as error:
+        state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (urllib.error.URLError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise RunError(
-            f"the weights {member} cannot be downloaded ({error}): put {weights.url.rsplit('/', 1)[-1]} from "
-            f"{weights.url} into {folder}, or leave this method out"
+            f"the weights {member} cannot be downloaded or read ({error}): put "
+            f"{weights.url.rsplit('/', 1)[-1]} from {weights.url} into {folder}, or leave this method out"
         ) from error
     return state

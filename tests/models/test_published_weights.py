@@ -152,7 +152,7 @@ def test_dofa_is_told_the_wavelengths(transformers, studied):
     bands = ("B04", "B03", "B02", "B11")
     store, rows, found = studied("frozen_dofa", bands)
     for sensor, names, wavelengths in (
-        ("s1", S1, [5.405, 5.405]),
+        ("s1", S1, [3.75, 3.75]),
         (
             "s2",
             store.layout.sensor("s2").bands,
@@ -181,6 +181,26 @@ def test_missing_files_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
     with pytest.raises(RunError, match=re.escape(str(tmp_path / "checkpoints"))):
         load_published("moco", layout_of(), 32)
+
+
+class Hostile:
+    """Leaves a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_code_in_a_file_of_weights_is_not_run(hub, tmp_path):
+    from torchgeo.models import ResNet50_Weights
+
+    name = ResNet50_Weights.SENTINEL1_ALL_MOCO.url.rsplit("/", 1)[-1]
+    torch.save({"conv1.weight": Hostile(tmp_path / "executed")}, hub / name)
+    with pytest.raises(RunError, match="cannot be downloaded or read"):
+        load_published("moco", layout_of(), 32)
+    assert not (tmp_path / "executed").exists()
 
 
 def test_band_names():
