@@ -187,9 +187,7 @@ def _run(
     logs = data_folder() / "jobs" / f"{stage.replace(' ', '-')}-{os.getpid()}"
     # on a CPU, two processes of one thread each finish small models sooner than one process of two threads
     room = min(jobs or len(_gpus()) or available_cores(), len(attempts))
-    pool = _Workers(room) if room > 1 else _InProcess()
-    if launch.cluster != "pool":
-        pool = _Jobs(launch, stage, logs, room)
+    pool = _Workers(room) if launch.cluster == "pool" else _Jobs(launch, stage, logs, room)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a runner's end of its notebook
     try:
         with contextlib.closing(_outcomes(pool, attempts, stage)) as ended:
@@ -211,7 +209,9 @@ def _run(
     return {name: outcomes[name] for name in attempts}
 
 
-def _outcomes(pool: "_InProcess", attempts: Mapping[str, _Attempt], stage: str) -> Generator[tuple[str, Any]]:
+def _outcomes(
+    pool: "_Workers | _Jobs", attempts: Mapping[str, _Attempt], stage: str
+) -> Generator[tuple[str, Any]]:
     """Yield the name of each trial with its result or, after the last try, its failure."""
     waiting, running, tries = list(attempts), dict[str, Any](), Counter[str]()
     try:
@@ -236,33 +236,18 @@ def _outcomes(pool: "_InProcess", attempts: Mapping[str, _Attempt], stage: str) 
             log(f"{stage}: {len(running)} trials cancelled; what finished is kept")
 
 
-class _InProcess:
-    """This process, for one trial at a time; base of what runs several."""
-
-    room = 1  # trials at a time
-    interval = 0.0  # seconds between two questions whether one has ended
-
-    def submit(self, attempts: Sequence[_Attempt]) -> Sequence[Any]:
-        """Return futures, or jobs of submitit, which have the same methods."""
-        future = Future[Any]()
-        future.set_result(attempts[0]())
-        return [future]
-
-    def cancel(self, jobs: Sequence[Any]) -> None:
-        """End what is running."""
-
-
 #: Workers by number and environment. They stay for the next stage, since loading PyTorch takes seconds.
 _workers: dict[tuple[int, str], ProcessPoolExecutor] = {}
 
 
-class _Workers(_InProcess):
-    """Processes of this machine, each with an executor: one that is killed costs its own trial alone."""
+class _Workers:
+    """Processes of this machine, each with an executor: one that is killed costs its own trial alone.
 
-    interval = 0.02
+    One at a time is this process itself.
+    """
 
     def __init__(self, room: int) -> None:
-        self.room, self.gpus = room, _gpus()
+        self.room, self.interval, self.gpus = room, 0.02 * (room > 1), _gpus() if room > 1 else []
         self.futures: dict[int, Future[Any]] = {}
         threads = str(max(1, available_cores() // room))
         self.limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
@@ -271,6 +256,10 @@ class _Workers(_InProcess):
         return list(map(self._start, attempts))
 
     def _start(self, attempt: _Attempt) -> Future[Any]:
+        if self.room == 1:
+            future = Future[Any]()
+            future.set_result(attempt())
+            return future
         number = next(i for i in range(self.room) if i not in self.futures or self.futures[i].done())
         gpu = {"CUDA_VISIBLE_DEVICES": self.gpus[number % len(self.gpus)]} if self.gpus else {}
         environment = {**os.environ, **self.limits, **gpu}
@@ -310,7 +299,7 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class _Jobs(_InProcess):
+class _Jobs:
     """Jobs of submitit: arrays of SLURM, or up to ``room`` processes of this machine."""
 
     def __init__(self, launch: Launch, stage: str, folder: Path, room: int) -> None:
@@ -322,10 +311,8 @@ class _Jobs(_InProcess):
         try:
             return self.executor.submit_array(attempts)
         except RuntimeError as error:  # submitit's, with what sbatch said
-            raise RunError(
-                f"the queue refused the jobs: {str(error).strip()}: change --cluster-option, such as the "
-                "partition, account or time, and run again; what finished is kept"
-            ) from error
+            remedy = "change --cluster-option, such as the partition or time, and run again"
+            raise RunError(f"the queue refused the jobs: {str(error).strip()}: {remedy}") from error
 
     def cancel(self, jobs: Sequence[submitit.Job[Any]]) -> None:
         if self.slurm:
