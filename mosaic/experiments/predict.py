@@ -24,6 +24,7 @@ from mosaic.utils.files import lock
 
 Inputs = Mapping[str, Features]
 Scores = dict[str, NDArray[np.float32]]
+_EVALUATED = ("validation", "test")
 
 
 def evaluated_fractions(budget: float, fractions: Sequence[float]) -> list[tuple[str, float]]:
@@ -84,7 +85,7 @@ def predict_trial(
         if path.exists():
             return
         checkpoint, rows = Path(encoder["folder"]), split_rows(store)
-        evaluated = {split: rows[split] for split in ("validation", "test")}
+        evaluated = {split: rows[split] for split in _EVALUATED}
         inputs = encode_splits(store, checkpoint, rows)
         scores: Scores = {}
         for fraction, labelled in budgets.items():
@@ -117,7 +118,7 @@ def _keyed(evaluation: str, scores: Mapping[str, Mapping[str, NDArray[np.float32
 
 def _knn(inputs: Inputs, chosen: NDArray[np.int64], labels: NDArray[np.uint8], k: int) -> Scores:
     scores = {}
-    for source, split in itertools.product(inputs["train"], ("validation", "test")):
+    for source, split in itertools.product(inputs["train"], _EVALUATED):
         # a missing sensor is missing at test time only: the neighbours have both
         train = inputs["train"]["fused" if source.startswith("fused") else source]
         scores[f"knn|{source}|{split}"] = knn_scores(train[chosen], labels, inputs[split][source], k)
@@ -129,12 +130,8 @@ def _linear(
 ) -> Scores:
     scores: Scores = {}
     for source in [source for source in inputs["train"] if "without" not in source]:
-        evaluated = {
-            f"linear|{other}|{split}": inputs[split][other]
-            for split in ("validation", "test")
-            for other in inputs[split]
-            if other == source or (source == "fused" and other.startswith("fused"))
-        }
+        others = [name for name in inputs["train"] if name == source or name.startswith(f"{source}_without")]
+        evaluated = {f"linear|{name}|{s}": inputs[s][name] for s in _EVALUATED for name in others}
         train, features = inputs["train"][source][chosen], inputs["validation"][source]
         scores |= linear_probe(train, labels, features, validation, evaluated).scores
     return scores

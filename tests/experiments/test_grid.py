@@ -35,8 +35,7 @@ def test_shared_and_full_label_budgets_have_the_encoder_that_saw_all_labels_in_c
 def test_every_method_gets_the_same_schedule_and_only_the_label_term_its_weight():
     chosen = settings(methods=list(METHODS), label_weight=4.0)
     configs = {name: settings_of(Trial(name, 0, 100.0), chosen) for name in METHODS}
-    same = ("steps", "batch_scenes", "learning_rate", "image_size", "crop_scale", "radiometry")
-    for field in same:
+    for field in ("steps", "batch_scenes", "learning_rate", "image_size", "crop_scale", "radiometry"):
         assert len({config.flat()[field] for config in configs.values()}) == 1
     others = {name: config.encoder for name, config in configs.items() if config.encoder != "light"}
     assert others == {"supervised_vit": "vit_light", "mosaic_vit": "vit_light", "sct": "sct_light"}

@@ -192,11 +192,9 @@ def test_a_launch_is_handed_on_to_notebooks(monkeypatch):
 @pytest.mark.parametrize(
     ("cluster", "options", "message"),
     [
-        ("slrum", {}, "no cluster 'slrum'; did you mean 'slurm'"),
         ("local", {"local_partition": "gpu"}, "Unknown argument 'partition' for executor 'local'"),
         ("local", {"timeout_min": "long"}, "timeout_min"),
         ("local", {"nodes": 2}, "one task on one machine: leave out nodes"),
-        ("pool", {"gpus_per_node": 1}, "without --cluster"),
     ],
 )
 def test_a_mistake_is_named_before_anything_starts(cluster, options, message):
