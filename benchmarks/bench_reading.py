@@ -39,7 +39,7 @@ class Packed:
 
     def __init__(self, store: PackedStore, seed: int) -> None:
         self.store, self.random = store, np.random.default_rng(seed)
-        self.out = store.allocate(BATCH)
+        self.out = store.read(np.zeros(BATCH, np.int64))
         self.records = {name: torch.from_numpy(array) for name, array in self.out.items()}
         self.views = {size: Views(store.layout, size) for size in SIZES}
         self.generator = torch.Generator().manual_seed(seed)

@@ -7,7 +7,7 @@ from mosaic.datasets.registry import DEFAULT_DATASET, open_archive, simulate_arc
 from mosaic.experiments.study import data_folder
 from mosaic.settings import DataSettings
 from mosaic.store.reader import PackedStore
-from mosaic.store.record_format import averaging_block
+from mosaic.store.record import averaging_block
 from mosaic.store.writer import pack
 from mosaic.utils.errors import ArchiveError
 from mosaic.utils.files import hash_json

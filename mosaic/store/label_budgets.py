@@ -25,17 +25,15 @@ _WINDOW = 32  # patches compared for each position: more fit the counts no bette
 def label_budgets(
     labels: NDArray[np.uint8], rows: Rows, fractions: Sequence[float], seed: int = 0
 ) -> dict[float, Rows]:
-    """Draw the label budgets of a split.
+    """Draw the label budgets of a split: fraction in percent -> round(fraction * M / 100) rows, ascending.
+
+    They hold at least one positive of each class of the split, and lie within those of larger fractions.
 
     Args:
         labels: label vectors of the whole store (N, C), 0 or 1.
         rows: rows of the split (M,).
         fractions: in percent, each in (0, 100].
         seed: of the random order.
-
-    Returns:
-        Fraction -> round(fraction * M / 100) rows, ascending, with at least one positive of each class of the
-        split, and within those of larger fractions.
 
     Raises:
         BudgetError: when a fraction is out of range or smaller than the number of classes in the split.
@@ -66,9 +64,7 @@ def _smallest(classes: int, patches: int) -> float:
 def stratified_order(labels: NDArray[np.uint8], length: int, seed: int) -> Rows:
     """Order patches so that every prefix has the label frequencies of the whole.
 
-    Returns:
-        The first ``length`` positions in ``labels`` (M, C), without repeats; the first C positions hold every
-        class that occurs.
+    Return the first ``length`` positions in ``labels`` (M, C), of which C hold every class that occurs.
     """
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     wanted = labels[shuffled].astype(np.float64)

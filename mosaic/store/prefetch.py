@@ -17,16 +17,10 @@ _AHEAD = 2  # batches
 
 
 def prefetch(store: PackedStore, batches: Iterable[Rows], device: str = "cpu") -> Iterator[Batch]:
-    """Yield the records of each batch of rows, in the order given, and read two batches ahead.
+    """Yield rows (B,) and their records, group name -> int16 (B, bands, size, size), in the order given.
 
-    Args:
-        store: packed data.
-        batches: row numbers (B,) per batch.
-        device: where the batches will go. For ``"cuda"`` the tensors lie in pinned memory, so that
-            ``tensor.to(device, non_blocking=True)`` overlaps with computation. They are never moved here.
-
-    Yields:
-        The rows (B,) and group name -> stored int16 tensor (B, bands, size, size).
+    Two batches are read ahead. For ``device`` ``"cuda"`` tensors lie in pinned memory, so that
+    ``tensor.to(device, non_blocking=True)`` overlaps with computation; they are never moved here.
     """
     pinned = device.startswith("cuda")
 

@@ -9,13 +9,48 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.store.manifest import INDEX, MANIFEST, Manifest
-from mosaic.store.temporal_pairs import TemporalPositives
+from mosaic.store.record_format import INDEX, MANIFEST, Manifest
 from mosaic.utils.errors import PackError
 from mosaic.utils.files import hash_json, read_json, sha256_file
 
 Rows = NDArray[np.int64]
 Groups = dict[str, NDArray[np.int16]]
+
+
+class TemporalPositives:
+    """For every row, the rows of the same location, labels and split on another date.
+
+    In BigEarthNet v2 69,479 training locations were seen on several dates, always with the same labels. Rows
+    are sorted by location and date once; a location is then a run of rows, and a draw is arithmetic on it.
+
+    Args:
+        index: with columns ``location``, ``split``, ``labels`` and ``date``; row number = position.
+
+    Attributes:
+        counts: number of temporal positives of each row, (N,).
+    """
+
+    def __init__(self, index: pd.DataFrame) -> None:
+        keys = index.assign(labels=["|".join(sorted(names)) for names in index["labels"]])
+        place = ["split", "location", "labels"]
+        location, day = (
+            np.asarray(keys.groupby(columns, dropna=False).ngroup(), np.int64)
+            for columns in (place, [*place, "date"])
+        )
+        # groups are numbered in sorted order, so sorting by day also makes every location a run
+        self._order = np.argsort(day, kind="stable")
+        self._start, end = (np.searchsorted(location[self._order], location, s) for s in ("left", "right"))
+        day_start, self._day_end = (np.searchsorted(day[self._order], day, s) for s in ("left", "right"))
+        self._length = end - self._start
+        self.counts: Rows = self._length - (self._day_end - day_start)
+
+    def draw(self, rows: Rows, generator: np.random.Generator) -> Rows:
+        """Draw a temporal positive for each of ``rows`` (B,), uniformly; the row itself where it has none."""
+        step = generator.integers(0, np.maximum(self.counts[rows], 1))
+        # that many rows on from the end of the row's own date, around the run of its location
+        start, length = self._start[rows], self._length[rows]
+        drawn = self._order[start + (self._day_end[rows] - start + step) % length]
+        return np.where(self.counts[rows] > 0, drawn, rows)
 
 
 class PackedStore:
@@ -33,13 +68,13 @@ class PackedStore:
 
     Args:
         folder: written by :func:`mosaic.store.writer.pack`.
-        bands: names of the bands to read; None for all.
+        bands: to read; None for all.
         leave_out: (column, value) of the index: these rows are in neither the training nor the validation
             split. The test split stays whole.
 
     Raises:
-        PackError: when the folder holds no packed data, packing was not finished, a file is missing, short or
-            of another version, or a band or column does not exist. The message names the file and the remedy.
+        PackError: when packing was not finished, a file is missing, short or of another version, or a band
+            or column does not exist.
     """
 
     def __init__(
@@ -157,19 +192,16 @@ class PackedStore:
     def read(self, rows: Rows | Sequence[int], out: Groups | None = None) -> Groups:
         """Read records, in any order and with repeats; PackError when a row does not exist.
 
-        Args:
-            rows: row numbers (B,).
-            out: arrays to fill, as returned by ``allocate``; new ones by default.
-
-        Returns:
-            Group name -> stored int16 (B, bands, size, size); times the group's ``scale`` that is DN or dB.
+        Return ``out`` or new arrays: group name -> stored int16 (B, bands, size, size); times the group's
+        ``scale`` that is DN or dB.
         """
         rows = np.asarray(rows, dtype=np.int64)
         if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
             raise PackError(
                 f"rows {rows.min()}..{rows.max()} asked for, {self.folder} has 0..{len(self) - 1}"
             )
-        out = self.allocate(len(rows)) if out is None else out
+        if out is None:
+            out = {g.name: np.empty((len(rows), *g.shape), np.int16) for g in self.layout.groups}
         targets = [out[group.name] for group in self.layout.groups]
         channels = [chosen for _, chosen in self._sources]
         order = np.argsort(rows, kind="stable")  # of the files, so that a disk reads forward
@@ -180,10 +212,6 @@ class PackedStore:
             for stored, target, chosen in zip(self._shard(shard), targets, channels, strict=True):
                 target[i] = stored[record, chosen]
         return out
-
-    def allocate(self, batch: int) -> Groups:
-        """Return empty arrays for ``batch`` records, as ``read`` fills them."""
-        return {group.name: np.empty((batch, *group.shape), np.int16) for group in self.layout.groups}
 
     def read_bands(self, rows: Rows | Sequence[int], bands: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Read bands: band -> float32 (B, size, size) at native size, in DN (reflectance x 1e4) or dB."""

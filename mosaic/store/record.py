@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mosaic.datasets.sensors import Sensor
 from mosaic.store.record_format import BandGroup, BandLayout
+from mosaic.utils.errors import PackError
 
 _LARGEST = int(np.iinfo(np.int16).max)
 
@@ -26,16 +27,13 @@ class Record:
 
 
 def to_record(sample: Mapping[str, NDArray[Any]], layout: BandLayout, out: memoryview) -> Record:
-    """Check one patch and write it as a record: the groups in order, little-endian int16.
+    """Check one patch and write it to ``out``: the groups in order, little-endian int16.
 
-    Args:
-        sample: band -> native array (size, size) in physical units; integers where the sensor's scale is 1.
-        layout: of the record.
-        out: ``layout.record_bytes`` bytes to write; undefined after an error.
+    The sample is band -> (size, size) in physical units; integers where the sensor's scale is 1.
 
     Raises:
         ValueError: when a band is missing, of another shape or type, not finite or out of range, or when all
-            values of a sensor are zero.
+            values of a sensor are zero. ``out`` is then undefined.
     """
     constant: list[str] = []
     moments: dict[str, list[int]] = {}
@@ -58,6 +56,23 @@ def to_record(sample: Mapping[str, NDArray[Any]], layout: BandLayout, out: memor
     return Record(" ".join(constant), zeros / max(1, unsigned), moments)
 
 
+def averaging_block(band_sizes: Mapping[str, int], most_pixels: int | None) -> int:
+    """Return the least side of blocks to average that leaves no band longer than ``most_pixels``.
+
+    It divides the size of every band, PackError where no number does; 1, no averaging, for None.
+    """
+    sizes = set(band_sizes.values())
+    if most_pixels is None or max(sizes) <= most_pixels:
+        return 1
+    for block in range(2, min(sizes) + 1):
+        if max(sizes) <= block * most_pixels and all(size % block == 0 for size in sizes):
+            return block
+    raise PackError(
+        f"patches of {', '.join(map(str, sorted(sizes)))} pixels cannot be averaged in whole blocks to at "
+        f"most {most_pixels}: choose another most_pixels, or None"
+    )
+
+
 def averaged(
     sample: Mapping[str, NDArray[Any]], layout: BandLayout, block: int
 ) -> Mapping[str, NDArray[Any]]:
@@ -66,7 +81,8 @@ def averaged(
         return sample
     small: dict[str, NDArray[Any]] = {}
     for band in sample.keys() & layout.bands:
-        size, decibels = len(sample[band]) // block, layout.sensor_of(band).unit == "dB"
+        size = len(sample[band]) // block
+        decibels = layout.sensor(layout.group_of(band)[0].sensor).unit == "dB"
         values = sample[band].astype(np.float64)
         linear = 10 ** (values / 10) if decibels else values
         mean = linear.reshape(size, block, size, block).mean((1, 3))

@@ -1,7 +1,7 @@
-"""Layout of one packed record: which band lies where, at which size and in which unit."""
+"""Format of packed data: where each band lies in a record, at which size and unit, and the manifest."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -10,24 +10,22 @@ import numpy as np
 from mosaic.datasets.sensors import Augmentation, Sensor
 from mosaic.utils.errors import PackError
 
+#: Increased whenever files of an older version can no longer be read.
+VERSION = 4
+MANIFEST = "manifest.json"
+INDEX = "index.parquet"
+
 
 @dataclass(frozen=True)
 class BandGroup:
-    """Bands of one sensor that share a native size and lie contiguously in a record.
+    """Bands of one sensor that share a native size and lie contiguously in a record."""
 
-    Attributes:
-        name: the sensor's name; with the size in pixels where a sensor has several, such as ``"s2_120"``.
-        size: height and width in pixels.
-        offset: start of the group, in int16 elements from the start of the record.
-        scale: physical value = stored integer * scale.
-    """
-
-    name: str
+    name: str  # the sensor's; with the size in pixels where a sensor has several, such as "s2_120"
     sensor: str
     bands: tuple[str, ...]
-    size: int
-    offset: int
-    scale: float
+    size: int  # height and width, pixels
+    offset: int  # of the group in the record, in int16 elements
+    scale: float  # physical value = stored integer * scale
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -44,18 +42,13 @@ class BandGroup:
 class BandLayout:
     """Layout of every record of a packed archive, and the statistics that normalise its views.
 
-    Attributes:
-        sensors: in canonical order, which is that of streams and of stacked bands.
-        band_sizes: height (= width) of each band in pixels.
-        statistics: per band ``{"mean": m, "std": s}`` of the training split at native resolution, in physical
-            units. Empty while packing.
-
-    Raises:
-        PackError: when there is no band.
+    PackError when there is no band.
     """
 
-    sensors: tuple[Sensor, ...]
-    band_sizes: Mapping[str, int]
+    sensors: tuple[Sensor, ...]  # in canonical order, which is that of streams and of stacked bands
+    band_sizes: Mapping[str, int]  # height (= width) in pixels
+    #: Band -> ``{"mean": m, "std": s}`` of the training split at native resolution, in physical units; empty
+    #: while packing.
     statistics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -77,10 +70,6 @@ class BandLayout:
         if name not in self.sensor_names:
             raise PackError(f"no sensor {name!r} is packed; packed are {', '.join(self.sensor_names)}")
         return self.sensors[self.sensor_names.index(name)]
-
-    def sensor_of(self, band: str) -> Sensor:
-        """Return the sensor that ``band`` belongs to; PackError when it is not packed."""
-        return self.sensor(self.group_of(band)[0].sensor)
 
     @cached_property
     def groups(self) -> tuple[BandGroup, ...]:
@@ -138,22 +127,51 @@ class BandLayout:
         return cls(tuple(sensors), content["band_sizes"], content["statistics"])
 
 
-def averaging_block(band_sizes: Mapping[str, int], most_pixels: int | None) -> int:
-    """Return the side of the blocks to average so that no band is longer than ``most_pixels``.
+@dataclass(frozen=True)
+class Shard:
+    """One file of contiguous records."""
 
-    That is the least number that is large enough and divides the size of every band; 1, no averaging, when
-    ``most_pixels`` is None.
+    file: str
+    records: int
+    sha256: str
 
-    Raises:
-        PackError: when no such number exists.
+
+@dataclass(frozen=True)
+class Manifest:
+    """Contents of a folder of packed data; written last, so a folder without it is unfinished.
+
+    Classes and groups of classes are those of the :class:`~mosaic.datasets.archive.Archive`.
     """
-    sizes = set(band_sizes.values())
-    if most_pixels is None or max(sizes) <= most_pixels:
-        return 1
-    for block in range(2, min(sizes) + 1):
-        if max(sizes) <= block * most_pixels and all(size % block == 0 for size in sizes):
-            return block
-    raise PackError(
-        f"patches of {', '.join(map(str, sorted(sizes)))} pixels cannot be averaged in whole blocks to at "
-        f"most {most_pixels}: choose another most_pixels, or None"
-    )
+
+    version: int
+    dataset: str
+    source: str  # folder that was packed
+    fingerprint: str  # of the source, as the archive gave it
+    class_names: tuple[str, ...]
+    class_colors: tuple[str, ...]
+    level1: dict[str, tuple[str, ...]]
+    confusable: dict[str, tuple[str, ...]]
+    coarse: dict[str, tuple[str, ...]]
+    layout: BandLayout
+    shards: tuple[Shard, ...]  # in order of rows
+    index_sha256: str
+    counts: dict[str, int]  # patches per split, in all ("patches") and left out ("skipped")
+    skipped: tuple[dict[str, str], ...]  # left out on request, each with patch_id, path and reason
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """Build the manifest from such content; PackError when it is of another version or lacks entries."""
+        if content.get("version") != VERSION:
+            raise PackError(
+                f"packed data of format version {content.get('version')}, this code reads {VERSION}: "
+                "delete the folder and pack it again"
+            )
+        missing = {f.name for f in fields(cls)} - set(content)
+        if missing:
+            raise PackError(f"{MANIFEST} lacks {', '.join(sorted(missing))}: delete it and pack again")
+        tuples = {key: tuple(content[key]) for key in ("class_names", "class_colors", "skipped")}
+        groups = ("level1", "confusable", "coarse")
+        mappings = {key: {k: tuple(v) for k, v in content[key].items()} for key in groups}
+        layout = BandLayout.from_json(content["layout"])
+        shards = tuple(Shard(**shard) for shard in content["shards"])
+        return cls(**content | tuples | mappings | {"layout": layout, "shards": shards})

@@ -18,20 +18,11 @@ from numpy.typing import NDArray
 
 from mosaic.datasets.archive import Archive
 from mosaic.datasets.problems import PatchError
-from mosaic.store.manifest import INDEX, MANIFEST, VERSION, Manifest, Shard
 from mosaic.store.reader import PackedStore, label_matrix
-from mosaic.store.record import Record, averaged, to_record
-from mosaic.store.record_format import BandLayout, averaging_block
+from mosaic.store.record import Record, averaged, averaging_block, to_record
+from mosaic.store.record_format import INDEX, MANIFEST, VERSION, BandLayout, Manifest, Shard
+from mosaic.utils import files
 from mosaic.utils.errors import PackError, suggest
-from mosaic.utils.files import (
-    atomic_path,
-    hash_json,
-    lock,
-    read_json,
-    require_free_space,
-    sha256_file,
-    write_json,
-)
 from mosaic.utils.forked import default_workers
 from mosaic.utils.progress import log, progress
 
@@ -57,14 +48,13 @@ def pack(
         >>> store = pack(archive, Path("data/packed/bigearthnet"))
 
     Args:
-        archive: any data set of co-registered patches.
-        folder: to write to; one folder for one archive and band set.
+        archive: what to pack.
+        folder: to write to; one for one archive and band set.
         on_bad_patch: ``"stop"`` reads on to the end and raises with the list; ``"skip"`` leaves bad patches
             out and records them in ``manifest.skipped``.
         shard_size: patches per file, which one process writes; 1,024 with 12 bands are 223 MB.
         workers: processes; by default one per available core, at most 8.
-        most_pixels: longest side of a band; larger patches are averaged in whole blocks. None packs every
-            pixel.
+        most_pixels: longest side of a band; larger ones are averaged in whole blocks. None packs all pixels.
 
     Raises:
         PackError: bad patches, no training patches, or a folder that holds data of another source.
@@ -79,7 +69,7 @@ def pack(
     # finished data is only read, by any number of runs at once
     finished = packing.finished()
     if finished is None:
-        with lock(folder):
+        with files.lock(folder):
             finished = packing.finished()
             if finished is None:
                 packing.write_shards(workers)
@@ -104,6 +94,7 @@ class _Packing:
         starts = range(0, len(self.index), shard_size)
         self.shards = [range(start, min(start + shard_size, len(self.index))) for start in starts]
         self.notes: dict[int, dict[str, Any]] = {}  # of finished shards
+        self.skipped: list[dict[str, str]] = []
 
     def _require_training(self, train: NDArray[np.bool_]) -> None:
         if not train.any():
@@ -118,13 +109,15 @@ class _Packing:
     def _key(self, number: int) -> str:
         """Return a hash of all that the bytes of a shard depend on."""
         groups, shard = [asdict(group) for group in self.layout.groups], self.shards[number]
-        return hash_json([VERSION, self.archive.name, self.fingerprint, groups, shard.start, shard.stop])
+        return files.hash_json(
+            [VERSION, self.archive.name, self.fingerprint, groups, shard.start, shard.stop]
+        )
 
     def finished(self) -> PackedStore | None:
         """Return the data in the folder if it is complete and of this source; None when work is left."""
         if not (self.folder / MANIFEST).is_file():
             return None
-        manifest = Manifest.from_json(read_json(self.folder / MANIFEST))
+        manifest = Manifest.from_json(files.read_json(self.folder / MANIFEST))
         packed = f"{manifest.dataset} {manifest.fingerprint} with bands {', '.join(manifest.layout.bands)}"
         wanted = f"{self.archive.name} {self.fingerprint} with bands {', '.join(self.layout.bands)}"
         if (packed, manifest.layout.groups) != (wanted, self.layout.groups):
@@ -136,7 +129,7 @@ class _Packing:
             return None
         if manifest.layout.sensors != self.layout.sensors:  # other titles or augmentation, the same pixels
             layout = replace(manifest.layout, sensors=self.layout.sensors)
-            write_json(self.folder / MANIFEST, replace(manifest, layout=layout).to_json())
+            files.write_json(self.folder / MANIFEST, asdict(replace(manifest, layout=layout)))
         try:
             return PackedStore(self.folder)
         except PackError as error:
@@ -148,30 +141,28 @@ class _Packing:
         note_path, path = self._path(number, "json"), self._path(number, "bin")
         if not (note_path.is_file() and path.is_file()):
             return None
-        note: dict[str, Any] = read_json(note_path)
+        note: dict[str, Any] = files.read_json(note_path)
         usable = note["key"] == self._key(number) and (self.skip or not note["skipped"])
-        return note if usable and sha256_file(path) == note["sha256"] else None
+        return note if usable and files.sha256_file(path) == note["sha256"] else None
 
     def write_shards(self, workers: int | None) -> None:
         """Write every shard that is not done; PackError when patches are bad and may not be skipped."""
         for leftover in self.folder.glob(".*.partial*"):
             leftover.unlink()
-        for number in range(len(self.shards)):
-            if note := self._note(number):
-                self.notes[number] = note
+        self.notes = {number: note for number in range(len(self.shards)) if (note := self._note(number))}
         missing = [number for number in range(len(self.shards)) if number not in self.notes]
         if self.notes:
             log(f"packing resumes: {len(self.notes)} of {len(self.shards)} shards are done")
         elif any(self.folder.glob("shard-*.json")):
             log(f"the shards in {self.folder} are of another source or damaged: packing anew")
         left = sum(len(self.shards[number]) for number in missing)
-        require_free_space(self.folder, left * self.layout.record_bytes)
+        files.require_free_space(self.folder, left * self.layout.record_bytes)
         with closing(self._written(missing, min(workers or default_workers(), len(missing)))) as written:
             self.notes |= progress(written, "packing shards", len(missing))
-        skipped = self._skipped()
-        if skipped and not self.skip:
-            write_json(self.folder / BAD_PATCHES, skipped)
-            raise PackError(_listing(skipped, len(self.index), self.folder))
+        self.skipped = [bad for number in sorted(self.notes) for bad in self.notes[number]["skipped"]]
+        if self.skipped and not self.skip:
+            files.write_json(self.folder / BAD_PATCHES, self.skipped)
+            raise PackError(_listing(self.skipped, len(self.index), self.folder))
 
     def _written(self, numbers: list[int], workers: int) -> Generator[tuple[int, dict[str, Any]]]:
         """Write shards, each in one of several processes; yield their numbers and notes."""
@@ -199,7 +190,7 @@ class _Packing:
         kept: dict[int, Record] = {}
         skipped: list[dict[str, str]] = []
         sha256, data = hashlib.sha256(), bytearray(record_bytes)
-        with atomic_path(self._path(number, "bin")) as partial, open(partial, "wb") as file:
+        with files.atomic_path(self._path(number, "bin")) as partial, open(partial, "wb") as file:
             os.posix_fallocate(file.fileno(), 0, len(shard) * record_bytes)  # a full disk shows now
             for i in shard:
                 try:
@@ -220,7 +211,7 @@ class _Packing:
             "moments": {band: _total(moments[band] for moments in train) for band in self.layout.bands},
             "skipped": skipped,
         }
-        write_json(self._path(number, "json"), note)
+        files.write_json(self._path(number, "json"), note)
         return note
 
     def _read(self, i: int, data: bytearray) -> Record:
@@ -231,9 +222,6 @@ class _Packing:
         except ValueError as error:
             raise PatchError(str(self.index["patch_id"].iloc[i]), self.archive.root, str(error)) from error
 
-    def _skipped(self) -> list[dict[str, str]]:
-        return [problem for number in sorted(self.notes) for problem in self.notes[number]["skipped"]]
-
     def finish(self) -> PackedStore:
         """Write the index and, last, the manifest; remove files of an earlier source."""
         notes = [self.notes[number] for number in range(len(self.shards))]
@@ -242,9 +230,9 @@ class _Packing:
         index = self.index.iloc[kept].reset_index(drop=True)
         for column in ("constant_bands", "nodata_share"):
             index[column] = [value for note in notes for value in note[column]]
-        with atomic_path(self.folder / INDEX) as partial:
+        with files.atomic_path(self.folder / INDEX) as partial:
             index.to_parquet(partial, index=False)
-        archive, skipped = self.archive, self._skipped()
+        archive, skipped = self.archive, self.skipped
         splits = {str(split): int(n) for split, n in index["split"].value_counts().sort_index().items()}
         shards = [
             Shard(self._path(number, "bin").name, len(note["kept"]), note["sha256"])
@@ -255,18 +243,18 @@ class _Packing:
             dataset=archive.name,
             source=str(archive.root),
             fingerprint=self.fingerprint,
-            class_names=tuple(archive.class_names),
-            class_colors=tuple(archive.class_colors),
-            level1={group: tuple(names) for group, names in archive.level1.items()},
-            confusable={group: tuple(names) for group, names in archive.confusable.items()},
-            coarse={group: tuple(names) for group, names in archive.coarse.items()},
+            class_names=archive.class_names,
+            class_colors=archive.class_colors,
+            level1=archive.level1,
+            confusable=archive.confusable,
+            coarse=archive.coarse,
             layout=replace(self.layout, statistics=self._statistics(notes)),
             shards=tuple(shards),
-            index_sha256=sha256_file(self.folder / INDEX),
+            index_sha256=files.sha256_file(self.folder / INDEX),
             counts={"patches": len(index), **splits, "skipped": len(skipped)},
             skipped=tuple(skipped),
         )
-        write_json(self.folder / MANIFEST, manifest.to_json())
+        files.write_json(self.folder / MANIFEST, asdict(manifest))
         current = {self._path(number, suffix) for number in range(len(notes)) for suffix in ("bin", "json")}
         for path in {*self.folder.glob("shard-*"), self.folder / BAD_PATCHES} - current:
             path.unlink(missing_ok=True)

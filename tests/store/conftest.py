@@ -1,8 +1,5 @@
 """A small archive in memory: what the packer needs, and nothing of TorchGeo."""
 
-from dataclasses import dataclass, field
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,35 +7,20 @@ import pytest
 from mosaic.datasets.sensors import sentinel1, sentinel2
 from mosaic.store.writer import pack
 
-S2_SIZES = {
-    **dict.fromkeys(("B02", "B03", "B04", "B08"), 120),
-    **dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12"), 60),
-    **dict.fromkeys(("B01", "B09"), 20),
-}
 
-
-@dataclass
 class FakeArchive:
     """Patches drawn from a seed; ``faults`` maps a patch number to what reading does to its sample."""
 
-    root: Path
-    patches: int = 20
-    s2_bands: tuple[str, ...] = ("B01", "B02", "B05")
-    version: str = "v1"
-    faults: dict = field(default_factory=dict)
-    reads: list[int] = field(default_factory=list)
-    name: str = "fake"
-    class_names: tuple[str, ...] = ("water", "forest", "town")
-    class_colors: tuple[str, ...] = ("#0000ff", "#00ff00", "#ff0000")
-    s1_bands: tuple[str, ...] = ("VV", "VH")
+    name, version = "fake", "v1"
+    class_names, class_colors = ("water", "forest", "town"), ("#0000ff", "#00ff00", "#ff0000")
+    s1_bands, s2_bands = ("VV", "VH"), ("B01", "B02", "B05")
 
-    def __post_init__(self):
-        self.level1 = {"wet": ("water",), "dry": ("forest", "town")}
+    def __init__(self, root, faults=None):
+        self.root, self.faults, self.reads = root, faults or {}, []
         self.confusable = {"dry": ("forest", "town")}
-        self.coarse = {"wet": ("water",), "dry": ("forest", "town")}
-        self.band_sizes = {"VV": 120, "VH": 120} | {band: S2_SIZES[band] for band in self.s2_bands}
-        number = np.arange(self.patches)
-        names = self.class_names
+        self.level1 = self.coarse = self.confusable | {"wet": ("water",)}
+        self.band_sizes = {"VV": 120, "VH": 120, "B01": 20, "B02": 120, "B05": 60}
+        number, names = np.arange(20), self.class_names
         self.index = pd.DataFrame(
             {
                 "patch_id": [f"patch_{i:03d}" for i in number],
@@ -57,10 +39,8 @@ class FakeArchive:
 
     def sample(self, i):
         rng = np.random.default_rng(i)
-        sample = {
-            band: rng.integers(1, 9000, (self.band_sizes[band],) * 2, dtype=np.uint16)
-            for band in self.s2_bands
-        }
+        sizes = {band: (self.band_sizes[band],) * 2 for band in self.s2_bands}
+        sample = {band: rng.integers(1, 9000, size, dtype=np.uint16) for band, size in sizes.items()}
         return sample | {band: rng.normal(-12, 4, (120, 120)).astype(np.float32) for band in self.s1_bands}
 
     def read(self, i):

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from mosaic.datasets.sensors import sentinel1, sentinel2
-from mosaic.store.record import to_record
+from mosaic.store.record import averaging_block, to_record
 from mosaic.store.record_format import BandLayout
+from mosaic.utils.errors import PackError
 
 LAYOUT = BandLayout((sentinel1(), sentinel2(("B01", "B02"))), {"VV": 120, "VH": 120, "B01": 20, "B02": 120})
 
@@ -19,20 +20,14 @@ def sample():
     }
 
 
-def record_of(sample):
-    """What is known of the record."""
-    return to_record(sample, LAYOUT, memoryview(bytearray(LAYOUT.record_bytes)))
-
-
-def stored(sample):
-    """What is in the record."""
+def packed(sample):
+    """What is known of the record, and what is in it."""
     out = bytearray(LAYOUT.record_bytes)
-    to_record(sample, LAYOUT, memoryview(out))
-    return np.frombuffer(out, LAYOUT.dtype)[0]
+    return to_record(sample, LAYOUT, memoryview(out)), np.frombuffer(out, LAYOUT.dtype)[0]
 
 
 def test_sentinel_2_is_exact_and_sentinel_1_within_half_a_hundredth(sample):
-    record = stored(sample)
+    _, record = packed(sample)
     assert np.array_equal(record["s2_120"][0], sample["B02"])
     assert np.array_equal(record["s2_20"][0], sample["B01"])
     error = np.abs(record["s1"] / 100.0 - np.stack([sample["VV"], sample["VH"]]).astype(np.float64))
@@ -44,7 +39,7 @@ def test_sentinel_2_is_exact_and_sentinel_1_within_half_a_hundredth(sample):
 )
 def test_decibels_are_rounded_not_cut(sample, value, integer):
     sample["VH"][0, 0] = value
-    assert stored(sample)["s1"][1, 0, 0] == integer
+    assert packed(sample)[1]["s1"][1, 0, 0] == integer
 
 
 @pytest.mark.parametrize(
@@ -61,43 +56,55 @@ def test_decibels_are_rounded_not_cut(sample, value, integer):
 def test_what_a_cast_would_hide_is_refused(sample, band, value, message):
     sample[band][3, 4] = value
     with pytest.raises(ValueError, match=message):
-        record_of(sample)
+        packed(sample)
 
 
 @pytest.mark.parametrize(("dtype", "value"), [("int16", -1), ("int32", 65536 + 5), ("uint64", 2**40)])
 def test_integers_of_any_width_are_refused_outside_the_range(sample, dtype, value):
     sample["B02"] = sample["B02"].astype(dtype)
     sample["B02"][3, 4] = 32767  # the largest is kept
-    assert np.array_equal(stored(sample)["s2_120"][0], sample["B02"])
+    assert np.array_equal(packed(sample)[1]["s2_120"][0], sample["B02"])
     sample["B02"][3, 4] = value
     with pytest.raises(ValueError, match=r"B02 spans .* DN, expected 0 to 32767"):
-        record_of(sample)
+        packed(sample)
 
 
-def test_wrong_shape_type_and_missing_band_are_refused(sample):
-    for band, values, message in [
-        ("B01", sample["B02"], r"B01 has shape \(120, 120\), expected \(20, 20\)"),
-        ("B02", sample["B02"] / 1e4, "B02 has type float64, expected integer DN"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            record_of(sample | {band: values})
-    with pytest.raises(ValueError, match="VH is missing"):
-        record_of({band: values for band, values in sample.items() if band != "VH"})
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s | {"B01": s["B02"]}, r"B01 has shape \(120, 120\), expected \(20, 20\)"),
+        (lambda s: s | {"B02": s["B02"] / 1e4}, "B02 has type float64, expected integer DN"),
+        (lambda s: {band: s[band] for band in ("VV", "B01", "B02")}, "VH is missing"),
+    ],
+)
+def test_wrong_shape_type_and_missing_band_are_refused(sample, change, message):
+    with pytest.raises(ValueError, match=message):
+        packed(change(sample))
 
 
 @pytest.mark.parametrize(("bands", "sensor"), [(("B01", "B02"), "Sentinel-2"), (("VV", "VH"), "Sentinel-1")])
 def test_all_zero_sensor_is_refused_a_single_band_is_flagged(sample, bands, sensor):
     sample[bands[0]][:] = 0
-    assert record_of(sample).constant_bands == bands[0]
+    assert packed(sample)[0].constant_bands == bands[0]
     sample[bands[1]][:] = 0
     with pytest.raises(ValueError, match=f"all {sensor} values are zero"):
-        record_of(sample)
+        packed(sample)
 
 
 def test_flags_and_moments(sample):
     sample["B02"][:60] = 0
-    record = record_of(sample)
+    record, _ = packed(sample)
     assert record.constant_bands == ""
     assert record.nodata_share == 60 * 120 / (120 * 120 + 20 * 20)
     values = sample["B01"].astype(int)
     assert record.moments["B01"] == [400, values.sum(), (values**2).sum()]
+
+
+@pytest.mark.parametrize(("most_pixels", "block"), [(None, 1), (120, 1), (60, 2), (30, 4), (29, 5)])
+def test_blocks_divide_every_size(most_pixels, block):
+    assert averaging_block({"B02": 120, "B05": 60, "B01": 20}, most_pixels) == block
+
+
+def test_sizes_that_cannot_be_reached_are_refused():
+    with pytest.raises(PackError, match="20, 60, 120 pixels cannot be averaged in whole blocks to at most 5"):
+        averaging_block({"B02": 120, "B05": 60, "B01": 20}, 5)
