@@ -29,12 +29,7 @@ _PERCENT = PercentFormatter(1, decimals=0, symbol=" %")
 
 
 def label_frequencies(labels: Mapping[str, NDArray], class_names: Sequence[str]) -> Figure:
-    """Show the share of patches that carry each class, by split, on a log scale; absent classes are named.
-
-    Args:
-        labels: split -> (N, C), 0 or 1.
-        class_names: C names.
-    """
+    """Show the share of patches of each class on a log scale; ``labels``: split -> (N, C), 0 or 1."""
     fig, (ax,) = layout.panels(1, 1, 0.27 * len(class_names) + 1.0, width=7.2)
     percent = {name: 100 * np.mean(part, axis=0) for name, part in labels.items()}
     shares = pd.DataFrame(percent, index=[short_name(name) for name in class_names])
@@ -59,13 +54,7 @@ def label_frequencies(labels: Mapping[str, NDArray], class_names: Sequence[str])
 
 
 def cooccurrence(labels: NDArray, class_names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Figure:
-    """Show P(column class | row class) in percent as a heat map, classes ordered by group.
-
-    Args:
-        labels: (N, C), 0 or 1.
-        class_names: C names.
-        groups: group -> names of its classes.
-    """
+    """Show P(column class | row class) in percent for ``labels`` (N, C), 0 or 1; groups order the classes."""
     fig, (ax,) = layout.panels(1, 1, 7.6)
     group_of = grouped_classes(class_names, groups)
     ordered = np.asarray(labels, float)[:, [list(class_names).index(name) for name in group_of]]
@@ -86,11 +75,9 @@ def cooccurrence(labels: NDArray, class_names: Sequence[str], groups: Mapping[st
 
 
 def labels_per_patch(labels: NDArray, reference: Mapping[int, float] | None = None) -> Figure:
-    """Show how many patches carry how many labels.
+    """Show how many patches carry how many of their ``labels`` (N, C), 0 or 1.
 
-    Args:
-        labels: (N, C), 0 or 1.
-        reference: number of labels -> share of patches in [0, 1] of the official archive, drawn as a line.
+    ``reference``, drawn as a line: number of labels -> share of patches, in [0, 1], of the official archive.
     """
     fig, (ax,) = layout.panels(1, 1, 3.2, width=5.6)
     number = np.asarray(labels).sum(axis=1).astype(int)
@@ -161,9 +148,7 @@ def tile_map(frame: pd.DataFrame) -> Figure:
 def class_spectra(frame: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> Figure:
     """Show the spectrum of each class over those of all others: median, and band from p5 to p95.
 
-    Args:
-        frame: one row a class and band; ``wavelength`` in nm, percentiles in DN (reflectance x 1e4).
-        groups: group -> names of its classes; gives order and colour.
+    ``wavelength`` is in nm, percentiles in DN (reflectance x 1e4); groups of classes give order and colour.
     """
     colors = class_group_colors(layout.distinct(frame, "class"), groups)
     bands = frame.sort_values("wavelength").set_index("wavelength")
@@ -191,11 +176,9 @@ def _group_legend(fig: Figure, groups: Mapping[str, Sequence[str]]) -> None:
 
 @layout.needs("class", "band", "p5", "p50", "p95")
 def backscatter(frame: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> Figure:
-    """Show backscatter of each class, one panel a band: median, and line from p5 to p95.
+    """Show backscatter of each class in dB, one panel a band: median, and line from p5 to p95.
 
-    Args:
-        frame: one row a class and band, percentiles in dB. The first band orders the classes, by median.
-        groups: group -> names of its classes; gives the colour.
+    The medians of the first band order the classes; their groups give the colour.
     """
     bands = dict(list(frame.set_index("class").groupby("band", sort=False)))
     order = list(next(iter(bands.values()))["p50"].sort_values(ascending=False).index)
@@ -214,22 +197,17 @@ def backscatter(frame: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> Fig
 
 @layout.needs("source", "class", "quantity", "p5", "p50", "p95")
 def real_vs_simulated_quantiles(frame: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> Figure:
-    """Show simulated against real medians of each class, one panel a quantity; crosses span p5 to p95.
+    """Show ``"simulated"`` against ``"real"`` medians of each class, one panel a quantity, e.g. ``"B04"``.
 
-    Args:
-        frame: one row a source (``"real"`` or ``"simulated"``), class and quantity (e.g. ``"B04"``), and
-            ``unit`` for the axes if there is one. A class found on one side only is left out.
-        groups: group -> names of its classes; gives the colour.
+    Crosses span p5 to p95, ``unit`` is that of the axes. A class found on one side only is left out.
     """
-    quantities = layout.distinct(frame, "quantity")
-    colors = class_group_colors(layout.distinct(frame, "class"), groups)
+    quantities = dict(list(frame.set_index("class").groupby("quantity", sort=False)))
+    colors = pd.Series(class_group_colors(layout.distinct(frame, "class"), groups))
     fig, axes = layout.panels(len(quantities), 3, layout.WIDTH / 3)
-    for ax, quantity in zip(axes, quantities, strict=True):
-        part = frame[frame["quantity"] == quantity]
-        real, simulated = (part[part["source"] == source].set_index("class") for source in _SOURCES)
-        shared = [name for name in colors if name in real.index and name in simulated.index]
-        real, simulated = real.loc[shared], simulated.loc[shared]
-        tones = [colors[name] for name in shared]
+    for ax, (quantity, part) in zip(axes, quantities.items(), strict=True):
+        real, simulated = (part[part["source"] == source] for source in _SOURCES)
+        tones = colors[colors.index.isin(real.index) & colors.index.isin(simulated.index)]
+        real, simulated = real.loc[tones.index], simulated.loc[tones.index]
         ax.hlines(simulated["p50"], real["p5"], real["p95"], color=tones, alpha=0.35, linewidth=1)
         ax.vlines(real["p50"], simulated["p5"], simulated["p95"], color=tones, alpha=0.35, linewidth=1)
         ax.scatter(real["p50"], simulated["p50"], 28, tones, edgecolors="white", linewidths=0.6, zorder=3)

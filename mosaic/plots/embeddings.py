@@ -78,9 +78,7 @@ def coherence_matrix(frame: pd.DataFrame) -> Figure:
 def retrieval_curves(frame: pd.DataFrame, candidates: int | None = None) -> Figure:
     """Show how often the same scene in the other sensor is among the k nearest, one panel a direction.
 
-    Args:
-        frame: one row a method, direction (e.g. ``"S1 → S2"``) and k; ``recall`` in [0, 1].
-        candidates: number of candidates: draws recall by chance, k / candidates.
+    With a number of ``candidates`` recall by chance, k / candidates, is drawn too.
     """
     directions, methods = layout.distinct(frame, "direction"), layout.methods_of(frame)
     ticks = np.sort(frame["k"].unique())
@@ -104,9 +102,8 @@ def retrieval_curves(frame: pd.DataFrame, candidates: int | None = None) -> Figu
 def kernel_matrices(weights: Mapping[str, NDArray], labels: NDArray) -> Figure:
     """Show the weights each label kernel gives to the pairs of one batch, scenes sorted by their labels.
 
-    Args:
-        weights: kernel -> (N, N + P): N scenes, then P prototypes if the kernel has some; unit of the kernel.
-        labels: (N, C), 0 or 1; the most frequent class sorts first.
+    ``weights``: kernel -> (N, N + P), N scenes, then P prototypes if the kernel has some; unit of the kernel.
+    ``labels`` (N, C) are 0 or 1; the most frequent class sorts first.
     """
     labels = np.asarray(labels)
     by_frequency = np.argsort(labels.sum(axis=0), kind="stable")  # lexsort takes the last key as the first

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -18,23 +18,22 @@ from mosaic.plots.palette import GREY, method_order, method_style
 #: Width in inches of a figure that fills the report's column (880 CSS pixels, 96 an inch, some padding).
 WIDTH = 8.8
 NOTHING = "nothing to show"
-P = ParamSpec("P")
-Draw = Callable[Concatenate[pd.DataFrame, P], Figure]
+Draw = TypeVar("Draw", bound=Callable[..., Figure])
 
 
-def needs(*columns: str) -> Callable[[Draw[P]], Draw[P]]:
+def needs(*columns: str) -> Callable[[Draw], Draw]:
     """Make a figure refuse a frame without ``columns`` (ValueError) and say so when the frame is empty."""
 
-    def decorate(draw: Draw[P]) -> Draw[P]:
+    def decorate(draw: Draw) -> Draw:
         @functools.wraps(draw)
-        def checked(frame: pd.DataFrame, /, *args: P.args, **kwargs: P.kwargs) -> Figure:
+        def checked(frame: pd.DataFrame, *args: Any, **kwargs: Any) -> Figure:
             if frame.empty:
                 return panels(0, 1, 1.5)[0]
             if missing := [column for column in columns if column not in frame]:
                 raise ValueError(f"the figure needs columns {missing}; the frame has {list(frame.columns)}")
             return draw(frame, *args, **kwargs)
 
-        return checked
+        return cast(Draw, checked)
 
     return decorate
 

@@ -90,17 +90,10 @@ def method_style(name: str, **changes: Any) -> dict[str, Any]:
     shade = relatives.index(name) + (family == "ablation") if relatives else 0
     color = tint(_FAMILIES.get(family, OKABE_ITO["black"]), min(0.08 * shade, 0.4))
     number = list(METHODS).index(name) if name in METHODS else zlib.crc32(name.encode())
-    return {
-        "label": method_label(name),
-        "color": color,
-        "marker": _MARKERS[number % len(_MARKERS)],  # 11 markers, 4 dashes: 44 pairs
-        "linestyle": _DASHES[number % len(_DASHES)],
-        "linewidth": 2.4 if family == "mosaic" else 1.5,
-        "markerfacecolor": "white" if family == "ablation" else color,
-        "markeredgecolor": color,
-        "markersize": 5.5,
-        "zorder": 3,
-    } | changes
+    style = {"label": method_label(name), "color": color, "markeredgecolor": color, "markersize": 5.5}
+    style |= {"marker": _MARKERS[number % 11], "linestyle": _DASHES[number % 4], "zorder": 3}  # 44 pairs
+    style |= {"markerfacecolor": "white" if family == "ablation" else color}
+    return style | {"linewidth": 2.4 if family == "mosaic" else 1.5} | changes
 
 
 def method_order(names: Sequence[str]) -> list[str]:

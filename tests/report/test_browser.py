@@ -45,7 +45,8 @@ def check_page(context: Any, path: Path, where: str) -> None:
     page.goto(path.as_uri())
     assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()], where
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{where}: too wide"
-    assert broken_images(page) == [], where
+    broken = "images => images.filter(i => !i.complete || !i.naturalWidth || !i.alt).map(i => i.alt)"
+    assert page.eval_on_selector_all("img", broken) == [], where
     assert dead_links(page, path.parent) == [], where
     page.evaluate("document.querySelectorAll('details').forEach(box => box.open = true)")
     assert violations(page) == [], where
@@ -64,12 +65,6 @@ def violations(page: Any) -> list[str]:
     ]
 
 
-def broken_images(page: Any) -> list[str]:
-    """Return the alt texts of images that did not load."""
-    script = "images => images.filter(i => !i.complete || !i.naturalWidth || !i.alt).map(i => i.alt)"
-    return page.eval_on_selector_all("img", script)
-
-
 def dead_links(page: Any, folder: Path) -> list[str]:
     """Return links to ids or pages that do not exist; links to other sites are not followed."""
     links = page.eval_on_selector_all("a[href]", "links => links.map(link => link.getAttribute('href'))")
@@ -79,11 +74,8 @@ def dead_links(page: Any, folder: Path) -> list[str]:
     return inner + outer
 
 
-def test_pages_of_a_run_with_a_failure(browser: Any, small_run: Any) -> None:
+def test_pages_of_a_failed_and_of_the_smoke_run(browser: Any, small_run: Any, smoke_run: Path) -> None:
     check_pages(browser, small_run.folder)
-
-
-def test_pages_of_the_smoke_run(browser: Any, smoke_run: Path) -> None:
     check_pages(browser, smoke_run)
 
 

@@ -88,15 +88,13 @@ def test_the_last_answer_stands(tmp_path: Path) -> None:
     assert page.count("It helps.") == 1 and "It hurts." not in page
 
 
-def test_status_unfinished_when_papermill_never_came_to_the_end(tmp_path: Path) -> None:
+def test_status_of_notebooks_that_papermill_never_brought_to_the_end(tmp_path: Path) -> None:
     notebook = executed(papermill={"start_time": "2026-01-01T00:00:00+00:00", "end_time": None})
     notebook.cells += [new_markdown_cell("## Later"), new_code_cell("later()")]
     page = page_of(notebook, tmp_path)
     assert summarize(tmp_path / "01_a.ipynb").status == "unfinished"
     assert "1 further code cell\nwas not executed" in page and "Later" not in page
-
-
-def test_the_runner_says_why_it_ended(tmp_path: Path) -> None:
+    # the runner says why it ended
     notebook = executed(papermill={"end_time": None}, mosaic={"status": "failed", "error": "its kernel died"})
     assert "its kernel died" in page_of(notebook, tmp_path)
     assert summarize(tmp_path / "01_a.ipynb").status == "failed"
