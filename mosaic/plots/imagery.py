@@ -1,6 +1,7 @@
 """Pictures of pairs: the gallery of 01_explore_data and nearest neighbours of 04_embeddings_and_coherence."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import seaborn as sns
@@ -86,9 +87,7 @@ def gallery(
     return fig
 
 
-def _picture_grid(
-    down: int, across: int, size: tuple[float, float], pad: float = 0.02
-) -> tuple[Figure, NDArray[np.object_]]:
+def _picture_grid(down: int, across: int, size: tuple[float, float], pad: float = 0.02) -> tuple[Figure, Any]:
     bare = {"xticks": [], "yticks": [], "frame_on": False}
     fig, grid = plt.subplots(down, across, figsize=size, squeeze=False, subplot_kw=bare)
     fig.set_layout_engine("constrained", w_pad=pad, h_pad=0.02, wspace=0, hspace=0)
@@ -105,15 +104,8 @@ def neighbour_gallery(
 ) -> Figure:
     """Show queries and their nearest neighbours, with labels; the frame's colour is the Jaccard index.
 
-    A tick marks a label that the neighbour shares with the query.
-
-    Args:
-        queries: DN (q, H, W, 3), red, green, blue.
-        neighbours: DN (q, k, H, W, 3), nearest first.
-        query_labels: (q, C), 0 or 1.
-        neighbour_labels: (q, k, C), 0 or 1.
-        class_names: C names.
-        query_titles: q short titles, beside the rows.
+    A tick marks a label that the neighbour shares with the query. ``queries`` (q, H, W, 3) and ``neighbours``
+    (q, k, H, W, 3), nearest first, are red, green and blue in DN; labels (q, C) and (q, k, C) are 0 or 1.
     """
     count, k = neighbours.shape[:2]
     side = layout.WIDTH / max(k + 1, 4)

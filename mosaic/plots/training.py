@@ -33,9 +33,7 @@ def _runs(frame: pd.DataFrame, method: str, value: str) -> pd.DataFrame:
     """Return a table of ``value``, index step and one column a run (seed and label budget) of ``method``."""
     rows = frame[(frame["method"] == method) & frame[value].notna()]
     runs = [name for name in ("seed", "budget") if name in rows]
-    if not runs:
-        return rows.set_index("step")[[value]]
-    return rows.pivot_table(index="step", columns=runs, values=value)
+    return rows.pivot_table(index="step", columns=runs or "method", values=value)
 
 
 @layout.needs("step", "method")

@@ -50,11 +50,9 @@ class _PagePreprocessor(Preprocessor):
         for cell in nb.cells:
             if cell.cell_type == "markdown":
                 cell.source = markdown(cell.source)
-        sections = {
-            "Parameters": summary.parameters,
-            "Environment": summary.run.get("packages"),
-            "Reproduce": summary.run.get("command"),
-        }
+        run = summary.run
+        sections = {"Parameters": summary.parameters, "Environment": run.get("packages")}
+        sections["Reproduce"] = run.get("command")
         resources["contents"] = [
             *([Heading(2, "Key results", "key-results")] if summary.key_results else []),
             *(heading for heading in markdown.headings if heading.level in (2, 3)),

@@ -13,10 +13,7 @@ _DISTRIBUTION = "mosaic-eo"
 
 
 def commit() -> str | None:
-    """Return the commit of this code, ``"1a2b3c4d5e"`` or ``"1a2b3c4d5e, modified"``.
-
-    None when git is missing or this file is in no repository, e.g. when the package was installed.
-    """
+    """Return ``"1a2b3c4d5e"`` or ``"1a2b3c4d5e, modified"``; None without git or outside its repository."""
     file = Path(__file__)
     # Without optional locks: looking at the state must not get in the way of a commit made meanwhile.
     options: dict[str, Any] = {"cwd": file.parent, "env": {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}}

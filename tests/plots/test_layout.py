@@ -24,12 +24,6 @@ def test_panels_fill_rows_of_about_equal_length(count: int, columns: int, shape:
     assert all(not ax.axison for ax in fig.axes[count:])
 
 
-def test_no_panels_say_so() -> None:
-    fig, axes = layout.panels(0, 3, 2.0)
-    assert axes == []
-    assert [text.get_text() for text in fig.axes[0].texts] == [layout.NOTHING]
-
-
 def test_ticks_of_a_column_stay_visible_above_an_empty_place() -> None:
     _, axes = layout.panels(3, 2, 2.0, sharex=True)
     shown = [any(label.get_visible() for label in ax.get_xticklabels()) for ax in axes]

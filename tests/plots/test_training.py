@@ -35,11 +35,8 @@ def test_loss_curves_draw_each_run_and_the_mean_of_each_term() -> None:
     assert [4.0, 2.0] in faint
     assert [4.0, 3.0] in faint
     assert mosaic.get_ylim()[0] == 0
-    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["intra-modality", "label"]
-
-
-def test_loss_terms_are_drawn_in_different_dashes() -> None:
     assert len({str(style["linestyle"]) for style in figures.TERMS.values()}) == len(figures.TERMS)
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["intra-modality", "label"]
 
 
 def test_smoothing_keeps_the_raw_curve_faint() -> None:

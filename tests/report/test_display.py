@@ -56,7 +56,7 @@ def test_svg_is_embedded_whole(shown: Shown, fig: Figure) -> None:
 def test_svg_bytes_do_not_depend_on_the_time(shown: Shown) -> None:
     pages = set()
     for _ in range(2):
-        display.figure(plt.figure(figsize=(2, 2)), "c", "a")
+        display.figure(plt.subplots(figsize=(2, 2))[0], "c", "a")
         pages.add(shown.html)
     assert len(pages) == 1
 
@@ -76,9 +76,7 @@ def test_figures_are_closed_and_kept_where_asked(shown: Shown, fig: Figure, tmp_
     assert not plt.fignum_exists(fig.number)  # type: ignore[attr-defined]
     assert Image.open(tmp_path / "figures" / "scores.png").format == "PNG"
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["scores.png"]
-
-
-def test_the_headline_brings_a_thumbnail(shown: Shown, fig: Figure) -> None:
+    # the headline brings a thumbnail
     display.figure(fig, "caption", "what it shows", headline=True)
     assert shown.notes["alt"] == "what it shows"
     content = base64.b64decode(shown.notes["thumbnail"].partition(",")[2])
