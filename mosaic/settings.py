@@ -172,6 +172,19 @@ class OptimiserSettings(Section):
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="share of the steps")
 
 
+class ComputeSettings(Section):
+    """How a trial is computed; none of it changes results, except by rounding."""
+
+    capture: bool = Field(True, description="on a GPU, each training step is one CUDA graph")
+    compile_encoder: Literal["auto", "yes", "no"] = Field(
+        "auto", description="torch.compile; auto: a large encoder on a GPU for many steps"
+    )
+    gpu_records: float = Field(
+        0.5, ge=0, le=1, description="share of free GPU memory that the training split may take"
+    )
+    log_every: int = Field(0, ge=0, description="steps between two readings of the loss; 0: 50 on a GPU")
+
+
 class TrialSettings(Section):
     """One encoder to train: what ``pretrain`` takes and ``card.json`` stores."""
 
@@ -182,6 +195,7 @@ class TrialSettings(Section):
     views: ViewSettings = ViewSettings()
     loss: LossSettings = LossSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
+    compute: ComputeSettings = ComputeSettings()
     steps: Count = Field(150, description="optimiser steps, the same for every method")
     batch_scenes: int = Field(64, ge=2, description="scenes in a batch; four views each")
     labelled_share: float = Field(0.25, ge=0, le=1, description="least share of labelled scenes in a batch")

@@ -61,6 +61,7 @@ def label_pairs(
     unlabelled_negatives: bool = True,
     prototype_alpha: float | None = None,
     queue_labels: Tensor | None = None,
+    queue_filled: Tensor | None = None,
 ) -> Pairs:
     """Return pairs weighed by a label kernel: the label term of every method.
 
@@ -77,6 +78,7 @@ def label_pairs(
             :func:`mosaic.losses.label_kernels.msc_weights` with this alpha; threshold and other views do not
             apply.
         queue_labels: (Q, C), labels of further candidates, of other batches.
+        queue_filled: (Q,) bool, which of them there are; the others, whose labels are 0, take no part.
     """
     labels, scene, added = views.labels, views.scene, 0
     if queue_labels is not None:
@@ -87,6 +89,9 @@ def label_pairs(
     if prototype_alpha is not None:
         added += labels.shape[1]
     exclude = None if unlabelled_negatives else functional.pad(~views.labelled, (0, added))
+    if queue_filled is not None:
+        absent = functional.pad(~queue_filled, (len(views.labelled), added - len(queue_filled)))
+        exclude = absent if exclude is None else exclude | absent
 
     def pairs(rows: slice) -> tuple[Tensor, Tensor | None]:
         if prototype_alpha is not None:

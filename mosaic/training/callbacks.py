@@ -76,29 +76,39 @@ class Logbook(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log the step; in the first of several processes."""
-        if trainer.is_global_zero:
-            self.log_step(pl_module, trainer.global_step)
+        """Log the step."""
+        self.log_step(pl_module, trainer.global_step, trainer.is_global_zero)
 
-    def log_step(self, module: Pretraining, step: int) -> None:
-        """Add the row of a step; 0 is before training."""
-        row: dict[str, float] = {"step": step}
-        if step:
-            row |= module.values | {"lr": module.learning_rate(step - 1)}
-        every = self._trial.monitor_every
-        if every and (step % every == 0 or step == self._trial.steps):
-            row |= self.evaluate(module)
-        self.rows.append(row | {"seconds": self.seconds})
+    def log_step(self, module: Pretraining, step: int, evaluate: bool = True) -> None:
+        """Add the row of a step, 0 is before training; its losses when they are read.
+
+        Every process reads them, and stops at the same step when they are not finite; the first evaluates.
+        """
+        self._module = module
+        self.rows.append({"step": step} | ({"lr": module.learning_rate(step - 1)} if step else {}))
+        every, last = self._trial.monitor_every, step == self._trial.steps
+        due = every and (step % every == 0 or last)
+        if due or last or module.losses_due:
+            self._read_losses()
+        if due and evaluate:
+            self.rows[-1] |= self.evaluate(module)
+        self.rows[-1]["seconds"] = self.seconds
+
+    def _read_losses(self) -> None:
+        losses = self._module.read_losses()
+        for row, values in zip(self.rows[len(self.rows) - len(losses) :], losses, strict=True):
+            row.update(values)
 
     def evaluate(self, module: Pretraining) -> dict[str, float]:
         """Return the health of the embedding space, by the names in ``HEALTH``."""
         began = time.monotonic()
         encoder, views, labels = module.encoder.eval(), module.views, self._store.labels
-        train, validation = (
-            fuse(encode_rows(self._store, encoder, views, rows, module.device))
-            for rows in (self._train, self._validation)
-        )
-        pairs = self._two_views(module)
+        with module.uncompiled():
+            train, validation = (
+                fuse(encode_rows(self._store, encoder, views, rows, module.device))
+                for rows in (self._train, self._validation)
+            )
+            pairs = self._two_views(module)
         module.train()
         scores = knn_scores(train, labels[self._train], validation)
         unit = functional.normalize(torch.from_numpy(validation), dim=1)
@@ -119,7 +129,7 @@ class Logbook(Callback):
             name: torch.from_numpy(record).to(module.device)
             for name, record in self._store.read(self._validation[:_PAIRS]).items()
         }
-        generator = view_generator(module.device, self._trial.seed, "alignment")
+        generator = view_generator(self._trial.seed, "alignment")
         features = [module.encoder(module.views(records, generator)) for _ in range(2)]
         return tuple(functional.normalize(torch.cat(list(f.values()), 1).float(), dim=1) for f in features)
 
@@ -150,13 +160,35 @@ class Logbook(Callback):
         checkpoint["inputs"] = self._inputs
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs to continue the log."""
+        """Return what a resumed run needs to continue the log; nothing is saved after a loss not finite."""
+        self._read_losses()
         return {"rows": self.rows, "seconds": self.seconds, "evaluating": self._evaluating}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue the log of the interrupted run."""
         self.rows = list(state_dict["rows"])
         self._earlier, self._evaluating = state_dict["seconds"], state_dict["evaluating"]
+
+
+class TimedCheckpoint(Callback):
+    """Save the run to one file every so often; Lightning's own saves by time only where it takes the steps.
+
+    Args:
+        path: of the checkpoint.
+        seconds: between two of them.
+    """
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        self._path, self._seconds, self._saved = path, seconds, time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save when it is time; all processes at the same step."""
+        due = time.monotonic() - self._saved >= self._seconds and trainer.global_step < trainer.max_steps
+        if trainer.strategy.reduce_boolean_decision(due, all=False):
+            trainer.save_checkpoint(self._path)
+            self._saved = time.monotonic()
 
 
 def _monitored(rows: Rows) -> Rows:

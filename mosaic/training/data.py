@@ -4,8 +4,8 @@ Everything random is a function of (seed, step), so there is no generator whose 
 run draws what the uninterrupted one would have drawn.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -13,9 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mosaic.methods import EARLY, Method
 from mosaic.settings import TrialSettings
-from mosaic.store.prefetch import prefetch
+from mosaic.store.prefetch import RecordTable, read_ahead, read_tensors
 from mosaic.store.reader import PackedStore, Rows
+from mosaic.store.record_format import BandLayout
+from mosaic.transforms.views import Views
 
 
 def random_of(seed: int, purpose: str, *step: int) -> np.random.Generator:
@@ -23,9 +26,9 @@ def random_of(seed: int, purpose: str, *step: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed, *purpose.encode(), *step]))
 
 
-def view_generator(device: torch.device, seed: int, purpose: str, *step: int) -> torch.Generator:
+def view_generator(seed: int, purpose: str, *step: int) -> torch.Generator:
     """Return ``random_of`` as the generator that :class:`mosaic.transforms.views.Views` takes."""
-    return torch.Generator(device).manual_seed(int(random_of(seed, purpose, *step).integers(2**62)))
+    return torch.Generator().manual_seed(int(random_of(seed, purpose, *step).integers(2**62)))
 
 
 class KnownLabels:
@@ -63,9 +66,7 @@ class ScenePicker:
         if self.method.sees_labelled_only:
             self._pools = [labelled]
         elif self.method.uses_labels and (len(labelled) < share * len(train) or self.method.rare_first):
-            if (
-                self.method.rare_first
-            ):  # then they are a pool of their own, of at least their share of the split
+            if self.method.rare_first:  # a pool of their own, of at least their share of the split
                 share = max(share, len(labelled) / len(train))
             reserved = min(int(np.ceil(share * batch)), len(labelled))
             self._pools = [labelled, np.setdiff1d(train, labelled)]
@@ -77,6 +78,11 @@ class ScenePicker:
         if pool == 0 and self._chances is not None:
             return random.choice(self._pools[0], len(self._pools[0]), replace=True, p=self._chances)
         return random.permutation(self._pools[pool])
+
+    @property
+    def all_rows(self) -> Rows:
+        """Every row that may be drawn, ascending."""
+        return np.unique(np.concatenate(self._pools))
 
     def rows(self, step: int) -> Rows:
         """Return the rows of a step (B,); repeats only from a pool that is small or drawn by rarity."""
@@ -99,75 +105,101 @@ class Batch:
 
     Attributes:
         step: counted from 0.
-        rows: (B,).
-        records: group name -> int16 (B, bands, size, size), for the first view.
-        second: the same for the second view; other dates of the same places when the method asks for them.
-        labels: (B, C) float, zero for scenes whose labels may not be used.
-        labelled: (B,) bool.
-        shard: (shard_index, num_shards): these scenes are one of equal shards of the step's.
+        rows: (V, B): those of first views and, if they differ, of second views.
+        tensors: of the same shapes at every step, on the CPU. ``labels`` (B, C) float, zero for scenes whose
+            labels may not be used; ``labelled`` (B,) bool; ``affine`` and ``seeds`` of two views, as
+            :meth:`mosaic.transforms.views.Views.draw` returns them; and of the records either ``index``
+            (V, B), positions in a table, or group name -> int16 (V, B, bands, size, size).
     """
 
     step: int
     rows: Rows
-    records: dict[str, Tensor]
-    second: dict[str, Tensor]
-    labels: Tensor
-    labelled: Tensor
-    shard: tuple[int, int] = (0, 1)
+    tensors: dict[str, Tensor]
 
-    def to(self, device: torch.device) -> "Batch":
-        """Return the batch on ``device``."""
 
-        def move(records: dict[str, Tensor]) -> dict[str, Tensor]:
-            return {name: record.to(device, non_blocking=True) for name, record in records.items()}
+def groups_of(method: Method, layout: BandLayout) -> list[str]:
+    """Return the names of the groups of bands that a method's streams see."""
+    sensors = layout.sensor_names if EARLY in method.streams else method.streams
+    return [group.name for group in layout.groups if group.sensor in sensors]
 
-        records = move(self.records)
-        second = records if self.second is self.records else move(self.second)
-        labels, labelled = (t.to(device, non_blocking=True) for t in (self.labels, self.labelled))
-        return replace(self, records=records, second=second, labels=labels, labelled=labelled)
+
+def record_table(
+    store: PackedStore, picker: ScenePicker, trial: TrialSettings, device: str, free: int
+) -> RecordTable | None:
+    """Return the records that a run draws from, on the device; None where that does not pay.
+
+    They must fit into the stated share of ``free`` bytes of its memory, and be read once at least.
+    """
+    groups = groups_of(picker.method, store.layout)
+    rows = picker.all_rows
+    if picker.method.temporal:  # second views are of any row of the split
+        rows = np.flatnonzero(store.index["split"].to_numpy() == "train")
+    elements = sum(group.elements for group in store.layout.groups if group.name in groups)
+    fits = len(rows) * elements * 2 <= trial.compute.gpu_records * free
+    pays = picker.method.trained and trial.steps * trial.batch_scenes >= len(rows)
+    return RecordTable.load(store, rows, groups, device) if fits and pays else None
+
+
+def records_of_views(
+    tensors: Mapping[str, Tensor], groups: Sequence[str], table: RecordTable | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the records of first and of second views, group name -> (B, bands, size, size)."""
+
+    def view(number: int) -> dict[str, Tensor]:
+        if table is None:
+            return {name: tensors[name][number] for name in groups}
+        return {name: table.groups[name].index_select(0, tensors["index"][number]) for name in groups}
+
+    first = view(0)
+    return first, first if len(tensors[groups[0] if table is None else "index"]) == 1 else view(1)
 
 
 @dataclass
 class StepBatches:
-    """Iterate over the batches of some steps, read ahead by one thread.
+    """Iterate over the batches of some steps, made ahead by one thread.
 
     Attributes:
-        picker: draws the scenes; its method decides which sensors they have and where second views come from.
+        picker: draws the scenes; its method decides where second views come from.
+        views: draws the views.
         device: where the batches will go.
         shard: (shard_index, num_shards): one of equal shards of each batch; nothing else is read.
+        table: records on the device; without it they are read for every step.
     """
 
     store: PackedStore
     picker: ScenePicker
     known: KnownLabels
+    views: Views
     steps: range
     device: str = "cpu"
     shard: tuple[int, int] = (0, 1)
+    table: RecordTable | None = None
 
     def __iter__(self) -> Iterator[Batch]:
-        method, layout = self.picker.method, self.store.layout
-        sensors = layout.sensor_names if "early" in method.streams else method.streams
-        groups = [group.name for group in layout.groups if group.sensor in sensors]
-        read = prefetch(self.store, map(self._rows, self.steps), self.device)
-        for step, (rows, stored) in zip(self.steps, read, strict=True):
-            records = second = {name: stored[name] for name in groups}
-            if method.temporal:
-                half = len(rows) // 2
-                rows = rows[:half]
-                second = {name: record[half:] for name, record in records.items()}
-                records = {name: record[:half] for name, record in records.items()}
-            index = torch.from_numpy(rows)
-            labels, labelled = self.known.labels[index], self.known.labelled[index]
-            if self.device.startswith("cuda"):  # from other memory, a copy would wait for the device
-                labels, labelled = labels.pin_memory(), labelled.pin_memory()
-            yield Batch(step, rows, records, second, labels, labelled, self.shard)
+        return read_ahead(self.batch, self.steps)
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of a step; for a GPU in pinned memory, or a copy would wait for the device."""
+        rows, groups = self._rows(step), groups_of(self.picker.method, self.store.layout)
+        if self.table is None:
+            read = read_tensors(self.store, rows.ravel(), self.device)
+            tensors = {name: read[name].view(*rows.shape, *read[name].shape[1:]) for name in groups}
+        else:
+            tensors = {"index": self.table.positions(rows)}
+        index = torch.from_numpy(rows[0])
+        tensors |= {"labels": self.known.labels[index], "labelled": self.known.labelled[index]}
+        generator = view_generator(self.picker.seed, "views", step)
+        tensors |= self.views.draw(self.views.shown(groups), rows.shape[1], generator, self.shard, 2)
+        if self.device.startswith("cuda"):
+            tensors = {name: t if t.is_pinned() else t.pin_memory() for name, t in tensors.items()}
+        return Batch(step, rows, tensors)
 
     def _rows(self, step: int) -> Rows:
-        """Return the rows of this shard of a step, those of first views before those of second views."""
-        rows, (index, number) = self.picker.rows(step), self.shard
-        shard = slice(index * len(rows) // number, (index + 1) * len(rows) // number)
-        if not self.picker.method.temporal:
-            return rows[shard]
-        # drawn for the whole batch, so that the number of shards does not matter
-        positives = self.store.temporal_positives.draw(rows, random_of(self.picker.seed, "partners", step))
-        return np.concatenate([rows[shard], positives[shard]])
+        """Return the rows of this shard of a step: (1, B), or (2, B) where second views have others."""
+        rows, (index, number) = self.picker.rows(step)[None], self.shard
+        if self.picker.method.temporal:
+            # drawn for the whole batch, so that the number of shards does not matter
+            random = random_of(self.picker.seed, "partners", step)
+            rows = np.stack([rows[0], self.store.temporal_positives.draw(rows[0], random)])
+        size = rows.shape[1]
+        return rows[:, index * size // number : (index + 1) * size // number]

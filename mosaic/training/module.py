@@ -1,6 +1,8 @@
 """One optimiser step of any method, as a LightningModule."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Mapping
+from functools import partial
 from math import cos, pi
 from typing import Any, Self
 
@@ -15,15 +17,19 @@ from mosaic.losses.objectives.base import Step, build_objective
 from mosaic.models.checkpoint import LoadedEncoder, layout_for, load_encoder
 from mosaic.models.encoders import Encoder, channels_of
 from mosaic.settings import TrialSettings
+from mosaic.store.prefetch import RecordTable
 from mosaic.store.reader import PackedStore
 from mosaic.store.record_format import BandLayout
-from mosaic.training.data import Batch, KnownLabels, view_generator
+from mosaic.training.captured import CapturedAdamW, LossRing, captures, compiles
+from mosaic.training.data import Batch, KnownLabels, groups_of, records_of_views
+from mosaic.training.distributed import resolve_precision
 from mosaic.transforms.views import Views
 from mosaic.utils.distributed import gather
 from mosaic.utils.errors import CheckpointError, RunError
 
 TERMS = ("intra", "inter", "label", "classify")
 _MAX_NORM = 1.0  # of the gradients
+_LOG_EVERY = 50  # steps between two readings of the loss from a GPU
 
 
 class Pretraining(LightningModule):
@@ -34,12 +40,14 @@ class Pretraining(LightningModule):
         store: for bands and classes only.
         known: for the label frequencies within the budget only.
 
-    Attributes:
-        values: term -> value of the last step, and ``"total"``.
+        table: records on the device, where batches have positions in it.
     """
 
-    def __init__(self, trial: TrialSettings, store: PackedStore, known: KnownLabels) -> None:
+    def __init__(
+        self, trial: TrialSettings, store: PackedStore, known: KnownLabels, table: RecordTable | None = None
+    ) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.trial, views = trial, trial.views
         self.method = trial.weighted_method()
         start = load_encoder(trial.initial) if trial.initial is not None else None
@@ -59,7 +67,11 @@ class Pretraining(LightningModule):
         self._keep_statistics = start is not None
         if start is not None:
             self._start_from(start)
-        self.values: dict[str, float] = {}
+        self._groups, self._table = groups_of(self.method, layout), table
+        self._compiled = False
+        self._inputs: dict[str, Tensor] = {}
+        self._taken, self._unread = 0, list[Batch]()
+        self._ring = LossRing(trial.compute.log_every or (_LOG_EVERY if torch.cuda.is_available() else 1))
         self.train()
 
     def _start_from(self, start: LoadedEncoder) -> None:
@@ -101,12 +113,11 @@ class Pretraining(LightningModule):
         Without it an untrained network would be evaluated on activations of arbitrary scale.
         """
         for batch in batches:
-            self.encoder(self.two_views(batch.to(self.device)))
+            self.encoder(self.two_views({n: t.to(self.device) for n, t in batch.tensors.items()}))
 
-    def two_views(self, batch: Batch) -> dict[str, Tensor]:
+    def two_views(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return two random views of each scene: sensor -> (2B, bands, H, W), all first views first."""
-        generator = view_generator(self.device, self.trial.seed, "views", batch.step)
-        return self.views(batch.records, generator, batch.shard, second=batch.second)
+        return self.views.apply(records_of_views(tensors, self._groups, self._table), tensors)
 
     def forward(self, images: dict[str, Tensor], labels: Tensor, labelled: Tensor) -> dict[str, Tensor]:
         """Return the terms of the loss, unweighted, and ``"total"``: a function of tensors alone.
@@ -128,21 +139,71 @@ class Pretraining(LightningModule):
             Step(images, by_view(features), by_view(maps), gather(labels), gather(labelled))
         )
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the weighted sum of the method's terms, and keep their values.
+    def on_fit_start(self) -> None:
+        """Compile the encoder where it pays; evaluation turns that off, see :meth:`uncompiled`."""
+        self._compiled = compiles(self.trial, self.encoder, self.device, self.trainer.world_size)
+        if self._compiled:
+            for backbone in self.encoder.backbones.values():
+                backbone.compile(dynamic=False)  # another size would compile anew, and run slower ever after
+
+    def uncompiled(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context in which the encoder takes images of any number."""
+        return torch.compiler.set_stance("force_eager") if self._compiled else contextlib.nullcontext()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Take a step: forward, loss, backward, clipping and AdamW, on a GPU as one CUDA graph."""
+        counted: Any = self.optimizers()  # Lightning counts its steps
+        optimizer: CapturedAdamW = counted.optimizer
+        tensors = self._on_device(batch.tensors, optimizer.capture)
+        self._rate.fill_(self.learning_rate(batch.step))
+        for group in optimizer.param_groups:  # loading a checkpoint replaces them
+            group["lr"], group["capturable"] = self._rate, self._rate.is_cuda
+        counted.step(closure=partial(self._gradients, tensors))
+        self._taken += 1
+        self._unread.append(batch)
+
+    def _gradients(self, tensors: Mapping[str, Tensor]) -> None:
+        """Compute the gradients and keep the values of the terms; nothing waits for the device."""
+        self.zero_grad(set_to_none=True)
+        bf16 = resolve_precision(self.trial.precision) != "32"
+        images = self.two_views(tensors)
+        # without a cache of casted weights, which would outlive the recording of a graph
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
+            terms = self(images, tensors["labels"], tensors["labelled"])
+        self._ring.write(terms)
+        self.manual_backward(terms["total"])
+
+    def _on_device(self, tensors: Mapping[str, Tensor], fixed: bool) -> Mapping[str, Tensor]:
+        """Return tensors on the device; ``fixed``: the same ones at every step, filled anew."""
+        if not fixed:
+            return {name: tensor.to(self.device, non_blocking=True) for name, tensor in tensors.items()}
+        for name, tensor in tensors.items():
+            if name not in self._inputs:
+                self._inputs[name] = torch.empty_like(tensor, device=self.device)
+            self._inputs[name].copy_(tensor, non_blocking=True)
+        return self._inputs
+
+    @property
+    def losses_due(self) -> bool:
+        """Whether the losses must be read before the next step."""
+        return len(self._unread) == self._ring.size
+
+    def read_losses(self) -> list[dict[str, float]]:
+        """Return term -> value, and ``"total"``, of the steps since the last call; waits for the device.
 
         Raises:
-            RunError: when the loss is not finite; names the step and its rows.
+            RunError: when a loss is not finite; names the first such step and its rows.
         """
-        terms = self(self.two_views(batch), batch.labels, batch.labelled)
-        values = torch.stack([value.detach() for value in terms.values()]).tolist()
-        self.values = dict(zip(terms, values, strict=True))
-        if not np.isfinite(values).all():
-            raise RunError(
-                f"loss became {self.values} at step {batch.step + 1}, rows {batch.rows.tolist()}: "
-                "look at these patches, lower the learning rate, or use precision '32'"
-            )
-        return terms["total"]
+        steps, self._unread = self._unread, []
+        losses = self._ring.read(self._taken, len(steps)) if steps else []
+        for batch, values in zip(steps, losses, strict=True):
+            if not np.isfinite(list(values.values())).all():
+                raise RunError(
+                    f"loss became {values} at step {batch.step + 1}, rows {batch.rows[0].tolist()} (of "
+                    f"steps {steps[0].step + 1} to {steps[-1].step + 1}, read together): "
+                    "look at these patches, lower the learning rate, or use precision '32'"
+                )
+        return losses
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0: linear warm-up, then cosine to 0."""
@@ -154,17 +215,24 @@ class Pretraining(LightningModule):
             return (step + 1) / warmup
         return 0.5 * (1 + cos(pi * (step - warmup) / max(1, self.trial.steps - warmup)))
 
-    def configure_optimizers(self) -> Any:
-        """AdamW; biases and normalisation do not decay."""
+    def configure_optimizers(self) -> CapturedAdamW:
+        """Return AdamW; biases and normalisation do not decay."""
         trained = [p for p in self.parameters() if p.requires_grad]
         decayed = [p for p in trained if p.ndim > 1]
         plain = [p for p in trained if p.ndim <= 1]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
         rate, decay = self.trial.optimiser.learning_rate, self.trial.optimiser.weight_decay
-        optimizer = torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True)  # in half the time
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        optimizer = CapturedAdamW(groups, lr=rate, weight_decay=decay, fused=True)  # in half the time
+        optimizer.capture = captures(self.trial.compute.capture, self.device, self.trainer.world_size)
+        cuda = self.device.type == "cuda"
+        # AdamW on a GPU reads float32; on a CPU float64, as if it were given a number
+        self._rate = torch.zeros((), device=self.device, dtype=torch.float32 if cuda else torch.float64)
+        return optimizer
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Clip the norm of all gradients. Lightning's own clipping refuses a fused optimiser under bf16."""
+        """Clip the norm of all gradients; Lightning does not where a module takes its steps itself."""
         torch.nn.utils.clip_grad_norm_(self.parameters(), _MAX_NORM)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Leave a batch where it is; the step moves it."""
+        return batch

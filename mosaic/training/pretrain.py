@@ -14,9 +14,9 @@ import torch
 from mosaic.models.checkpoint import CARD, read_card, save_encoder
 from mosaic.models.encoders import check_architecture
 from mosaic.models.sync_batch_norm import synchronise
-from mosaic.settings import TrialSettings
+from mosaic.settings import ComputeSettings, TrialSettings, fields
 from mosaic.store.reader import PackedStore, Rows
-from mosaic.training.data import KnownLabels, ScenePicker, StepBatches
+from mosaic.training.data import KnownLabels, ScenePicker, StepBatches, record_table
 from mosaic.training.distributed import Processes, join, resolve_precision
 from mosaic.utils.errors import BudgetError, RunError, SettingsError
 from mosaic.utils.files import hash_json, lock
@@ -68,12 +68,18 @@ def pretrain(
     _check(store.split_rows("train"), trial, labelled, processes.world)
     initial = read_card(trial.initial)["weights"]["sha256"] if trial.initial else None
     settings = {**trial.flat(), "initial": initial, "precision": resolve_precision(trial.precision)}
-    inputs = hash_json([store.fingerprint, settings, labelled.tolist()])  # all that decides the result
+    decisive = {name: value for name, value in settings.items() if name not in fields(ComputeSettings)}
+    inputs = hash_json([store.fingerprint, decisive, labelled.tolist()])  # all that decides the result
     with contextlib.ExitStack() as locks:
         first = processes.agree(lambda: _first_step(folder, inputs, locks))
         if first is not None and (processes.rank == 0 or trial.weighted_method().trained):
             _run(store, trial, labelled, folder, inputs, checkpoint_seconds, processes, first)
         return processes.agree(lambda: folder)  # when the first process has written it
+
+
+def _free_memory() -> int:
+    """Return the bytes of memory that a GPU has left; 0 where there is none."""
+    return torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
 
 
 def _first_step(folder: Path, inputs: str, locks: contextlib.ExitStack) -> int | None:
@@ -135,14 +141,16 @@ def _run(
     from mosaic.training.trainer import fit
 
     train, known = store.split_rows("train"), KnownLabels(store, labelled)
-    module = Pretraining(trial, store, known)
-    method = module.method
-    logbook = Logbook(store, trial, train, labelled, inputs)
     picker = ScenePicker(trial, train, known)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    table = record_table(store, picker, trial, device, _free_memory())
+    module = Pretraining(trial, store, known, table)
+    method = module.method
+    logbook = Logbook(store, trial, train, labelled, inputs)
     if method.trained:
         shard = processes.rank, processes.world
-        batches = StepBatches(store, picker, known, range(first, trial.steps), device, shard)
+        steps = range(first, trial.steps)
+        batches = StepBatches(store, picker, known, module.views, steps, device, shard, table)
         if processes.world > 1:
             synchronise(module, device)
         fit(module, logbook, batches, folder / LAST, checkpoint_seconds, processes)
@@ -155,7 +163,8 @@ def _run(
             module.replace_encoder(*load_published(method.weights, store.layout, trial.views.image_size))
         module.to(device)
         if not method.weights:
-            module.calibrate_batch_norm(StepBatches(store, picker, known, range(_CALIBRATION), device))
+            batches = StepBatches(store, picker, known, module.views, range(_CALIBRATION), device)
+            module.calibrate_batch_norm(batches)
         logbook.log_step(module, 0)
     logbook.write(folder / LOG)
     card = {

@@ -5,16 +5,14 @@ import logging
 import signal
 import warnings
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 
-from mosaic.training.callbacks import AtomicCheckpoints, Logbook
+from mosaic.training.callbacks import AtomicCheckpoints, Logbook, TimedCheckpoint
 from mosaic.training.data import StepBatches
 from mosaic.training.distributed import Processes, resolve_precision
 from mosaic.training.module import Pretraining
@@ -38,14 +36,7 @@ def fit(
         KeyboardInterrupt: on Ctrl-C.
     """
     trial = module.trial
-    precision = resolve_precision(trial.precision)
     interrupt = signal.getsignal(signal.SIGINT)
-    saving = ModelCheckpoint(
-        dirpath=checkpoint.parent,
-        filename=checkpoint.stem,
-        train_time_interval=timedelta(seconds=checkpoint_seconds),
-        enable_version_counter=False,
-    )
     try:
         with _quiet():
             trainer = Trainer(
@@ -54,12 +45,12 @@ def fit(
                 num_nodes=processes.world // processes.per_node,
                 # buffers need no broadcast: they are computed from gathered values
                 strategy=DDPStrategy(broadcast_buffers=False) if processes.world > 1 else "auto",
-                precision=precision,  # type: ignore[arg-type]  # a Literal of Lightning's
                 max_steps=trial.steps,
                 max_epochs=-1,
-                callbacks=[logbook, saving],
+                callbacks=[logbook, TimedCheckpoint(checkpoint, checkpoint_seconds)],
                 plugins=[AtomicCheckpoints(), processes.environment or LightningEnvironment()],
                 logger=False,
+                enable_checkpointing=False,
                 enable_progress_bar=False,
                 enable_model_summary=False,
                 use_distributed_sampler=False,
@@ -69,7 +60,8 @@ def fit(
     except torch.OutOfMemoryError as error:
         raise RunError(
             f"out of GPU memory with {trial.batch_scenes} scenes of {trial.views.image_size} px in "
-            f"{precision}: lower batch_scenes (fewer negatives) or image_size, or use precision 'bf16-mixed'"
+            f"{resolve_precision(trial.precision)}: lower batch_scenes (fewer negatives) or image_size, "
+            "or use precision 'bf16-mixed'"
         ) from error
     except SystemExit as stop:
         if stop.code != 1:  # a cluster stops or requeues this job

@@ -6,7 +6,7 @@ below two. On a CPU it is done by :mod:`mosaic.transforms.cpu_sampling`, elsewhe
 :mod:`mosaic.transforms.torch_sampling`, on a GPU in fused kernels.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
@@ -69,7 +69,6 @@ class Views:
                 )
         self._constants = cache(partial(_constants, self.layout))  # by sensor and device
 
-    @torch.no_grad()
     def __call__(
         self,
         records: Mapping[str, Tensor],
@@ -77,65 +76,119 @@ class Views:
         shard: tuple[int, int] = (0, 1),
         second: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """Return one random view of each record.
+        """Return one random view of each record: :meth:`draw`, then :meth:`apply`.
 
         Args:
             records: group name -> stored int16 (B, bands, size, size). Sensors without a group here are
                 left out.
-            generator: source of randomness. Numbers are drawn on its device and moved to the records; without
-                one, on the device of the records.
-            shard: (shard_index, num_shards): the records are one of equal shards of a batch. Numbers are
-                drawn for the whole batch, so that a scene's view does not depend on how many processes share
-                the work.
+            generator: source of randomness, on the CPU.
+            shard: as :meth:`draw` takes it.
             second: records of further views, which follow the first ones along the batch.
 
         Returns:
             Sensor -> (B or 2 B, bands, H, W): float32, in standard deviations from the training mean, within
             +-``CLIP``, bands in the sensor's canonical order.
         """
+        several = (records,) if second is None else (records, second)
         batch, device = _shape(records)
-        draw = _drawer(generator, device, batch, shard)
-        return self._make((records,) if second is None else (records, second), draw)
+        drawn = self.draw(self.shown(records), batch, generator, shard, len(several))
+        return self.apply(several, {name: values.to(device) for name, values in drawn.items()})
+
+    def draw(
+        self,
+        sensors: Sequence[str],
+        batch: int,
+        generator: torch.Generator | None = None,
+        shard: tuple[int, int] = (0, 1),
+        views: int = 1,
+    ) -> dict[str, Tensor]:
+        """Draw what decides random views, on the CPU: the same numbers for every device.
+
+        Args:
+            sensors: those that the records show, in the order of the layout.
+            batch: number of scenes B.
+            generator: source of randomness, on the CPU; torch's global one by default.
+            shard: (shard_index, num_shards): the scenes are one of equal shards of a batch. Numbers are
+                drawn for the whole batch, so that a scene's view does not depend on how many processes share
+                the work.
+            views: number of views of each scene.
+
+        Returns:
+            ``"affine"``, float32 (B, columns): for each view and sensor the affine map from view to patch
+            coordinates, row by row, then factor and shift of each band; and ``"seeds"`` of the speckle, int32
+            (B, views x sensors).
+        """
+        draw = _drawer(generator, batch, shard)
+        affine: list[Tensor] = []
+        seeds: list[Tensor] = []
+        for _ in range(views):
+            theta = self._random_theta(draw)
+            for name in sensors:
+                if not self.shared_geometry and name != self.layout.sensor_names[0]:
+                    theta = self._random_theta(draw)
+                factor, shift, seed = self._random_radiometry(self.layout.sensor(name), draw, batch)
+                affine += [theta.flatten(1), factor.flatten(1), shift.flatten(1)]
+                seeds.append(seed)
+        return {"affine": torch.cat(affine, 1), "seeds": torch.stack(seeds, 1)}
 
     @torch.no_grad()
     def evaluation(self, records: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the whole patch at the view's size, without augmentation; shapes as in ``__call__``."""
-        return self._make((records,), None)
+        batch, device = _shape(records)
+        whole = torch.eye(2, 3, device=device).flatten()
+        row: list[Tensor] = []
+        for name in self.shown(records):
+            _, gain, shift, _ = self._constants(self.layout.sensor(name), device)
+            row += [whole, gain.flatten(), shift.flatten()]
+        return self.apply((records,), {"affine": torch.cat(row).expand(batch, -1)})
 
-    def _make(self, several: Sequence[Mapping[str, Tensor]], draw: Draw | None) -> dict[str, Tensor]:
-        """Return views of several batches of records, random ones where there is a source of randomness."""
+    @torch.no_grad()
+    def apply(
+        self, several: Sequence[Mapping[str, Tensor]], parameters: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return views of several batches of records, one after the other along the batch.
+
+        Nothing is random or depends on values here, so it may be part of a CUDA graph.
+
+        Args:
+            several: as ``__call__`` takes records, one for each view.
+            parameters: as :meth:`draw` returns them, on the records' device; without ``"seeds"`` no speckle.
+        """
         batch, device = _shape(several[0])
-        theta = torch.eye(2, 3, device=device).expand(batch, 2, 3)
-        sample = _sampler(device.type)
-        images = self._empty_images(several[0], len(several))
+        sample, images = _sampler(device.type), self._empty_images(several[0], len(several))
+        seeds, column, number = parameters.get("seeds"), 0, 0
         for i, records in enumerate(several):
-            theta = self._random_theta(draw) if draw else theta
             for name, image in images.items():
-                if draw and not self.shared_geometry and name != self.layout.sensor_names[0]:
-                    theta = self._random_theta(draw)
-                sensor = self.layout.sensor(name)
-                all_channels, gain, shift, per_unit = self._constants(sensor, device)
-                factor, shift = (constant.expand(batch, -1, 1, 1) for constant in (gain, shift))
+                sensor, bands = self.layout.sensor(name), image.shape[1]
+                channels_of_group, _, _, per_unit = self._constants(sensor, device)
+                numbers = parameters["affine"][:, column : column + 6 + 2 * bands]
+                theta, factor, shift = torch.split(numbers, [6, bands, bands], 1)
+                speckle = self.radiometry * sensor.augmentation.speckle
                 noise = None
-                if draw:
-                    factor, shift, noise = self._random_radiometry(sensor, draw, factor, shift, per_unit)
+                if seeds is not None and speckle > 0:
+                    noise = seeds[:, number], speckle * per_unit.flatten()
                 target = image[i * batch : (i + 1) * batch]
-                for group, channels in all_channels.items():
-                    sample(records[group], theta, factor, shift, channels, target, CLIP, noise)
+                geometry = theta.view(-1, 2, 3), factor[..., None, None], shift[..., None, None]
+                for group, channels in channels_of_group.items():
+                    sample(records[group], *geometry, channels, target, CLIP, noise)
+                column, number = column + 6 + 2 * bands, number + 1
         return images
+
+    def shown(self, groups: Container[str]) -> list[str]:
+        """Return the sensors of groups of bands, in the order of the layout."""
+        shown = {group.sensor for group in self.layout.groups if group.name in groups}
+        return [name for name in self.layout.sensor_names if name in shown]
 
     def _empty_images(self, records: Mapping[str, Tensor], views: int) -> dict[str, Tensor]:
         """Return uninitialised images (views x B, bands, H, W) of the sensors that the records show."""
         batch, device = _shape(records)
-        shown = {group.sensor for group in self.layout.groups if group.name in records}
         # the first convolution of a network in channels-last takes either; each sampler writes what it can
         memory = torch.contiguous_format if device.type == "cpu" else torch.channels_last
         empty = partial(torch.empty, device=device, memory_format=memory)
         side = self.image_size
         return {
-            sensor.name: empty((views * batch, len(sensor.bands), side, side))
-            for sensor in self.layout.sensors
-            if sensor.name in shown
+            name: empty((views * batch, len(self.layout.sensor(name).bands), side, side))
+            for name in self.shown(records)
         }
 
     def _random_theta(self, draw: Draw) -> Tensor:
@@ -149,18 +202,15 @@ class Views:
             half = torch.ones_like(half)
         centre = (2 * uniform[2:4].T[:, :, None] - 1) * (1 - half)
         symmetry = (8 * uniform[4]).long() if self.dihedral else torch.zeros_like(area, dtype=torch.long)
-        return torch.cat([half * _SYMMETRIES.to(uniform.device)[symmetry], centre], dim=2)
+        return torch.cat([half * _SYMMETRIES[symmetry], centre], dim=2)
 
-    def _random_radiometry(
-        self, sensor: Sensor, draw: Draw, factor: Tensor, shift: Tensor, per_unit: Tensor
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
-        """Change the factor and shift (B, bands, 1, 1) of stored values at random, and draw the speckle.
+    def _random_radiometry(self, sensor: Sensor, draw: Draw, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw factor and shift (B, bands, 1, 1) of stored values, and the seeds (B,) of the speckle.
 
         Numbers are drawn even for ``radiometry`` 0, so that it leaves the geometry as it is.
-
-        Returns:
-            Factor, shift, and of the speckle the seeds (B,) and strength (bands,), or None.
         """
+        _, gain, mean, per_unit = self._constants(sensor, torch.device("cpu"))
+        factor, shift = gain.expand(batch, -1, 1, 1), mean.expand(batch, -1, 1, 1)
         strength, k = sensor.augmentation, self.radiometry
         if strength.gain:
             shift = shift + k * strength.gain * draw(torch.randn, 1, 1, 1) * per_unit
@@ -172,9 +222,8 @@ class Views:
             keep = (draw(torch.rand, len(per_unit), 1, 1) >= k * strength.band_dropout).float()
             factor, shift = factor * keep, shift * keep
         if k * strength.speckle <= 0:
-            return factor, shift, None
-        seeds = draw(partial(torch.randint, -(2**31), 2**31)).int()
-        return factor, shift, (seeds, k * strength.speckle * per_unit.flatten())
+            return factor, shift, torch.zeros(batch, dtype=torch.int32)
+        return factor, shift, draw(partial(torch.randint, -(2**31), 2**31)).int()
 
 
 def _constants(
@@ -210,16 +259,12 @@ def _sampler(device: str) -> Callable[..., None]:
     return torch_sampling.sample
 
 
-def _drawer(
-    generator: torch.Generator | None, device: torch.device, batch: int, shard: tuple[int, int] = (0, 1)
-) -> Draw:
+def _drawer(generator: torch.Generator | None, batch: int, shard: tuple[int, int] = (0, 1)) -> Draw:
     """Return a function that draws numbers for a whole batch and keeps those of one shard."""
-    source = device if generator is None else generator.device
     index, count = shard
 
     def draw(function: Callable[..., Tensor], *shape: int) -> Tensor:
-        drawn = function((batch * count, *shape), generator=generator, device=source)
-        return drawn[batch * index : batch * (index + 1)].to(device)
+        return function((batch * count, *shape), generator=generator)[batch * index : batch * (index + 1)]
 
     return draw
 

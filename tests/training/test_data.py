@@ -6,7 +6,17 @@ import torch
 
 from mosaic.methods import get_method
 from mosaic.settings import TrialSettings
-from mosaic.training.data import KnownLabels, ScenePicker, StepBatches, random_of, view_generator
+from mosaic.training.data import (
+    KnownLabels,
+    ScenePicker,
+    StepBatches,
+    groups_of,
+    random_of,
+    record_table,
+    records_of_views,
+    view_generator,
+)
+from mosaic.transforms.views import Views
 
 TRAIN = np.arange(100, 200)
 LABELLED = np.arange(100, 105)
@@ -58,8 +68,7 @@ def test_generators_differ_by_purpose_and_step_and_repeat_otherwise():
     keys = [(0, "a", 1), (0, "a", 2), (0, "b", 1), (1, "a", 1)]
     drawn = [[random_of(*key).integers(2**62) for key in keys] for _ in range(2)]
     assert drawn[0] == drawn[1] and len(set(drawn[0])) == 4
-    cpu = torch.device("cpu")
-    assert view_generator(cpu, 0, "a").initial_seed() == view_generator(cpu, 0, "a").initial_seed()
+    assert view_generator(0, "a").initial_seed() == view_generator(0, "a").initial_seed()
 
 
 def test_labels_of_other_rows_are_not_known(store):
@@ -70,11 +79,17 @@ def test_labels_of_other_rows_are_not_known(store):
     assert np.array_equal(known.labels[rows].numpy(), store.labels[rows])
 
 
-def batches(store, method, steps, shard=(0, 1)):
+def batches(store, method, steps, shard=(0, 1), table=None):
     train = store.split_rows("train")
     known = KnownLabels(store, train)
     scenes = ScenePicker(TrialSettings(method=method, batch_scenes=8), train, known)
-    return list(StepBatches(store, scenes, known, steps, shard=shard))
+    views = Views(store.layout, 24)
+    return list(StepBatches(store, scenes, known, views, steps, shard=shard, table=table))
+
+
+def groups_in(batch):
+    """The records of a batch: group name -> (V, B, bands, size, size)."""
+    return {name: tensor for name, tensor in batch.tensors.items() if tensor.dtype == torch.int16}
 
 
 def test_batches_begin_at_any_step_and_carry_what_the_store_holds(store):
@@ -82,10 +97,10 @@ def test_batches_begin_at_any_step_and_carry_what_the_store_holds(store):
     assert [batch.step for batch in rest] == [3, 4]
     for a, b in zip(every[3:], rest, strict=True):
         assert np.array_equal(a.rows, b.rows)
-        stored = store.read(a.rows)
-        assert all(np.array_equal(a.records[name], stored[name]) for name in stored)
-        assert a.second is a.records
-        assert np.array_equal(a.labels, store.labels[a.rows])
+        stored = store.read(a.rows[0])
+        assert all(np.array_equal(groups_in(a)[name][0], stored[name]) for name in stored)
+        assert a.rows.shape == (1, 8)
+        assert np.array_equal(a.tensors["labels"], store.labels[a.rows[0]])
 
 
 @pytest.mark.parametrize(
@@ -97,15 +112,17 @@ def test_batches_begin_at_any_step_and_carry_what_the_store_holds(store):
     ],
 )
 def test_only_sensors_of_the_method_are_carried(store, method, groups):
-    assert set(batches(store, method, range(1))[0].records) == groups
+    assert set(groups_in(batches(store, method, range(1))[0])) == groups
 
 
 def test_temporal_second_view_is_another_date_of_the_same_place(store):
     (batch,) = batches(store, "mosaic_temporal", range(1))
-    positives = batch.rows ^ 1  # patches 2k and 2k + 1 are two dates of one place
-    assert np.array_equal(batch.second["s1"], store.read(positives)["s1"])
-    assert np.array_equal(batch.records["s1"], store.read(batch.rows)["s1"])
-    assert np.isin(positives, store.split_rows("train")).all()
+    assert np.array_equal(
+        batch.rows[1], batch.rows[0] ^ 1
+    )  # patches 2k and 2k + 1 are two dates of one place
+    for shown, rows in zip(groups_in(batch)["s1"], batch.rows, strict=True):
+        assert np.array_equal(shown, store.read(rows)["s1"])
+    assert np.isin(batch.rows, store.split_rows("train")).all()
 
 
 @pytest.mark.parametrize("method", ["mosaic", "mosaic_temporal"])
@@ -118,13 +135,37 @@ def test_shards_make_up_the_batch_and_read_nothing_else(store, monkeypatch, meth
     shards = [batches(store, method, range(3, 4), (index, 4))[0] for index in range(4)]
     assert [len(rows) for rows in read] == [4 if get_method(method).temporal else 2] * 4
     for index, shard in enumerate(shards):
-        assert shard.shard == (index, 4)
-        assert np.array_equal(shard.rows, whole.rows[2 * index : 2 * index + 2])
-    for name in ("labels", "labelled"):
-        assert torch.equal(torch.cat([getattr(shard, name) for shard in shards]), getattr(whole, name))
-    for name, record in whole.records.items():
-        assert torch.equal(torch.cat([shard.records[name] for shard in shards]), record)
-        assert torch.equal(torch.cat([shard.second[name] for shard in shards]), whole.second[name])
+        assert np.array_equal(shard.rows, whole.rows[:, 2 * index : 2 * index + 2])
+    for name, values in whole.tensors.items():
+        scenes = 1 if name in groups_in(whole) else 0
+        assert torch.equal(torch.cat([shard.tensors[name] for shard in shards], scenes), values)
+
+
+@pytest.mark.parametrize("method", ["mosaic", "mosaic_temporal", "simclr_s2", "macl"])
+def test_records_gathered_on_the_device_are_those_that_are_read(store, method):
+    train, trial = store.split_rows("train"), TrialSettings(method=method, batch_scenes=8, steps=20)
+    scenes = ScenePicker(trial, train, KnownLabels(store, train))
+    table = record_table(store, scenes, trial, "cpu", 2**30)
+    groups = groups_of(scenes.method, store.layout)
+    assert set(table.groups) == set(groups)
+    pairs = zip(batches(store, method, range(3)), batches(store, method, range(3), table=table), strict=True)
+    for read, kept in pairs:
+        assert not groups_in(kept)
+        ways = [records_of_views(read.tensors, groups, None), records_of_views(kept.tensors, groups, table)]
+        for first, second in zip(*ways, strict=True):
+            assert all(torch.equal(first[name], second[name]) for name in groups)
+        for name in kept.tensors.keys() - {"index"}:
+            assert torch.equal(read.tensors[name], kept.tensors[name])
+
+
+def test_records_are_kept_where_they_fit_and_are_read_more_than_once(store):
+    train, trial = store.split_rows("train"), TrialSettings(method="iai", batch_scenes=9, steps=10)
+    scenes = ScenePicker(trial, train, KnownLabels(store, train[:0]))
+    needed = len(train) * 2 * sum(group.elements for group in store.layout.groups)
+    assert record_table(store, scenes, trial, "cpu", 2 * needed) is not None
+    assert record_table(store, scenes, trial, "cpu", 2 * needed - 2) is None
+    assert record_table(store, scenes, trial.replace(steps=9), "cpu", 2 * needed) is None
+    assert record_table(store, scenes, trial.replace(gpu_records=0.0), "cpu", 2**40) is None
 
 
 def test_rare_labels_are_drawn_more_often(store):

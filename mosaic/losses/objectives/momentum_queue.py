@@ -44,15 +44,16 @@ class MomentumQueue(HeadsObjective):
         """Return ``label`` and ``classify``; while training, move the key encoder on and fill the queue."""
         views = LabelledViews.of(self.heads.project("label", step.features), step.labels, step.labelled)
         keys = self._keys(step)
-        filled = min(int(self.enqueued), len(self.queue))
         pairs = label_pairs(
             views,
             self.method.kernel or self.settings.kernel,
             idf=self.idf,
             threshold=self.settings.kernel_threshold,
-            queue_labels=self.queue_labels[:filled],
+            queue_labels=self.queue_labels,
+            # a mask, for the number of keys is known to the device alone
+            queue_filled=torch.arange(len(self.queue), device=keys.device) < self.enqueued,
         )
-        candidates = torch.cat([keys, self.queue[:filled]])
+        candidates = torch.cat([keys, self.queue])
         label = contrastive_loss(views.embeddings, pairs, self.settings.temperature_label, candidates)
         if self.training:
             self._enqueue(keys, views.labels)

@@ -72,11 +72,18 @@ def dual_contrast(z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         z: (N, C, D), L2-normalised.
         labels: (N, C), 0 or 1: which features are active. The others take no part.
     """
-    image, label = labels.nonzero(as_tuple=True)
-    active = z[image, label]
-    samples = contrastive_loss(active, instance_pairs(label), TAU_SAMPLES)
+    classes, active = labels.shape[1], labels.flatten() > 0
+    features, label = z.flatten(0, 1), torch.arange(classes, device=z.device).repeat(len(z))
+    # masks over the features of all labels: how many are active is known to the device alone
+    same_label = instance_pairs(label)
+
+    def pairs(rows: slice) -> tuple[Tensor, Tensor]:
+        return same_label(rows)[0] * active * active[rows, None], ~active
+
+    samples = contrastive_loss(features, pairs, TAU_SAMPLES)
     count = labels.sum(0)[:, None]
     centres = functional.normalize((z * labels[..., None]).sum(0) / count.clamp_min(1), dim=-1)
-    logits = (active @ centres.T / TAU_PROTOTYPES).masked_fill(count.T == 0, -torch.inf)
-    prototypes = functional.cross_entropy(logits, label) if len(label) else logits.sum()
-    return samples, prototypes
+    logits = features @ centres.T / TAU_PROTOTYPES
+    logits = logits.masked_fill(count.T == 0, torch.finfo(logits.dtype).min / 2)
+    losses = functional.cross_entropy(logits, label, reduction="none")
+    return samples, (losses * active).sum() / active.sum().clamp_min(1)

@@ -1,0 +1,121 @@
+"""A whole training step as one CUDA graph: a small network leaves a GPU waiting for thousands of launches."""
+
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mosaic.settings import TrialSettings
+from mosaic.utils.progress import log
+
+_LARGE, _LONG = 10_000_000, 2000  # parameters of an encoder and steps from which compiling it pays
+_EAGER = 3  # steps before the graph is recorded: they allocate, compile and choose algorithms
+
+
+class CapturedAdamW(torch.optim.AdamW):
+    """AdamW whose ``step`` is recorded as one CUDA graph, with all that its closure does, and then replayed.
+
+    The closure must do the same to the same tensors at every step, and must not wait for the device: its
+    inputs and the learning rate are tensors that are filled before each step. Where recording fails, steps go
+    on as they are, and the log says why.
+
+    Attributes:
+        capture: whether to record; without it this is plain AdamW.
+    """
+
+    capture = False
+    _taken = 0
+    _replay: Callable[[], Any] | None = None
+
+    def step(self, closure: Any = None) -> Any:
+        """Take a step."""
+        work = partial(super().step, closure)
+        if not self.capture:
+            return work()
+        self._taken += 1
+        if self._taken <= _EAGER:
+            return aside(work)
+        if self._replay is None:
+            try:
+                self._replay = record(work)
+            except RuntimeError as error:
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+                log(f"training steps are launched kernel by kernel: no CUDA graph ({_first_line(error)})")
+                self.capture = False
+                return work()
+        return self._replay()
+
+
+def record(work: Callable[[], Any]) -> Callable[[], Any]:
+    """Return a function that replays what ``work`` launches on a GPU; now it only records."""
+    graph = torch.cuda.CUDAGraph()
+    # the thread that reads ahead may pin memory meanwhile
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        work()
+    return graph.replay
+
+
+def aside(work: Callable[[], Any]) -> Any:
+    """Do ``work`` on a stream of its own, as CUDA wants it before a graph is recorded."""
+    stream, current = _side_stream(), torch.cuda.current_stream()
+    stream.wait_stream(current)
+    with torch.cuda.stream(stream):
+        result = work()
+    current.wait_stream(stream)
+    return result
+
+
+@cache
+def _side_stream() -> torch.cuda.Stream:
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+
+def captures(wanted: bool, device: torch.device, processes: int) -> bool:
+    """Return whether steps can be recorded; the log says once why those of a GPU cannot."""
+    if device.type != "cuda" or not wanted:
+        return False
+    if processes > 1:
+        log("training steps are launched kernel by kernel: a CUDA graph holds one process")
+    return processes == 1
+
+
+def compiles(trial: TrialSettings, encoder: nn.Module, device: torch.device, processes: int) -> bool:
+    """Return whether the encoder's training forward and backward are compiled, which takes a minute or so."""
+    wanted = trial.compute.compile_encoder
+    if wanted != "auto":
+        return wanted == "yes"
+    large = sum(parameter.numel() for parameter in encoder.parameters()) >= _LARGE
+    alone = device.type == "cuda" and processes == 1 and find_spec("triton") is not None
+    return alone and large and trial.steps >= _LONG
+
+
+class LossRing:
+    """Values of the last steps, kept on the device until they are read, which waits for it."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._names: tuple[str, ...] = ()
+
+    def write(self, terms: Mapping[str, Tensor]) -> None:
+        """Keep the values of a step; on the device alone, so it may be part of a CUDA graph."""
+        values = torch.stack([value.detach() for value in terms.values()])
+        if not self._names:
+            self._names = tuple(terms)
+            self._values = values.new_zeros(self.size, len(terms))
+            self._place = torch.zeros(1, dtype=torch.long, device=values.device)
+        self._values.index_copy_(0, self._place, values[None])
+        self._place.add_(1).remainder_(self.size)
+
+    def read(self, written: int, count: int) -> list[dict[str, float]]:
+        """Return the terms of the last ``count`` of ``written`` steps, ``size`` at most."""
+        values = self._values.tolist() if count else []
+        steps = range(written - count, written)
+        return [dict(zip(self._names, values[step % self.size], strict=True)) for step in steps]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

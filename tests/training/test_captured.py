@@ -1,0 +1,158 @@
+"""The code path that records CUDA graphs, with the recording itself replaced by a call of what it records."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mosaic.methods import METHODS, get_method
+from mosaic.training import captured, module
+from mosaic.training import pretrain as pretrain_module
+from mosaic.training.captured import CapturedAdamW, LossRing, captures, compiles
+from mosaic.training.pretrain import pretrain
+from mosaic.utils.errors import RunError
+
+SMALL = {"image_size": 16, "steps": 6, "batch_scenes": 18, "queue_size": 32, "projection_dim": 8}
+
+
+@pytest.fixture
+def capturing(monkeypatch):
+    """Take the path of a GPU, with records on the device."""
+
+    def enable():
+        monkeypatch.setattr(module, "captures", lambda *_: True)
+        monkeypatch.setattr(captured, "aside", lambda work: work())
+        monkeypatch.setattr(captured, "record", lambda work: work)
+        monkeypatch.setattr(pretrain_module, "_free_memory", lambda: 2**40)
+
+    return enable
+
+
+def labelled(store, method):
+    return store.split_rows("train") if get_method(method).uses_labels else []
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if get_method(name).trained])
+def test_every_method_learns_the_same_through_fixed_tensors(store, config, tmp_path, capturing, method):
+    trial = config(method, monitor_every=0, **SMALL)
+    plain = pretrain(store, trial, labelled(store, method), tmp_path / "plain")
+    capturing()
+    fixed = pretrain(store, trial.replace(log_every=4), labelled(store, method), tmp_path / "fixed")
+    expected = load_file(plain / "encoder.safetensors")
+    for name, values in load_file(fixed / "encoder.safetensors").items():
+        assert torch.equal(values, expected[name]), name
+    logs = [pd.read_csv(folder / "log.csv").drop(columns="seconds") for folder in (plain, fixed)]
+    pd.testing.assert_frame_equal(*logs)
+
+
+def test_inputs_stay_in_place(store, config, tmp_path, capturing, monkeypatch):
+    capturing()
+    seen, gradients = [], module.Pretraining._gradients
+
+    def keep(self, tensors):
+        seen.append({name: tensor.data_ptr() for name, tensor in tensors.items()})
+        gradients(self, tensors)
+
+    monkeypatch.setattr(module.Pretraining, "_gradients", keep)
+    pretrain(store, config("iai", **SMALL), [], tmp_path)
+    assert len(seen) == 6 and all(one == seen[0] for one in seen)
+    assert "index" in seen[0]
+
+
+def test_graph_is_recorded_once_after_eager_steps_and_replayed(monkeypatch):
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer, calls = CapturedAdamW([weight], fused=True), []
+    monkeypatch.setattr(captured, "aside", lambda work: calls.append("eager") or work())
+    monkeypatch.setattr(
+        captured, "record", lambda work: calls.append("record") or (lambda: calls.append("replay"))
+    )
+    optimizer.capture = True
+    for _ in range(5):
+        optimizer.step(lambda: None)
+    assert calls == ["eager"] * 3 + ["record", "replay", "replay"]
+
+
+def test_steps_that_cannot_be_recorded_go_on_and_the_log_says_why(
+    store, config, tmp_path, capturing, capsys, monkeypatch
+):
+    plain = pretrain(store, config("iai", **SMALL), [], tmp_path / "plain")
+    capturing()
+
+    def refuse(work):
+        raise RuntimeError("operation not permitted\nwhen stream is capturing")
+
+    monkeypatch.setattr(captured, "record", refuse)
+    eager = pretrain(store, config("iai", **SMALL), [], tmp_path / "eager")
+    assert capsys.readouterr().err.count("no CUDA graph (operation not permitted)") == 1
+    weights = [load_file(folder / "encoder.safetensors") for folder in (plain, eager)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_graph_holds_one_process_on_a_gpu(capsys):
+    assert captures(True, torch.device("cuda"), 1)
+    assert not captures(False, torch.device("cuda"), 1) and not captures(True, torch.device("cpu"), 2)
+    assert capsys.readouterr().err == ""
+    assert not captures(True, torch.device("cuda"), 2)
+    assert "one process" in capsys.readouterr().err
+
+
+def test_losses_are_read_from_a_ring():
+    ring = LossRing(3)
+    for step in range(5):
+        ring.write({"intra": torch.tensor(float(step)), "total": torch.tensor(2.0 * step)})
+    assert ring.read(5, 2) == [{"intra": 3.0, "total": 6.0}, {"intra": 4.0, "total": 8.0}]
+    assert [row["intra"] for row in ring.read(5, 3)] == [2, 3, 4]
+    assert ring.read(5, 0) == []
+
+
+@pytest.mark.parametrize("every", [3, 50])
+def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint(
+    store, config, tmp_path, every, monkeypatch
+):
+    write = LossRing.write
+
+    def spoil(self, terms):
+        self.count = getattr(self, "count", 0) + 1
+        write(self, {name: term / (self.count != 2) for name, term in terms.items()})
+
+    monkeypatch.setattr(LossRing, "write", spoil)
+    trial = config("iai", monitor_every=0, log_every=every, **SMALL)
+    with pytest.raises(
+        RunError, match=rf"at step 2, rows \[\d+, .*\(of steps 1 to {min(every, 6)}, read together"
+    ):
+        pretrain(store, trial, [], tmp_path / "rarely")
+    with pytest.raises(RunError, match=r"\(of steps 2 to 2, read together"):
+        pretrain(store, trial, [], tmp_path / "saving", checkpoint_seconds=0)
+    saved = torch.load(tmp_path / "saving" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 1
+    assert all(torch.isfinite(value).all() for value in saved["state_dict"].values())
+
+
+def test_large_encoders_are_compiled_for_long_runs_on_one_gpu(config, monkeypatch):
+    monkeypatch.setattr(captured, "find_spec", lambda name: name)
+    large, small, gpu = torch.nn.Linear(5000, 5000), torch.nn.Linear(5, 5), torch.device("cuda")
+    long = config("iai", steps=5000)
+    assert compiles(long, large, gpu, 1)
+    for trial, encoder, device, processes in (
+        (long, small, gpu, 1),
+        (config("iai", steps=50), large, gpu, 1),
+        (long, large, torch.device("cpu"), 1),
+        (long, large, gpu, 2),
+        (long.replace(compile_encoder="no"), large, gpu, 1),
+    ):
+        assert not compiles(trial, encoder, device, processes)
+    assert compiles(long.replace(compile_encoder="yes"), small, gpu, 1)
+
+
+def test_a_compiled_encoder_is_evaluated_as_it_is(store, config, tmp_path, monkeypatch):
+    compiled, original = [], torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda f, **options: compiled.append(options) or original(f, backend="eager")
+    )
+    trial = config("iai", compile_encoder="yes", image_size=16, steps=2, batch_scenes=8, monitor_every=1)
+    log = pd.read_csv(pretrain(store, trial, [], tmp_path / "yes") / "log.csv")
+    plain = pd.read_csv(pretrain(store, trial.replace(compile_encoder="no"), [], tmp_path / "no") / "log.csv")
+    assert compiled == [{"dynamic": False}] * 2
+    assert np.isfinite(log["knn"]).all()
+    pd.testing.assert_frame_equal(log.drop(columns="seconds"), plain.drop(columns="seconds"), rtol=1e-4)
