@@ -15,7 +15,8 @@ from torch import Tensor
 
 from mosaic.store.reader import PackedStore, Rows
 
-T, U = TypeVar("T"), TypeVar("U")
+T = TypeVar("T")
+U = TypeVar("U")
 Batch = tuple[Rows, dict[str, Tensor]]
 
 _AHEAD = 2  # batches
