@@ -1,7 +1,7 @@
 """Agreement without negatives: VICReg, Barlow Twins and DeCUR between views and between sensors.
 
-VICReg: Bardes et al. 2022, arXiv:2105.04906. Barlow Twins: Zbontar et al. 2021, arXiv:2103.03230. Both losses
-are lightly's. DeCUR: Wang et al. 2024, arXiv:2309.05300.
+VICReg: Bardes et al. 2022, arXiv:2105.04906. Barlow Twins: Zbontar et al. 2021, arXiv:2103.03230; its loss is
+lightly's. DeCUR: Wang et al. 2024, arXiv:2309.05300.
 """
 
 from functools import partial
@@ -32,7 +32,7 @@ class RedundancyReduction(Objective):
     def build(self, encoder: Encoder) -> None:
         """Make an expander for each stream, and the loss."""
         # deferred: a second of imports for three of many methods
-        from lightly.loss import BarlowTwinsLoss, VICRegLoss
+        from lightly.loss import BarlowTwinsLoss
         from lightly.models.modules.heads import BarlowTwinsProjectionHead
 
         width, off_diagonal = self.settings.projection_dim, self.settings.off_diagonal
@@ -40,7 +40,7 @@ class RedundancyReduction(Objective):
         self.expanders = nn.ModuleDict(expanders)
         vicreg, decur = self.method.loss == "vicreg", self.method.loss == "decur"
         barlow = BarlowTwinsLoss(lambda_param=off_diagonal)
-        self.within = VICRegLoss(nu_param=self.settings.covariance) if vicreg else barlow
+        self.within = partial(vicreg_loss, covariance=self.settings.covariance) if vicreg else barlow
         common = round(COMMON_SHARE * width)
         decoupled = partial(decoupled_correlation, common=common, off_diagonal=off_diagonal)
         self.between = decoupled if decur else self.within
@@ -59,6 +59,21 @@ class RedundancyReduction(Objective):
             pairs = [pair for a, b in combinations(z.values(), 2) for pair in zip(a, b, strict=True)]
             terms["inter"] = torch.stack([self.between(*pair) for pair in pairs]).mean()
         return terms
+
+
+def vicreg_loss(a: Tensor, b: Tensor, covariance: float) -> Tensor:
+    """Return VICReg's loss between two embeddings (N, D), whose other two terms weigh 25.
+
+    lightly's picks the entries off the diagonal by a mask, whose number a CUDA graph cannot know.
+    """
+    from lightly.loss.vicreg_loss import invariance_loss, variance_loss
+
+    terms = 25 * invariance_loss(a, b) + 25 * 0.5 * (variance_loss(a) + variance_loss(b))
+    for z in (a, b):
+        centred = z - z.mean(0)
+        product = centred.T @ centred / (len(z) - 1)
+        terms = terms + covariance * (product - product.diagonal().diag()).square().sum() / z.shape[1]
+    return terms
 
 
 def decoupled_correlation(a: Tensor, b: Tensor, common: int, off_diagonal: float) -> Tensor:
