@@ -105,13 +105,9 @@ def encoder_task(stage: str, encoder: Mapping[Any, Any], key: Mapping[str, Any],
 def run_trials(
     study: Study, stage: str, function: Callable[..., Any], tasks: Mapping[str, Task]
 ) -> pd.DataFrame:
-    """Compute the trials that have not finished yet, and note in the study which failed.
+    """Compute the ``tasks`` of a ``stage``, by name, that have not finished; note in the study which failed.
 
-    Args:
-        study: its settings give the number of processes.
-        stage: for messages, such as ``"pretraining"``.
-        function: of an importable module.
-        tasks: by name of the trial.
+    The function is of an importable module; the study's settings give the number of processes.
 
     Returns:
         The rows of the finished trials, each with ``path``, and whether it was ``reused``.

@@ -58,8 +58,7 @@ def test_validation_decides_and_a_variant_tunes_the_method_it_is_like(tuned):
     assert list(dict.fromkeys(table["method"])) == ["iai", "supcon"]
     assert table["chosen"].tolist() == [False, True, False, True, False, False]
     assert tuning.choices(table) == {"iai": tuning.GRIDS["iai"][1], "supcon": {}}
-    assert {config.steps for config, _ in trained} == {7}
-    assert {config.seed for config, _ in trained} == {tuning.SEED}
+    assert {(config.steps, config.seed) for config, _ in trained} == {(7, tuning.SEED)}
     labelled = {config.method: len(rows) for config, rows in trained}
     assert labelled == {"iai": 0, "supcon": 5}
 

@@ -45,12 +45,6 @@ def test_json_round_trip_and_a_damaged_file(tmp_path):
         files.read_json(path)
 
 
-def test_checksum_is_hashlibs(tmp_path):
-    content = os.urandom(3_000_000)
-    (tmp_path / "a").write_bytes(content)
-    assert files.sha256_file(tmp_path / "a") == hashlib.sha256(content).hexdigest()
-
-
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RunError, match=r"cannot write to .*file/reports"):

@@ -15,21 +15,13 @@ def environment(monkeypatch):
     monkeypatch.setenv(plugins.VARIABLE, "")
 
 
-@pytest.fixture
-def registry():
-    kernels = Registry("kernel")
-    kernels.add("jaccard", 1)
-    return kernels
-
-
-def test_unknown_names_get_a_suggestion(registry):
+def test_a_name_stands_for_one_thing_and_a_definition_may_run_again():
+    registry = Registry("kernel")
+    registry.add("jaccard", 1)
+    registry.add("jaccard", 1)
     with pytest.raises(SettingsError, match="unknown kernel 'jacard'; did you mean 'jaccard'"):
         registry["jacard"]
     assert registry.get("jacard") is None and "jacard" not in registry
-
-
-def test_a_name_stands_for_one_thing_and_a_definition_may_run_again(registry):
-    registry.add("jaccard", 1)
     with pytest.raises(SettingsError, match="kernel 'jaccard' is registered already"):
         registry.add("jaccard", 2)
 
@@ -60,12 +52,9 @@ def test_a_plugin_is_run_once_and_by_child_processes(tmp_path, monkeypatch):
 
 def test_errors_name_the_file_and_the_line(tmp_path):
     broken = tmp_path / "broken.py"
-    for source, message in (
-        ("x = 1\ny = z\n", "line 2: NameError: name 'z'"),
-        ("x = 1\nx = = 2\n", "line 2: SyntaxError"),
-    ):
-        broken.write_text(source)
-        with pytest.raises(SettingsError, match=f"plugin .*broken.py, {message}"):
+    for line, message in (("y = z", "NameError: name 'z'"), ("x = = 2", "SyntaxError")):
+        broken.write_text(f"x = 1\n{line}\n")
+        with pytest.raises(SettingsError, match=f"plugin .*broken.py, line 2: {message}"):
             load_plugins([broken])
     with pytest.raises(SettingsError, match=r"absent.py is not there"):
         load_plugins([tmp_path / "absent.py"])
