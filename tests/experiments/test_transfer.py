@@ -13,17 +13,13 @@ from mosaic.utils.errors import RunError
 RANDOM = np.random.default_rng(0)
 
 
-def layout(s1, s2):
-    return BandLayout((sentinel1(s1), sentinel2(s2)), dict.fromkeys((*s1, *s2), 8))
-
-
 def store(classes, coarse, labels, bands=(("VV", "VH"), ("B02", "B03")), name="f"):
     rows = np.array_split(np.arange(len(labels)), 3)
     return SimpleNamespace(
         class_names=classes,
         labels=np.asarray(labels, np.uint8),
         manifest=SimpleNamespace(coarse=coarse),
-        layout=layout(*bands),
+        layout=BandLayout((sentinel1(bands[0]), sentinel2(bands[1])), dict.fromkeys(sum(bands, ()), 8)),
         fingerprint=name,
         split_rows=lambda split: rows[("train", "validation", "test").index(split)],
     )
