@@ -125,7 +125,7 @@ def tile_map(frame: pd.DataFrame) -> Figure:
         sizes = 16 + 130 * part["count"] / largest
         dots = ax.scatter(part["lon"], part["lat"], sizes, color, marker=marker, alpha=0.8, zorder=3)
         dots.set(edgecolor="white", linewidth=0.6)
-        dots.set_transform(offset_copy(ax.transData, fig, shift, 0, units="points"))
+        dots.set_offset_transform(offset_copy(ax.transData, fig, shift, 0, units="points"))
     tiles = frame.groupby("tile", sort=False)[["lon", "lat"]].first()
     if len(tiles) <= 25 and tiles.index.str.len().max() <= 6:
         below = offset_copy(ax.transData, fig, 0, -10, units="points")

@@ -65,11 +65,15 @@ def test_tile_map_places_tiles_and_scales_markers() -> None:
     (ax,) = figures.tile_map(frame).axes
     train, test = ax.collections
     np.testing.assert_allclose(train.get_offsets(), [[5.0, 51.0], [-24.0, 60.0]])
+    shift = test.get_offset_transform().transform((0, 0)) - train.get_offset_transform().transform((0, 0))
+    assert shift[0] > 0 == shift[1]  # splits of one tile lie side by side
     assert train.get_sizes()[0] > train.get_sizes()[1] > test.get_sizes()[0]
     assert [text.get_text() for text in ax.texts] == ["T31UFS", "T35VLH"]
     legend = [text.get_text() for text in ax.get_legend().get_texts()]
     assert legend == ["train (60)", "test (10)"]
-    ax.figure.draw_without_rendering()
+    ax.figure.canvas.draw()
+    x, y = train.get_offset_transform().transform((-24.0, 60.0)).astype(int)
+    assert np.asarray(ax.figure.canvas.buffer_rgba())[-y, x, :3].min() < 100  # a marker is drawn there
     (west, east), (south, north) = ax.get_xlim(), ax.get_ylim()
     assert west < -24 < 5 < east
     assert south < 51 < 60 < north
