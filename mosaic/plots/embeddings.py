@@ -24,14 +24,10 @@ def umap_panels(
     """Show two-dimensional maps of the same patches, one panel each, without ticks.
 
     Points are drawn in one shuffled order, so that no category hides another by coming last; those whose
-    category has no colour lie beneath in grey.
+    category has no colour lie beneath in grey. ``parameters`` of the map are written in a corner.
 
-    Args:
-        maps: method, or (method, seed), -> coordinates (N, 2), unitless.
-        categories: category of each patch (N,).
-        colors: category -> colour, in legend order.
-        parameters: of the map, written in a corner.
-        columns: most panels in a row.
+    ``maps``: method, or (method, seed), -> coordinates (N, 2), unitless; ``categories`` (N,) of the patches;
+    ``colors``: category -> colour, in legend order; at most ``columns`` panels are in a row.
     """
     category = np.asarray(categories, dtype=object)
     order = np.random.default_rng(0).permutation(len(category))

@@ -54,13 +54,8 @@ def gallery(
 ) -> Figure:
     """Show pairs: true colour, SAR composite, and reference map with the legend of the classes present.
 
-    Args:
-        optical: DN (n, H, W, 3), red, green, blue.
-        sar: dB (n, 2, H, W), VV and VH.
-        maps: class index (n, H, W), 255 where unlabelled; None when the archive has no maps.
-        titles: n short titles.
-        class_names: C names.
-        colors: C hex colours of the map.
+    ``optical`` (n, H, W, 3) is red, green and blue in DN, ``sar`` (n, 2, H, W) VV and VH in dB, ``maps``
+    (n, H, W) class indices, 255 where unlabelled; ``colors`` are C hex colours of the map.
     """
     rows = {"Sentinel-2\ntrue colour": true_colour(optical), "Sentinel-1\nVV, VH, VV−VH": sar_composite(sar)}
     if maps is not None:

@@ -18,18 +18,13 @@ def test_formulas_become_mathml() -> None:
     assert text.count('display="block"') == 2
     assert "$" not in text and "\\" not in text
     assert "<munderover>" in text  # limits above and below, as in display style
-
-
-def test_a_formula_that_cannot_be_converted_stays_readable() -> None:
+    # one that cannot be converted stays readable
     assert mathml(r"\frac{") == r"<code>\frac{</code>"
 
 
 @pytest.mark.parametrize("source", ["1. not a list", "- 0.02 less", "# 3 of them"])
-def test_inline_makes_no_blocks(source: str) -> None:
+def test_inline_makes_no_blocks_and_plain_has_no_tags(source: str) -> None:
     assert inline(source) == source
-
-
-def test_plain_removes_tags_and_entities() -> None:
     assert plain("<b>a</b> &amp; <i>b</i>") == "a & b"
 
 

@@ -48,10 +48,8 @@ def test_progress_goes_to_the_terminal_and_not_to_the_page(small_run: Any) -> No
     page = text(small_run.folder / "first.html")
     assert page.count("drawing") == page.count("noise on standard error") == 1  # in the folded code
     cells = nbformat.read(small_run.folder / "first.ipynb", as_version=4).cells
-    written = [
-        output for cell in cells for output in cell.get("outputs", []) if output.get("name") == "stderr"
-    ]
-    assert [output.text for output in written] == ["noise on standard error\n"]  # warnings are kept
+    streams = [out for cell in cells for out in cell.get("outputs", []) if out.get("name") == "stderr"]
+    assert [stream.text for stream in streams] == ["noise on standard error\n"]  # warnings are kept
     assert ">rate is 0.5</pre>" in page
 
 
@@ -112,13 +110,10 @@ def test_a_finished_run_and_its_repetition(write_notebooks: Write, tmp_path: Pat
     assert "0.001" in text(tmp_path / "a.html")
 
 
-def test_a_folder_in_use_is_refused(write_notebooks: Write, tmp_path: Path) -> None:
-    with lock(tmp_path), pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
-        run(write_notebooks(a=("A", "1")), {}, tmp_path, profile="p", command="c")
-
-
-def test_a_dead_kernel_is_told(write_notebooks: Write, tmp_path: Path) -> None:
+def test_a_folder_in_use_is_refused_and_a_dead_kernel_is_told(write_notebooks: Write, tmp_path: Path) -> None:
     notebooks = write_notebooks(a=("A", "import os", "os._exit(1)"))
+    with lock(tmp_path), pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
+        run(notebooks, {}, tmp_path, profile="p", command="c")
     with pytest.raises(RunError, match=r"kernel died.*memory"):
         run(notebooks, {}, tmp_path, profile="p", command="c", log=lambda line: None)
     assert "its kernel died" in text(tmp_path / "a.html")
