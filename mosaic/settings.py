@@ -273,8 +273,6 @@ class StudySettings(Section):
     embedding: EmbeddingSettings = EmbeddingSettings()
     transfer: TransferSettings = TransferSettings()
     companion_runs: list[RunName] = Field([], description="runs of other archives, made before this one")
-    bootstrap_resamples: int = Field(300, ge=20, description="resamples of scenes for each interval")
-    claim_resamples: int = Field(2000, ge=100, description="resamples of scenes and seeds for each claim")
     jobs: int = Field(0, ge=0, description="processes; 0: one for each CPU core, one on a GPU")
 
     @field_validator("plugins")
@@ -290,7 +288,6 @@ _NOT_DECLARED = {
     *("temperature_spread", "rarity_pull", "contrast_weight"),
 }
 _ALL = ("out", "plugins")
-_SCORES = ("bootstrap_resamples", "jobs")
 
 #: The notebooks in the order they run, and the fields that the parameters cell of each declares.
 NOTEBOOKS: dict[str, tuple[str, ...]] = {
@@ -299,11 +296,11 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
         *(*_ALL, *fields(GridSettings), "jobs"),
         *(name for name in fields(TrialSettings) if name not in _NOT_DECLARED),
     ),
-    "03_finetune_low_label": (*_ALL, *fields(EvaluationSettings), *_SCORES),
-    "04_embeddings_and_coherence": (*_ALL, *fields(EmbeddingSettings), *_SCORES),
-    "05_transfer": (*_ALL, "companion_runs", *fields(TransferSettings), *_SCORES),
-    "06_compare_methods": (*_ALL, "companion_runs", *_SCORES),
-    "07_claims": (*_ALL, "companion_runs", "claim_resamples"),
+    "03_finetune_low_label": (*_ALL, *fields(EvaluationSettings), "jobs"),
+    "04_embeddings_and_coherence": (*_ALL, *fields(EmbeddingSettings), "jobs"),
+    "05_transfer": (*_ALL, "companion_runs", *fields(TransferSettings), "jobs"),
+    "06_compare_methods": (*_ALL, "companion_runs", "jobs"),
+    "07_claims": (*_ALL, "companion_runs"),
 }
 
 

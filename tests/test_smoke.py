@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
+from mosaic.evaluation.metrics import scored_classes
 from mosaic.experiments.grid import Trial, checkpoint_folder, settings_of
 from mosaic.methods import METHODS
 from mosaic.models.checkpoint import load_encoder
@@ -61,8 +62,8 @@ def test_results_are_tidy_and_their_scores_are_scikit_learns(smoke_run):
     prediction = pd.read_parquet(smoke_run / "predictions.parquet").iloc[7]
     with np.load(prediction["path"]) as file:
         scores = file[f"{prediction['key']}|test"]
-    present = labels.any(0)
-    expected = average_precision_score(labels[:, present], scores[:, present], average="macro")
+    scored = scored_classes(labels)
+    expected = average_precision_score(labels[:, scored], scores[:, scored], average="macro")
     for key in ("method", "label_budget", "fraction", "evaluation", "input", "seed"):
         results = results[results[key] == prediction[key]]
     value = results.query("metric == 'ap_macro' and stratum == 'all'")["value"].item()
@@ -173,7 +174,7 @@ def test_another_archive_runs_the_same_and_claims_are_of_both(second_run):
     results = pd.read_parquet(second_run / "results.parquet")
     assert results["dataset"].unique().tolist() == ["sen12ms"]
     claims = read_json(second_run / "claims.json")["claims"]
-    assert [claim["dataset"] for claim in claims] == ["SEN12MS"] * 15 + ["BigEarthNet v2"] * 15
+    assert [claim["dataset"] for claim in claims] == ["SEN12MS"] * 12 + ["BigEarthNet v2"] * 12
 
 
 def test_encoders_carry_over_between_the_archives_on_their_shared_bands(second_run):

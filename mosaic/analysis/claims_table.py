@@ -12,10 +12,21 @@ from numpy.typing import NDArray
 
 from mosaic.analysis.results import main_rows
 from mosaic.analysis.tables import readable
-from mosaic.evaluation.bootstrap import Difference, resampled_ap, resampled_mean
-from mosaic.evaluation.claims import CLAIMS, LEAST_SEEDS, LEVEL, RELEVANT, Claim, Comparison, judge
-from mosaic.evaluation.metrics import macro_ap
+from mosaic.evaluation.claims import (
+    CLAIMS,
+    LEAST_SEEDS,
+    LEVEL,
+    POWER,
+    RELEVANT,
+    Claim,
+    Comparison,
+    judge,
+    resolution,
+)
+from mosaic.evaluation.label_overlap import confusable_pairs
+from mosaic.evaluation.metrics import LEAST_POSITIVES, macro_ap
 from mosaic.evaluation.names import EVALUATIONS
+from mosaic.evaluation.uncertainty import LEAST_SCENES, Estimate, estimate_ap, estimate_mean
 from mosaic.experiments.embed import chosen_rows, load_arrays
 from mosaic.experiments.predictions import KEYS, load, prediction_keys
 from mosaic.experiments.study import Study
@@ -25,20 +36,22 @@ from mosaic.store.reader import PackedStore
 from mosaic.utils.progress import progress
 
 MOSAIC = "mosaic"
-#: The stratum ``"overlap"``: patches of at least as many labels; the real mean is 2.95.
-OVERLAP_LABELS = 3
+_SEEDS = (3, 5, 10, 20)  # of runs that could be made
 MEASURE_TITLES = {
     "ap_macro": "macro average precision, MoSAiC less opponent",
+    "ap_conditional": "average precision of a class among carriers of its confounder, MoSAiC less opponent",
     "knn_jaccard": "label Jaccard index of 10 nearest neighbours, MoSAiC less opponent",
 }
 RULES = {
     "level": LEVEL,
-    "correction": "Holm",
+    "correction": "Bonferroni, over comparisons with enough seeds and scenes",
     "least_seeds": LEAST_SEEDS,
+    "least_scenes": LEAST_SCENES,
+    "least_positives": LEAST_POSITIVES,
     "relevant_difference": RELEVANT,
-    "overlap_labels": OVERLAP_LABELS,
+    "power": POWER,
     "chosen_on": "validation",
-    "resampled": "scenes, then seeds",
+    "interval": "t, variances over scenes (jackknife) and seeds added",
     "opponents": "of those trained with all seeds of MoSAiC",
 }
 
@@ -73,7 +86,6 @@ class ArchiveClaims:
         predictions: table of ``predict.predict_all``.
         embedded: table of ``embed.embed_all``, whose test rows were ``embedded_test``.
         embedded_test: rows of the store.
-        resamples: of scenes and seeds, for each claim.
         lost: methods of which trials failed: one of them may be the best opponent.
     """
 
@@ -84,16 +96,17 @@ class ArchiveClaims:
         predictions: pd.DataFrame,
         embedded: pd.DataFrame,
         embedded_test: NDArray[np.int64],
-        resamples: int,
         lost: Collection[str] = (),
     ) -> None:
         self.title, self.store = title, store
         # full-label pretraining has seen labels that few-label comparisons must not use
         self.predictions = main_rows(predictions[predictions["label_budget"] != "full"])
         self.embedded, self.embedded_scenes = embedded, store.scenes[embedded_test]
-        self.resamples, self.lost = resamples, sorted(lost)
+        self.lost = sorted(lost)
         self.labels = {s: store.labels[store.split_rows(s)] for s in ("validation", "test")}
         self.scenes = store.scenes[store.split_rows("test")]
+        confusable = store.manifest.confusable
+        self.pairs = list(confusable_pairs(self.labels["test"], store.class_names, confusable).values())
         self.entry = cache(self._entry)
 
     def key(self) -> dict[str, Any]:
@@ -104,7 +117,6 @@ class ArchiveClaims:
             "predictions": prediction_keys(self.predictions[["path", "key", *KEYS]]),
             "embedded": sorted(Path(path).name for path in self.embedded["path"]),
             "rules": RULES,
-            "resamples": self.resamples,
             "lost": self.lost,
         }
 
@@ -130,8 +142,13 @@ class ArchiveClaims:
         if not entries:
             return untested(f"no {claim.against} method with all seeds in this run")
         opponent = max(entries, key=lambda entry: entry.validation)
-        difference = self.difference(mosaic, opponent, claim.stratum)
-        return Comparison(claim, self.title, f"{mosaic.title} against {opponent.title}", difference)
+        if claim.measure == "ap_conditional" and not self.pairs:
+            return untested(f"no confusable pair has {LEAST_POSITIVES} test patches with and without")
+        difference = self.estimate(mosaic, claim.measure) - self.estimate(
+            opponent, claim.measure, mosaic.seeds
+        )
+        sides = f"{mosaic.title} against {opponent.title}"
+        return Comparison(claim, self.title, sides, difference.difference())
 
     def _entry(self, method: str, measure: str, fraction: float) -> Entry | None:
         """Return how a method enters, by validation; None when it was not run."""
@@ -149,22 +166,14 @@ class ArchiveClaims:
             return float(load_arrays(row, "coherence|validation")[""].mean())
         return macro_ap(self.labels["validation"], load(row, "validation"))
 
-    def difference(self, first: Entry, second: Entry, stratum: str = "all") -> Difference:
-        """Return the paired difference on the test split or its stratum ``"overlap"``, over common seeds."""
-        sides = [
-            [row for _, row in side.members.iterrows() if row["seed"] in first.seeds & second.seeds]
-            for side in (first, second)
-        ]
-        if first.evaluation == "embedding":
-            values = [[load_arrays(row, "coherence|test")[""] for row in rows] for rows in sides]
-            a, b = (resampled_mean(each, self.embedded_scenes, self.resamples) for each in values)
-        else:
-            labels = self.labels["test"]
-            patches = slice(None) if stratum == "all" else labels.sum(1) >= OVERLAP_LABELS
-            scores = [[load(row)[patches] for row in rows] for rows in sides]
-            scenes = self.scenes[patches]
-            a, b = (resampled_ap(labels[patches], s, scenes, resamples=self.resamples) for s in scores)
-        return (a - b).difference()
+    def estimate(self, entry: Entry, measure: str, seeds: Collection[int] | None = None) -> Estimate:
+        """Return a measure of an entry on the test split, of its own seeds or of those given."""
+        rows = [row for _, row in entry.members.iterrows() if seeds is None or row["seed"] in seeds]
+        if measure == "knn_jaccard":
+            values = [load_arrays(row, "coherence|test")[""] for row in rows]
+            return estimate_mean(values, self.embedded_scenes)
+        strata = self.pairs if measure == "ap_conditional" else ()
+        return estimate_ap(self.labels["test"], [load(row) for row in rows], self.scenes, strata)
 
 
 def judge_claims(study: Study) -> pd.DataFrame:
@@ -181,7 +190,6 @@ def judge_claims(study: Study) -> pd.DataFrame:
                 run.read("predictions"),
                 run.read("embeddings"),
                 chosen_rows(store, most)["test"],
-                study.settings.claim_resamples,
                 lost,
             )
         )
@@ -193,6 +201,19 @@ def judge_archives(archives: Sequence[ArchiveClaims]) -> pd.DataFrame:
     """Return one row a claim and archive, with its verdict (:func:`mosaic.evaluation.claims.judge`)."""
     pairs = [(archive, claim) for archive in archives for claim in CLAIMS]
     return judge([archive.compare(claim) for archive, claim in progress(pairs, "claims", total=len(pairs))])
+
+
+def resolution_table(claims: pd.DataFrame) -> pd.DataFrame:
+    """Return what runs of other sizes could detect, as :func:`mosaic.evaluation.claims.resolution`."""
+    return resolution(claims, np.unique(np.geomspace(LEAST_SCENES, 5000, 60).astype(int)).tolist(), _SEEDS)
+
+
+def smallest_runs(sizes: pd.DataFrame) -> pd.DataFrame:
+    """Return the fewest scenes of :func:`resolution_table` that resolve :data:`RELEVANT`, by seeds."""
+    enough = sizes[sizes["mde"] <= RELEVANT].groupby(["dataset", "n_seeds"], sort=False)["n_scenes"].min()
+    everything = pd.MultiIndex.from_frame(sizes[["dataset", "n_seeds"]].drop_duplicates())
+    table = enough.reindex(everything).map("{:.0f}".format, na_action="ignore").fillna("more than 5000")
+    return table.reset_index().set_axis(["archive", "seeds", "test scenes"], axis=1)
 
 
 def as_json(claims: pd.DataFrame) -> dict[str, Any]:
@@ -208,7 +229,8 @@ def readable_claims(claims: pd.DataFrame) -> pd.DataFrame:
         "statement": "claim",
         "comparison": "comparison",
         "effect": "effect",
-        "p_holm": "p (Holm)",
+        "p_corrected": "p, corrected",
+        "mde": "detectable",
         "n_seeds": "seeds",
         "n_scenes": "scenes",
         "verdict": "verdict",

@@ -13,6 +13,7 @@ from mosaic.analysis.scoring import method_ap
 from mosaic.analysis.tables import in_order, pivot_intervals, readable, titled
 from mosaic.evaluation.names import input_order, input_title
 from mosaic.evaluation.ranking import Groups, rank_methods
+from mosaic.evaluation.uncertainty import Estimate
 from mosaic.experiments.parallel import parallel_map
 from mosaic.experiments.predictions import main_input, prediction_keys
 from mosaic.experiments.study import Study
@@ -151,19 +152,16 @@ def _test_ap(study: Study, calls: Sequence[tuple[PackedStore, pd.DataFrame, str]
     """Return average precision on the test split, from the cache or several processes.
 
     Returns:
-        One row a call: value, low, high, and draws (R,), the mean over seeds under each resample.
+        One row a call: value, low, high, and what an :class:`Estimate` is made of: values (n,), without (S,).
     """
-    resamples, columns = study.settings.bootstrap_resamples, ["value", "low", "high", "draws"]
     inputs = [[store.fingerprint, prediction_keys(rows), average] for store, rows, average in calls]
 
     def compute() -> pd.DataFrame:
-        scores = parallel_map(
-            method_ap, [(*call, resamples) for call in calls], "scores", study.settings.jobs
-        )
-        rows = [{**vars(score.interval()), "draws": score.over_seeds()} for score in scores]
-        return pd.DataFrame(rows, columns=columns)
+        scores = parallel_map(method_ap, calls, "scores", study.settings.jobs)
+        rows = [{**vars(score.interval()), **vars(score)} for score in scores]
+        return pd.DataFrame(rows, columns=["value", "low", "high", "values", "without"])
 
-    return study.cached("test_ap", {"inputs": inputs, "resamples": resamples}, compute)
+    return study.cached("test_ap", {"inputs": inputs}, compute)
 
 
 def published_table(finished: FinishedRun) -> pd.DataFrame:
@@ -189,9 +187,12 @@ def method_ranking(study: Study, runs: Sequence[FinishedRun]) -> tuple[pd.DataFr
     ]
     calls = [(run.store, rows[rows["method"] == name], "macro") for run, rows in problems for name in methods]
     table = _test_ap(study, calls)
-    values = table["value"].to_numpy().reshape(len(problems), len(methods))
-    draws = np.stack(table["draws"].to_list()).reshape(*values.shape, -1)
-    return rank_methods(methods, list(values), list(draws))
+    estimates = iter(map(Estimate, table["values"].map(np.array), table["without"].map(np.array)))
+    archives = []
+    for run in runs:
+        scores = [[next(estimates) for _ in methods] for _ in run.fractions]
+        archives.append([Estimate.mean(of_method) for of_method in zip(*scores, strict=True)])
+    return rank_methods(methods, archives)
 
 
 def cost_table(finished: FinishedRun) -> pd.DataFrame:
@@ -262,7 +263,7 @@ def term_table(study: Study, finished: FinishedRun) -> pd.DataFrame:
     Both sides are judged by the evaluation that all methods share. No claim rests on it, so it is not
     corrected for the number of comparisons.
     """
-    resamples, ran = study.settings.bootstrap_resamples, set(finished.predictions["method"])
+    ran = set(finished.predictions["method"])
 
     def compute() -> pd.DataFrame:
         rows = []
@@ -274,8 +275,7 @@ def term_table(study: Study, finished: FinishedRun) -> pd.DataFrame:
                 seeds = set(sides[0]["seed"]) & set(sides[1]["seed"])
                 if seeds:
                     mosaic, other = (
-                        method_ap(finished.store, side[side["seed"].isin(seeds)], "macro", resamples)
-                        for side in sides
+                        method_ap(finished.store, side[side["seed"].isin(seeds)]) for side in sides
                     )
                     rows.append(
                         {"term": term, "labels": f"{fraction:g} %", **vars((mosaic - other).interval())}
@@ -283,7 +283,7 @@ def term_table(study: Study, finished: FinishedRun) -> pd.DataFrame:
         return pd.DataFrame(rows, columns=["term", "labels", "value", "low", "high", "n_seeds"])
 
     key = {"data": finished.store.fingerprint, "predictions": prediction_keys(finished.predictions)}
-    table = study.cached("ablation", {**key, "resamples": resamples}, compute)
+    table = study.cached("ablation", key, compute)
     return readable(table, {"term": "term", "labels": "labels", "value": "gain", "n_seeds": "seeds"})
 
 

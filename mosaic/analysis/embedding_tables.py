@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from mosaic.analysis.archive_tables import display_bands
 from mosaic.analysis.tables import readable, titled
-from mosaic.evaluation.bootstrap import resampled_mean
 from mosaic.evaluation.coherence import MEASURES, nearest, single_label_subset
+from mosaic.evaluation.uncertainty import estimate_mean
 from mosaic.experiments.embed import load_arrays, per_seed
 from mosaic.losses.label_kernels import KERNELS, msc_weights, pair_weights
 from mosaic.store.reader import PackedStore
@@ -41,18 +41,17 @@ def coherence_table(embedded: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def coherence_summary(embedded: pd.DataFrame, scenes: NDArray[np.str_], resamples: int) -> pd.DataFrame:
+def coherence_summary(embedded: pd.DataFrame, scenes: NDArray[np.str_]) -> pd.DataFrame:
     """Return the neighbours' label Jaccard index of each method as (value, low, high), and its seeds."""
     methods = embedded["method"].unique()
     spans = [
-        resampled_mean(per_seed(embedded, method, "coherence|test"), scenes, resamples).interval()
-        for method in methods
+        estimate_mean(per_seed(embedded, method, "coherence|test"), scenes).interval() for method in methods
     ]
     titles = {"method": "method", "value": "label Jaccard index", "n_seeds": "seeds"}
     return readable(pd.DataFrame(spans).assign(method=methods), titles)
 
 
-def retrieval_table(embedded: pd.DataFrame, scenes: NDArray[np.str_], resamples: int) -> pd.DataFrame:
+def retrieval_table(embedded: pd.DataFrame, scenes: NDArray[np.str_]) -> pd.DataFrame:
     """Return recall at each k of :data:`RETRIEVAL_K`, with intervals, for methods that encode each sensor.
 
     Returns:
@@ -66,7 +65,7 @@ def retrieval_table(embedded: pd.DataFrame, scenes: NDArray[np.str_], resamples:
             ranks = per_seed(embedded, method, f"rank|{direction}")
             for k in [k for k in RETRIEVAL_K if k < len(scenes)]:
                 hits = [(seed <= k).astype(np.float64) for seed in ranks]
-                recall = resampled_mean(hits, scenes, resamples).interval()
+                recall = estimate_mean(hits, scenes).interval()
                 numbers = (recall.value, recall.low, recall.high, float(np.mean(maps)))
                 rows.append((method, title, k, *numbers))
     return pd.DataFrame(rows, columns=["method", "direction", "k", "recall", "low", "high", "map_at_20"])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mosaic.analysis.scoring import score_group
 from mosaic.analysis.tables import in_order, pivot_intervals, titled
 from mosaic.evaluation.label_overlap import conditional_ap, pointwise_mutual_information, similar_groups
+from mosaic.evaluation.metrics import scored_classes
 from mosaic.evaluation.names import EVALUATIONS, METRICS
 from mosaic.experiments.parallel import parallel_map
 from mosaic.experiments.predictions import KEYS, load, main_input, prediction_keys
@@ -34,14 +35,13 @@ def score_all(study: Study, store: PackedStore, predictions: pd.DataFrame) -> pd
     method's main input also for each class and, under the evaluation that all methods share, for the strata
     of :func:`hard_groups` and label counts.
     """
-    resamples = study.settings.bootstrap_resamples
-    key = {"data": store.fingerprint, "resamples": resamples, "predictions": prediction_keys(predictions)}
+    key = {"data": store.fingerprint, "predictions": prediction_keys(predictions)}
     common = common_evaluations(predictions)
 
     def compute() -> pd.DataFrame:
         groups = hard_groups(store)
         calls = [
-            (store.folder, members, groups, resamples, members["evaluation"].iloc[0] in common)
+            (store.folder, members, groups, members["evaluation"].iloc[0] in common)
             for _, members in predictions.groupby(KEYS, sort=False)
         ]
         parts = parallel_map(score_group, calls, "scoring", study.settings.jobs)
@@ -157,11 +157,11 @@ def conditional_table(
     return table.rename(columns=lambda name: get_method(name).title).reset_index().rename_axis(columns=None)
 
 
-def absent_in_test(store: PackedStore) -> pd.DataFrame:
-    """Return the classes that no test patch carries, which no macro average covers."""
-    test, train = (store.labels[store.split_rows(split)].sum(0) for split in ("test", "train"))
-    counts = pd.DataFrame({"class": list(store.class_names), "training patches": train})
-    return counts[test == 0].reset_index(drop=True)
+def unscored_classes(store: PackedStore) -> pd.DataFrame:
+    """Return the classes that too few test patches carry, so that no macro average covers them."""
+    test, train = (store.labels[store.split_rows(split)] for split in ("test", "train"))
+    counts = {"class": list(store.class_names), "training patches": train.sum(0), "test patches": test.sum(0)}
+    return pd.DataFrame(counts).drop(index=scored_classes(test).tolist()).reset_index(drop=True)
 
 
 def groups_table(store: PackedStore) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 Nothing here imports PyTorch or a plotting library, so a process which scores starts in a second.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mosaic.evaluation.bootstrap import Resampled, Scenes, resampled_ap
 from mosaic.evaluation.label_overlap import Groups, Stratum, strata
-from mosaic.evaluation.metrics import Labels, Predictions, choose_thresholds, per_class_ap, scores
+from mosaic.evaluation.metrics import choose_thresholds, per_class_ap, scores
+from mosaic.evaluation.uncertainty import Estimate, estimate_ap
 from mosaic.experiments.predictions import KEYS, load, main_input
 from mosaic.store.reader import PackedStore
 
 
 def score_group(
-    store_folder: Path, members: pd.DataFrame, groups: Groups, resamples: int, stratified: bool
+    store_folder: Path, members: pd.DataFrame, groups: Groups, stratified: bool
 ) -> list[dict[str, Any]]:
     """Return tidy results of one set of predictions, of which ``members`` are the seeds."""
     store = PackedStore(store_folder)
@@ -42,40 +42,22 @@ def score_group(
         ]
         pooled += [(s, "macro") for s in strata(test, store.class_names, groups) if stratified]
     for stratum, average in pooled:
-        ap = stratum_ap(test, list(seeds.values()), scenes, stratum, resamples, average)
+        ap = estimate_ap(test, list(seeds.values()), scenes, [stratum], average)
         shared = {"stratum": stratum.name, "n": len(stratum.patches), "metric": f"ap_{average}", "seed": -1}
         rows.append({**shared, **asdict(ap.interval())})
     about = {"dataset": store.manifest.dataset, **{key: members[key].iloc[0] for key in KEYS}}
     return [{**about, **row} for row in rows]
 
 
-def stratum_ap(
-    labels: Labels,
-    seeds: Sequence[Predictions],
-    scenes: Scenes,
-    stratum: Stratum,
-    resamples: int,
-    average: str = "macro",
-) -> Resampled:
-    """Return average precision on the patches and classes of a stratum; the rest as in ``resampled_ap``."""
-    cells = np.ix_(stratum.patches, stratum.classes)
-    predictions = [scores[cells] for scores in seeds]
-    return resampled_ap(labels[cells], predictions, scenes[stratum.patches], average, resamples)
-
-
-def method_ap(store: PackedStore, members: pd.DataFrame, average: str, resamples: int) -> Resampled:
+def method_ap(store: PackedStore, members: pd.DataFrame, average: str = "macro") -> Estimate:
     """Return the average precision of one method on the test split; ``members`` are its seeds."""
     test = store.split_rows("test")
     seeds = [load(row) for _, row in members.sort_values("seed").iterrows()]
-    return resampled_ap(store.labels[test], seeds, store.scenes[test], average, resamples)
+    return estimate_ap(store.labels[test], seeds, store.scenes[test], average=average)
 
 
 def method_differences(
-    store: PackedStore,
-    members: pd.DataFrame,
-    reference: pd.DataFrame,
-    subgroups: Mapping[str, Stratum],
-    resamples: int,
+    store: PackedStore, members: pd.DataFrame, reference: pd.DataFrame, subgroups: Mapping[str, Stratum]
 ) -> list[dict[str, Any]]:
     """Return a method's difference to a reference in each subgroup, on the seeds that both have."""
     test = store.split_rows("test")
@@ -87,7 +69,7 @@ def method_differences(
     ]
     rows = []
     for name, stratum in subgroups.items() if common else ():
-        method_ap, reference_ap = (stratum_ap(labels, side, scenes, stratum, resamples) for side in sides)
+        method_ap, reference_ap = (estimate_ap(labels, side, scenes, [stratum]) for side in sides)
         difference = asdict((method_ap - reference_ap).interval())
         rows.append({"method": members["method"].iloc[0], "subgroup": name, **difference})
     return rows

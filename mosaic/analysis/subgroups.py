@@ -56,9 +56,9 @@ def subgroup_differences(study: Study, finished: FinishedRun, fraction: float) -
     columns = ["method", "subgroup", "value", "low", "high", "n_seeds", "n_scenes"]
     if reference.empty:
         return pd.DataFrame(columns=columns)
-    subgroups, resamples = define_subgroups(finished.store), study.settings.bootstrap_resamples
+    subgroups = define_subgroups(finished.store)
     calls = [
-        (finished.store, rows[rows["method"] == name], reference, subgroups, resamples)
+        (finished.store, rows[rows["method"] == name], reference, subgroups)
         for name in METHODS
         if name in set(rows["method"]) - {REFERENCE}
     ]
@@ -67,7 +67,6 @@ def subgroup_differences(study: Study, finished: FinishedRun, fraction: float) -
         "predictions": prediction_keys(rows[["seed", *KEYS, "path", "key"]]),
         "reference": REFERENCE,
         "subgroups": {name: [s.patches.tolist(), s.classes.tolist()] for name, s in subgroups.items()},
-        "resamples": resamples,
     }
 
     def compute() -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Tables of transfers: to another archive, and to a country or season that training never saw."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from mosaic.analysis.tables import pivot_intervals, titled
-from mosaic.evaluation.bootstrap import resampled_ap
+from mosaic.evaluation.uncertainty import Estimate, estimate_ap
 from mosaic.experiments.probe import coarse_labels
 from mosaic.experiments.transfer import Side, coarse_classes, domain_rows
+from mosaic.methods import get_method
 from mosaic.store.reader import PackedStore
 
 _SHIFT = ["domain", "method", "training", "value", "low", "high", "n_seeds", "n_scenes", "n"]
@@ -27,32 +28,43 @@ def coarse_table(sides: Sequence[Side]) -> pd.DataFrame:
     return table
 
 
-def transfer_table(trials: pd.DataFrame, sides: Sequence[Side], resamples: int) -> pd.DataFrame:
+def transfer_table(trials: pd.DataFrame, sides: Sequence[Side]) -> pd.DataFrame:
     """Return the macro average precision of each transfer over coarse classes of the target's test split.
 
     Returns:
         One row a source, target, method, label fraction and probe (``target``: fitted on that share of the
         target's training labels; ``source``: on all of the source's, none of the target's): with value, low,
-        high, n_seeds and n_scenes.
+        high, n_seeds and n_scenes. On all labels of the target also the probe ``change``, the paired
+        difference to the target's own encoder, where both have a seed in common.
     """
     names = coarse_classes([side.store for side in sides])
     stores = {side.title: side.store for side in sides}
-    rows = []
+    rows, estimates = [], {}
     for group, members in trials.groupby(["source", "target", "method"], sort=False):
-        facts = dict(zip(("source", "target", "method"), map(str, tuple(group)), strict=True))
-        store = stores[facts["target"]]
-        test = store.split_rows("test")
-        labels, scenes = coarse_labels(store, names)[test], store.scenes[test]
-        seeds = [dict(np.load(path)) for path in members.sort_values("seed")["path"]]
-        for name in seeds[0]:
+        source, target, method = map(str, tuple(group))
+        test = stores[target].split_rows("test")
+        labels, scenes = coarse_labels(stores[target], names)[test], stores[target].scenes[test]
+        seeds = {row["seed"]: dict(np.load(row["path"])) for _, row in members.sort_values("seed").iterrows()}
+        for name in next(iter(seeds.values())):
             probe, fraction = name.split("|")
-            ap = resampled_ap(labels, [scores[name] for scores in seeds], scenes, resamples=resamples)
-            rows.append({**facts, "probe": probe, "fraction": float(fraction), **asdict(ap.interval())})
+            facts = {"source": source, "target": target, "method": method, "probe": probe}
+            scored = {seed: estimate_ap(labels, [each[name]], scenes) for seed, each in seeds.items()}
+            estimates[source, target, method, probe, float(fraction)] = facts, scored
+    most = max((key[-1] for key in estimates if key[-2] == "target"), default=0.0)
+    for (source, target, method, probe, fraction), (facts, scored) in estimates.items():
+        ap = Estimate.over_seeds(list(scored.values()))
+        rows.append({**facts, "fraction": fraction, **asdict(ap.interval())})
+        _, home = estimates.get((target, target, method, probe, fraction), ({}, {}))
+        common = [seed for seed in scored if seed in home]
+        if source != target and fraction == most and common:
+            change = Estimate.over_seeds([scored[seed] - home[seed] for seed in common])
+            rows.append({**facts, "probe": "change", "fraction": fraction, **asdict(change.interval())})
     return pd.DataFrame(rows)
 
 
 def readable_transfer(table: pd.DataFrame) -> pd.DataFrame:
     """Return a row a method and source, and a column a target and probe."""
+    table = table[table["probe"] != "change"]
     labels = np.where(
         table["probe"] == "source", "no label of it", table["fraction"].map("{:g} % of its labels".format)
     )
@@ -60,23 +72,7 @@ def readable_transfer(table: pd.DataFrame) -> pd.DataFrame:
     return titled(pivot_intervals(rows, ["method", "pretrained on"], "column", rows["column"].unique()))
 
 
-def transfer_loss(table: pd.DataFrame) -> pd.Series:
-    """Return method -> how an encoder of another archive differs from one of the archive itself.
-
-    Macro average precision of probes on all of the target's labels, mean over pairs of archives; methods that
-    the target's own run lacks are left out.
-    """
-    if table.empty:
-        return pd.Series(dtype=float)
-    probed = table[table["probe"] == "target"]
-    probed = probed[probed["fraction"] == probed["fraction"].max()]
-    home = probed[probed["source"] == probed["target"]].set_index(["target", "method"])["value"]
-    away = probed[probed["source"] != probed["target"]]
-    away = away.join(home.rename("home"), on=["target", "method"]).dropna(subset=["home"])
-    return (away["value"] - away["home"]).groupby(away["method"].to_numpy(), sort=False).mean()
-
-
-def domain_shift_table(trials: pd.DataFrame, store: PackedStore, resamples: int) -> pd.DataFrame:
+def domain_shift_table(trials: pd.DataFrame, store: PackedStore) -> pd.DataFrame:
     """Return macro average precision in each domain, seen in training or not, and the paired difference.
 
     Returns:
@@ -94,7 +90,7 @@ def domain_shift_table(trials: pd.DataFrame, store: PackedStore, resamples: int)
         ap = {}
         for training, seeds in members.groupby("training"):
             scores = [np.load(path)["scores"] for path in seeds.sort_values("seed")["path"]]
-            ap[training] = resampled_ap(labels, scores, scenes, resamples=resamples)
+            ap[training] = estimate_ap(labels, scores, scenes)
         ap["change"] = ap["unseen"] - ap["seen"]
         for training, each in ap.items():
             facts = {"domain": domain, "method": method, "training": training, "n": len(rows)}
@@ -110,6 +106,26 @@ def readable_domain_shift(table: pd.DataFrame) -> pd.DataFrame:
     return titled(wide[["domain", "method", *titles, *counts]].rename(columns=titles | counts))
 
 
-def mean_change(table: pd.DataFrame) -> pd.Series:
-    """Return method -> change of macro average precision in domains never seen, mean over them."""
-    return table[table["training"] == "change"].groupby("method", sort=False)["value"].mean()
+def changes_table(transfers: pd.DataFrame, shifts: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return the changes of both tables, one row each: where (in words), method, value, low, high, n_seeds.
+
+    Args:
+        transfers: as :func:`transfer_table`.
+        shifts: as :func:`domain_shift_table`.
+        column: what a domain is, such as ``"country"``.
+    """
+    parts = []
+    if len(transfers):
+        moved = transfers[transfers["probe"] == "change"]
+        parts.append(moved.assign(where="from " + moved["source"] + " to " + moved["target"]))
+    seen = shifts[shifts["training"] == "change"]
+    parts.append(seen.assign(where=f"in a {column} never seen (" + seen["domain"] + ")"))
+    return pd.concat(parts)[["where", "method", "value", "low", "high", "n_seeds", "n_scenes"]]
+
+
+def change_in_words(row: Mapping[Hashable, Any]) -> str:
+    """Return a row of :func:`changes_table` as words, with its interval where there is one."""
+    interval = f" [{row['low']:+.3f}, {row['high']:+.3f}]" if np.isfinite(row["low"]) else ""
+    seeds = ", one seed" if row["n_seeds"] == 1 else ""
+    words = f"{get_method(row['method']).title} changes by {row['value']:+.3f}{interval}{seeds}"
+    return f"{row['where']} {words}"

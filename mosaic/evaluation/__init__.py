@@ -1,1 +1,1 @@
-"""Features, probes, metrics, bootstrap intervals, label overlap, coherence and claims."""
+"""Features, probes, metrics, intervals, label overlap, coherence and claims."""

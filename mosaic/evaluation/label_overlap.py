@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from mosaic.evaluation.metrics import Labels, Predictions, per_class_ap
+from mosaic.evaluation.metrics import LEAST_POSITIVES, Labels, Predictions, per_class_ap
 
 #: Group of confusable classes -> their names.
 Groups = Mapping[str, Sequence[str]]
@@ -53,24 +53,40 @@ def strata(labels: Labels, class_names: Sequence[str], groups: Groups) -> list[S
     return [stratum for stratum in result if len(stratum.patches)]
 
 
-def conditional_ap(
-    labels: Labels, predictions: Predictions, class_names: Sequence[str], groups: Groups
-) -> pd.DataFrame:
-    """Return the average precision of class a among the patches that carry b, for each pair within a group.
+def confusable_pairs(
+    labels: Labels, class_names: Sequence[str], groups: Groups, least: int = LEAST_POSITIVES
+) -> dict[tuple[str, str, str], Stratum]:
+    """Return which class it is, given its confounder: (group, class a, class b) -> patches that carry b.
 
-    Returns:
-        One row an ordered pair whose carriers of b differ in a: group, of (a), among (b), ap in [0, 1],
-        prevalence of a among them (the score of guessing), n patches.
+    Each scores a alone. Pairs of a group with fewer than ``least`` carriers of b with a, or without a, are
+    left out.
     """
-    rows = []
+    pairs = {}
     column = {name: i for i, name in enumerate(class_names)}
     for group, members in groups.items():
         for of, among in permutations(members, 2):
-            carriers = labels[:, column[among]] == 1
-            truth = labels[carriers][:, [column[of]]]
-            if 0 < truth.sum() < len(truth):
-                ap = per_class_ap(truth, predictions[carriers][:, [column[of]]])
-                rows.append((group, of, among, float(ap[0]), float(truth.mean()), len(truth)))
+            patches = np.flatnonzero(labels[:, column[among]])
+            positives = int(labels[patches, column[of]].sum())
+            if least <= min(positives, len(patches) - positives):
+                name = f"{of} among {among}"
+                pairs[group, of, among] = Stratum(name, patches, np.array([column[of]]))
+    return pairs
+
+
+def conditional_ap(
+    labels: Labels, predictions: Predictions, class_names: Sequence[str], groups: Groups
+) -> pd.DataFrame:
+    """Return the average precision of class a among the patches that carry b, for :func:`confusable_pairs`.
+
+    Returns:
+        One row an ordered pair: group, of (a), among (b), ap in [0, 1], prevalence of a among them (the score
+        of guessing), n patches.
+    """
+    rows = []
+    for pair, stratum in confusable_pairs(labels, class_names, groups).items():
+        cells = np.ix_(stratum.patches, stratum.classes)
+        ap = per_class_ap(labels[cells], predictions[cells])
+        rows.append((*pair, float(ap[0]), float(labels[cells].mean()), len(stratum.patches)))
     return pd.DataFrame(rows, columns=["group", "of", "among", "ap", "prevalence", "n"])
 
 

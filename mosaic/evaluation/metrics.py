@@ -1,7 +1,7 @@
 """Metrics of multi-label predictions, over a whole split at once and never averaged over batches.
 
-Macro averages run over the classes that have a positive; libraries count the others as zero, or drop them
-silently. Metrics lie in [0, 1], but for the coverage error.
+Macro averages run over :func:`scored_classes`; libraries count classes without a positive as zero, or drop
+them silently. Metrics lie in [0, 1], but for the coverage error.
 """
 
 import numpy as np
@@ -14,59 +14,74 @@ Labels = NDArray[np.uint8]
 #: Predictions (N, C) in [0, 1], higher is more certain.
 Predictions = NDArray[np.float32]
 
-_BLOCK = 2**24  # weighted predictions summed at a time: about 300 MB
+_BLOCK = 2**15  # counts by threshold and scene at a time, which stay in the cache of a processor
 _BINS = 15
+#: A class enters macro averages with this many positives: with two, its average precision is mostly chance.
+LEAST_POSITIVES = 10
 
 
-def weighted_ap(
-    labels: Labels,
-    predictions: Predictions,
-    weights: NDArray[np.float32],
-    patches: NDArray[np.int64] | None = None,
+def leave_one_out_ap(
+    labels: Labels, predictions: Predictions, scenes: NDArray[np.int64], n_scenes: int
 ) -> NDArray[np.float64]:
-    """Return average precision under many weightings at once.
+    """Return average precision on all predictions, then on those without each scene, (1 + n_scenes,).
 
-    Equal to scikit-learn's ``average_precision_score`` with ``sample_weight``: tied predictions share one
-    threshold. It is NaN where no positive has weight.
+    Equal to scikit-learn's ``average_precision_score``: tied predictions share one threshold. Predictions are
+    sorted once; patches and positives above each threshold, counted by scene, give every value by
+    subtraction. It is NaN where no positive is left.
 
     Args:
         labels: (N,).
         predictions: (N,).
-        weights: (R, N), >= 0; fastest in Fortran order, as patches are sorted by prediction.
-        patches: column of ``weights`` for each prediction (N,), where several belong to one patch.
+        scenes: number of the scene of each prediction, below ``n_scenes`` (N,).
+        n_scenes: number of scenes.
     """
     order = np.argsort(-predictions, kind="stable")
-    ranked = predictions[order]
-    positive = np.flatnonzero(labels[order])  # precision counts at the ranks of positives only
-    last_tied = np.searchsorted(-ranked, -ranked[positive], side="right") - 1
-    last_positive = np.searchsorted(positive, last_tied, side="right") - 1
-    columns = order if patches is None else patches[order]
-    ap = np.full(len(weights), np.nan)
-    step = max(1, _BLOCK // max(1, len(order)))
-    for start in range(0, len(weights) if len(positive) else 0, step):
-        counts = weights[start : start + step].T[columns].astype(np.float64)
-        gains = counts[positive]
-        retrieved = np.cumsum(counts, axis=0, out=counts)[last_tied]
-        hits = np.cumsum(gains, axis=0)
-        total = hits[-1]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            precision = np.where(retrieved > 0, hits[last_positive] / retrieved, 0.0)
-            ap[start : start + step] = (gains * precision).sum(0) / np.where(total > 0, total, np.nan)
-    return ap
+    ranked, scene, positive = predictions[order], scenes[order], labels[order] == 1
+    # precision counts at the thresholds of positives only
+    ends = np.unique(np.searchsorted(-ranked, -ranked[positive], side="right"))
+    steps = np.searchsorted(ends, np.arange(ends[-1] if len(ends) else 0), side="right")
+    cells = steps * n_scenes + scene[: len(steps)]
+    hits, seen, summed = np.zeros(n_scenes), np.zeros(n_scenes), np.zeros(1 + n_scenes)
+    step = max(1, _BLOCK // n_scenes)
+    for first in range(0, len(ends), step):
+        block = slice(ends[first - 1] if first else 0, ends[min(first + step, len(ends)) - 1])
+        here, size = cells[block] - first * n_scenes, min(step, len(ends) - first) * n_scenes
+        own = here[positive[block]]  # cells of positives
+        gained = np.bincount(own, minlength=size).reshape(-1, n_scenes)
+        hit = gained.cumsum(0) + hits
+        above = np.bincount(here, minlength=size).reshape(-1, n_scenes).cumsum(0) + seen
+        hits, seen = hit[-1], above[-1]
+        gain_all, hit_all, above_all = (counts.sum(1, keepdims=True) for counts in (gained, hit, above))
+        precision = (hit_all - hit) / np.maximum(above_all - above, 1)
+        summed[1:] += gain_all[:, 0] @ precision
+        summed[1:] -= np.bincount(own % n_scenes, precision.ravel()[own], n_scenes)
+        summed[0] += (gain_all * hit_all / above_all).sum()
+    with np.errstate(invalid="ignore"):
+        return summed / np.append(hits.sum(), hits.sum() - hits)
 
 
 def per_class_ap(labels: Labels, predictions: Predictions) -> NDArray[np.float64]:
     """Return the average precision of each class (C,), NaN for a class without a positive."""
-    once = np.ones((1, len(labels)), np.float32)
-    return np.array([weighted_ap(y, p, once)[0] for y, p in zip(labels.T, predictions.T, strict=True)])
+    one = np.zeros(len(labels), np.int64)
+    pairs = zip(labels.T, predictions.T, strict=True)
+    return np.array([leave_one_out_ap(y, p, one, 1)[0] for y, p in pairs])
+
+
+def scored_classes(labels: Labels) -> NDArray[np.int64]:
+    """Return the classes (columns) that enter macro averages.
+
+    Those with :data:`LEAST_POSITIVES` positives or more; on a split so small that most have fewer, those with
+    at least the median number of the classes that have any.
+    """
+    count = labels.sum(0, dtype=np.int64)
+    present = count[count > 0]
+    return np.flatnonzero(count >= min(LEAST_POSITIVES, np.median(present) if len(present) else 1))
 
 
 def macro_ap(labels: Labels, predictions: Predictions) -> float:
-    """Return the mean average precision of the classes that have a positive; NaN when none has."""
-    present = labels.any(0)
-    return (
-        float(per_class_ap(labels[:, present], predictions[:, present]).mean()) if present.any() else np.nan
-    )
+    """Return the mean average precision of :func:`scored_classes`; NaN when no class has a positive."""
+    scored = scored_classes(labels)
+    return float(per_class_ap(labels[:, scored], predictions[:, scored]).mean()) if len(scored) else np.nan
 
 
 def choose_thresholds(labels: Labels, predictions: Predictions) -> NDArray[np.float64]:
@@ -123,13 +138,11 @@ def scores(
     if not np.isfinite(predictions).all():
         raise ValueError("predictions hold NaN or infinity: did training diverge?")
     decided = (predictions >= (0.5 if thresholds is None else thresholds)).astype(np.uint8)
-    present = labels.any(0)
+    scored = scored_classes(labels)
     values = {
         "ap_macro": macro_ap(labels, predictions),
         "ap_micro": macro_ap(labels.reshape(-1, 1), predictions.reshape(-1, 1)),
-        "f1_macro": metrics.f1_score(
-            labels[:, present], decided[:, present], average="macro", zero_division=0
-        ),
+        "f1_macro": metrics.f1_score(labels[:, scored], decided[:, scored], average="macro", zero_division=0),
         "f1_micro": metrics.f1_score(labels, decided, average="micro", zero_division=0),
         "lrap": ranking_precision(labels, predictions),
         "coverage_error": metrics.coverage_error(labels, predictions),

@@ -1,8 +1,8 @@
-"""Mean ranks of methods, and groups of methods without a significant difference between any two.
+"""Ranks of methods, and groups of methods without a significant difference between any two.
 
-After the critical-difference diagram of Demsar 2006, "Statistical comparisons of classifiers over multiple
-data sets" (JMLR 7). There the data sets are the sample; here each problem is itself resampled by scene and
-seed, so ranks and differences come from those resamples instead of a table of quantiles.
+Groups are those of the critical-difference diagram of Demsar 2006, "Statistical comparisons of classifiers
+over multiple data sets" (JMLR 7); intervals are the ranks that the same pairwise tests leave open (Mogstad et
+al. 2024, "Inference for ranks", Review of Economic Studies 91).
 """
 
 from collections.abc import Sequence
@@ -10,45 +10,55 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
+from scipy.stats import rankdata
 
-from mosaic.evaluation.bootstrap import holm
+from mosaic.evaluation.uncertainty import Estimate, error_and_df, holm, p_value
 
-Array = NDArray[np.float64]
 #: (first, last) row of a ranking, inclusive.
 Groups = list[tuple[int, int]]
 
 
 def rank_methods(
-    methods: Sequence[str], values: Sequence[Array], draws: Sequence[Array], level: float = 0.05
+    methods: Sequence[str], archives: Sequence[Sequence[Estimate]], level: float = 0.05
 ) -> tuple[pd.DataFrame, Groups]:
-    """Rank methods over several problems.
+    """Rank methods by their scores, averaged over archives.
 
-    A difference is that of the scores, averaged over problems; its standard error is that over resamples, and
-    it is significant at ``level`` by a two-sided z-test after Holm's correction for the number of pairs.
+    Each pair is tested by its paired difference; variances of several archives are added. It is significant
+    at ``level`` after Holm's correction for the number of pairs.
 
     Args:
         methods: M names.
-        values: scores of the methods (M,) for each problem, higher is better.
-        draws: the same under resamples (M, R), paired between methods.
+        archives: M scores on each archive, higher is better, paired between methods.
         level: chance of any false difference.
 
     Returns:
-        One row a method, the best first: method, mean rank (1 the best) with its 95 % interval low and high;
-        and groups of rows without a significant difference between any two, but those within others.
+        One row a method, the best first: method, value, rank (1 the best), and the best and worst rank, low
+        and high, that significant differences leave open; and groups of rows without a significant difference
+        between any two, but those within others. Without a second seed, or with too few scenes, nothing is
+        known of differences: low and high are NaN, and there are no groups.
     """
-    rank = np.mean([rankdata(-scores, axis=0) for scores in values], axis=0)
-    rank_draws = np.mean([rankdata(-scores, axis=0) for scores in draws], axis=0)
-    low, high = np.quantile(rank_draws, [0.025, 0.975], axis=1)
-    order = np.argsort(rank, kind="stable")
-    mean, mean_draws = np.mean(values, axis=0)[order], np.mean(draws, axis=0)[order]
+    value = np.mean([[each.value for each in scores] for scores in archives], axis=0)
+    table = pd.DataFrame({"method": list(methods), "value": value, "rank": rankdata(-value)})
+    order = np.argsort(table["rank"].to_numpy(), kind="stable")
+    table = table.iloc[order].reset_index(drop=True)
     first, second = np.triu_indices(len(order), 1)
-    error = (mean_draws[first] - mean_draws[second]).std(1, ddof=1)
-    z = np.abs(mean[first] - mean[second]) / np.maximum(error, 1e-12)
-    different = np.zeros((len(order), len(order)), bool)
-    different[first, second] = holm(2 * norm.sf(z)) < level
-    table = pd.DataFrame({"method": list(methods), "rank": rank, "low": low, "high": high})
-    return table.iloc[order].reset_index(drop=True), _groups(different)
+    p = np.array([_p_value(archives, order[i], order[j]) for i, j in zip(first, second, strict=True)])
+    if not len(p) or np.isnan(p).any():
+        return table.assign(low=np.nan, high=np.nan), []
+    worse = np.zeros((len(order), len(order)), bool)  # than the method of the row, significantly
+    worse[first, second] = holm(p) < level
+    return table.assign(low=1 + worse.sum(0), high=len(order) - worse.sum(1)), _groups(worse)
+
+
+def _p_value(archives: Sequence[Sequence[Estimate]], i: int, j: int) -> float:
+    """Return the p-value of the difference between two methods; NaN where it cannot be told."""
+    differences = [scores[i] - scores[j] for scores in archives]
+    variances = np.array([each.variances for each in differences]) / len(archives) ** 2
+    sizes = np.array([(len(each.without), len(each.values)) for each in differences])
+    if sizes.min() < 2:
+        return np.nan
+    mean = float(np.mean([each.value for each in differences]))
+    return p_value(mean, *error_and_df(variances.ravel(), sizes.ravel()))
 
 
 def _groups(different: NDArray[np.bool_]) -> Groups:

@@ -1,4 +1,4 @@
-"""Figures of 07_claims: all verdicts at a glance, and a forest plot of the effects."""
+"""Figures of 07_claims: all verdicts at a glance, a forest plot of the effects, and what a run can detect."""
 
 import textwrap
 from collections.abc import Hashable, Mapping
@@ -10,13 +10,14 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from mosaic.plots import layout
-from mosaic.plots.palette import GREY, VERDICTS, tint
+from mosaic.plots.palette import GREY, SERIES, VERDICTS, tint
 
 
 def _effect(row: Mapping[Hashable, Any]) -> str:
     if not np.isfinite(row["effect"]):
         return "not computed"
-    return f"{row['effect']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]".replace("-", "−")
+    interval = f" [{row['low']:+.3f}, {row['high']:+.3f}]" if np.isfinite(row["low"]) else ""
+    return f"{row['effect']:+.3f}{interval}".replace("-", "−")
 
 
 @layout.needs("statement", "comparison", "effect", "low", "high", "verdict")
@@ -25,7 +26,7 @@ def claims_forest(claims: pd.DataFrame) -> Figure:
 
     Args:
         claims: one row a claim, columns ``statement``, ``comparison``, ``effect``, ``low``, ``high`` (NaN
-            when not computed), ``verdict`` (``supported``, ``not supported``, ``undecided``), and ``measure``
+            when not computed), ``verdict`` (of ``palette.VERDICTS``), and ``measure``
             if effects have several units: each then gets a panel with its own scale.
     """
     claims = claims.assign(
@@ -91,4 +92,26 @@ def claims_grid(claims: pd.DataFrame, families: Mapping[str, str]) -> Figure:
         linewidths=3,
     )
     layout.name_blocks(ax, [dataset for dataset, _ in columns], len(rows))
+    return fig
+
+
+@layout.needs("dataset", "n_scenes", "n_seeds", "mde")
+def detectable_effects(table: pd.DataFrame, relevant: float) -> Figure:
+    """Show the minimum detectable effect over the number of test scenes, a line a number of seeds.
+
+    Args:
+        table: one row a dataset, number of scenes and number of seeds, ``mde`` in units of the measure.
+        relevant: the difference that matters, drawn as a line across.
+    """
+    parts = {str(name): part for name, part in table.groupby("dataset", sort=False)}
+    fig, axes = layout.panels(len(parts), 2, 3.0, sharey=True)
+    for ax, (dataset, part) in zip(axes, parts.items(), strict=True):
+        for (seeds, line), (color, _) in zip(part.groupby("n_seeds"), SERIES, strict=False):
+            ax.plot(line["n_scenes"], line["mde"], color=color, label=f"{seeds} seeds")
+        ax.axhline(relevant, color=GREY, linewidth=1, linestyle="--")
+        ax.set(xscale="log", yscale="log", xlabel="test scenes", title=dataset)
+        ax.grid()
+    if axes:
+        axes[0].set_ylabel("minimum detectable effect")
+        axes[0].legend()
     return fig

@@ -43,7 +43,7 @@ def _with_seeds(table: pd.DataFrame) -> list[str]:
 
 @layout.needs("method", "rank", "low", "high")
 def rank_diagram(ranks: pd.DataFrame, groups: Sequence[tuple[int, int]]) -> Figure:
-    """Show mean ranks with intervals, one row a method, the best first.
+    """Show ranks with intervals, one row a method, the best first.
 
     A bar joins each of ``groups``: (first, last) row, inclusive, of methods that cannot be told apart.
     """
@@ -52,11 +52,11 @@ def rank_diagram(ranks: pd.DataFrame, groups: Sequence[tuple[int, int]]) -> Figu
     for i, method in enumerate(ranks["method"]):
         style = method_style(method, linestyle="none", markersize=7)
         layout.estimates(ax, ranks.iloc[[i]], y[[i]], style, vertical=False, value="rank", width=2)
-    edge = float(ranks["high"].max())
+    edge = float(np.nanmax(ranks[["rank", "high"]]))
     for i, (first, last) in enumerate(groups):
         x = edge + 0.02 * max(edge - 1, 1) * (2 + i)
         ax.plot([x, x], [y[first] + 0.25, y[last] - 0.25], color=GREY, linewidth=3, solid_capstyle="butt")
-    ax.set_xlabel("mean rank (1 is best)")
+    ax.set_xlabel("rank (1 is best)")
     return fig
 
 
@@ -81,13 +81,14 @@ def cost_scatter(table: pd.DataFrame) -> Figure:
 def difference_matrix(table: pd.DataFrame, reference: str) -> Figure:
     """Show by how much macro average precision differs from that of a reference in each subgroup.
 
-    A difference is starred when its interval excludes zero.
+    A difference is starred when its interval, of several seeds, excludes zero.
     """
     methods, subgroups = layout.methods_of(table), layout.distinct(table, "subgroup")
     wide = table.pivot(index="method", columns="subgroup").reindex(index=methods)
-    values, low, high = (wide[name][subgroups].to_numpy(float) for name in ("value", "low", "high"))
+    names = ("value", "low", "high", "n_seeds")
+    values, low, high, seeds = (wide[name][subgroups].to_numpy(float) for name in names)
     texts = np.char.replace(np.char.mod("%+.3f", values), "-", "−")
-    texts = np.char.add(texts, np.where((low > 0) | (high < 0), "*", ""))
+    texts = np.char.add(texts, np.where(((low > 0) | (high < 0)) & (seeds > 1), "*", ""))
     most = max(float(np.nanmax(np.abs(values))), 1e-3)
     fig, (ax,) = layout.panels(1, 1, 0.27 * len(methods) + 1.9)
     columns, scale = (

@@ -39,8 +39,10 @@ SPLITS = {
 }
 VERDICTS = {
     "supported": (OKABE_ITO["bluish green"], "o", "✓"),
+    "too small to matter": (OKABE_ITO["blue"], "o", "≈"),
     "not supported": (OKABE_ITO["vermillion"], "D", "✗"),
     "undecided": (GREY, "s", "?"),
+    "not tested": (GREY, "s", "–"),
 }
 
 

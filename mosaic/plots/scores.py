@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from mosaic.evaluation.metrics import LEAST_POSITIVES
 from mosaic.evaluation.names import EVALUATIONS, METRICS
 from mosaic.plots import layout
 from mosaic.plots.palette import GREY, LIGHT_GREY, SERIES, method_label, short_name
@@ -74,11 +75,12 @@ def score_vs_fraction(results: pd.DataFrame) -> Figure:
     return fig
 
 
-@layout.needs("method", "stratum", "value")
+@layout.needs("method", "stratum", "value", "n")
 def per_class_heatmap(results: pd.DataFrame) -> Figure:
     """Show the score of each class, one column a method, the best of a class starred; best classes on top.
 
     ``results`` are of one label budget, fraction, evaluation, input and metric; strata ``class: ...`` count.
+    A star needs :data:`LEAST_POSITIVES` positives (``n``).
     """
     results = layout.pooled(results[results["stratum"].str.startswith("class: ")])
     fig, axes = layout.panels(1 if len(results) else 0, 1, 0.29 * results["stratum"].nunique() + 2.0)
@@ -86,7 +88,8 @@ def per_class_heatmap(results: pd.DataFrame) -> Figure:
         methods = layout.methods_of(results)
         table = results.pivot(index="stratum", columns="method", values="value")[methods].astype(float)
         table = table.loc[table.mean(axis=1).sort_values(ascending=False).index]
-        is_best = table.eq(table.max(axis=1), axis=0)
+        enough = results.groupby("stratum")["n"].max().reindex(table.index) >= LEAST_POSITIVES
+        is_best = table.eq(table.max(axis=1), axis=0) & enough.to_numpy()[:, None]
         texts = np.char.add(np.char.mod("%.2f", table), np.where(is_best, " ★", ""))
         rows, columns = map(stratum_title, table.index), map(method_label, methods)
         layout.heat_map(axes[0], table.to_numpy(), texts, list(rows), list(columns), vmin=0, vmax=1)
@@ -146,6 +149,7 @@ def transfer_dots(table: pd.DataFrame) -> Figure:
 
     The ``probe`` was trained on ``fraction`` % of the labels of the ``target`` or on those of the ``source``.
     """
+    table = table[table["probe"] != "change"]
     methods = layout.methods_of(table)
     looks = {source: SERIES[i % len(SERIES)] for i, source in enumerate(layout.distinct(table, "source"))}
     parts = {key: part for key, part in table.groupby(["target", "probe", "fraction"], sort=False)}

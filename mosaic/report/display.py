@@ -197,6 +197,8 @@ def _number(value: Any) -> float:
 def _cell(value: Any, digits: int) -> str:
     if isinstance(value, tuple):
         center, low, high = (_cell(part, digits) for part in value)
+        if not math.isfinite(value[1]):
+            return center
         return f'{center} <span class="interval">[{low}, {high}]</span>'
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
@@ -207,6 +209,11 @@ def _cell(value: Any, digits: int) -> str:
     if isinstance(value, Real):
         return f"{value:.{digits}f}".replace("-", "\u2212")
     return html.escape(str(value))
+
+
+def sampled(n_seeds: int | None) -> str:
+    """Return what the intervals of a run cover: scenes of the one seed it has, or scenes and seeds."""
+    return "scenes, for one seed" if n_seeds == 1 else "scenes and seeds"
 
 
 def answer(text: str) -> None:
@@ -225,15 +232,16 @@ def key_result(
 ) -> None:
     """State one of the notebook's few key results, in one sentence; the report lists them first.
 
-    ``low`` and ``high`` are the ends of a 95 % interval, resampled by scene, ``n_seeds`` the number of seeds
-    behind ``value`` and ``digits`` the decimals. Markdown and ``$formulas$`` are allowed in ``text``.
+    ``low`` and ``high`` are the ends of a 95 % interval (NaN where there is none), ``n_seeds`` the number of
+    seeds behind ``value`` and ``digits`` the decimals. Markdown and ``$formulas$`` are allowed in ``text``.
 
     Example:
         >>> key_result("macro AP gained at 5 %", 0.21, low=0.19, high=0.23, n_seeds=3)
     """
     details = []
-    if low is not None and high is not None:
-        details = [f"95 % interval {_cell(low, digits)} to {_cell(high, digits)}", "resampled by scene"]
+    if low is not None and high is not None and math.isfinite(low):
+        ends = f"{_cell(low, digits)} to {_cell(high, digits)}"
+        details.append(f"95 % interval {ends} over {sampled(n_seeds)}")
     if n_seeds is not None:
         details.append(counted(n_seeds, "seed"))
     shown, detail = value if isinstance(value, str) else _cell(value, digits), ", ".join(details)

@@ -20,7 +20,10 @@ def predict(tmp_path):
         rows, key = [], f"{evaluation}|{source}|{fraction:g}"
         for seed in seeds:
             count += 1
-            path, random = tmp_path / f"{count}.npz", np.random.default_rng(seed)
+            path, random = (
+                tmp_path / f"{count}.npz",
+                np.random.default_rng([7, seed]),
+            )  # not the numbers the labels are drawn from
             arrays = {
                 f"{key}|{split}": ((1 - noise[split]) * y + noise[split] * random.random(y.shape)).astype(
                     "f4"
@@ -38,8 +41,8 @@ def predict(tmp_path):
 
 @pytest.fixture
 def study():
-    """A study of 50 resamples in one process, which keeps nothing."""
-    settings = StudySettings(jobs=1, bootstrap_resamples=50)
+    """A study in one process, which keeps nothing."""
+    settings = StudySettings(jobs=1)
     return SimpleNamespace(settings=settings, cached=lambda name, key, compute: compute())
 
 

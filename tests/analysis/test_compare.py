@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from mosaic.analysis import compare, scoring
-from mosaic.evaluation.bootstrap import resampled_ap
+from mosaic.evaluation.uncertainty import estimate_ap
 from mosaic.settings import StudySettings
 from mosaic.utils.files import write_json
 
@@ -107,7 +107,7 @@ def test_kernels_are_compared_on_the_seeds_that_all_have(ran, study):
     assert table["seeds"].tolist() == [1, 1]
     for cell, place in zip(table["100 %"], (0, 3), strict=True):
         scores = scoring.load(run.predictions.iloc[place])
-        expected = resampled_ap(LABELS, [scores], STORE.scenes, resamples=50).interval()
+        expected = estimate_ap(LABELS, [scores], STORE.scenes).interval()
         assert cell == pytest.approx((expected.value, expected.low, expected.high))
 
 

@@ -35,7 +35,7 @@ def test_retrieval_table_counts_ranks_and_skips_single_sensor_methods(tmp_path):
     embedded = pd.DataFrame(
         [cell(tmp_path, "iai", 0, **both), cell(tmp_path, "simclr_s2", 0, embeddings=np.zeros((N, 2)))]
     )
-    table = embedding_tables.retrieval_table(embedded, np.arange(N).astype(str), 50)
+    table = embedding_tables.retrieval_table(embedded, np.arange(N).astype(str))
     assert set(table["method"]) == {"iai"}
     assert table["direction"].unique().tolist() == ["S1 → S2", "S2 → S1"]
     assert table.query("k == 10")["recall"].tolist() == [10 / N] * 2

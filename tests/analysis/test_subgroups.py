@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mosaic.analysis import subgroups
-from mosaic.evaluation.bootstrap import resampled_ap
+from mosaic.evaluation.uncertainty import estimate_ap
 
 RANDOM = np.random.default_rng(0)
 N = 120
@@ -43,7 +43,7 @@ def test_differences_are_paired_by_the_seeds_of_both_sides(predict, study):
     assert table["n_seeds"].unique().tolist() == [2]
     scores = [np.load(row["path"])["linear|fused|100|test"][:, [2]] for row in rows]
     reference, iai = (
-        resampled_ap(TEST[:, [2]], [scores[i] for i in chosen], STORE.scenes[200:], resamples=50)
+        estimate_ap(TEST[:, [2]], [scores[i] for i in chosen], STORE.scenes[200:])
         for chosen in ((0, 2), (3, 4))
     )
     expected = (iai - reference).interval()

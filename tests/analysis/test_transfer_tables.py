@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mosaic.analysis import transfer_tables
-from mosaic.evaluation.bootstrap import resampled_ap
+from mosaic.evaluation.uncertainty import estimate_ap
 
 RANDOM = np.random.default_rng(0)
 
@@ -46,10 +46,10 @@ def test_a_domain_has_both_trainings_and_their_paired_difference(store, tmp_path
             row = {"domain": "Finland", "method": "mosaic", "training": training}
             trials.append({**row, "seed": seed, "path": path})
     trials.append({**trials[0], "seed": 2})  # whose training without the domain failed
-    table = transfer_tables.domain_shift_table(pd.DataFrame(trials), store, 100)
+    table = transfer_tables.domain_shift_table(pd.DataFrame(trials), store)
     found = table.set_index("training")
     labels, scenes = store.labels[finland], store.scenes[finland]
-    ap = {k: resampled_ap(labels, each, scenes, resamples=100) for k, each in arrays.items()}
+    ap = {k: estimate_ap(labels, each, scenes) for k, each in arrays.items()}
     expected = (ap["unseen"] - ap["seen"]).interval()
     assert found.at["change", "value"] == pytest.approx(
         found.at["unseen", "value"] - found.at["seen", "value"]
@@ -58,15 +58,18 @@ def test_a_domain_has_both_trainings_and_their_paired_difference(store, tmp_path
         [expected.value, expected.low, expected.high]
     )
     assert found[["n_seeds", "n", "n_scenes"]].values.tolist() == [[2, 60, 6]] * 3
-    assert transfer_tables.mean_change(table).to_dict() == {"mosaic": pytest.approx(expected.value)}
+    (change,) = transfer_tables.changes_table(pd.DataFrame(), table, "country").to_dict("records")
+    assert change["where"] == "in a country never seen (Finland)"
+    words = transfer_tables.change_in_words(change)
+    assert f"MoSAiC changes by {expected.value:+.3f} [{expected.low:+.3f}, {expected.high:+.3f}]" in words
     assert transfer_tables.readable_domain_shift(table)["change"][0][0] == pytest.approx(expected.value)
 
 
 def test_without_a_domain_there_is_an_empty_table_with_its_columns():
-    table = transfer_tables.domain_shift_table(pd.DataFrame(), SimpleNamespace(), 10)
+    table = transfer_tables.domain_shift_table(pd.DataFrame(), SimpleNamespace())
     assert table.empty and "change" not in table and "value" in table
     assert transfer_tables.readable_domain_shift(table).empty
-    assert transfer_tables.mean_change(table).empty
+    assert transfer_tables.changes_table(table, table, "country").empty
 
 
 def test_transfers_are_scored_over_coarse_classes_and_seeds(store, tmp_path):
@@ -75,32 +78,35 @@ def test_transfers_are_scored_over_coarse_classes_and_seeds(store, tmp_path):
     row = {"source": "A", "target": "B", "method": "iai"}
     trials = pd.DataFrame([{**row, "seed": seed, "path": path} for seed, (_, path) in enumerate(seeds)])
     sides = [SimpleNamespace(title="B", store=store)]
-    (found,) = transfer_tables.transfer_table(trials, sides, 50).to_dict("records")
-    span = resampled_ap(coarse, [values for values, _ in seeds], store.scenes, resamples=50).interval()
+    (found,) = transfer_tables.transfer_table(trials, sides).to_dict("records")
+    span = estimate_ap(coarse, [values for values, _ in seeds], store.scenes).interval()
     assert found == pytest.approx({**row, "probe": "target", "fraction": 50.0, **vars(span)})
     table = transfer_tables.coarse_table(sides)
     assert table["B"].tolist() == ["wood", "sea; lake"]
     assert table["test patches, B"].tolist() == coarse.sum(0).tolist()
 
 
-def test_the_loss_away_from_home_is_that_on_all_labels_of_the_target():
-    def row(source, target, value, fraction=100.0, probe="target"):
-        shared = {"method": "mosaic", "probe": probe, "fraction": fraction, "value": value}
-        return {"source": source, "target": target, **shared}
-
-    table = pd.DataFrame(
-        [
-            row("A", "A", 0.8),
-            row("B", "A", 0.7),
-            row("B", "B", 0.6),
-            row("A", "B", 0.3),
-            row("B", "A", 0.0, fraction=5.0),
-            row("B", "A", 0.0, fraction=0.0, probe="source"),
-            {**row("B", "A", 0.4), "method": "iai"},  # of which A's own run has no encoder
-        ]
+def test_the_change_away_from_home_is_paired_with_the_targets_own_encoder(store, tmp_path):
+    coarse = np.stack([store.labels[:, 0], store.labels[:, 1:].max(1)], axis=1)
+    values, trials = {}, []
+    for source, noise, seeds in (("A", 0.8, (0, 1)), ("B", 0.4, (1, 2))):
+        for seed in seeds:
+            scored, path = scores(tmp_path, f"{source}{seed}", coarse, noise, "target|100")
+            values[source, seed] = scored
+            trials.append({"source": source, "target": "B", "method": "iai", "seed": seed, "path": path})
+    sides = [SimpleNamespace(title="B", store=store)]
+    table = transfer_tables.transfer_table(pd.DataFrame(trials), sides)
+    (change,) = table.query("probe == 'change'").to_dict("records")
+    away, home = (estimate_ap(coarse, [values[side, 1]], store.scenes) for side in "AB")
+    expected = (away - home).interval()
+    assert (change["source"], change["n_seeds"]) == ("A", 1)  # the seed that both have
+    assert (change["value"], change["low"]) == pytest.approx((expected.value, expected.low))
+    none = pd.DataFrame(
+        columns=["training", "domain", "method", "value", "low", "high", "n_seeds", "n_scenes"]
     )
-    assert transfer_tables.transfer_loss(table).to_dict() == {"mosaic": pytest.approx(-0.2)}
-    assert transfer_tables.transfer_loss(pd.DataFrame()).empty
+    (row,) = transfer_tables.changes_table(table, none, "country").to_dict("records")
+    assert row["where"] == "from A to B"
+    assert transfer_tables.change_in_words(row).endswith(", one seed")
 
 
 def test_readable_transfer_has_a_row_a_method_and_source_and_a_column_a_probe():

@@ -1,12 +1,27 @@
 import numpy as np
 import pytest
+from scipy import stats
 
-from mosaic.evaluation.bootstrap import Difference
-from mosaic.evaluation.claims import CLAIMS, FAMILIES, Comparison, judge
+from mosaic.evaluation.claims import (
+    CLAIMS,
+    FAMILIES,
+    RELEVANT,
+    VERDICTS,
+    Comparison,
+    decide,
+    detectable,
+    judge,
+    resolution,
+)
+from mosaic.evaluation.uncertainty import Difference
+
+MIRRORED = {"supported": "not supported", "not supported": "supported"}
 
 
-def comparison(place, value, low, high, p_value, n_seeds=3):
-    difference = Difference(value, low, high, n_seeds, 40, p_value)
+def comparison(place, value, spread, n_seeds=3, n_scenes=40):
+    """A claim whose variance over scenes is ``spread`` squared, and over seeds nothing."""
+    low, high = value - 2 * spread, value + 2 * spread
+    difference = Difference(value, low, high, n_seeds, n_scenes, 0.01, spread**2, 0.0)
     return Comparison(CLAIMS[place], "Archive", "MoSAiC against IaI-SimCLR", difference)
 
 
@@ -18,34 +33,68 @@ def test_names_are_unique_and_cover_every_topic_against_all_families():
 
 
 @pytest.mark.parametrize(
-    ("effect", "low", "high", "p_value", "n_seeds", "verdict"),
+    ("effect", "spread", "n_seeds", "n_scenes", "verdict", "reason"),
     [
-        (0.03, 0.02, 0.04, 0.002, 3, "supported"),
-        (0.03, 0.02, 0.04, 0.002, 2, "undecided"),
-        (-0.03, -0.04, -0.02, 0.002, 3, "not supported"),
-        (0.0, -0.005, 0.005, 0.9, 3, "not supported"),
-        (0.02, -0.01, 0.05, 0.2, 3, "undecided"),
-        (-0.03, -0.04, -0.02, 0.002, 1, "undecided"),
+        (0.03, 0.005, 3, 40, "supported", "above zero"),
+        (0.03, 0.005, 2, 40, "undecided", "2 seeds"),
+        (0.03, 0.005, 1, 40, "undecided", "1 seed;"),
+        (0.03, 0.005, 3, 5, "undecided", "too few scenes (5)"),
+        (-0.03, 0.005, 3, 40, "not supported", "below zero"),
+        (0.006, 0.001, 3, 40, "too small to matter", "within"),
+        (0.02, 0.02, 3, 40, "undecided", "holds -0.01, 0 and 0.01; the run is too small"),
+        (0.006, 0.0032, 3, 40, "undecided", "the effect is small"),
     ],
 )
-def test_rules(effect, low, high, p_value, n_seeds, verdict):
-    table = judge([comparison(0, effect, low, high, p_value, n_seeds)])
-    assert table["verdict"].tolist() == [verdict]
-    assert table["effect"].tolist() == [effect]
+def test_rules(effect, spread, n_seeds, n_scenes, verdict, reason):
+    (row,) = judge([comparison(0, effect, spread, n_seeds, n_scenes)]).to_dict("records")
+    assert (row["verdict"], row["effect"]) == (verdict, effect)
+    assert reason in row["reason"]
+
+
+def test_mirrored_evidence_gives_mirrored_verdicts():
+    random = np.random.default_rng(0)
+    seen = set()
+    for low, size in zip(random.normal(0, 0.02, 2000), random.exponential(0.02, 2000), strict=True):
+        verdict, reason = decide(low, low + size, mde=0.02)
+        mirrored, _ = decide(-low - size, -low, mde=0.02)
+        assert mirrored == MIRRORED.get(verdict, verdict)
+        assert (verdict == "undecided") == ("holds" in reason)
+        seen.add(verdict)
+    assert seen == set(VERDICTS) - {"not tested"}
 
 
 def test_correction_over_all_claims_takes_back_a_lucky_one():
-    """p = 0.03 alone supports; among four claims Holm asks for 0.05 / 4."""
-    lucky = comparison(0, 0.03, 0.001, 0.06, 0.03)
+    lucky = comparison(0, 0.03, 0.0125)
     assert judge([lucky])["verdict"].tolist() == ["supported"]
-    table = judge([lucky, *(comparison(i, 0.02, -0.01, 0.05, 0.5) for i in (1, 2, 3))])
+    table = judge([lucky, *(comparison(i, 0.02, 0.015) for i in (1, 2, 3))])
     assert table["verdict"].tolist() == ["undecided"] * 4
-    assert table["p_holm"][0] == pytest.approx(0.12)
+    assert table["p_corrected"].tolist() == pytest.approx([0.04] * 4)
+    half = stats.t.ppf(1 - 0.05 / 8, 39) * 0.0125
+    assert table.loc[0, ["low", "high"]].tolist() == pytest.approx([0.03 - half, 0.03 + half])
 
 
-def test_what_was_not_tested_is_undecided_and_does_not_count_in_the_correction():
+def test_what_was_not_tested_or_cannot_be_decided_does_not_count_in_the_correction():
     untested = Comparison(CLAIMS[1], "Archive", "no supervised method ran")
-    table = judge([comparison(0, 0.03, 0.001, 0.06, 0.03), untested])
-    assert table["verdict"].tolist() == ["supported", "undecided"]
+    table = judge([comparison(0, 0.03, 0.0125), untested, comparison(2, 0.03, 0.0125, n_seeds=1)])
+    assert table["verdict"].tolist() == ["supported", "not tested", "undecided"]
     assert table["reason"][1] == "no supervised method ran"
-    assert np.isnan(table["effect"][1])
+    assert table["comparisons"].tolist() == [1, 1, 1]
+    assert np.isnan(table["effect"][1]) and np.isnan(table["mde"][2])
+
+
+def test_the_detectable_effect_is_found_as_often_as_said():
+    """Power of the corrected t-test by simulation; the formula is a little on the safe side."""
+    error, scenes, count = 0.01, 20, 12
+    effect = detectable((error**2, 0.0), (scenes, 3), count)
+    random = np.random.default_rng(0)
+    values = random.normal(effect, error * np.sqrt(scenes), size=(4000, scenes))
+    t = values.mean(1) / (values.std(1, ddof=1) / np.sqrt(scenes))
+    assert 0.77 <= (t > stats.t.ppf(1 - 0.05 / (2 * count), scenes - 1)).mean() <= 0.83
+
+
+def test_more_scenes_and_seeds_resolve_more():
+    claims = judge([comparison(0, 0.02, 0.02), comparison(1, 0.02, 0.02)])
+    sizes = resolution(claims, [10, 40, 4000], [3, 10]).set_index(["n_scenes", "n_seeds"])["mde"]
+    assert sizes[40, 3] == pytest.approx(claims["mde"][0])
+    assert sizes[10, 3] > sizes[40, 3] > RELEVANT > sizes[4000, 3]
+    assert resolution(judge([comparison(0, 0.02, 0.02, n_seeds=1)]), [10], [3]).empty

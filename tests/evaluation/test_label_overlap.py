@@ -3,6 +3,7 @@ import pytest
 
 from mosaic.evaluation.label_overlap import (
     conditional_ap,
+    confusable_pairs,
     pointwise_mutual_information,
     similar_groups,
     strata,
@@ -31,17 +32,24 @@ def test_label_counts_divide_all_labelled_patches():
 
 
 def test_conditional_ap_by_hand():
-    predictions = np.zeros((6, 4), np.float32)
-    predictions[:, 1] = [0.9, 0.1, 0.8, 0.2, 0.0, 1.0]  # b among carriers of a: rows 0 to 3
-    found = conditional_ap(LABELS, predictions, NAMES, {"ab": ("a", "b")}).set_index(["of", "among"])
-    # ranked: row 0 (not b), 2 (b), 3 (b), 1 (b)
+    labels, predictions = np.repeat(LABELS, 10, axis=0), np.zeros((60, 4), np.float32)
+    predictions[:, 1] = np.repeat([0.9, 0.1, 0.8, 0.2, 0.0, 1.0], 10)  # b among carriers of a: rows 0 to 39
+    found = conditional_ap(labels, predictions, NAMES, {"ab": ("a", "b")}).set_index(["of", "among"])
+    # ranked, ten of each: row 0 (not b), 2 (b), 3 (b), 1 (b)
     assert found.loc[("b", "a"), "ap"] == pytest.approx((1 / 2 + 2 / 3 + 3 / 4) / 3)
     assert found.loc[("b", "a"), "prevalence"] == 0.75
-    assert found.loc[("b", "a"), "n"] == 4
+    assert found.loc[("b", "a"), "n"] == 40
     assert len(found) == 2
-    # what all or none of the carriers have is left out
-    found = conditional_ap(LABELS, predictions, NAMES, {"bc": ("b", "c")})
-    assert list(zip(found["of"], found["among"], strict=True)) == [("c", "b")]  # every c also carries b
+
+
+def test_pairs_need_enough_carriers_of_either_answer():
+    labels = np.repeat(LABELS, 10, axis=0)
+    # every c also carries b, so that b is no question among c
+    assert [of for _, of, _ in confusable_pairs(labels, NAMES, {"bc": ("b", "c")})] == ["c"]
+    (pair,) = confusable_pairs(labels, NAMES, {"bc": ("b", "c")}).values()
+    assert pair.patches.tolist() == np.flatnonzero(labels[:, 1]).tolist()
+    assert pair.classes.tolist() == [2]
+    assert not confusable_pairs(labels[1:], NAMES, {"ab": ("b", "a")}, least=11)
 
 
 def test_mutual_information_is_zero_for_independent_classes_and_positive_for_company():

@@ -75,13 +75,16 @@ def ties():
     return labels, np.round(random.random((60, 6)), 1).astype(np.float32)
 
 
-@pytest.mark.parametrize("block", [metrics._BLOCK, 180])  # all weightings at once; three, then one
-def test_weighted_ap_is_scikit_learns_with_ties(ties, monkeypatch, block):
+@pytest.mark.parametrize("block", [metrics._BLOCK, 21])  # all thresholds at once; three at a time
+def test_ap_without_each_scene_is_scikit_learns_with_ties(ties, monkeypatch, block):
     monkeypatch.setattr(metrics, "_BLOCK", block)
-    weights = np.random.default_rng(0).integers(0, 4, size=(7, 60)).astype(np.float32)
+    scenes = np.random.default_rng(0).integers(0, 7, 60)
     for y, p in zip(*(array.T for array in ties), strict=True):
-        expected = [average_precision_score(y, p, sample_weight=w) for w in weights]
-        np.testing.assert_allclose(metrics.weighted_ap(y, p, weights), expected)
+        expected = [average_precision_score(y, p)]
+        expected += [average_precision_score(y[scenes != i], p[scenes != i]) for i in range(7)]
+        np.testing.assert_allclose(metrics.leave_one_out_ap(y, p, scenes, 7), expected)
+    lonely = metrics.leave_one_out_ap(np.eye(60, dtype=np.uint8)[0], ties[1][:, 0], np.arange(60) // 30, 2)
+    assert np.isnan(lonely[1]) and lonely[2] >= lonely[0]
 
 
 def test_macro_ap_leaves_out_absent_classes_and_is_nan_without_any(ties):
@@ -91,6 +94,15 @@ def test_macro_ap_leaves_out_absent_classes_and_is_nan_without_any(ties):
     assert metrics.macro_ap(labels, predictions) == pytest.approx(expected)
     assert np.isnan(metrics.macro_ap(labels[:, 4:5], predictions[:, 4:5]))
     assert np.isnan(metrics.per_class_ap(labels, predictions)[4])
+
+
+@pytest.mark.parametrize(
+    ("positives", "scored"),
+    [([50, 9, 10, 0], [0, 2]), ([2, 5, 1, 0], [0, 1]), ([3, 3, 3, 3], [0, 1, 2, 3]), ([0, 0, 0, 0], [])],
+)
+def test_macro_averages_cover_classes_of_ten_positives_or_half_of_the_classes(positives, scored):
+    labels = (np.arange(60)[:, None] < positives).astype(np.uint8)
+    assert metrics.scored_classes(labels).tolist() == scored
 
 
 def test_ranking_precision_is_scikit_learns_with_ties_and_with_no_label_or_all(ties):

@@ -1,55 +1,59 @@
 import numpy as np
-import pytest
-from scipy.stats import friedmanchisquare
 
 from mosaic.evaluation.ranking import rank_methods
+from mosaic.evaluation.uncertainty import Estimate
 
 RANDOM = np.random.default_rng(0)
+SCENES = 40
 
 
-def drawn(values, spread, shared=0.0, resamples=2000):
-    """Resamples around the values: noise of each method, and noise that all methods share."""
-    noise = spread * RANDOM.normal(size=(len(values), resamples))
-    return np.asarray(values)[:, None] + noise + shared * RANDOM.normal(size=resamples)
+def scored(values, spread, shared=0.0, seeds=3, scenes=SCENES):
+    """Estimates with a standard error of each method's own, and one that all methods share."""
+    common = shared * RANDOM.normal(size=scenes)
+    estimates = []
+    for value in values:
+        noise = (spread * RANDOM.normal(size=scenes) + common) / np.sqrt(scenes)
+        estimates.append(Estimate(np.full(seeds, value), value + noise - noise.mean()))
+    return estimates
 
 
-def rank(values, draws):
-    return rank_methods(list("abcde")[: len(values[0])], values, draws)
+def rank(*archives):
+    return rank_methods(list("abcde")[: len(archives[0])], archives)
 
 
-def test_ranks_are_means_over_problems_as_friedmans_are():
-    values = RANDOM.random((5, 4))
-    table, _ = rank(list(values), [drawn(scores, 1e-6) for scores in values])
-    by_hand = np.array([[1 + (row > value).sum() for value in row] for row in values]).mean(0)
-    np.testing.assert_allclose(table["rank"], np.sort(by_hand))
-    np.testing.assert_allclose(table.set_index("method")["rank"].loc[list("abcd")], by_hand)
-    # the statistic of Friedman made of these ranks is scipy's
-    statistic = 12 * 5 / (4 * 5) * ((by_hand - 2.5) ** 2).sum()
-    assert statistic == pytest.approx(friedmanchisquare(*values.T).statistic)
+def test_methods_stand_by_their_mean_over_archives_and_ties_share_a_rank():
+    table, _ = rank(scored([0.4, 0.6, 0.2], 0.01), scored([0.6, 0.2, 0.6], 0.01))
+    assert table["method"].tolist() == ["a", "b", "c"]
+    np.testing.assert_allclose(table["value"], [0.5, 0.4, 0.4])
+    assert table["rank"].tolist() == [1, 2.5, 2.5]
 
 
 def test_clear_differences_part_and_small_ones_are_joined():
-    values = np.array([0.50, 0.90, 0.52, 0.91])
-    table, groups = rank([values], [drawn(values, 0.02)])
+    table, groups = rank(scored([0.50, 0.90, 0.52, 0.91], 0.02))
     assert table["method"].tolist() == ["d", "b", "c", "a"]
     assert groups == [(0, 1), (2, 3)]
-    assert (table["low"] <= table["rank"]).all() and (table["rank"] <= table["high"]).all()
+    assert table[["low", "high"]].to_numpy().tolist() == [[1, 2], [1, 2], [3, 4], [3, 4]]
 
 
 def test_noise_that_all_methods_share_does_not_join_them():
-    values = np.array([0.9, 0.8, 0.7])
-    assert rank([values], [drawn(values, 0.005, shared=0.2)])[1] == []
-    assert rank([values], [drawn(values, 0.2)])[1] == [(0, 2)]
+    assert rank(scored([0.9, 0.8, 0.7], 0.005, shared=0.2))[1] == []
+    assert rank(scored([0.9, 0.8, 0.7], 0.2))[1] == [(0, 2)]
 
 
 def test_overlapping_groups_are_both_kept_and_inner_ones_are_not():
-    values = np.array([0.90, 0.86, 0.82, 0.60])
-    assert rank([values], [drawn(values, 0.01)])[1] in ([], [(0, 1), (1, 2)])
-    _, wide = rank([values], [drawn(values, 0.0125)])
-    assert (0, 2) not in wide
-    assert all(last < 3 for _, last in wide)
+    _, groups = rank(scored([0.90, 0.86, 0.82, 0.60], 0.0125))
+    assert (0, 2) not in groups
+    assert all(last < 3 for _, last in groups)
 
 
-def test_ties_share_their_rank():
-    table, _ = rank([np.array([0.5, 0.5, 0.1])], [np.array([[0.5] * 3, [0.5] * 3, [0.1] * 3])])
-    assert table["rank"].tolist() == [1.5, 1.5, 3.0]
+def test_a_second_archive_halves_the_variance():
+    one = scored([0.9, 0.86], 0.011)
+    same = [Estimate(each.values, each.without) for each in one]
+    assert rank(one)[1] == [(0, 1)] or rank(one, same)[1] == []
+
+
+def test_one_seed_or_few_scenes_tell_no_differences():
+    for estimates in (scored([0.9, 0.1], 0.001, seeds=1), scored([0.9, 0.1], 0.001, scenes=4)):
+        table, groups = rank(estimates)
+        assert groups == [] and table["low"].isna().all()
+        assert table["method"].tolist() == ["a", "b"]

@@ -18,11 +18,11 @@ def opened(notebook="07_claims", **values):
 
 
 def test_parameters_are_taken_from_the_notebook(tmp_path):
-    study = opened(claim_resamples=200, unrelated=object())
-    assert (study.settings.claim_resamples, study.folder) == (200, tmp_path / "reports" / "x")
-    injected = "# Parameters\nclaim_resample = 500\n"
-    with pytest.raises(SettingsError, match="did you mean 'claim_resamples'"):
-        opened(In=["claim_resamples = 100", injected], claim_resample=500)
+    study = opened(companion_runs=["b"], unrelated=object())
+    assert (study.settings.companion_runs, study.folder) == (["b"], tmp_path / "reports" / "x")
+    injected = "# Parameters\ncompanion_run = []\n"
+    with pytest.raises(SettingsError, match="did you mean 'companion_runs'"):
+        opened(In=["companion_runs = []", injected], companion_run=[])
 
 
 def test_a_reports_folder_that_cannot_be_written_is_named(tmp_path):

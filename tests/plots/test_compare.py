@@ -53,7 +53,7 @@ def test_costs_are_drawn_over_time_and_memory():
     np.testing.assert_allclose(memory, [[[500, 0.3]], [[900, 0.6]]])
 
 
-def test_gains_carry_their_sign_and_a_mark_where_the_interval_excludes_zero():
+def test_gains_carry_their_sign_and_a_mark_where_the_interval_of_several_seeds_excludes_zero():
     rows = [
         ("iai", "all classes", 0.02, 0.01, 0.03, 1.0),
         ("iai", "rare", -0.05, -0.1, 0.01, 1.0),
@@ -62,7 +62,7 @@ def test_gains_carry_their_sign_and_a_mark_where_the_interval_excludes_zero():
     table = pd.DataFrame(rows, columns=["method", "subgroup", "value", "low", "high", "n_seeds"])
     (ax,) = figures.difference_matrix(table, "late fusion").axes
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["IaI-SimCLR (1 of 3 seeds)", "MoSAiC"]
-    assert [text.get_text() for text in ax.texts] == ["+0.020*", "−0.050", "−0.030*"]
+    assert [text.get_text() for text in ax.texts] == ["+0.020", "−0.050", "−0.030*"]
     assert "late fusion" in ax.get_xlabel()
     (mesh,) = ax.collections
     gain, _, loss, _ = mesh.get_facecolors()[:, :3]

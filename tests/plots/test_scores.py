@@ -12,7 +12,7 @@ def results(**columns: object) -> pd.DataFrame:
     """One aggregated number; keywords replace its columns, and lists make several rows."""
     row: dict[str, object] = {"method": "mosaic", "seed": -1, "label_budget": "shared", "fraction": 100.0}
     row |= {"evaluation": "linear", "input": "fused", "stratum": "all", "metric": "ap_macro"}
-    row |= {"value": 0.5, "low": 0.4, "high": 0.6}
+    row |= {"n": 20, "value": 0.5, "low": 0.4, "high": 0.6}
     length = max([len(value) for value in columns.values() if isinstance(value, list)], default=1)
     return pd.DataFrame({name: columns.get(name, value) for name, value in row.items()}, index=range(length))
 
@@ -84,6 +84,8 @@ def test_per_class_heatmap_stars_the_best_and_bears_gaps() -> None:
     drawn = np.ma.filled(ax.collections[0].get_array().reshape(2, 2), np.nan)
     np.testing.assert_allclose(drawn, [[np.nan, 0.8], [0.3, 0.2]])
     assert ax.get_xlabel() == "average precision"
+    (rare,) = figures.per_class_heatmap(results(stratum="class: Pastures", n=2, metric="ap")).axes
+    assert [text.get_text() for text in rare.texts] == ["0.50"]
 
 
 def test_strata_have_a_panel_a_kind_and_a_row_each() -> None:

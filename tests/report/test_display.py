@@ -140,7 +140,7 @@ def test_answer_key_result_and_stamp_carry_what_the_report_needs(shown: Shown) -
     assert shown.notes == {"role": "answer", "html": "It <strong>helps</strong>."}
     display.key_result("gained", -0.0213, low=-0.03, high=-0.01, n_seeds=3)
     assert shown.notes["value"] == "\u22120.021"
-    assert shown.notes["detail"] == "95 % interval \u22120.030 to \u22120.010, resampled by scene, 3 seeds"
+    assert shown.notes["detail"] == "95 % interval \u22120.030 to \u22120.010 over scenes and seeds, 3 seeds"
     display.key_result("supported", "4 of 9")
     assert (shown.notes["value"], shown.notes["detail"]) == ("4 of 9", "")
     display.stamp(seed=1, device="cpu", data="ab12", packed_pairs=20)

@@ -60,7 +60,7 @@ def test_the_page_opens_with_what_was_found(small_run: Any) -> None:
     assert all(fact in head for fact in facts)
     assert body.index("macro AP gained over random") < body.index("Does it <em>work</em>?")
     assert body.index("Does it <em>work</em>?") < body.index('id="parameters"') < body.index('id="reproduce"')
-    assert "95 % interval 0.190 to 0.230, resampled by scene, 3 seeds" in body
+    assert "95 % interval 0.190 to 0.230 over scenes and seeds, 3 seeds" in body
     assert page.count("gained over random") == 2  # as a key result, and in the folded code
     assert page.count("<math") >= 5 and page.count("<figcaption>") == 2
     assert page.count("<h1>") == 1

@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import average_precision_score
+
+from mosaic.evaluation.label_overlap import Stratum
+from mosaic.evaluation.uncertainty import (
+    LEAST_SCENES,
+    Estimate,
+    error_and_df,
+    estimate_ap,
+    estimate_mean,
+    holm,
+)
+
+
+def make(random, patches=200, scenes=20, skill=0.4):
+    labels = (random.random((patches, 4)) < 0.3).astype(np.uint8)
+    predictions = (labels * skill + random.random((patches, 4))).astype(np.float32)
+    return labels, predictions, np.repeat([f"s{i}" for i in range(scenes)], patches // scenes)
+
+
+def width(interval):
+    return interval.high - interval.low
+
+
+@pytest.mark.parametrize("average", ["macro", "micro"])
+def test_a_score_and_that_without_each_scene_are_scikit_learns(average):
+    labels, predictions, scenes = make(np.random.default_rng(1), 160, 8)
+    predictions = predictions.round(1)  # ties
+    seeds = [predictions, predictions[:, ::-1]]
+    ap = estimate_ap(labels, seeds, scenes, average=average)
+    for kept, found in [(scenes != name, ap.without[i]) for i, name in enumerate(np.unique(scenes))]:
+        scores = [average_precision_score(labels[kept], p[kept], average=average) for p in seeds]
+        assert found == pytest.approx(np.mean(scores), abs=1e-12)
+    assert ap.values == pytest.approx([average_precision_score(labels, p, average=average) for p in seeds])
+
+
+def test_strata_are_their_patches_and_classes_alone_and_average_over_them():
+    labels, predictions, scenes = make(np.random.default_rng(2))
+    first, second = (
+        Stratum("a", np.arange(60), np.array([1, 3])),
+        Stratum("b", np.arange(40, 90), np.array([0])),
+    )
+    one = estimate_ap(labels, [predictions], scenes, [first])
+    alone = estimate_ap(labels[:60, [1, 3]], [predictions[:60, [1, 3]]], scenes[:60])
+    assert one.interval() == alone.interval()
+    both = estimate_ap(labels, [predictions], scenes, [first, second])
+    last = average_precision_score(labels[40:90, 0], predictions[40:90, 0])
+    assert both.value == pytest.approx((2 * one.value + last) / 3)
+    assert len(both.without) == 9  # scenes of either
+
+
+def test_interval_and_p_of_a_mean_are_those_of_the_t_test():
+    values = np.random.default_rng(0).normal(0.02, 0.1, size=40)
+    mean = estimate_mean([values, values], np.arange(40).astype(str))  # seeds that agree add no variance
+    test = stats.ttest_1samp(values, 0)
+    expected = test.confidence_interval(0.95)
+    found = mean.difference()
+    assert (found.value, found.low, found.high) == pytest.approx((values.mean(), expected.low, expected.high))
+    assert found.p_value == pytest.approx(test.pvalue)
+    assert (found.n_seeds, found.n_scenes) == (2, 40)
+
+
+def test_seeds_alone_give_the_t_interval_of_their_mean():
+    seeds = np.array([0.1, 0.2, 0.6])
+    found = Estimate(seeds, np.full(10, seeds.mean())).interval()
+    expected = stats.ttest_1samp(seeds, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_satterthwaite_is_welchs():
+    a, b = np.array([0.1, 0.5, 0.3, 0.9]), np.array([0.2, 0.3, 0.25, 0.3, 0.1, 0.2])
+    welch = stats.ttest_ind(a, b, equal_var=False)
+    error, df = error_and_df((a.var(ddof=1) / 4, b.var(ddof=1) / 6), (4, 6))
+    assert (welch.statistic, welch.df) == pytest.approx(((a.mean() - b.mean()) / error, df))
+
+
+def test_paired_is_narrower_than_unpaired():
+    labels, predictions, scenes = make(np.random.default_rng(4))
+    better = (predictions + 0.02 * labels).astype(np.float32)
+    base_ap, better_ap = (estimate_ap(labels, [p, p], scenes) for p in (predictions, better))
+    paired = (better_ap - base_ap).difference()
+    assert width(paired) < 0.5 * width(base_ap.interval())
+    assert paired.value > 0
+    assert paired.p_value < 0.05
+
+
+def test_a_method_against_itself_is_no_difference():
+    labels, predictions, scenes = make(np.random.default_rng(5))
+    ap = estimate_ap(labels, [predictions, predictions], scenes)
+    same = (ap - ap).difference()
+    assert (same.value, same.low, same.high, same.p_value) == (0, 0, 0, 1)
+    with pytest.raises(ValueError, match="2 seeds against 1"):
+        ap - estimate_ap(labels, [predictions], scenes)
+
+
+def test_one_seed_has_an_interval_of_its_scenes_and_no_p_value():
+    labels, predictions, scenes = make(np.random.default_rng(6))
+    noise = np.random.default_rng(7).random((3, *predictions.shape))
+    seeds = [(predictions + s * n).astype(np.float32) for s, n in zip((0.0, 0.5, 2.0), noise, strict=True)]
+    one, three = (estimate_ap(labels, chosen, scenes).difference() for chosen in (seeds[:1], seeds))
+    assert width(three) > width(one) > 0
+    assert np.isnan(one.p_value) and three.p_value < 0.05
+
+
+def test_few_scenes_have_no_interval():
+    labels, predictions, scenes = make(np.random.default_rng(6), 100, LEAST_SCENES - 1)
+    few = estimate_ap(labels, [predictions] * 3, scenes).difference()
+    assert few.value > 0 and np.isnan([few.low, few.high, few.p_value]).all()
+
+
+def test_a_mean_leaves_out_nan():
+    values = np.array([0.2, np.nan, 0.4, 0.6])
+    mean = estimate_mean([values], np.array(list("abcd")))
+    assert mean.value == pytest.approx(0.4)
+    assert mean.without == pytest.approx([0.5, 0.4, 0.4, 0.3])
+
+
+def test_holm_by_hand():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm([0.9, 0.8]), [1.0, 1.0])
