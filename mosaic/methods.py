@@ -4,7 +4,7 @@ Variants that are parameters of a run rather than rows (other term weights) are
 ``dataclasses.replace(get_method("mosaic"), label=5.0)``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mosaic.utils.errors import SettingsError
@@ -23,46 +23,27 @@ EARLY = "early"
 class Method:
     """One way to train an encoder.
 
-    Attributes:
-        name: key in :data:`METHODS`.
-        title: its name in figures and tables.
-        family: what it is compared as.
-        streams: one encoder each: sensors, or ``"early"`` for one that sees the bands of all sensors stacked.
-        intra: weight of the contrast between two views of one sensor.
-        inter: weight of the contrast between the sensors.
-        label: weight of the multi-label supervised contrastive term.
-        classify: weight of the binary cross-entropy of a classifier.
-        kernel: label kernel of the label term; ``None`` takes the run's setting.
-        temporal: the second view may come from another date of the same place.
-        loss: what computes the terms, a name in :data:`mosaic.losses.objectives.base.LOSSES`.
-        architecture: ``"vit"`` for a vision transformer, ``"sct"`` for one of fused class tokens, in place of
-            the run's encoder; otherwise empty.
-        labelled_only: only labelled scenes are used in training, though there is a contrastive term.
-        rare_first: labelled scenes are drawn in proportion to the rarity of their labels.
-        like: the method whose tuned hyperparameters it takes, so that it differs in one thing only.
-        weights: name of published weights that are used as they are; see
-            :mod:`mosaic.models.published_weights`.
-
     Raises:
         SettingsError: for a contrast between sensors that the streams do not offer, or a negative weight.
     """
 
     name: str
-    title: str
-    family: Family
-    streams: tuple[str, ...]
-    intra: float = 0.0
-    inter: float = 0.0
-    label: float = 0.0
-    classify: float = 0.0
-    kernel: str | None = None
-    temporal: bool = False
-    loss: str = "contrastive"
+    title: str  # in figures and tables
+    family: Family  # what it is compared as
+    streams: tuple[str, ...]  # one encoder each: sensors, or "early" for one of the bands of all stacked
+    intra: float = 0.0  # weight of the contrast between two views of one sensor
+    inter: float = 0.0  # weight of the contrast between the sensors
+    label: float = 0.0  # weight of the multi-label supervised contrastive term
+    classify: float = 0.0  # weight of the binary cross-entropy of a classifier
+    kernel: str | None = None  # of the label term; None takes the run's setting
+    temporal: bool = False  # the second view may come from another date of the same place
+    loss: str = "contrastive"  # what computes the terms, a name in mosaic.losses.objectives.base.LOSSES
+    #: Vision transformer, or one of fused class tokens, in place of the run's encoder.
     architecture: Literal["", "vit", "sct"] = ""
-    labelled_only: bool = False
-    rare_first: bool = False
-    like: str | None = None
-    weights: str | None = None
+    labelled_only: bool = False  # only labelled scenes in training, though there is a contrastive term
+    rare_first: bool = False  # labelled scenes are drawn in proportion to the rarity of their labels
+    like: str | None = None  # whose tuned hyperparameters it takes, so that it differs in one thing only
+    weights: str | None = None  # published weights, used as they are: mosaic.models.published_weights
 
     def __post_init__(self) -> None:
         if self.inter > 0 and len(self.streams) < 2:
@@ -133,6 +114,7 @@ def get_method(name: str) -> Method:
     return METHODS[name]
 
 
+_SUPCON = Method("supcon", "Multi-label SupCon", "label-contrastive", _BOTH, label=1)
 for _method in (
     Method("random", "Random features", "random", _BOTH),
     Method("supervised_s1", "Supervised S1", "supervised", ("s1",), classify=1),
@@ -151,7 +133,7 @@ for _method in (
     # The mean of three losses, two of them within a sensor; the third is the mean of its common and its
     # unique part, as in the authors' code (github.com/zhu-xlab/DeCUR).
     Method("decur", "DeCUR", "self-supervised", _BOTH, intra=2 / 3, inter=1 / 6, loss="decur"),
-    Method("supcon", "Multi-label SupCon", "label-contrastive", _BOTH, label=1),
+    _SUPCON,
     Method("supcon_queue", "SupCon with queue", "label-contrastive", _BOTH, label=1, loss="queue"),
     Method("msc", "MSC with classifier", "label-contrastive", _BOTH, label=1, classify=1, kernel="msc"),
     Method("macl", "MACL (our reading)", "label-contrastive", _BOTH, label=1, loss="macl", rare_first=True),
@@ -163,29 +145,13 @@ for _method in (
     Method("mosaic_no_inter", "MoSAiC less inter", "ablation", _BOTH, intra=1, label=1, like="mosaic"),
     Method("mosaic_no_label", "MoSAiC less label", "ablation", _BOTH, intra=1, inter=1, like="mosaic"),
     Method(
-        "mosaic_temporal",
-        "MoSAiC, temporal views",
-        "ablation",
-        _BOTH,
-        1.0,
-        1.0,
-        1.0,
-        temporal=True,
-        like="mosaic",
+        "mosaic_temporal", "MoSAiC, temporal views", "ablation", _BOTH, 1, 1, 1, temporal=True, like="mosaic"
     ),
     Method("mosaic_classify", "MoSAiC with classifier", "ablation", _BOTH, 1.0, 1.0, 1.0, 1.0, like="mosaic"),
     Method("mosaic_vit", "MoSAiC, ViT", "ablation", _BOTH, 1.0, 1.0, 1.0, architecture="vit"),
     *(
-        Method(
-            f"supcon_{kernel}",
-            f"SupCon, kernel {kernel}",
-            "label-contrastive",
-            _BOTH,
-            label=1,
-            kernel=kernel,
-            like="supcon",
-        )
-        for kernel in ("any", "all", "jaccard", "idf_jaccard", "cosine", "mulsupcon", "msc")
+        replace(_SUPCON, name=f"supcon_{k}", title=f"SupCon, kernel {k}", kernel=k, like="supcon")
+        for k in ("any", "all", "jaccard", "idf_jaccard", "cosine", "mulsupcon", "msc")
     ),
     Method("frozen_moco", "SSL4EO MoCo, frozen", "pretrained", _BOTH, weights="moco"),
     Method("frozen_decur", "SSL4EO DeCUR, frozen", "pretrained", _BOTH, weights="decur"),

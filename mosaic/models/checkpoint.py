@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from mosaic.models.encoders import FUSIONS, Encoder, timm_recipe
 from mosaic.models.foundation import FOUNDATION
-from mosaic.models.heads import build_classifier, classifier_kind
+from mosaic.models.heads import ChoquetClassifier
 from mosaic.store.record_format import BandLayout
 from mosaic.transforms.views import CLIP
 from mosaic.utils.errors import CheckpointError, SettingsError
@@ -31,8 +31,7 @@ class LoadedEncoder(nn.Module):
 
     Attributes:
         card: content of ``card.json``: method, class names, bands, statistics, configuration, timing.
-        encoder: the backbones.
-        classifier: the classifier of a supervised method, otherwise None.
+        classifier: of a supervised method, otherwise None.
         layout: sensors and bands in the order the encoder expects, and the statistics it was trained with.
     """
 
@@ -54,12 +53,10 @@ class LoadedEncoder(nn.Module):
         Args:
             images: sensor -> (B, bands, H, W) in its unit: dB for ``"s1"``, DN (reflectance x 1e4) for
                 ``"s2"``. Bands as in ``layout.sensor("s2").bands``, up-sampled to one size; any H and W.
+                CheckpointError for other bands.
 
         Returns:
             (B, sum of F) features of all streams in their order.
-
-        Raises:
-            CheckpointError: when an image has other bands than the encoder.
         """
         normalised = {sensor: self._normalise(sensor, image) for sensor, image in images.items()}
         return self.encoder.fused(self(normalised))
@@ -68,8 +65,7 @@ class LoadedEncoder(nn.Module):
     def classify(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probability of each class (N, C) from joined features (N, sum of F).
 
-        Raises:
-            CheckpointError: when the encoder was trained without a classifier.
+        CheckpointError when the encoder was trained without a classifier.
         """
         if self.classifier is None:
             raise CheckpointError(f"{self.card['method']!r} trains no classifier: use a probe, or fine-tune")
@@ -96,17 +92,15 @@ def save_encoder(
 ) -> None:
     """Write ``encoder.safetensors`` and then ``card.json``, atomically; the card marks the folder finished.
 
-    Args:
-        folder: created if missing.
-        encoder: the backbones.
-        card: JSON content; ``layout`` (from ``BandLayout.to_json``), ``method`` and ``class_names`` at least.
-        classifier: on the joined features.
+    The card has ``layout`` (from ``BandLayout.to_json``), ``method`` and ``class_names`` at least; the
+    classifier sees the joined features.
     """
     tensors = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
     if classifier is not None:
         tensors |= {f"classifier.{name}": value for name, value in classifier.state_dict().items()}
     with atomic_path(folder / WEIGHTS) as partial:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
+    kind = "choquet" if isinstance(classifier, ChoquetClassifier) else "linear"
     timm_models = encoder.name not in (*FUSIONS, *FOUNDATION)
     architecture = {
         "format": FORMAT,
@@ -119,18 +113,14 @@ def save_encoder(
         "in_channels": encoder.in_channels,
         "image_size": encoder.image_size,
         "feature_dims": encoder.feature_dims,
-        "classifier": classifier_kind(classifier) if classifier is not None else None,
+        "classifier": None if classifier is None else kind,
         "weights": {"file": WEIGHTS, "sha256": sha256_file(folder / WEIGHTS)},
     }
     write_json(folder / CARD, {**architecture, **card})
 
 
 def read_card(path: Path | str) -> dict[str, Any]:
-    """Return the card of a finished checkpoint.
-
-    Raises:
-        CheckpointError: when the card or the weights are missing, or the weights were changed.
-    """
+    """Return the card of a finished checkpoint; CheckpointError when a file is missing or changed."""
     folder = Path(path)
     if not (folder / CARD).is_file():
         raise CheckpointError(f"{folder} holds no finished checkpoint ({CARD} is missing): train it first")
@@ -140,11 +130,9 @@ def read_card(path: Path | str) -> dict[str, Any]:
             f"{folder / CARD} has format {card.get('format')}, this code reads {FORMAT}: train it again"
         )
     weights, expected = folder / card["weights"]["file"], card["weights"]["sha256"]
-    sha256 = sha256_file(weights) if weights.is_file() else "none"
+    sha256 = sha256_file(weights) if weights.is_file() else ""
     if sha256 != expected:
-        state = (
-            "missing" if sha256 == "none" else f"damaged: SHA-256 {sha256[:12]}…, expected {expected[:12]}…"
-        )
+        state = f"damaged: SHA-256 {sha256[:12]}…, expected {expected[:12]}…" if sha256 else "missing"
         raise CheckpointError(f"{weights} is {state}: delete {folder} and train it again")
     return card
 
@@ -169,9 +157,13 @@ def load_encoder(path: Path | str) -> LoadedEncoder:
         raise CheckpointError(f"{folder / WEIGHTS} cannot be read ({error}): train it again") from error
     except SettingsError as error:
         raise CheckpointError(f"{folder} cannot be loaded: {error}") from error
-    classifier = None
+    widths, classes = encoder.feature_dims, len(card["class_names"])
+    classifier: nn.Module | None = None
     if card["classifier"]:
-        classifier = build_classifier(card["classifier"], encoder.feature_dims, len(card["class_names"]))
+        choquet = card["classifier"] == "choquet"
+        classifier = (
+            ChoquetClassifier(widths, classes) if choquet else nn.Linear(sum(widths.values()), classes)
+        )
     loaded = LoadedEncoder(encoder, classifier, card)
     try:
         loaded.load_state_dict(tensors)
@@ -187,8 +179,7 @@ def load_encoder(path: Path | str) -> LoadedEncoder:
 def layout_for(encoder: LoadedEncoder, layout: BandLayout) -> BandLayout:
     """Return the layout of other data with the normalisation statistics that the encoder was trained with.
 
-    Raises:
-        CheckpointError: when the bands are not the encoder's.
+    CheckpointError when the bands are not the encoder's.
     """
     trained = encoder.layout
     if [(s.name, s.bands) for s in trained.sensors] != [(s.name, s.bands) for s in layout.sensors]:
@@ -202,10 +193,7 @@ def layout_for(encoder: LoadedEncoder, layout: BandLayout) -> BandLayout:
 def to_timm_state_dict(encoder: LoadedEncoder, stream: str) -> dict[str, Tensor]:
     """Return the weights of one stream, such as ``"s2"``, under timm's own names.
 
-    They load into ``timm.create_model(**encoder.card["timm"][stream])``.
-
-    Raises:
-        CheckpointError: when the encoder has no such stream.
+    They load into ``timm.create_model(**encoder.card["timm"][stream])``. CheckpointError for no such stream.
     """
     backbones = encoder.encoder.backbones
     if stream not in backbones:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from mosaic.methods import Method
 from mosaic.models.foundation import FOUNDATION
-from mosaic.models.sct_fusion import ClassTokenFusion
 from mosaic.store.record_format import BandLayout
 from mosaic.utils.errors import SettingsError, suggest
 
@@ -32,10 +31,8 @@ FUSIONS: dict[str, str] = {"sct_light": "vit_light", "sct_small": "vit_small"}
 def timm_recipe(name: str, in_channels: int, image_size: int) -> dict[str, Any]:
     """Return the keyword arguments with which ``timm.create_model`` builds a backbone without a classifier.
 
-    Args:
-        name: a key of :data:`ENCODERS`, or any name of ``timm.list_models()``; SettingsError for another.
-        in_channels: number of bands.
-        image_size: side of a view in pixels; only architectures of a fixed size, such as a ViT, depend on it.
+    The name is a key of :data:`ENCODERS`, or any of ``timm.list_models()``; SettingsError for another. Only
+    architectures of a fixed size, such as a ViT, depend on ``image_size``, the side of a view in pixels.
     """
     import timm  # takes seconds
 
@@ -54,8 +51,7 @@ def timm_recipe(name: str, in_channels: int, image_size: int) -> dict[str, Any]:
 def encoder_for(method: Method, encoder: str, vit: str) -> str:
     """Return the encoder of a method: ``encoder``, or for methods that need a transformer, one of ``vit``.
 
-    Raises:
-        SettingsError: when ``vit`` is none of the vision transformers.
+    SettingsError when ``vit`` is none of the vision transformers.
     """
     if not method.architecture:
         return encoder
@@ -87,10 +83,8 @@ def check_encoder(method: Method, encoder: str, layout: BandLayout, image_size: 
 def build_backbone(name: str, bands: Sequence[int], image_size: int) -> nn.Module:
     """Build a backbone, (B, sum of bands, H, W) -> (B, F), with weights from torch's global generator.
 
-    Args:
-        name: a key of :data:`ENCODERS`, :data:`FUSIONS` or :data:`FOUNDATION`, or any name timm knows.
-        bands: number of bands of each sensor that is stacked.
-        image_size: side of a view in pixels.
+    ``name`` is a key of :data:`ENCODERS`, :data:`FUSIONS` or :data:`FOUNDATION`, or any that timm knows;
+    ``bands`` are the numbers of bands of the sensors that are stacked.
 
     Raises:
         SettingsError: for an unknown name, or a size that the patches of a transformer do not divide.
@@ -117,6 +111,39 @@ def build_backbone(name: str, bands: Sequence[int], image_size: int) -> nn.Modul
     return backbone
 
 
+class ClassTokenFusion(nn.Module):
+    """SCT Fusion: one vision transformer a sensor, whose class tokens are fused after every block.
+
+    Hoffmann, Clasen and Demir 2023, "Transformer-based multi-modal learning for multi-label remote sensing
+    image classification" (arXiv:2306.01523): after each block the class tokens of all sensors go through a
+    trainable map, and the fused token takes the place of each sensor's own. The recipe is of a vision
+    transformer, without ``in_chans``; the bands are numbers of bands in the order they are stacked.
+    """
+
+    def __init__(self, recipe: dict[str, Any], bands: Sequence[int]) -> None:
+        super().__init__()
+        import timm  # takes seconds
+
+        self.bands = list(bands)
+        vits: list[Any] = [timm.create_model(pretrained=False, in_chans=count, **recipe) for count in bands]
+        self.sensors = nn.ModuleList(vits)
+        width, depth = vits[0].embed_dim, len(vits[0].blocks)
+        self.fusions = nn.ModuleList(nn.Linear(len(self.bands) * width, width) for _ in range(depth))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the fused class token (B, D) of stacked images (B, sum of bands, H, W)."""
+        parts = torch.split(images, self.bands, dim=1)
+        vits: list[Any] = list(self.sensors)
+        tokens = [
+            vit.norm_pre(vit._pos_embed(vit.patch_embed(part))) for vit, part in zip(vits, parts, strict=True)
+        ]
+        for depth, fusion in enumerate(self.fusions):
+            tokens = [vit.blocks[depth](stream) for vit, stream in zip(vits, tokens, strict=True)]
+            fused = fusion(torch.cat([stream[:, 0] for stream in tokens], dim=1))
+            tokens = [torch.cat([fused[:, None], stream[:, 1:]], dim=1) for stream in tokens]
+        return torch.stack([vit.norm(stream)[:, 0] for vit, stream in zip(vits, tokens, strict=True)]).mean(0)
+
+
 class Encoder(nn.Module):
     """One backbone for each stream.
 
@@ -124,10 +151,9 @@ class Encoder(nn.Module):
         name: as :func:`build_backbone` takes it.
         in_channels: stream -> number of bands of the sensor of that name; or sensor -> number of bands, of
             several sensors whose bands are stacked.
-        image_size: side of a view in pixels.
+        image_size: side of a view, pixels.
 
     Attributes:
-        in_channels: stream -> sensor -> number of bands.
         feature_dims: stream -> F, the width of its pooled features.
 
     Raises:
@@ -161,23 +187,15 @@ class Encoder(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Encode images.
+        """Encode sensor -> (B, bands, H, W), in standard deviations from the mean, to stream -> (B, F).
 
-        Args:
-            images: sensor -> (B, bands, H, W), in standard deviations from the training mean.
-
-        Returns:
-            Stream -> (B, F). A stream that sees none of the images is left out; a stream of several sensors
-            sees the mean, 0, in the bands of a missing one.
+        A stream that sees none of the images is left out; a stream of several sensors sees the mean, 0, in
+        the bands of a missing one.
         """
         return {stream: self.backbones[stream](image) for stream, image in self._stack(images).items()}
 
     def with_maps(self, images: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Encode images, and return the feature maps before pooling as well.
-
-        Returns:
-            Stream -> (B, F), and stream -> (B, F, h, w); of a transformer, (B, F, tokens, 1).
-        """
+        """Return stream -> (B, F), and before pooling (B, F, h, w); of a transformer, (B, F, tokens, 1)."""
         pooled, maps = {}, {}
         backbone: Any  # of timm
         for stream, image in self._stack(images).items():
@@ -215,8 +233,7 @@ class Encoder(nn.Module):
 def channels_of(method: Method, layout: BandLayout) -> dict[str, dict[str, int]]:
     """Return stream -> sensor -> number of bands of a method's streams; ``"early"`` stacks all sensors.
 
-    Raises:
-        PackError: when a stream's sensor is not packed.
+    PackError when a stream's sensor is not packed.
     """
     bands = {sensor.name: len(sensor.bands) for sensor in layout.sensors}
     return {

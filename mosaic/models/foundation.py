@@ -23,13 +23,8 @@ class Croma(nn.Module):
     Images come in standard deviations from the mean; they are cut at two of them and scaled to [0, 1]. Of
     Sentinel-2 it takes the twelve bands other than the cirrus band.
 
-    Args:
-        bands: number of bands of the images; 2 are Sentinel-1.
-        image_size: side of the images, a multiple of 8 pixels.
-
-    Raises:
-        SettingsError: for another side.
-        RunError: without TorchGeo.
+    Two bands are Sentinel-1. SettingsError for sides other than multiples of 8 pixels, RunError without
+    TorchGeo.
     """
 
     weights = "CROMABase_Weights", "CROMA_VIT"
@@ -76,7 +71,7 @@ class Dofa(nn.Module):
 
     The features are the mean of its patch tokens, standardised over the features. Its patch embedding is made
     of the wavelengths, so it takes any bands. Images come in standard deviations from the mean and are
-    resized to the 224 pixels of its positions. Arguments and errors as of :class:`Croma`; any side will do.
+    resized to the 224 pixels of its positions.
     """
 
     #: Band -> wavelength in µm as the published weights were trained with (``waves.json`` of the authors; for

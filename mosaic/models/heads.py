@@ -18,16 +18,10 @@ from mosaic.utils.errors import SettingsError
 
 
 class Heads(nn.Module):
-    """Heads that the terms of a method need.
+    """Heads that the terms of a method need, on features of widths ``feature_dims``.
 
     One intra and one inter head for each sensor, one label head that the sensors share, and a linear
     classifier on the joined features. Each call of a head sees one sensor, so batch norm never mixes them.
-
-    Args:
-        method: a row of the table.
-        feature_dims: stream -> width of the encoder's features.
-        classes: number of labels C.
-        projection_dim: width D of the projections.
     """
 
     def __init__(
@@ -39,19 +33,19 @@ class Heads(nn.Module):
             for stream, width in feature_dims.items():
                 name = _head_name(term, stream)
                 if getattr(method, term) > 0 and name not in self.projections:
-                    self.projections[name] = projection_head(width, projection_dim)
+                    self.projections[name] = nn.Sequential(  # as in SimCLR
+                        nn.Linear(width, width, bias=False),
+                        nn.BatchNorm1d(width),
+                        nn.ReLU(inplace=True),
+                        nn.Linear(width, projection_dim),
+                    )
         self.classifier = nn.Linear(sum(feature_dims.values()), classes) if method.classify > 0 else None
 
     def project(self, term: str, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Project features through the heads of a term.
+        """Project features through the heads of a term; empty when the method has no such term.
 
-        Args:
-            term: ``"intra"``, ``"inter"`` or ``"label"``.
-            features: stream -> (V, b, F), V views stacked, of this process's share of the batch.
-
-        Returns:
-            Stream -> (V, B, D) of the whole batch, L2-normalised, float32 at least; empty when the method
-            has no such term.
+        From stream -> (V, b, F), V views stacked, of this process's share of the batch, to stream ->
+        (V, B, D) of the whole batch, L2-normalised, float32 at least.
         """
         projected = {}
         for stream, feature in features.items():
@@ -70,27 +64,12 @@ class Heads(nn.Module):
         return gather(self.classifier(torch.cat(list(features.values()), dim=-1)), dim=1)
 
 
-def projection_head(in_dim: int, out_dim: int) -> nn.Module:
-    """Return two linear layers with batch normalisation between (SimCLR): (N, in_dim) -> (N, out_dim)."""
-    return nn.Sequential(
-        nn.Linear(in_dim, in_dim, bias=False),
-        nn.BatchNorm1d(in_dim),
-        nn.ReLU(inplace=True),
-        nn.Linear(in_dim, out_dim),
-    )
-
-
 def _head_name(term: str, stream: str) -> str:
     return term if term == "label" else f"{term}_{stream}"
 
 
 class ChoquetClassifier(nn.Module):
-    """One linear classifier for each of two sensors, fused by the trust of each class in each sensor.
-
-    Args:
-        feature_dims: stream -> width of its features; two streams.
-        classes: number of labels C.
-    """
+    """One linear classifier for each of two streams, fused by the trust of each class in each of them."""
 
     def __init__(self, feature_dims: Mapping[str, int], classes: int) -> None:
         super().__init__()
@@ -117,15 +96,3 @@ def choquet_integral(first: Tensor, second: Tensor, trust_first: Tensor, trust_s
     trust = torch.where(first >= second, trust_first, trust_second)
     least = torch.minimum(first, second)
     return trust * (torch.maximum(first, second) - least) + least
-
-
-def build_classifier(kind: str, feature_dims: Mapping[str, int], classes: int) -> nn.Module:
-    """Return an untrained classifier of the kind that a checkpoint names: ``"linear"`` or ``"choquet"``."""
-    if kind == "choquet":
-        return ChoquetClassifier(feature_dims, classes)
-    return nn.Linear(sum(feature_dims.values()), classes)
-
-
-def classifier_kind(classifier: nn.Module) -> str:
-    """Return the name under which :func:`build_classifier` knows a classifier."""
-    return "choquet" if isinstance(classifier, ChoquetClassifier) else "linear"

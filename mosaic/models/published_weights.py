@@ -31,10 +31,8 @@ PUBLISHED: dict[str, tuple[str, str]] = {
 def load_published(name: str, layout: BandLayout, image_size: int) -> tuple[Encoder, BandLayout]:
     """Return the encoder of published weights, and the layout with the normalisation they expect.
 
-    Args:
-        name: a key of :data:`PUBLISHED` or :data:`FOUNDATION`.
-        layout: of the packed data.
-        image_size: side of a view; published training used 224 pixels of 10 m.
+    The name is a key of :data:`PUBLISHED` or :data:`FOUNDATION`; published training used views of 224 pixels
+    of 10 m.
 
     Raises:
         CheckpointError: when the data do not hold exactly the bands that the weights expect.
@@ -55,7 +53,9 @@ def load_published(name: str, layout: BandLayout, image_size: int) -> tuple[Enco
     states = []
     for sensor in layout.sensors:
         member, weights, expected = _matching(PUBLISHED[name], sensor.bands)
-        mean, std = _normalisation(weights.transforms, len(expected))
+        step = next(part for part in weights.transforms if hasattr(part, "mean") and hasattr(part, "std"))
+        values = (torch.as_tensor(v, dtype=torch.float64).flatten() for v in (step.mean, step.std))
+        mean, std = (value.expand(len(expected)).tolist() for value in values)  # one value stands for all
         statistics |= {b: {"mean": m, "std": s} for b, m, s in zip(expected, mean, std, strict=True)}
         state = {k: v for k, v in _state(weights, member).items() if not k.startswith("fc.")}
         order = [expected.index(band) for band in sensor.bands]
@@ -66,15 +66,13 @@ def load_published(name: str, layout: BandLayout, image_size: int) -> tuple[Enco
     return encoder, replace(layout, statistics=statistics)
 
 
-def canonical(band: str) -> str:
-    """Return a band's name as the archives spell it: ``B1`` is ``B01``, ``B8a`` is ``B8A``."""
-    return band if band in ("VV", "VH") else f"B{band[1:].upper().zfill(2)}"
-
-
 def _matching(members: Sequence[str], bands: Sequence[str]) -> tuple[str, Any, list[str]]:
     """Return the member of ``ResNet50_Weights`` that expects ``bands``, its weights, and its bands."""
     known = {member: getattr(torchgeo_models().ResNet50_Weights, member) for member in members}
-    expected = {member: [canonical(b) for b in weights.meta["bands"]] for member, weights in known.items()}
+    expected = {  # as the archives spell them: B1 is B01, B8a is B8A
+        member: [b if b in ("VV", "VH") else f"B{b[1:].upper().zfill(2)}" for b in weights.meta["bands"]]
+        for member, weights in known.items()
+    }
     nearest = max(members, key=lambda member: len(set(expected[member]) & set(bands)))
     if set(expected[nearest]) != set(bands):
         lacking = sorted(set(expected[nearest]) - set(bands)) or ["none"]
@@ -85,13 +83,6 @@ def _matching(members: Sequence[str], bands: Sequence[str]) -> tuple[str, Any, l
             "BigEarthNet v2 has no B10), or leave this method out"
         )
     return nearest, known[nearest], expected[nearest]
-
-
-def _normalisation(transforms: Any, bands: int) -> list[list[float]]:
-    """Return mean and deviation of each band from TorchGeo's transforms, one value standing for all."""
-    step = next(part for part in transforms if hasattr(part, "mean") and hasattr(part, "std"))
-    values = (torch.as_tensor(v, dtype=torch.float64).flatten() for v in (step.mean, step.std))
-    return [value.expand(bands).tolist() for value in values]
 
 
 def _state(weights: Any, member: str) -> dict[str, Tensor]:

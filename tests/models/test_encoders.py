@@ -3,8 +3,14 @@ import timm
 import torch
 
 from mosaic.methods import METHODS
-from mosaic.models.encoders import ENCODERS, Encoder, build_backbone, channels_of, check_encoder, timm_recipe
-from mosaic.models.heads import Heads
+from mosaic.models.encoders import (
+    ENCODERS,
+    ClassTokenFusion,
+    Encoder,
+    channels_of,
+    check_encoder,
+    timm_recipe,
+)
 from mosaic.utils.errors import SettingsError
 
 
@@ -54,38 +60,29 @@ def test_a_missing_sensor_is_left_out_and_its_features_stand_in(late, images):
     torch.testing.assert_close(late.fused(features), torch.cat([features["s1"], features["s2"]], dim=1))
 
 
-@pytest.mark.parametrize("missing", ["s1", "s2"])
-def test_early_fusion_sees_the_mean_of_a_missing_sensor(missing, images, layout):
-    encoder = Encoder(
-        "light",
-        channels_of(METHODS["supervised_early"], layout.select(("VV", "VH", *layout.sensor("s2").bands[:5]))),
-        32,
-    ).eval()
+@pytest.mark.parametrize(("name", "missing"), [("light", "s1"), ("light", "s2"), ("sct_light", "s2")])
+def test_early_fusion_sees_the_mean_of_a_missing_sensor(name, missing, images, layout):
+    bands = ("VV", "VH", *layout.sensor("s2").bands[:5])
+    encoder = Encoder(name, channels_of(METHODS["supervised_early"], layout.select(bands)), 32).eval()
     mean = {**images, missing: torch.zeros_like(images[missing])}
-    there = {sensor: image for sensor, image in images.items() if sensor != missing}
+    available = {sensor: image for sensor, image in images.items() if sensor != missing}
     assert encoder.in_channels == {"early": {"s1": 2, "s2": 5}}
-    torch.testing.assert_close(encoder(there), encoder(mean))
-    assert not torch.allclose(encoder(there)["early"], encoder(images)["early"])
+    torch.testing.assert_close(encoder(available), encoder(mean))
+    assert not torch.allclose(encoder(available)["early"], encoder(images)["early"])
 
 
-def test_recipe_builds_the_same_architecture_with_plain_timm():
-    for name in ("light", "vit_small"):
-        ours = build_backbone(name, [3], 32)
-        theirs = timm.create_model(**timm_recipe(name, 3, 32))
-        theirs.load_state_dict(ours.state_dict())
-        images = torch.randn(2, 3, 32, 32)
-        torch.testing.assert_close(theirs.eval()(images), ours.eval()(images))
-
-
-@pytest.mark.parametrize(("name", "size"), [("test_vit", 32), ("test_resnet", 24), ("test_efficientnet", 40)])
-def test_any_architecture_of_timm_will_do(name, size):
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("light", 32), ("vit_small", 32), ("test_vit", 32), ("test_resnet", 24), ("test_efficientnet", 40)],
+)
+def test_any_architecture_of_timm_will_do_and_its_recipe_builds_it_in_plain_timm(name, size):
     encoder = Encoder(name, {"s2": 7}, size).eval()
     image = {"s2": torch.randn(2, 7, size, size)}
     pooled, _ = encoder.with_maps(image)
     assert encoder(image)["s2"].shape == pooled["s2"].shape == (2, encoder.feature_dims["s2"])
-    theirs = timm.create_model(**timm_recipe(name, 7, size)).eval()
-    theirs.load_state_dict(encoder.backbones["s2"].state_dict())
-    torch.testing.assert_close(theirs(image["s2"]), encoder(image)["s2"])
+    plain = timm.create_model(**timm_recipe(name, 7, size)).eval()
+    plain.load_state_dict(encoder.backbones["s2"].state_dict())
+    torch.testing.assert_close(plain(image["s2"]), encoder(image)["s2"])
 
 
 @pytest.mark.parametrize(
@@ -106,42 +103,51 @@ def test_unfit_encoders_are_refused_before_anything_is_computed(layout, name, si
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize(
-    ("method", "projections"),
-    [
-        ("random", set()),
-        ("supervised_late", set()),
-        ("simclr_s1", {"intra_s1"}),
-        ("inter", {"inter_s1", "inter_s2"}),
-        ("iai", {"intra_s1", "intra_s2", "inter_s1", "inter_s2"}),
-        ("supcon", {"label"}),
-        ("mosaic", {"intra_s1", "intra_s2", "inter_s1", "inter_s2", "label"}),
-    ],
-)
-def test_heads_are_those_that_the_terms_need(method, projections):
-    method = METHODS[method]
-    heads = Heads(method, dict.fromkeys(method.streams, 8), classes=3)
-    assert set(heads.projections) == projections
-    assert (heads.classifier is not None) == (method.classify > 0)
-    features = {stream: torch.randn(2, 4, 8) for stream in method.streams}
-    logits = heads.classify(features)
-    assert logits is None if heads.classifier is None else logits.shape == (2, 4, 3)
+RECIPE = {
+    "model_name": "vit_tiny_patch16_224", "patch_size": 8, "img_size": 32, "embed_dim": 48, "depth": 3,
+    "num_heads": 3, "num_classes": 0,
+}  # fmt: skip
 
 
-def test_batch_statistics_of_a_head_see_one_sensor():
-    heads = Heads(METHODS["mosaic"], {"s1": 8, "s2": 8}, classes=3, projection_dim=4)
-    s1, s2 = torch.randn(2, 6, 8), 5 + 3 * torch.randn(2, 6, 8)
-    for term in ("intra", "inter", "label"):
-        together = heads.project(term, {"s1": s1, "s2": s2})
-        torch.testing.assert_close(heads.project(term, {"s1": s1})["s1"], together["s1"])
-        torch.testing.assert_close(heads.project(term, {"s2": s2})["s2"], together["s2"])
-        torch.testing.assert_close(together["s2"].norm(dim=-1), torch.ones(2, 6))
-        assert together["s1"].shape == (2, 6, 4)
+def test_sct_with_an_identity_for_one_sensor_is_that_sensors_transformer():
+    """A fusion map that passes on the first sensor's token alone leaves its transformer as it was."""
+    torch.manual_seed(0)
+    model = ClassTokenFusion(RECIPE, (2, 3)).eval()
+    for fusion in model.fusions:
+        torch.nn.init.zeros_(fusion.bias)
+        fusion.weight.data = torch.eye(48, 96)
+    alone = timm.create_model(pretrained=False, in_chans=2, **RECIPE).eval()
+    alone.load_state_dict(model.sensors[0].state_dict())
+    images = torch.randn(2, 5, 32, 32)
+    token = alone.forward_features(images[:, :2])[:, 0]
+    # the last block hands the first sensor's token to both; each stream's own norm follows
+    before_norm = []
+    alone.norm.register_forward_pre_hook(lambda _, args: before_norm.append(args[0][:, 0]))
+    alone.forward_features(images[:, :2])
+    expected = (token + model.sensors[1].norm(before_norm[0])) / 2
+    torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_sensors_share_the_label_head_only():
-    heads = Heads(METHODS["mosaic"], {"s1": 8, "s2": 8}, classes=3)
-    same = torch.randn(2, 6, 8)
-    label, intra = (heads.project(term, {"s1": same, "s2": same}) for term in ("label", "intra"))
-    torch.testing.assert_close(label["s1"], label["s2"])
-    assert not torch.allclose(intra["s1"], intra["s2"])
+def test_every_block_of_sct_hands_the_fused_token_to_both_sensors():
+    model = ClassTokenFusion(RECIPE, (2, 3)).eval()
+    seen = []
+    for vit in model.sensors:
+        for depth, block in enumerate(vit.blocks):
+            block.register_forward_pre_hook(
+                lambda _, args, depth=depth: seen.append((depth, args[0][:, 0].clone()))
+            )
+    model(torch.randn(2, 5, 32, 32))
+    for depth in (1, 2):
+        first, second = (token for d, token in seen if d == depth)
+        torch.testing.assert_close(first, second)
+
+
+@pytest.mark.parametrize("name", ["light", "vit_light"])
+def test_maps_pool_to_the_features(name, images):
+    encoder = Encoder(name, {"s1": 2, "s2": 5}, 32).eval()
+    pooled, maps = encoder.with_maps(images)
+    for stream, features in encoder(images).items():
+        torch.testing.assert_close(pooled[stream], features, rtol=1e-4, atol=1e-5)
+        assert maps[stream].shape[:2] == features.shape
+        if name == "light":
+            torch.testing.assert_close(maps[stream].mean((2, 3)), features, rtol=1e-4, atol=1e-5)

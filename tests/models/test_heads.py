@@ -3,7 +3,8 @@ import itertools
 import pytest
 import torch
 
-from mosaic.models.heads import ChoquetClassifier, choquet_integral
+from mosaic.methods import METHODS
+from mosaic.models.heads import ChoquetClassifier, Heads, choquet_integral
 
 
 def choquet_of_any_number(h, g):
@@ -31,11 +32,9 @@ def test_trust_1_is_the_maximum_0_the_minimum_and_a_half_the_mean():
 def test_untrained_classifier_is_the_mean_of_the_sensors():
     classifier = ChoquetClassifier({"s1": 4, "s2": 6}, classes=3)
     features = torch.randn(7, 10)
-    parts = (
-        torch.sigmoid(classifier.sensors["s1"](features[:, :4])),
-        torch.sigmoid(classifier.sensors["s2"](features[:, 4:])),
-    )
-    torch.testing.assert_close(torch.sigmoid(classifier(features)), sum(parts) / 2)
+    parts = zip(classifier.sensors.values(), (features[:, :4], features[:, 4:]), strict=True)
+    mean = sum(torch.sigmoid(head(part)) for head, part in parts) / 2
+    torch.testing.assert_close(torch.sigmoid(classifier(features)), mean)
     assert classifier.trust.shape == (2, 3)
 
 
@@ -57,3 +56,41 @@ def test_trust_is_learned_where_one_sensor_knows():
         optimiser.step()
     # where the second says more than the first, only the first is to be believed
     assert classifier.trust[1, 0] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("method", "projections"),
+    [
+        ("random", set()),
+        ("supervised_late", set()),
+        ("simclr_s1", {"intra_s1"}),
+        ("mosaic", {"intra_s1", "intra_s2", "inter_s1", "inter_s2", "label"}),
+    ],
+)
+def test_heads_are_those_that_the_terms_need(method, projections):
+    method = METHODS[method]
+    heads = Heads(method, dict.fromkeys(method.streams, 8), classes=3)
+    assert set(heads.projections) == projections
+    assert (heads.classifier is not None) == (method.classify > 0)
+    features = {stream: torch.randn(2, 4, 8) for stream in method.streams}
+    logits = heads.classify(features)
+    assert logits is None if heads.classifier is None else logits.shape == (2, 4, 3)
+
+
+def test_batch_statistics_of_a_head_see_one_sensor():
+    heads = Heads(METHODS["mosaic"], {"s1": 8, "s2": 8}, classes=3, projection_dim=4)
+    s1, s2 = torch.randn(2, 6, 8), 5 + 3 * torch.randn(2, 6, 8)
+    for term in ("intra", "inter", "label"):
+        together = heads.project(term, {"s1": s1, "s2": s2})
+        torch.testing.assert_close(heads.project(term, {"s1": s1})["s1"], together["s1"])
+        torch.testing.assert_close(heads.project(term, {"s2": s2})["s2"], together["s2"])
+        torch.testing.assert_close(together["s2"].norm(dim=-1), torch.ones(2, 6))
+        assert together["s1"].shape == (2, 6, 4)
+
+
+def test_sensors_share_the_label_head_only():
+    heads = Heads(METHODS["mosaic"], {"s1": 8, "s2": 8}, classes=3)
+    same = torch.randn(2, 6, 8)
+    label, intra = (heads.project(term, {"s1": same, "s2": same}) for term in ("label", "intra"))
+    torch.testing.assert_close(label["s1"], label["s2"])
+    assert not torch.allclose(intra["s1"], intra["s2"])
