@@ -41,16 +41,15 @@ def contrastive_loss(
         >>> z = functional.normalize(torch.randn(6, 128), dim=1)  # two views of three scenes
         >>> contrastive_loss(z, instance_pairs(torch.tensor([0, 1, 2, 0, 1, 2])), temperature=0.5)
 
+    The result is >= 0, float32 (float64 for float64 embeddings) whatever autocast says; exactly 0, with zero
+    gradient, when no anchor has a positive.
+
     Args:
         embeddings: anchors (N, D), L2-normalised, any floating type.
         pairs: W (N, M) >= 0, how much of a positive each candidate is to each anchor; or a function that
             gives rows of it and the pairs to leave out. An anchor is never paired with itself.
         temperature: tau > 0, unitless; one for all pairs, or a function that gives it for rows, (R, M).
         candidates: (M, D), L2-normalised; the first N show the anchors themselves. By default only these.
-
-    Returns:
-        Scalar >= 0, float32 (float64 for float64 embeddings) whatever autocast says. Exactly 0, with zero
-        gradient, when no anchor has a positive.
     """
     candidates = embeddings if candidates is None else candidates
     weights = pairs

@@ -15,38 +15,26 @@ from mosaic.utils.plugins import Registry
 
 Kernel = Callable[..., Tensor]
 KERNELS: Registry[Kernel] = Registry("kernel")
+#: ``@register_kernel("name")`` registers a function of float labels of 0 and 1: anchors (R, C), all scenes
+#: (N, C), and :func:`idf_weights` (C,) if it has a parameter ``idf``; it returns weights (R, N).
+register_kernel = KERNELS.register
 #: Kernels published as sums over the batch, in which other views of the anchor's scene count as any scene.
 COUNT_OTHER_VIEWS = ("mulsupcon", "msc")
 
 _ALL = slice(None)
 
 
-def register_kernel(name: str) -> Callable[[Kernel], Kernel]:
-    """Return a decorator that registers a label kernel, a function of float labels of 0 and 1.
-
-    Its arguments are anchors (R, C) and all scenes (N, C), and :func:`idf_weights` (C,) if it has a parameter
-    ``idf``; it returns weights (R, N). ``docs/extend.md`` has an example.
-    """
-    return KERNELS.register(name)
-
-
 def pair_weights(
     labels: Tensor, kernel: str, *, idf: Tensor | None = None, threshold: float = 0.0, rows: slice = _ALL
 ) -> Tensor:
-    """Return the weights of a kernel by name.
+    """Return the weights (R, N) >= 0 of a key of :data:`KERNELS`, 0 for a scene with itself.
 
     Args:
         labels: (N, C), 0 or 1, any type.
-        kernel: a key of :data:`KERNELS`.
+        kernel: SettingsError for an unknown one; the nearest name is suggested.
         idf: (C,), for kernels that use it; :func:`idf_weights` of these labels by default.
         threshold: weights below it become 0 (MultiSupCon: 0.3 with ``jaccard``).
         rows: which scenes are anchors, R of them; all by default.
-
-    Returns:
-        (R, N) >= 0, 0 for a scene with itself.
-
-    Raises:
-        SettingsError: for an unknown kernel; the nearest name is suggested.
     """
     weigh = KERNELS[kernel]
     labels = labels if labels.is_floating_point() else labels.float()
@@ -61,9 +49,7 @@ def pair_weights(
 def idf_weights(class_counts: Tensor, total: float) -> Tensor:
     """Return omega_l = log((1 + N) / (1 + n_l)) + 1, (C,): the weight of each label, larger for rare ones.
 
-    Args:
-        class_counts: n_l (C,), how many scenes carry each label.
-        total: N, how many scenes there are.
+    n_l (C,) are the ``class_counts``, how many of N = ``total`` scenes carry each label.
     """
     return torch.log((1 + total) / (1 + class_counts)) + 1
 
@@ -128,13 +114,8 @@ def msc_weights(anchors: Tensor, labels: Tensor, alpha: float = 1.0) -> Tensor:
 
         w_ij = sum_{l in both} alpha / (u_ij N_il),    w_{i, c_l} = y_il / N_il.
 
-    Args:
-        anchors: (R, C), some of the scenes.
-        labels: (N, C).
-        alpha: weight of scenes against prototypes, >= 0.
-
-    Returns:
-        (R, N + C): scenes, then prototypes. Without what a scene weighs to itself, row i sums to |y_i|.
+    Columns are (R, N + C): scenes, then prototypes. Without what a scene weighs to itself, row i sums to
+    |y_i|. ``alpha`` >= 0 weighs scenes against prototypes.
     """
     anchor_size = anchors.sum(1, keepdim=True)
     union = (anchor_size + labels.sum(1) - anchors @ labels.T).clamp_min(1)

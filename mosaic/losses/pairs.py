@@ -37,11 +37,9 @@ class LabelledViews:
 
 
 def instance_pairs(group: Tensor, apart: Tensor | None = None) -> Pairs:
-    """Return pairs in which candidates of one group weigh 1, for instance views of one scene.
+    """Return pairs in which candidates of one ``group`` (M,) weigh 1, for instance views of one scene.
 
-    Args:
-        group: (M,) int, the group of each candidate.
-        apart: (M,) int; candidates that share the anchor's value take no part. By default all do.
+    Candidates that share the anchor's value of ``apart`` (M,) take no part; by default all do.
     """
 
     def pairs(rows: slice) -> tuple[Tensor, Tensor | None]:
@@ -70,7 +68,7 @@ def label_pairs(
     Args:
         views: anchors, and the first N candidates.
         kernel: a key of :data:`mosaic.losses.label_kernels.KERNELS`.
-        idf: (C,) weights of labels, for kernels that use them; those of the batch by default.
+        idf: as of :func:`mosaic.losses.label_kernels.pair_weights`.
         threshold: kernel weights below it become 0.
         other_views: other views of the anchor's scene weigh 1, whatever the kernel says.
         unlabelled_negatives: unlabelled scenes are negatives; otherwise they take no part.

@@ -29,13 +29,12 @@ def sample(
         stored: (B, bands, size, size), int16.
         theta: (B, 2, 3), from view to patch coordinates, both (x, y) in [-1, 1]; its matrix is diagonal or
             anti-diagonal.
-        factor: (B, channels, 1, 1).
-        shift: (B, channels, 1, 1).
+        factor: (B, channels, 1, 1), as ``shift``.
+        shift: in standard deviations.
         channels: (bands,), channels of the image that the bands go to.
         image: (B, channels, side, side).
         clip: values are cut at plus and minus this.
-        noise: seeds (B,) int32 and strength (channels,): :func:`grain` times the strength is added before
-            the cut.
+        noise: seeds (B,) int32 and strength (channels,) of the :func:`grain` that is added before the cut.
     """
     grid = _grid(theta, image.shape[-1])
     sampled = functional.grid_sample(stored.float(), grid, padding_mode="border", align_corners=False)
@@ -75,14 +74,7 @@ def grain(seeds: Tensor, channels: int, side: int) -> Tensor:
 
     A hash of seed and position instead of a generator: a pixel's noise is the same on every device, in any
     order and however the batch is divided. The mixing is the 32-bit finaliser of MurmurHash3 (A. Appleby).
-
-    Args:
-        seeds: (B,) int32, one a scene.
-        channels: number of bands.
-        side: height and width, pixels.
-
-    Returns:
-        (B, channels, side, side), float32, within +-3.45.
+    From seeds (B,) int32, one a scene, to (B, channels, side, side), float32, within +-3.45.
     """
     pixel = torch.arange(channels * side * side, dtype=torch.int32, device=seeds.device)
     x = seeds[:, None] + pixel * _signed(0x9E3779B9)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +10,11 @@ from torch.nn import functional
 
 from mosaic.methods import Method
 from mosaic.models.encoders import Encoder
-from mosaic.models.heads import Heads
+from mosaic.models.heads import ChoquetClassifier, Heads
 from mosaic.settings import LossSettings
+from mosaic.utils.distributed import gather
 from mosaic.utils.errors import SettingsError
 from mosaic.utils.plugins import Registry
-
-L = TypeVar("L", bound=Callable)
 
 
 @dataclass(frozen=True)
@@ -24,39 +23,30 @@ class Step:
 
     The batch has B scenes, and this process b of them; where one process works alone, b = B. An objective
     gathers what it makes of the images, so its terms are those of the whole batch.
-
-    Attributes:
-        images: sensor -> (2 b, bands, H, W), the first view of all scenes, then the second.
-        features: stream -> (2, b, F) from the encoder.
-        maps: stream -> (2, b, F, h, w) before pooling; empty unless the objective uses them.
-        labels: (B, C), 0 or 1; zero for scenes whose labels may not be used.
-        labelled: (B,) bool.
     """
 
-    images: Mapping[str, Tensor]
-    features: Mapping[str, Tensor]
-    maps: Mapping[str, Tensor]
-    labels: Tensor
-    labelled: Tensor
+    images: Mapping[
+        str, Tensor
+    ]  # sensor -> (2 b, bands, H, W), the first view of all scenes, then the second
+    features: Mapping[str, Tensor]  # stream -> (2, b, F) from the encoder
+    maps: Mapping[
+        str, Tensor
+    ]  # stream -> (2, b, F, h, w) before pooling; empty unless the objective uses them
+    labels: Tensor  # (B, C), 0 or 1; zero for scenes whose labels may not be used
+    labelled: Tensor  # (B,) bool
 
 
 class Objective(nn.Module):
     """Heads and loss of a method: from features of a batch to the terms that are minimised.
 
-    Args:
-        method: a row of the table.
-        encoder: what is trained; not registered as a submodule.
-        settings: of the run.
-        idf: (C,) weights of labels, by :func:`mosaic.losses.label_kernels.idf_weights` of the scenes whose
-            labels may be used.
+    The encoder is what is trained; it is not registered as a submodule.
 
     Attributes:
         classifier: maps joined features (..., sum of F) to logits (..., C); None where there is none.
-        uses_maps: whether feature maps before pooling are needed.
     """
 
-    uses_maps = False
-    idf: Tensor
+    uses_maps = False  # whether feature maps before pooling are needed
+    idf: Tensor  # (C,) weights of labels: idf_weights of the scenes whose labels may be used
 
     def __init__(self, method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor) -> None:
         super().__init__()
@@ -98,15 +88,11 @@ LossFunction = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]
 LOSSES: Registry[type[Objective] | LossFunction] = Registry("loss")
 
 
-def register_loss(name: str) -> Callable[[L], L]:
-    """Return a decorator that registers a loss for ``Method(loss=name)``.
-
-    It decorates an :class:`Objective`, or a function of projections (stream -> (2, B, D), L2-normalised),
-    labels (B, C), zero where they may not be used, and labelled (B,) bool, that returns a scalar. A method
-    weighs the function as its one term of ``intra``, ``inter`` and ``label``; the heads of that term project.
-    ``docs/extend.md`` has an example.
-    """
-    return LOSSES.register(name)
+#: ``@register_loss("name")`` registers an :class:`Objective`, or a function of projections (stream ->
+#: (2, B, D), L2-normalised), labels (B, C), zero where they may not be used, and labelled (B,) bool, that
+#: returns a scalar. A method weighs the function as its one term of ``intra``, ``inter`` and ``label``; the
+#: heads of that term project. ``docs/extend.md`` has an example.
+register_loss = LOSSES.register
 
 
 class FunctionObjective(HeadsObjective):
@@ -133,8 +119,7 @@ class FunctionObjective(HeadsObjective):
 def build_objective(method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor) -> Objective:
     """Return the objective of a method, its parameters drawn from torch's global generator.
 
-    Raises:
-        SettingsError: for an unknown loss or kernel.
+    SettingsError for an unknown loss or kernel.
     """
     loss = LOSSES[method.loss]
     kind = loss if isinstance(loss, type) else FunctionObjective
@@ -142,17 +127,27 @@ def build_objective(method: Method, encoder: Encoder, settings: LossSettings, id
 
 
 def classification_term(logits: Tensor, labels: Tensor, labelled: Tensor) -> Tensor:
-    """Return the binary cross-entropy of labelled scenes.
+    """Return the binary cross-entropy of labelled scenes from logits (..., B, C), for instance of two views.
 
-    Args:
-        logits: (..., B, C), for instance one slice a view.
-        labels: (B, C), 0 or 1.
-        labelled: (B,) bool.
-
-    Returns:
-        Mean over labels, labelled scenes and leading dimensions, float32; 0 when no scene is labelled.
+    It is the mean over labels, labelled scenes and leading dimensions, float32; 0 when no scene is labelled.
     """
     targets = labels.float().expand(logits.shape)
     losses = functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none").mean(-1)
     use = labelled.expand(losses.shape)
     return (losses * use).sum() / use.sum().clamp_min(1)
+
+
+@register_loss("choquet")
+class ChoquetFusion(Objective):
+    """MIMRF: cross-entropy of two streams fused by a Choquet integral that is learned for each class."""
+
+    def build(self, encoder: Encoder) -> None:
+        """Make one classifier a sensor, and the trust of each class in each."""
+        self.classifier = ChoquetClassifier(encoder.feature_dims, len(self.idf))
+
+    def terms(self, step: Step) -> dict[str, Tensor]:
+        """Return ``classify``."""
+        classifier: Any = self.classifier
+        features = torch.cat(list(step.features.values()), dim=-1)
+        logits = classifier(features.to(torch.promote_types(features.dtype, torch.float32)))
+        return {"classify": classification_term(gather(logits, dim=1), step.labels, step.labelled)}

@@ -10,10 +10,11 @@ from torch.nn.functional import normalize
 
 from mosaic.losses.label_kernels import KERNELS, msc_weights, pair_weights
 from mosaic.losses.objectives.base import Step
-from mosaic.losses.objectives.contrastive import inter_term, intra_term
+from mosaic.losses.objectives.contrastive import inter_term, intra_term, pair_temperatures, rarity
 from mosaic.losses.pairs import LabelledViews
 from mosaic.methods import METHODS
 
+OTHER_VIEWS = torch.eye(8).repeat(4, 4) > 0  # of the scene of an anchor
 EVERYTHING = replace(METHODS["mosaic"], intra=0.5, inter=2.0, label=3.0, classify=0.25)
 
 
@@ -85,27 +86,16 @@ class TestLabelTerm:
         torch.testing.assert_close(absent.label_term(views), objective.label_term(alone))
         assert objective.label_term(views) > objective.label_term(alone)
 
-    @pytest.mark.parametrize("empty", [False, True])
-    def test_other_views_of_a_scene_weigh_one_and_other_scenes_the_kernel(
-        self, empty, step, build, projected, dense_loss
+    @pytest.mark.parametrize("kernel", ["jaccard", "mulsupcon", "msc"])
+    def test_other_views_of_a_scene_weigh_one_or_as_published(
+        self, kernel, step, build, projected, dense_loss
     ):
-        labels = torch.zeros(8, 5)
-        jaccard = torch.eye(8)  # a scene known to have no label is the positive of its own views alone
-        jaccard[6:] = 0
-        if not empty:
-            labels[0, :2] = labels[1, 0] = labels[2, 2] = 1
-            jaccard[0, 1] = jaccard[1, 0] = 0.5
-        objective, step = build("supcon", kernel="jaccard"), replace(step, labels=labels)
-        scene = torch.arange(8).repeat(4)
-        z = projected(objective, step).embeddings
-        expected = dense_loss(z, jaccard[scene][:, scene], 0.1)
-        torch.testing.assert_close(objective(step)["label"], expected)
-
-    @pytest.mark.parametrize("kernel", ["mulsupcon", "msc"])
-    def test_published_sums_over_the_batch_count_every_view(self, kernel, step, build, projected, dense_loss):
         objective = build("supcon", kernel=kernel)
         views = projected(objective, step)
         candidates, weights = views.embeddings, pair_weights(views.labels, kernel)
+        if kernel == "jaccard":
+            weights[OTHER_VIEWS] = 1.0
+            weights *= views.labelled[:, None]
         if kernel == "msc":
             candidates = torch.cat([candidates, normalize(objective.prototypes, dim=1)])
             weights = msc_weights(views.labels, views.labels)
@@ -141,3 +131,30 @@ def test_degenerate_batches_are_finite(case, kernel, unlabelled_negatives, step,
     assert all(f.grad.isfinite().all() for f in features.values())
     if case == "all unlabelled":
         assert values["label"] == 0
+
+
+def test_rarity_is_0_for_the_most_common_label_and_1_for_the_rarest():
+    assert rarity(torch.tensor([1.0, 1.5, 2.0])).tolist() == [0, 0.5, 1]
+    assert rarity(torch.ones(3)).tolist() == [0, 0, 0]
+
+
+def test_temperatures_by_hand():
+    labels = torch.tensor([[1.0, 0], [1, 1], [0, 0]])
+    tau = pair_temperatures(labels, torch.tensor([0.0, 1.0]), 0.1, 0.5, 0.4)
+    # J_01 = 1/2; rho = 0, 1/2, 0
+    assert tau[0, 1].item() == pytest.approx(0.1 * 1.25)
+    assert tau[1, 0].item() == pytest.approx(0.1 * 1.25 * 0.8)
+    assert tau[0, 2].item() == pytest.approx(0.1 * 1.5)
+
+
+@pytest.mark.parametrize("spread, pull", [(0.0, 0.0), (0.5, 0.4)])
+def test_it_is_the_idf_jaccard_term_with_a_temperature_for_each_pair(
+    spread, pull, step, build, projected, dense_loss, small_blocks
+):
+    objective = build("macl", temperature_label=0.3, temperature_spread=spread, rarity_pull=pull)
+    views = projected(objective, step)
+    weights = torch.where(OTHER_VIEWS, 1.0, pair_weights(views.labels, "idf_jaccard", idf=objective.idf))
+    weights *= views.labelled[:, None]
+    tau = pair_temperatures(views.labels, rarity(objective.idf), 0.3, spread, pull)
+    assert spread or (tau == 0.3).all()
+    torch.testing.assert_close(objective(step)["label"], dense_loss(views.embeddings, weights, tau))
