@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,8 @@ def _run(args: argparse.Namespace) -> None:
     from mosaic.report.sequence import run_sequence
 
     overrides = dict(args.parameter) | ({"dataset": args.dataset} if args.dataset else {})
+    if args.fresh:
+        os.environ["MOSAIC_FRESH"] = str(time.time())  # what is older is made again
     Launch(args.cluster, dict(args.cluster_option), args.keep_going).hand_on()
     run_sequence(args.profile, archive=args.archive, out=args.out, overrides=overrides)
 
@@ -143,6 +146,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--cluster", default="pool", help=cluster)
     option = repeated | {"help": "one of submitit's, such as slurm_partition=gpu or gpus_per_node=1"}
     run.add_argument("--cluster-option", **option)
+    run.add_argument("--fresh", action="store_true", help="reuse nothing that was trained or computed before")
     run.add_argument("--keep-going", action="store_true", help="report without the trials that failed")
 
     report = add("report", _report, "render the reports of a run again from its executed notebooks")

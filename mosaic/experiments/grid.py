@@ -8,18 +8,48 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mosaic.experiments.parallel import Task, run_trials
+from mosaic.experiments.parallel import Launch, Task, run_trials
 from mosaic.experiments.study import Study, cache_path
 from mosaic.losses.label_kernels import KERNELS
 from mosaic.losses.objectives.base import LOSSES
 from mosaic.methods import get_method
 from mosaic.models.checkpoint import CARD
 from mosaic.models.encoders import check_encoder, encoder_for
-from mosaic.settings import GridSettings, StudySettings, TrialSettings, fields, validated
+from mosaic.settings import (
+    ComputeSettings,
+    GridSettings,
+    LossSettings,
+    OptimiserSettings,
+    StudySettings,
+    TrialSettings,
+    fields,
+    validated,
+)
 from mosaic.store.label_budgets import label_budgets, save_budgets
 from mosaic.store.reader import PackedStore
+from mosaic.training.distributed import resolve_precision
 from mosaic.training.pretrain import pretrain
 from mosaic.utils.plugins import plugin_hashes
+from mosaic.utils.progress import log
+
+_WIDTH = {"projection_dim"}
+_KERNEL = {"kernel", "kernel_threshold"}
+_REDUNDANCY = _WIDTH | {"off_diagonal"}
+#: Loss -> term -> the fields of LossSettings that it reads; a loss that is not listed may read all.
+READS: dict[str, dict[str, set[str]]] = {
+    "contrastive": {
+        "intra": _WIDTH | {"temperature_intra"},
+        "inter": _WIDTH | {"temperature_inter", "inter_style"},
+        "label": _WIDTH | _KERNEL | {"temperature_label", "unlabelled_negatives", "msc_alpha"},
+    },
+    "queue": {"label": _WIDTH | _KERNEL | {"temperature_label", "queue_size", "key_momentum"}},
+    "macl": {"label": _WIDTH | {"temperature_label", "temperature_spread", "rarity_pull"}},
+    "sadcl": {"label": _WIDTH | {"contrast_weight"}},
+    "vicreg": dict.fromkeys(("intra", "inter"), _WIDTH | {"covariance"}),
+    "barlow": dict.fromkeys(("intra", "inter"), _REDUNDANCY),
+    "decur": dict.fromkeys(("intra", "inter"), _REDUNDANCY),
+    "choquet": {},
+}
 
 #: Method -> changes to the run's settings that were chosen for it on validation.
 Choices = Mapping[str, Mapping[str, Any]]
@@ -77,6 +107,9 @@ def pretrain_all(study: Study, store: PackedStore, choices: Choices | None = Non
     for method in map(get_method, grid.methods):  # before anything is computed
         encoder = encoder_for(method, study.settings.trial.encoder, grid.vit_encoder)
         check_encoder(method, encoder, store.layout, size)
+    precision = resolve_precision(study.settings.trial.precision)
+    if Launch.current().cluster == "slurm" and study.settings.trial.precision == "auto":
+        log(f"jobs train in {precision}, as this machine would: set precision if theirs are others")
     budgets = draw_budgets(store, grid)
     for seed, chosen in budgets.items():
         below = {fraction: rows for fraction, rows in chosen.items() if fraction < 100}
@@ -97,22 +130,46 @@ def left_out(store: PackedStore, methods: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(temporal, columns=["key", "method", "why"])
 
 
+def used_settings(trial: TrialSettings) -> TrialSettings:
+    """Return the settings with defaults where its method reads none, and with the precision of this machine.
+
+    What is equal by them is the same trial.
+    """
+    method, loss = get_method(trial.method), set(fields(LossSettings))
+    unused = set() if method.trained else {"steps", "precision", *fields(OptimiserSettings)}
+    if not method.uses_labels or method.sees_labelled_only:
+        unused |= {"labelled_share"}
+    weighed = [term for term in ("intra", "inter", "label") if getattr(method, term) > 0]
+    if not method.trained or method.loss in READS:
+        reads = READS.get(method.loss, {})
+        unused |= loss - {"label_weight"}.union(*(reads.get(term, ()) for term in weighed))
+    if "label" not in weighed or len(weighed) == 1:
+        unused |= {"label_weight"}
+    if method.loss in READS:
+        unused |= {"kernel"} if method.kernel else set()
+        unused |= {"msc_alpha"} if (method.kernel or trial.loss.kernel) != "msc" else set()
+    defaults = {name: info.get_default() for name, info in fields(TrialSettings).items() if name in unused}
+    used = trial.replace(**defaults)
+    return used.replace(precision=resolve_precision(used.precision) if method.trained else "32")
+
+
 def training_task(store: PackedStore, trial: Trial, settings: TrialSettings, rows: np.ndarray) -> Task:
     """Return what trains one encoder, which may use the labels of ``rows``."""
+    settings = used_settings(settings)
     folder = checkpoint_folder(store, settings, rows)
     row = {"trial": str(trial), **asdict(trial), "folder": str(folder)}
     return Task(row, (store, settings, rows), folder / CARD)
 
 
 def checkpoint_folder(store: PackedStore, settings: TrialSettings, labelled_rows: np.ndarray) -> Path:
-    """Return the folder of a trial's encoder: named by data, method, settings and label budget."""
-    method = get_method(settings.method)
+    """Return the folder of a trial's encoder: named by data, method, used settings, label budget and code."""
+    method, settings = get_method(settings.method), used_settings(settings)
     shown = ("title", "family", "like")
     key = {
         "data": store.fingerprint,
         # a row of the table that changes is another method under the same name
         "method": {name: value for name, value in asdict(method).items() if name not in shown},
-        "settings": settings.flat(),
+        "settings": {name: v for name, v in settings.flat().items() if name not in fields(ComputeSettings)},
         "labelled": sorted(store.index["patch_id"].to_numpy()[labelled_rows].tolist()),
     }
     # a loss of a user is another one when its file changes

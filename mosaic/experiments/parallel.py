@@ -26,7 +26,7 @@ import pandas as pd
 import submitit
 from joblib.externals.loky import ProcessPoolExecutor
 
-from mosaic.experiments.study import Study, cache_path, data_folder
+from mosaic.experiments.study import Study, cache_path, data_folder, made_by_other_code, reusable
 from mosaic.utils.errors import MosaicError, RunError, SettingsError, suggest
 from mosaic.utils.files import write_text
 from mosaic.utils.forked import available_cores
@@ -115,8 +115,13 @@ def run_trials(
     Raises:
         RunError: when trials failed, unless the run keeps going and some have finished.
     """
-    todo = {name: task for name, task in tasks.items() if not task.path.exists()}
-    log(f"{stage}: {len(todo)} trials to run, {len(tasks) - len(todo)} reused")
+    todo = {name: task for name, task in tasks.items() if not reusable(task.path)}
+    changed = sum(made_by_other_code(task.path) for task in todo.values())
+    note = f"; code changed since: {changed} of them anew" if changed else ""
+    log(f"{stage}: {len(todo)} trials to run, {len(tasks) - len(todo)} reused{note}")
+    for path in [task.path for task in todo.values() if task.path.exists()]:  # made before a --fresh run
+        path.unlink()
+        shutil.rmtree(path.with_suffix(""), ignore_errors=True)  # what fine-tuning keeps
     attempts = {name: _Attempt(function, (*task.arguments, task.path)) for name, task in todo.items()}
     outcomes = _run(attempts, stage, study.settings.jobs, Launch.current(), len(tasks))
     if failed := {name: result.line for name, result in outcomes.items() if isinstance(result, _Failure)}:

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from mosaic.experiments.study import Study
 from mosaic.methods import get_method
 from mosaic.settings import EvaluationSettings, TrialSettings
 from mosaic.store.reader import PackedStore
+from mosaic.training.distributed import resolve_precision
 from mosaic.training.finetune import classifier_scores, finetune
 from mosaic.utils.files import lock
 
@@ -45,13 +46,19 @@ def predict_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.
     Returns:
         One row a set of predictions: seed, the columns of :data:`KEYS`, and where it lies (path, key).
     """
-    settings, grid = study.settings.evaluation, study.earlier("02_pretrain").settings.grid
+    settings, earlier = study.settings.evaluation, study.earlier("02_pretrain").settings
+    grid, precision = earlier.grid, resolve_precision(earlier.trial.precision)
     budgets, tasks = draw_budgets(store, grid), {}
     for row in encoders.to_dict("records"):
         fractions = sorted({f for _, f in evaluated_fractions(row["budget"], grid.label_fractions)})
-        key = {"settings": settings.model_dump(), "fractions": fractions}
+        used = settings.model_dump(exclude={} if "knn" in settings.evaluations else {"neighbours"})
+        if "finetune" not in settings.evaluations or get_method(row["method"]).only_classifies:
+            used = {name: value for name, value in used.items() if not name.startswith("finetune")}
+        else:
+            used["precision"] = precision
+        key = {"settings": used, "fractions": fractions}
         chosen = {f: budgets[row["seed"]][f] for f in fractions}
-        tasks[row["trial"]] = encoder_task("predictions", row, key, store, chosen, settings)
+        tasks[row["trial"]] = encoder_task("predictions", row, key, store, chosen, settings, precision)
     rows = []
     for row in run_trials(study, "evaluation", predict_trial, tasks).to_dict("records"):
         with np.load(row["path"]) as file:
@@ -70,6 +77,7 @@ def predict_trial(
     store: PackedStore,
     budgets: Mapping[float, NDArray[np.int64]],
     settings: EvaluationSettings,
+    precision: Literal["32", "bf16-mixed"],
     path: Path,
 ) -> None:
     """Predict the validation and test splits with every evaluation of one encoder, or wait for who does.
@@ -79,6 +87,7 @@ def predict_trial(
         store: packed data.
         budgets: label fraction in % -> training rows whose labels the evaluation may use.
         settings: of the evaluations.
+        precision: of fine-tuning.
         path: the ``.npz`` to write: ``fraction|evaluation|input|split`` -> float32 (N, C).
     """
     with lock(path.with_suffix(""), wait=True):  # fine-tuning keeps its files there
@@ -104,6 +113,7 @@ def predict_trial(
                 trial = TrialSettings(seed=encoder["seed"], steps=settings.finetune_steps).replace(
                     batch_scenes=min(settings.finetune_batch, len(labelled)),
                     learning_rate=settings.finetune_learning_rate,
+                    precision=precision,
                 )
                 folder = path.with_suffix("") / f"finetune-{fraction:g}"
                 results = finetune(store, checkpoint, labelled, evaluated, folder, trial)

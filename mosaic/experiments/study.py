@@ -1,5 +1,8 @@
 """One run of the study: its settings, its tables, its failed trials, and the cache of finished work."""
 
+import ast
+import functools
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,8 +17,12 @@ from mosaic.utils.errors import RunError
 from mosaic.utils.files import atomic_path, hash_json, read_json, require_writable, write_json
 from mosaic.utils.progress import log
 
-#: Part of every cache key. Raise it when a change of code changes results, so that old work is not reused.
-RESULTS_VERSION = 3
+#: Folder of the library.
+PACKAGE = Path(__file__).resolve().parents[1]
+#: What trains an encoder, what evaluates one, and what computes tables: its source is part of their keys.
+_TRAINING = ("utils/distributed.py", "transforms", "models", "losses", "training")
+_EVALUATION = ("evaluation", *(f"experiments/{name}.py" for name in ("embed", "predict", "probe")))
+_TABLES = ("datasets", "evaluation", "analysis")
 #: Table of a run -> the notebook that writes it.
 TABLES = {
     "archive": "01_explore_data",
@@ -47,8 +54,32 @@ def reports_folder(out: str) -> Path:
 
 
 def cache_path(stage: str, key: Mapping[str, Any], suffix: str = "") -> Path:
-    """Return the path under which ``stage`` keeps what it made from the inputs ``key``, as JSON."""
-    return data_folder() / "cache" / stage / (hash_json({"version": RESULTS_VERSION, **key}) + suffix)
+    """Return the path under which ``stage`` keeps what it made from the inputs ``key``, as JSON.
+
+    Its name is the hash of the key, and the hash of the code that makes it.
+    """
+    rooms = {"": _TRAINING, ".npz": _EVALUATION, ".parquet": _TABLES}[suffix]
+    return data_folder() / "cache" / stage / f"{hash_json(key)}-{code_hash(PACKAGE, rooms)}{suffix}"
+
+
+@functools.cache
+def code_hash(package: Path, rooms: tuple[str, ...]) -> str:
+    """Return 8 hex digits that change with the source of some rooms, but for comments and layout."""
+    files = [file for room in rooms for file in sorted((package / room).rglob("*.py")) or [package / room]]
+    trees = [f"{file.relative_to(package)} {ast.dump(ast.parse(file.read_text('utf-8')))}" for file in files]
+    return hashlib.sha256("\n".join(trees).encode()).hexdigest()[:8]
+
+
+def reusable(path: Path) -> bool:
+    """Return whether a path of the cache is there, and made since the start of a run with ``--fresh``."""
+    return path.exists() and path.stat().st_mtime >= float(os.environ.get("MOSAIC_FRESH", 0))
+
+
+def made_by_other_code(path: Path) -> bool:
+    """Return whether a path of the cache is not there, but what other code made of the same inputs is."""
+    entry = path if path.suffix in (".npz", ".parquet") else path.parent
+    others = entry.parent.glob(f"{entry.stem.rpartition('-')[0]}-????????{entry.suffix}")
+    return not path.exists() and any((other / path.relative_to(entry)).exists() for other in others)
 
 
 @dataclass(frozen=True, repr=False)
@@ -133,9 +164,11 @@ class Study:
     def cached(self, name: str, key: Mapping[str, Any], compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """Return a table from the cache, or compute and keep it; ``key`` is all it depends on, as JSON."""
         path = cache_path(name, key, ".parquet")
-        if path.exists():
+        if reusable(path):
             log(f"{name}: reused")
             return pd.read_parquet(path)
+        if made_by_other_code(path):
+            log(f"{name}: code changed since: computed anew")
         return _write_parquet(path, compute())
 
     def failed_trials(self) -> pd.DataFrame:

@@ -1,3 +1,5 @@
+import inspect
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -6,9 +8,19 @@ import pandas as pd
 import pytest
 
 from mosaic.experiments import grid as grid_module
-from mosaic.experiments.grid import Trial, checkpoint_folder, left_out, plan, settings_of, train_one
+from mosaic.experiments.grid import (
+    READS,
+    Trial,
+    checkpoint_folder,
+    left_out,
+    plan,
+    settings_of,
+    train_one,
+    used_settings,
+)
+from mosaic.losses.objectives.base import LOSSES
 from mosaic.methods import METHODS
-from mosaic.settings import StudySettings, TrialSettings, fields
+from mosaic.settings import LossSettings, StudySettings, TrialSettings, fields
 from mosaic.store.label_budgets import label_budgets
 from mosaic.utils.errors import BudgetError, SettingsError
 
@@ -62,6 +74,85 @@ def test_a_changed_row_of_the_table_is_another_encoder(tmp_path, monkeypatch):
         return checkpoint_folder(store, config, np.empty(0, np.int64))
 
     assert folder() == folder(title="another title") != folder(inter=0.5)
+
+
+TRAINED = [name for name, method in METHODS.items() if method.trained]
+#: Parameter of a trial -> another value, and the methods that read it.
+LABEL = {n for n in TRAINED if METHODS[n].label}
+CONTRASTIVE = {n for n in TRAINED if METHODS[n].loss == "contrastive"}
+INSTANCE = {n for n in TRAINED if METHODS[n].intra or METHODS[n].inter}
+KERNEL = {n for n in LABEL if METHODS[n].loss in ("contrastive", "queue")}
+CHANGES = {
+    **{name: (value, set(METHODS)) for name, value in {"image_size": 32, "crop_scale": 0.5}.items()},
+    **{name: (value, set(METHODS)) for name, value in {"batch_scenes": 32, "monitor_every": 7}.items()},
+    **{name: (value, set(METHODS)) for name, value in {"shared_geometry": False, "radiometry": 0.5}.items()},
+    **{name: (value, set(METHODS)) for name, value in {"seed": 1, "encoder": "resnet18"}.items()},
+    **{name: (value, set(TRAINED)) for name, value in {"steps": 9, "precision": "bf16-mixed"}.items()},
+    **{name: (0.01, set(TRAINED)) for name in ("learning_rate", "weight_decay", "warmup_fraction")},
+    **{name: (value, set()) for name, value in {"capture": False, "compile_encoder": "no"}.items()},
+    **{name: (value, set()) for name, value in {"gpu_records": 0.1, "log_every": 3}.items()},
+    "labelled_share": (0.5, {n for n in LABEL if not METHODS[n].sees_labelled_only}),
+    "temperature_intra": (0.3, {n for n in CONTRASTIVE if METHODS[n].intra}),
+    "temperature_inter": (0.3, {n for n in CONTRASTIVE if METHODS[n].inter}),
+    "inter_style": ("clip", {n for n in CONTRASTIVE if METHODS[n].inter}),
+    "temperature_label": (0.3, LABEL - {"sadcl"}),
+    "label_weight": (2.0, LABEL & INSTANCE),
+    "kernel": ("cosine", {n for n in KERNEL if not METHODS[n].kernel}),
+    "projection_dim": (64, LABEL | INSTANCE),
+    "msc_alpha": (0.5, {"msc", "supcon_msc"}),
+    "off_diagonal": (0.01, {"barlow", "decur"}),
+    "covariance": (2.0, {"vicreg"}),
+    "contrast_weight": (0.5, {"sadcl"}),
+    **{name: (value, {"supcon_queue"}) for name, value in {"queue_size": 64, "key_momentum": 0.5}.items()},
+    **{name: (0.25, {"macl"}) for name in ("temperature_spread", "rarity_pull")},
+}
+
+
+@pytest.fixture
+def key(tmp_path, monkeypatch):
+    """Return the name of the folder of a method's encoder, with changed parameters."""
+    monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
+    store = SimpleNamespace(fingerprint="f", index=pd.DataFrame({"patch_id": ["a", "b"]}))
+
+    def folder(method, **changes):
+        config = TrialSettings(method=method).replace(**changes)
+        return checkpoint_folder(store, config, np.empty(0, np.int64)).name
+
+    return folder
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_parameter_gives_a_new_key_to_the_methods_that_read_it(key, name):
+    value, readers = CHANGES[name]
+    assert {method for method in METHODS if key(method) != key(method, **{name: value})} == readers
+
+
+def test_every_parameter_of_a_trial_was_changed_above():
+    read_by_kernels = {"kernel_threshold", "unlabelled_negatives"}  # see below
+    assert set(fields(TrialSettings)) - {"method", "initial", *CHANGES} == read_by_kernels
+
+
+@pytest.mark.parametrize("name", sorted({METHODS[name].loss for name in TRAINED}))
+def test_the_table_of_what_losses_read_is_true(name):
+    """Fields that a loss reads when it is built and called are those of the table."""
+    source = inspect.getsource(inspect.getmodule(LOSSES[name]))
+    read = set(re.findall(r"settings\.(\w+)", source)) & set(fields(LossSettings))
+    tables = [READS[other] for other in READS if LOSSES[other] is LOSSES[name]]
+    width = {"projection_dim"} if tables[0] else set()  # read by HeadsObjective
+    assert read | width == set().union(*(fields for table in tables for fields in table.values()))
+
+
+def test_auto_precision_reaches_neither_key_nor_trial(key, monkeypatch):
+    assert key("mosaic") == key("mosaic", precision="32") != key("mosaic", precision="bf16-mixed")
+    monkeypatch.setattr(grid_module, "resolve_precision", lambda precision: "bf16-mixed")  # another machine
+    assert key("mosaic") == key("mosaic", precision="bf16-mixed")
+    assert used_settings(TrialSettings()).precision == "bf16-mixed"
+
+
+def test_a_loss_of_a_user_may_read_every_setting(key, monkeypatch):
+    monkeypatch.setitem(LOSSES, "mine", lambda projections, labels, labelled: 0)
+    monkeypatch.setitem(METHODS, "mine", replace(METHODS["supcon"], name="mine", loss="mine"))
+    assert key("mine") != key("mine", covariance=2.0)
 
 
 LABELS = (np.random.default_rng(0).random((200, 4)) < 0.4).astype(np.uint8)

@@ -215,3 +215,20 @@ def test_a_slurm_job_has_the_options_of_submitit(tmp_path, monkeypatch):
     flags = dict(re.findall(r"#SBATCH --([\w-]+)=(.*)", slurm._make_submission_file_text("python", "id")))
     assert (flags["partition"], flags["gpus-per-node"], flags["time"]) == ("gpu", "1", "30")
     assert flags["job-name"] == "'mosaic pretraining'"
+
+
+def test_edited_code_is_said_and_a_fresh_run_reuses_nothing(tmp_path, monkeypatch, capsys):
+    """A trial's path names its inputs and, after them, its code."""
+    old, new = (tmp_path / f"{'a' * 16}-{code * 8}.npz" for code in "12")
+
+    def lines(path):
+        run(lambda path: path.write_text(""), {"x": Task({"name": "x"}, (), path)}, jobs=1)
+        return capsys.readouterr().err
+
+    assert "1 trials to run, 0 reused\n" in lines(old)
+    assert "0 trials to run, 1 reused\n" in lines(old)
+    assert "1 trials to run, 0 reused; code changed since: 1 of them anew" in lines(new)
+    finetuned = new.with_suffix("") / "finetune-5"
+    finetuned.mkdir(parents=True)
+    monkeypatch.setenv("MOSAIC_FRESH", str(time.time() + 1))
+    assert "1 trials to run, 0 reused\n" in lines(new) and not finetuned.exists()

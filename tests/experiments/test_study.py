@@ -1,10 +1,11 @@
+import time
 from unittest.mock import Mock
 
 import pandas as pd
 import pytest
 
 from mosaic.experiments import study as study_module
-from mosaic.experiments.study import Study
+from mosaic.experiments.study import Study, code_hash
 from mosaic.utils.errors import RunError, SettingsError
 
 
@@ -47,7 +48,7 @@ def test_tables_pass_from_notebook_to_notebook():
     assert "tables: encoders, choices\nfailed: pretraining, mosaic seed 0: out of memory" in repr(left)
 
 
-def test_a_table_is_computed_once_for_the_same_key_and_version(monkeypatch):
+def test_a_table_is_computed_once_for_the_same_key_and_code(monkeypatch, capsys):
     compute = Mock(return_value=pd.DataFrame({"a": [1.5]}))
     study = opened()
     first = study.cached("t", {"data": "f"}, compute)
@@ -55,9 +56,36 @@ def test_a_table_is_computed_once_for_the_same_key_and_version(monkeypatch):
     assert compute.call_count == 1
     study.cached("t", {"data": "g"}, compute)
     assert compute.call_count == 2
-    monkeypatch.setattr(study_module, "RESULTS_VERSION", study_module.RESULTS_VERSION + 1)
+    capsys.readouterr()
+    monkeypatch.setattr(study_module, "code_hash", lambda package, rooms: "0" * 8)
     study.cached("t", {"data": "g"}, compute)
     assert compute.call_count == 3
+    assert "t: code changed since: computed anew" in capsys.readouterr().err
+    study.cached("t", {"data": "g"}, compute)
+    monkeypatch.setenv("MOSAIC_FRESH", str(time.time() + 1))
+    assert compute.call_count == 3
+    study.cached("t", {"data": "g"}, compute)
+    assert compute.call_count == 4
+
+
+def test_the_hash_of_code_changes_with_what_it_does(tmp_path):
+    (tmp_path / "losses").mkdir()
+    (tmp_path / "losses" / "mine.py").write_text("def loss(x):\n    return x\n")
+
+    def hashed():
+        code_hash.cache_clear()
+        return code_hash(tmp_path, ("losses",))
+
+    first = hashed()
+    (tmp_path / "losses" / "mine.py").write_text("def loss(x):  # a remark\n    return (x)\n")
+    assert hashed() == first
+    (tmp_path / "losses" / "mine.py").write_text("def loss(x):\n    return -x\n")
+    assert hashed() != first
+
+
+def test_every_room_of_a_key_is_there():
+    for rooms in (study_module._TRAINING, study_module._EVALUATION, study_module._TABLES):
+        assert all((study_module.PACKAGE / room).exists() for room in rooms)
 
 
 def test_the_device_is_the_gpu_or_the_cores(monkeypatch):
