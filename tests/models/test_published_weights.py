@@ -36,16 +36,12 @@ def cache(hub):
     """Files in place of the published ones, under their true names."""
     from torchgeo.models import ResNet50_Weights
 
-    states = {}
-    for sensor, member in zip(("s1", "s2"), PUBLISHED["moco"], strict=True):
-        weights = getattr(ResNet50_Weights, member)
-        backbone = build_backbone("resnet50", [weights.meta["in_chans"]], 32)
-        states[sensor] = backbone.state_dict()
-        torch.save(
-            {**states[sensor], "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)},
-            hub / weights.url.rsplit("/", 1)[-1],
-        )
-    return states
+    backbones = []
+    for weights in (getattr(ResNet50_Weights, member) for member in PUBLISHED["moco"]):
+        backbones.append(build_backbone("resnet50", [weights.meta["in_chans"]], 32).eval())
+        head = {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
+        torch.save(backbones[-1].state_dict() | head, hub / weights.url.rsplit("/", 1)[-1])
+    return backbones
 
 
 def test_the_normalisation_is_the_published_one(cache):
@@ -57,12 +53,10 @@ def test_the_normalisation_is_the_published_one(cache):
 @pytest.mark.parametrize("bands", [S2, (*S2[5:], *S2[:5])])
 def test_they_come_out_of_a_study_as_they_went_in(cache, studied, bands):
     store, rows, found = studied("frozen_moco", bands)
-    plain = build_backbone("resnet50", [13], 32)
-    plain.load_state_dict(cache["s2"])
     values = store.read_bands(rows, S2)
     images = torch.from_numpy(np.stack([values[band] for band in S2], axis=1)) / 10_000
     with torch.no_grad():
-        expected = plain.eval()(images)
+        expected = cache[1](images)
     np.testing.assert_allclose(found["s2"], expected.numpy(), rtol=1e-3, atol=1e-4)
 
 
@@ -79,10 +73,8 @@ def transformers(hub, monkeypatch):
     parts = ("s1_encoder", "s1_GAP_FFN", "s2_encoder", "s2_GAP_FFN", "joint_encoder")
     nested = {part: getattr(whole["croma"], part).state_dict() for part in parts}
     mae = {name: value for name, value in whole["dofa"].state_dict().items() if "fc_norm" not in name}
-    for weights, state in (
-        (models.CROMABase_Weights.CROMA_VIT, nested),
-        (models.DOFABase16_Weights.DOFA_MAE, mae),
-    ):
+    published = (models.CROMABase_Weights.CROMA_VIT, models.DOFABase16_Weights.DOFA_MAE)
+    for weights, state in zip(published, (nested, mae), strict=True):
         torch.save(state, hub / weights.url.rsplit("/", 1)[-1])
     return {name: model.eval() for name, model in whole.items()}
 
@@ -119,8 +111,8 @@ def test_croma_sees_twelve_bands_scaled_as_its_authors_do(transformers, studied,
     radar, optical = (torch.clip((image + 2) / 4, 0, 1) for image in images)
     with torch.no_grad():
         expected = transformers["croma"](radar, optical)
-    np.testing.assert_allclose(found["s1"], expected["sar_GAP"].numpy(), rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(found["s2"], expected["optical_GAP"].numpy(), rtol=1e-3, atol=1e-4)
+    for sensor, name in (("s1", "sar_GAP"), ("s2", "optical_GAP")):
+        np.testing.assert_allclose(found[sensor], expected[name].numpy(), rtol=1e-3, atol=1e-4)
 
 
 def test_dofa_is_told_the_wavelengths(transformers, studied):

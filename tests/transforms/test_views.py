@@ -118,12 +118,6 @@ def test_flips_and_turns_are_exact_and_all_eight_occur(layout):
     assert seen == set(range(8))
 
 
-def test_sampling_grid_is_that_of_affine_grid():
-    theta = torch.randn(3, 2, 3, generator=seeded())
-    expected = functional.affine_grid(theta, [3, 1, 17, 17], align_corners=False)
-    torch.testing.assert_close(torch_sampling._grid(theta, 17), expected)
-
-
 @pytest.mark.parametrize("size", [64, 120])
 def test_evaluation_is_plain_interpolation_of_the_whole_patch(layout, size):
     layout = without_normalisation(layout, 2000.0)
@@ -143,18 +137,6 @@ def test_every_band_lands_in_canonical_order_in_its_own_units(layout):
         expected = torch.tensor([values[band] for band in sensor.bands])
         shown = physical(layout, view[sensor.name], sensor.name)[0, :, 8, 8]
         torch.testing.assert_close(shown, expected, atol=1e-2, rtol=1e-4)
-
-
-def test_training_statistics_become_zero_and_one(layout):
-    records = {}
-    for group in layout.groups:
-        mean, std = statistics(layout, group.bands)
-        noise = torch.randn(8, *group.shape, generator=seeded())
-        records[group.name] = ((noise * std + mean) / group.scale).round().short()
-    view = Views(layout, 120).evaluation(records)
-    for image in (view["s1"], view["s2"][:, channels(layout, "B02", "B08")]):
-        assert image.mean().item() == pytest.approx(0, abs=0.01)
-        assert image.std().item() == pytest.approx(1, abs=0.01)
 
 
 def test_without_augmentation_a_view_is_the_evaluation(layout):
@@ -313,22 +295,12 @@ def test_second_views_follow_the_first(layout):
         assert torch.equal(images, torch.cat([view[sensor] for view in separate]))
 
 
-def test_shapes_types_and_memory(layout):
-    records = random_records(layout)
-    for view in (Views(layout, 40)(records, seeded()), Views(layout, 40).evaluation(records)):
-        assert {s: (*image.shape,) for s, image in view.items()} == {
-            "s1": (4, 2, 40, 40),
-            "s2": (4, 12, 40, 40),
-        }
-        assert all(image.dtype == torch.float32 and image.is_contiguous() for image in view.values())
-
-
 def test_extremes_are_cut_and_finite_even_where_a_band_never_varied(layout):
     layout = replace(layout, statistics={**layout.statistics, "B01": {"mean": 0.0, "std": 0.0}})
     records = {g.name: torch.full((2, *g.shape), 32767, dtype=torch.int16) for g in layout.groups}
     records["s1"] = -records["s1"]
     for image in Views(layout, 16)(records, seeded()).values():
-        assert image.isfinite().all() and image.abs().max() <= CLIP
+        assert image.dtype == torch.float32 and image.isfinite().all() and image.abs().max() <= CLIP
 
 
 def test_impossible_strengths_are_refused(layout):
