@@ -23,7 +23,7 @@ import torch
 from common import CUDA, NOT_MEASURED, over, parser, rates, ratio, row, save
 from torch.nn.functional import normalize
 
-from mosaic.datasets.simulation.label_sets import draw_label_sets
+from mosaic.datasets.simulation.landscape import draw_label_sets
 from mosaic.losses import contrastive
 from mosaic.losses.pairs import LabelledViews, label_pairs
 

@@ -14,7 +14,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import GroupKFold
 
 from mosaic.datasets.reference import Reference
-from mosaic.datasets.sentinel2 import TEN_METRE, WAVELENGTH
+from mosaic.datasets.sensors import TEN_METRE, WAVELENGTH
 from mosaic.evaluation.metrics import macro_ap
 from mosaic.store.reader import PackedStore
 from mosaic.utils.progress import progress

@@ -8,6 +8,7 @@ and accept empty folders; trust ``s1_name`` to name the same location.
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,37 +19,46 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchgeo.datasets import BigEarthNetV2
 
-from mosaic.datasets import corine
-from mosaic.datasets.archive import hash_content, require_files
-from mosaic.datasets.bigearthnet_metadata import METADATA, parse_metadata, read_metadata, scene_notes
-from mosaic.datasets.bigearthnet_reference import bigearthnet_reference
-from mosaic.datasets.geotiff import ExpectedBand, read_band, to_degrees
-from mosaic.datasets.nomenclature import IGNORE
-from mosaic.datasets.problems import PatchError, Problem, report_faults
-from mosaic.datasets.reference import Reference
+from mosaic.datasets.archive import (
+    PatchError,
+    Problem,
+    Sentinel12Archive,
+    report_faults,
+    require_files,
+)
+from mosaic.datasets.bigearthnet_layout import (
+    METADATA,
+    PATCH_METRES,
+    S2_SIZE,
+    TILE_METRES,
+    parse_metadata,
+    read_metadata,
+    tile_corner,
+)
+from mosaic.datasets.geotiff import COORDINATE_TOLERANCE, file_error, read_raster, to_degrees
+from mosaic.datasets.nomenclature import CORINE, IGNORE
+from mosaic.datasets.reference import Reference, bigearthnet_reference
 from mosaic.datasets.registry import register_dataset
-from mosaic.datasets.sensors import sentinel1, sentinel2
-from mosaic.datasets.sentinel2 import TEN_METRE, TILE_METRES, select_bands, tile_corner
+from mosaic.datasets.sensors import S1_BANDS, TEN_METRE
 from mosaic.datasets.simulation.bigearthnet import simulate
 from mosaic.utils.errors import ArchiveError
 
-#: Largest magnitudes that 16-bit records hold: hundredths of a dB, and DN.
-_MAX_DB, _MAX_DN = 327, 32767
-_MAX_CODE = 999  # of CORINE
 _MAX_DAYS = 6  # between the two satellites, in the official archive
 _PROBED = 5  # patches that tell which bands an archive has
 #: TorchGeo's key of each folder -> column that names a patch, and number of parts to drop for its parent.
 _NAMES = {"s1": ("s1_name", 3), "s2": ("patch_id", 2), "maps": ("patch_id", 2)}
-#: Band, or ``"map"`` -> TorchGeo's key of its folder, how its file's name ends, and what it must hold.
+#: Band, or ``"map"`` -> TorchGeo's key of its folder, how its file's name ends, side in pixels and type.
 _FILES = {
-    **{b: ("s1", b, ExpectedBand(120, "float32", -_MAX_DB, _MAX_DB, "dB")) for b in corine.S1_BANDS},
-    **{b: ("s2", b, ExpectedBand(size, "uint16", 0, _MAX_DN, "DN")) for b, size in corine.S2_SIZE.items()},
-    "map": ("maps", "reference_map", ExpectedBand(120, "uint16", 0, _MAX_CODE)),
+    **{band: ("s1", band, 120, "float32") for band in S1_BANDS},
+    **{band: ("s2", band, size, "uint16") for band, size in S2_SIZE.items()},
+    "map": ("maps", "reference_map", 120, "uint16"),
 }
+#: Key -> least and largest value that is accepted (16-bit records hold hundredths of a dB, and DN), and unit.
+_RANGES = {"s1": (-327, 327, "dB"), "s2": (0, 32767, "DN"), "maps": (0, 999, "")}
 
 
 @register_dataset("bigearthnet", simulate)
-class BigEarthNetArchive(BigEarthNetV2):
+class BigEarthNetArchive(Sentinel12Archive, BigEarthNetV2):
     """A folder in the official layout of BigEarthNet v2, of any size; see :class:`~.archive.Archive`.
 
     ``archive[i]`` is TorchGeo's sample of pair ``i``: ``image_s1`` (2, 120, 120) float32 dB, VV before VH;
@@ -58,7 +68,7 @@ class BigEarthNetArchive(BigEarthNetV2):
     Arguments are those of :func:`.registry.open_archive`. The folder holds ``metadata.parquet``,
     ``BigEarthNet-S1``, ``BigEarthNet-S2`` and, optionally, ``Reference_Maps``; ``include_snow_cloud`` adds
     the patches of the official second metadata file if it exists. The columns of ``index`` are those of
-    :func:`.bigearthnet_metadata.parse_metadata`.
+    :func:`.bigearthnet_layout.parse_metadata`.
 
     Raises:
         ArchiveError: when the folder is not such an archive, or its metadata contradicts itself.
@@ -66,13 +76,11 @@ class BigEarthNetArchive(BigEarthNetV2):
 
     name = "bigearthnet_v2"
     title = "BigEarthNet v2"
-    class_names = corine.NOMENCLATURE.classes
-    class_colors = corine.NOMENCLATURE.colors
-    level1 = corine.NOMENCLATURE.level1
-    confusable = corine.NOMENCLATURE.confusable
-    coarse = corine.NOMENCLATURE.coarse
-    s1_bands = corine.S1_BANDS
+    class_names, class_colors = CORINE.classes, CORINE.colors
+    level1, confusable, coarse = CORINE.level1, CORINE.confusable, CORINE.coarse
+    native_sizes = S2_SIZE
     root: Path
+    _hashed = ("patch_id", "s1_name", "split", "labels")
 
     def __init__(
         self,
@@ -82,9 +90,7 @@ class BigEarthNetArchive(BigEarthNetV2):
         problems: list[Problem] | None = None,
     ) -> None:
         self.root = Path(root)
-        self.s2_bands = select_bands(bands, corine.S2_BANDS)
-        self.sensors = sentinel1(), sentinel2(self.s2_bands)
-        self.band_sizes = {band: _FILES[band][2].size for band in (*self.s1_bands, *self.s2_bands)}
+        self._select(bands)
         self._verify()
         index, faults = parse_metadata(read_metadata(self.root, include_snow_cloud))
         super().__init__(self.root, split="train", bands="all")
@@ -97,7 +103,7 @@ class BigEarthNetArchive(BigEarthNetV2):
         self.index = self.metadata_df = index.reset_index(drop=True)
         self._names = {key: self.index[column].tolist() for key, (column, _) in _NAMES.items()}
         self._corners = [
-            (epsg, left + corine.PATCH_METRES * column, top - corine.PATCH_METRES * row)
+            (epsg, left + PATCH_METRES * column, top - PATCH_METRES * row)
             for tile, column, row in self.index[["tile", "column", "row"]].itertuples(index=False)
             for epsg, left, top in [tile_corner(tile)]
         ]
@@ -126,7 +132,7 @@ class BigEarthNetArchive(BigEarthNetV2):
     def _require_bands(self) -> None:
         """Refuse bands that none of a few patches has; one patch without a band is that patch's fault."""
         probed = np.linspace(0, len(self) - 1, min(_PROBED, len(self)), dtype=int)
-        available = [band for band in corine.S2_BANDS if any(self.path(i, band).exists() for i in probed)]
+        available = [band for band in S2_SIZE if any(self.path(i, band).exists() for i in probed)]
         missing = [band for band in self.s2_bands if band not in available]
         if missing and len(self):
             remedy = "bands=10m" if set(TEN_METRE) <= set(available) else f"bands={','.join(available)}"
@@ -135,34 +141,17 @@ class BigEarthNetArchive(BigEarthNetV2):
                 f"{', '.join(available) or 'none'}: ask for {remedy}, or add the missing files"
             )
 
-    def __len__(self) -> int:
-        """Return the number of pairs, over all splits."""
-        return len(self.index)
-
     def path(self, i: int, band: str) -> Path:
         """Return the file of one band of pair ``i``; ``band`` may be ``"map"``."""
         return Path(self._file(i, band))
 
     def _file(self, i: int, band: str) -> str:  # building a Path takes longer than reading the file's state
-        key, suffix, _ = _FILES[band]
+        key, suffix, *_ = _FILES[band]
         name = self._names[key][i]
         parent = name.rsplit("_", _NAMES[key][1])[0]
         return f"{self.root}/{self.dir_file_names[key]}/{parent}/{name}/{name}_{suffix}.tif"
 
-    def read(self, i: int) -> dict[str, NDArray[Any]]:
-        """Return band -> native image (size, size): float32 dB, uint16 DN (reflectance x 1e4).
-
-        Raises:
-            PatchError: for a missing, damaged or misplaced file, a wrong size or type, values that are not
-                finite or out of range, a sensor without content, or labels that are not those of the map.
-        """
-        arrays: dict[str, NDArray[Any]] = {}
-        for error in self._errors(i, arrays):
-            raise error
-        return arrays
-
     def _errors(self, i: int, arrays: dict[str, NDArray[Any]]) -> Iterator[PatchError]:
-        """Read all bands of pair ``i`` into ``arrays`` and yield what is wrong with them."""
         patch_id = self._names["s2"][i]
         for band in self.band_sizes:
             try:
@@ -182,7 +171,7 @@ class BigEarthNetArchive(BigEarthNetV2):
             return
         if classes is not None:
             present = np.flatnonzero(np.bincount(classes.ravel()))
-            in_map = {corine.CLASSES[c] for c in present if c != IGNORE}
+            in_map = {CORINE.classes[c] for c in present if c != IGNORE}
             labels = set(self.index["labels"].iloc[i])
             if in_map != labels:
                 reason = (
@@ -192,18 +181,37 @@ class BigEarthNetArchive(BigEarthNetV2):
                 yield PatchError(patch_id, self.path(i, "map"), reason, "labels")
 
     def _band(self, i: int, band: str) -> NDArray[Any]:
-        """Read one band, or ``"map"``, as it is stored."""
-        return read_band(self._file(i, band), self._names["s2"][i], self._corners[i], _FILES[band][2])
+        """Read one band, or ``"map"``, as it is stored, (size, size); perhaps read only."""
+        key, _, size, dtype = _FILES[band]
+        path, patch_id = self._file(i, band), self._names["s2"][i]
+        (values,), header = read_raster(path, patch_id, (1, size, size), dtype)
+        (epsg, left, top), metres = self._corners[i], PATCH_METRES / size
+        named = (metres, 0.0, float(left), 0.0, -metres, float(top))
+        if header.transform != named and not np.allclose(
+            header.transform, named, rtol=0, atol=COORDINATE_TOLERANCE
+        ):
+            reason = f"the geotransform is {header.transform}, its name says {named}"
+            raise file_error(patch_id, path, "place", reason)
+        if header.epsg != epsg:
+            reason = f"the projection is {header.crs}, its name says EPSG:{epsg}"
+            raise file_error(patch_id, path, "place", reason)
+        low, high = values.min(), values.max()
+        if not (isfinite(low) and isfinite(high)):
+            reason = f"{np.count_nonzero(~np.isfinite(values))} of {values.size} values are NaN or infinite"
+            raise file_error(patch_id, path, "not finite", reason)
+        least, most, unit = _RANGES[key]
+        if low < least or high > most:
+            reason = f"values are {low:g} to {high:g} {unit}, expected {least:g} to {most:g} {unit}"
+            raise file_error(patch_id, path, "range", reason)
+        return values
 
     def read_map(self, i: int) -> NDArray[np.uint8] | None:
         """Return class indices (120, 120), 255 where no class applies; None if the archive has no maps."""
-        return corine.NOMENCLATURE.class_of_code[self._band(i, "map")] if self.has_maps else None
+        return CORINE.class_of_code[self._band(i, "map")] if self.has_maps else None
 
-    def check(self, i: int) -> list[Problem]:
-        """Return everything wrong with the files of pair ``i``, and notes on oddities."""
-        patch_id = self._names["s2"][i]
-        problems = [error.problem() for error in self._errors(i, {})]
-        for key, bands in (("s1", corine.S1_BANDS), ("s2", corine.S2_BANDS)):
+    def _oddities(self, i: int, arrays: dict[str, NDArray[Any]]) -> list[Problem]:
+        patch_id, problems = self._names["s2"][i], []
+        for key, bands in (("s1", S1_BANDS), ("s2", tuple(S2_SIZE))):
             folder = self.path(i, bands[0]).parent
             for name in sorted(set(os.listdir(folder)) - {self.path(i, band).name for band in bands}):
                 detail = f"{name} is not an official {key} band"
@@ -217,7 +225,11 @@ class BigEarthNetArchive(BigEarthNetV2):
 
     def notes(self) -> list[Problem]:
         """Return scenes in several splits, and how many folders (of flagged patches, e.g.) are not listed."""
-        problems = scene_notes(self.index)
+        problems = [
+            Problem("", "scene", f"scene {scene} has patches in {', '.join(sorted(splits))}", note=True)
+            for scene, splits in self.index.groupby("scene")["split"].unique().items()
+            if len(splits) > 1  # officially 111 of 115; splits keep locations apart
+        ]
         for key in ("s1", "s2"):
             base = self._folder(key)
             unlisted = len(_subfolders(base.iterdir()) - set(self._names[key]))
@@ -235,11 +247,8 @@ class BigEarthNetArchive(BigEarthNetV2):
         """Return published and measured values of the real archive."""
         return bigearthnet_reference()
 
-    def fingerprint(self) -> str:
-        """Return a hash of the index and of size and time of change of every file that is read."""
-        bands = (*self.band_sizes, "map") if self.has_maps else tuple(self.band_sizes)
-        index = self.index[["patch_id", "s1_name", "split", "labels"]]
-        return hash_content(index, lambda i: [self._file(i, band) for band in bands])
+    def _files(self, i: int) -> list[str]:
+        return [self._file(i, band) for band in (*self.band_sizes, *(["map"] if self.has_maps else []))]
 
     # TorchGeo's __getitem__ composes its sample from these three.
 

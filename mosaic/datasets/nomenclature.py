@@ -1,4 +1,10 @@
-"""Classes of land cover with their codes, colours and groups, read from a table."""
+"""Classes of land cover with their codes, colours and groups, read from ``corine.csv`` and ``igbp.csv``.
+
+Sources: the 19 classes of BigEarthNet (Sumbul et al. 2021, arXiv:2105.07921), CORINE Land Cover's level-3
+codes, level-1 groups and official colours (Copernicus Land Monitoring Service; a class has the colour of its
+most common code); the simplified IGBP scheme of SEN12MS (Schmitt and Wu 2021, arXiv:2104.00704), codes and
+colours of the user guide of MCD12Q1 (collection 6).
+"""
 
 import csv
 from dataclasses import dataclass
@@ -30,7 +36,7 @@ class Nomenclature:
     coarse: dict[str, tuple[str, ...]]  # class that datasets share -> classes
 
 
-def read_nomenclature(name: str) -> Nomenclature:
+def _read_nomenclature(name: str) -> Nomenclature:
     """Read a table of this folder: one row a class; several codes or groups are separated by ``|``."""
     with open(Path(__file__).with_name(name), newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -46,13 +52,14 @@ def read_nomenclature(name: str) -> Nomenclature:
     class_of_code = np.full(1 << 16, IGNORE, np.uint8)
     for index, values in enumerate(codes.values()):
         class_of_code[list(values)] = index
-    coarse = groups("coarse")
+    colors, coarse = tuple(row["color"] for row in rows), groups("coarse")
+    shared = {name: coarse[name] for name in _COARSE}
     return Nomenclature(
-        classes=tuple(codes),
-        colors=tuple(row["color"] for row in rows),
-        codes=codes,
-        class_of_code=class_of_code,
-        level1=groups("level1"),
-        confusable=groups("confusable"),
-        coarse={name: coarse[name] for name in _COARSE},
+        tuple(codes), colors, codes, class_of_code, groups("level1"), groups("confusable"), shared
     )
+
+
+#: Of BigEarthNet v2: 19 classes in TorchGeo's order (published models sort by alphabet).
+CORINE = _read_nomenclature("corine.csv")
+#: Of SEN12MS: 10 classes.
+IGBP = _read_nomenclature("igbp.csv")

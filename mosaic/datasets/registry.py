@@ -6,8 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from mosaic.datasets.archive import Archive
-from mosaic.datasets.problems import Problem
+from mosaic.datasets.archive import Archive, Problem
 from mosaic.utils.errors import ArchiveError
 from mosaic.utils.plugins import Registry
 

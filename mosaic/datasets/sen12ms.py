@@ -5,9 +5,8 @@ maps but no multi-label target, and no validation split; pass on NaN and land-co
 fail on a blank line of a list. Both sensors and land cover are always read: a triplet needs all three.
 """
 
-import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchgeo.datasets import SEN12MS
 
-from mosaic.datasets import igbp
-from mosaic.datasets.archive import hash_content, require_files
-from mosaic.datasets.geotiff import read_raster, to_degrees
-from mosaic.datasets.nomenclature import IGNORE
-from mosaic.datasets.problems import PatchError, Problem, join_first, report_faults
+from mosaic.datasets.archive import PatchError, Problem, Sentinel12Archive, join_first, report_faults
+from mosaic.datasets.geotiff import COORDINATE_TOLERANCE, Header, Raster, read_raster, to_degrees
+from mosaic.datasets.nomenclature import IGBP, IGNORE
 from mosaic.datasets.reference import Reference, read_moments
 from mosaic.datasets.registry import register_dataset
-from mosaic.datasets.sensors import sentinel1, sentinel2
-from mosaic.datasets.sentinel2 import select_bands
+from mosaic.datasets.sen12ms_layout import COVERAGE, SIDE, labels_of, read_lists, validation_scenes
+from mosaic.datasets.sensors import WAVELENGTH
 from mosaic.datasets.simulation.sen12ms import simulate
-from mosaic.datasets.tiff_strips import Header, Raster
 from mosaic.utils.errors import ArchiveError
 from mosaic.utils.forked import forked_map
 from mosaic.utils.progress import progress
@@ -36,24 +32,21 @@ from mosaic.utils.progress import progress
 #: Backscatter is clipped to this range, in dB, as in the published protocol.
 S1_RANGE = (-25.0, 0.0)
 _MAX_DN = 32767  # of 16-bit records; clouds and snow may exceed it at the top of the atmosphere
-_VALIDATION_SHARE = 0.2  # of the training scenes
-_TOLERANCE = 1e-3  # of coordinates, metres
-_LISTED = r"^(?P<season>[^_]+_[^_]+)_(?:s1|s2|lc)_(?P<number>[^_]+)_(?P<patch>[^_]+?)(?:\.tif)?$"
 #: Sentinel-1, Sentinel-2 and land cover -> number of bands and types of values.
 _SOURCES = {"s1": (2, ("float32",)), "s2": (13, ("uint16",)), "lc": (4, ("uint8", "uint16"))}
 
 
 @register_dataset("sen12ms", simulate)
-class SEN12MSArchive(SEN12MS):
+class SEN12MSArchive(Sentinel12Archive, SEN12MS):
     """A folder in the official layout of SEN12MS, any seasons and scenes; see :class:`~.archive.Archive`.
 
     ``archive[i]`` holds ``image_s1`` (2, 256, 256) float32 dB, VV before VH, clipped to -25..0 dB;
     ``image_s2`` (bands, 256, 256) float32 DN at the top of the atmosphere; ``mask`` (1, 256, 256) class
     index, 255 where no class applies; ``label`` (10,) 0 or 1. Labels follow the published protocol: see
-    :func:`.igbp.labels_of`.
+    :func:`.sen12ms_layout.labels_of`.
 
     The official lists name training and test patches. A fifth of the training *scenes* are validation; see
-    :func:`validation_scenes`.
+    :func:`.sen12ms_layout.validation_scenes`.
 
     Arguments are those of :func:`.registry.open_archive`; SEN12MS flags no snow or clouds. The folder holds
     ``ROIs*`` folders of at least one season, ``train_list.txt`` and ``test_list.txt``.
@@ -70,13 +63,11 @@ class SEN12MSArchive(SEN12MS):
 
     name = "sen12ms"
     title = "SEN12MS"
-    class_names = igbp.NOMENCLATURE.classes
-    class_colors = igbp.NOMENCLATURE.colors
-    level1 = igbp.NOMENCLATURE.level1
-    confusable = igbp.NOMENCLATURE.confusable
-    coarse = igbp.NOMENCLATURE.coarse
-    s1_bands = igbp.S1_BANDS
+    class_names, class_colors = IGBP.classes, IGBP.colors
+    level1, confusable, coarse = IGBP.level1, IGBP.confusable, IGBP.coarse
+    native_sizes = dict.fromkeys(WAVELENGTH, SIDE)  # all resampled to 10 m by the authors
     root: Path
+    _hashed = ("patch_id", "split", "labels", "location")
 
     def __init__(
         self,
@@ -86,9 +77,7 @@ class SEN12MSArchive(SEN12MS):
         problems: list[Problem] | None = None,
     ) -> None:
         self.root = Path(root)
-        self.s2_bands = select_bands(bands, igbp.S2_BANDS)
-        self.sensors = sentinel1(), sentinel2(self.s2_bands)
-        self.band_sizes = dict.fromkeys((*igbp.S1_BANDS, *self.s2_bands), igbp.SIDE)
+        self._select(bands)
         index = read_lists(self.root)
         listed = len(index)
         super().__init__(self.root)
@@ -127,62 +116,45 @@ class SEN12MSArchive(SEN12MS):
         season, number = scene.rsplit("_", 1)
         return self.root / season / f"{source}_{number}"
 
-    def __len__(self) -> int:
-        """Return the number of triplets, over all splits."""
-        return len(self.ids)
-
     def path(self, i: int, source: str) -> Path:
         """Return a file of triplet ``i``: ``"s1"``, ``"s2"`` or ``"lc"``."""
         season, number, patch = self.ids[i].rsplit("_", 2)
         return self._folder(f"{season}_{number}", source) / f"{season}_{source}_{number}_{patch}.tif"
 
-    def read(self, i: int) -> dict[str, NDArray[Any]]:
-        """Return band -> (256, 256): float32 dB within -25..0, uint16 DN (reflectance x 1e4, not corrected).
-
-        Raises:
-            PatchError: for a missing or damaged file, a wrong shape or type, values that are not finite, a
-                sensor without content, files of different extents, or land cover without a label.
-        """
-        arrays: dict[str, NDArray[Any]] = {}
-        for error in self._errors(i, arrays):
-            raise error
-        return {
-            **dict(zip(self.s1_bands, arrays["s1"], strict=True)),
-            **dict(zip(self.s2_bands, arrays["s2"], strict=True)),
-        }
-
     def _errors(self, i: int, arrays: dict[str, NDArray[Any]]) -> Iterator[PatchError]:
-        """Read the files of triplet ``i`` into ``arrays`` and yield what is wrong with them."""
+        layers: dict[str, NDArray[Any]] = {}
         headers: dict[str, Header] = {}
         for source in _SOURCES:
             try:
-                arrays[source], headers[source] = self._read(i, source)
+                layers[source], headers[source] = self._read(i, source)
             except PatchError as error:
                 yield error
         if len(headers) < len(_SOURCES):
             return
+        arrays |= zip(self.band_sizes, (*layers["s1"], *layers["s2"]), strict=True)
+        arrays["lc"] = layers["lc"]
         projections = {source: header.epsg or header.crs for source, header in headers.items()}
         for source in ("s2", "lc"):
             shift = np.subtract(headers[source].transform, headers["s1"].transform)
-            if projections[source] != projections["s1"] or np.abs(shift).max() > _TOLERANCE:
+            if projections[source] != projections["s1"] or np.abs(shift).max() > COORDINATE_TOLERANCE:
                 reason = (
                     f"projection and geotransform are {projections[source]} {headers[source].transform}, "
                     f"those of Sentinel-1 {projections['s1']} {headers['s1'].transform}"
                 )
                 yield PatchError(self.ids[i], self.path(i, source), reason, "place")
-        if not igbp.labels_of(igbp.NOMENCLATURE.class_of_code[arrays["lc"]]):
-            reason = f"no class covers {100 * igbp.COVERAGE:.0f} % of the patch"
+        if not labels_of(IGBP.class_of_code[arrays["lc"]]):
+            reason = f"no class covers {100 * COVERAGE:.0f} % of the patch"
             yield PatchError(self.ids[i], self.path(i, "lc"), reason, "labels")
 
     def _read(self, i: int, source: str) -> Raster:
         """Read VV and VH, clipped to the published range; the chosen optical bands; or IGBP codes."""
         path, patch_id = self.path(i, source), self.ids[i]
         count, dtypes = _SOURCES[source]
-        values, header = read_raster(path, patch_id, (count, igbp.SIDE, igbp.SIDE), *dtypes)
+        values, header = read_raster(path, patch_id, (count, SIDE, SIDE), *dtypes)
         if source == "lc":
             return values[0], header
         if source == "s2":
-            values = values[[igbp.S2_BANDS.index(band) for band in self.s2_bands]]
+            values = values[[list(WAVELENGTH).index(band) for band in self.s2_bands]]
         finite = np.isfinite(values)
         if not finite.all():
             reason = f"{(~finite).sum()} of {values.size} values are NaN or infinite: leave the patch out"
@@ -196,25 +168,24 @@ class SEN12MSArchive(SEN12MS):
     def _labels(self, i: int) -> list[str]:
         """Return the labels of triplet ``i``; none if ``read`` will report its land cover as unreadable."""
         try:
-            return igbp.labels_of(self.read_map(i))
+            return labels_of(self.read_map(i))
         except PatchError:
             return []
 
     def read_map(self, i: int) -> NDArray[np.uint8]:
         """Return class indices (256, 256) of the land cover, 255 where no class applies."""
-        return igbp.NOMENCLATURE.class_of_code[self._read(i, "lc")[0]]
+        return IGBP.class_of_code[self._read(i, "lc")[0]]
 
-    def check(self, i: int) -> list[Problem]:
-        """Return everything wrong with the files of triplet ``i``, and notes on oddities."""
-        arrays: dict[str, NDArray[Any]] = {}
-        problems = [error.problem() for error in self._errors(i, arrays)]
-        if len(arrays) == len(_SOURCES):
-            unknown = igbp.NOMENCLATURE.class_of_code[arrays["lc"]] == IGNORE
-            if unknown.any():
-                codes = join_first(np.unique(arrays["lc"][unknown]))
-                detail = f"land-cover codes {codes} are no class ({100 * unknown.mean():.1f} % of the patch)"
-                problems.append(Problem(self.ids[i], "land cover", detail, self.path(i, "lc"), note=True))
-        return problems
+    def _oddities(self, i: int, arrays: dict[str, NDArray[Any]]) -> list[Problem]:
+        codes = arrays.get("lc", np.empty(0, int))
+        unknown = IGBP.class_of_code[codes] == IGNORE
+        if not unknown.any():
+            return []
+        detail = (
+            f"land-cover codes {join_first(np.unique(codes[unknown]))} are no class "
+            f"({100 * unknown.mean():.1f} % of the patch)"
+        )
+        return [Problem(self.ids[i], "land cover", detail, self.path(i, "lc"), note=True)]
 
     def notes(self) -> list[Problem]:
         """Return how many listed patches are absent, and files that no list names."""
@@ -235,16 +206,14 @@ class SEN12MSArchive(SEN12MS):
         """Return longitude and latitude of the centre of a scene's first patch, degrees (WGS 84)."""
         header = self._read(int(np.argmax(self.index["scene"] == tile)), "lc")[1]
         step, _, left, _, _, top = header.transform
-        return to_degrees(header.epsg, left + step * igbp.SIDE / 2, top - step * igbp.SIDE / 2)
+        return to_degrees(header.epsg, left + step * SIDE / 2, top - step * SIDE / 2)
 
     def reference(self) -> Reference:
         """Return the band statistics of the official code."""
         return Reference(title=self.title, moments=read_moments("sen12ms"))
 
-    def fingerprint(self) -> str:
-        """Return a hash of the index and of size and time of change of every file."""
-        index = self.index[["patch_id", "split", "labels", "location"]]
-        return hash_content(index, lambda i: [self.path(i, source) for source in _SOURCES])
+    def _files(self, i: int) -> list[Path]:
+        return [self.path(i, source) for source in _SOURCES]
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Return one sample; see the class."""
@@ -255,46 +224,3 @@ class SEN12MSArchive(SEN12MS):
             "mask": torch.from_numpy(self.read_map(index))[None].long(),
             "label": torch.from_numpy(labels).long(),
         }
-
-
-def read_lists(root: Path) -> pd.DataFrame:
-    """Return the patches of both official lists, sorted by name: patch_id, season, scene and split.
-
-    Raises:
-        ArchiveError: when a list is missing or malformed, or both name the same patch or scene.
-    """
-    remedy = "get the lists from github.com/schmitt-muc/SEN12MS, folder splits"
-    require_files(root, "SEN12MS", igbp.LISTS.values(), remedy)
-    lists = [_read_list(root / name, split) for split, name in igbp.LISTS.items()]
-    index = pd.concat(lists).sort_values("patch_id", kind="stable", ignore_index=True)
-    twice = index["patch_id"].duplicated() | (index.groupby("scene")["split"].transform("nunique") > 1)
-    if twice.any():
-        raise ArchiveError(
-            f"{root}: listed twice, or of a scene in both lists: {join_first(index['patch_id'][twice], 5)}; "
-            "patches of a scene overlap, so a scene has one split: use the official lists"
-        )
-    return index
-
-
-def _read_list(path: Path, split: str) -> pd.DataFrame:
-    names = pd.Series(path.read_text(encoding="utf-8").split(), dtype=str)
-    parts = names.str.extract(_LISTED)
-    malformed = names[parts["patch"].isna()]
-    if len(malformed):
-        raise ArchiveError(
-            f"{path} holds lines that name no patch: {join_first(malformed, 3)}; expected e.g. "
-            "ROIs1158_spring_s2_1_p30.tif: use the official list"
-        )
-    scene = parts["season"] + "_" + parts["number"]
-    columns = {"patch_id": scene + "_" + parts["patch"], "season": parts["season"].str.split("_").str[1]}
-    return pd.DataFrame(columns).assign(scene=scene, split=split)
-
-
-def validation_scenes(scenes: Iterable[str]) -> list[str]:
-    """Return the training scenes that are held out for validation: a fifth, and one of two at least.
-
-    They are the first by SHA-256 of their names: no generator, no order of files, no seed.
-    """
-    ordered = sorted(scenes, key=lambda name: hashlib.sha256(str(name).encode()).hexdigest())
-    count = max(1, round(_VALIDATION_SHARE * len(ordered))) if len(ordered) > 1 else 0
-    return ordered[:count]

@@ -1,57 +1,53 @@
-"""Sensors as data: what packing, views, encoders and reports need to know of one.
+"""Sensors as data: what packing, views, encoders and reports need to know of one; bands of Sentinel-2.
 
 A new sensor is one :class:`Sensor` among the ``sensors`` of its archive; no other code names it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from mosaic.utils.errors import ArchiveError, suggest
+
+S1_BANDS: tuple[str, ...] = ("VV", "VH")
+#: Central wavelength of each Sentinel-2 band, nm (Sentinel-2A).
+WAVELENGTH: dict[str, float] = {
+    "B01": 443, "B02": 493, "B03": 560, "B04": 665, "B05": 704, "B06": 741, "B07": 783,
+    "B08": 833, "B8A": 865, "B09": 945, "B10": 1374, "B11": 1614, "B12": 2202,
+}  # fmt: skip
+TEN_METRE: tuple[str, ...] = ("B02", "B03", "B04", "B08")
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """Strengths of the radiometric augmentation of one sensor; 0 leaves a part out.
 
-    Attributes:
-        gain: standard deviation of an offset common to all bands, in the sensor's unit. In dB it is a factor
-            on the backscatter.
-        speckle: standard deviation of noise that differs from pixel to pixel, in the sensor's unit; 1 dB is
-            the speckle of about 19 looks.
-        brightness: standard deviation of the logarithm of a factor common to all bands.
-        offset: standard deviation of an offset common to all bands, in standard deviations of each band.
-        band_dropout: probability that a band is replaced by its mean, in [0, 1).
+    All are standard deviations but the last. 1 dB of speckle is that of about 19 looks.
     """
 
-    gain: float = 0.0
-    speckle: float = 0.0
-    brightness: float = 0.0
-    offset: float = 0.0
-    band_dropout: float = 0.0
+    gain: float = 0.0  # of an offset common to all bands, sensor's unit; in dB a factor on the backscatter
+    speckle: float = 0.0  # of noise that differs from pixel to pixel, sensor's unit
+    brightness: float = 0.0  # of the logarithm of a factor common to all bands
+    offset: float = 0.0  # of an offset common to all bands, in standard deviations of each band
+    band_dropout: float = 0.0  # probability that a band is replaced by its mean, in [0, 1)
 
 
 @dataclass(frozen=True)
 class Sensor:
     """One instrument: its bands, how they are stored, and how its images are augmented.
 
-    Attributes:
-        name: key of its images, features and scores, such as ``"s1"``.
-        bands: names in canonical order, unique among all sensors of an archive.
-        title: name in figures and messages.
-        unit: of physical values. Values in ``"dB"`` are averaged as power.
-        scale: physical value = stored integer * scale. With 1 the archive must hold integers; otherwise
-            values are rounded to a multiple of ``scale``.
-        signed: stored integers may be negative. In an unsigned sensor 0 means no data.
-        augmentation: strengths of its radiometric augmentation.
+    With ``scale`` 1 the archive must hold integers; otherwise values are rounded to a multiple of ``scale``.
     """
 
-    name: str
-    bands: tuple[str, ...]
-    title: str
-    unit: str
-    scale: float = 1.0
-    signed: bool = False
+    name: str  # key of its images, features and scores, such as "s1"
+    bands: tuple[str, ...]  # in canonical order, unique among all sensors of an archive
+    title: str  # in figures and messages
+    unit: str  # of physical values; values in "dB" are averaged as power
+    scale: float = 1.0  # physical value = stored integer * scale
+    signed: bool = False  # stored integers may be negative; in an unsigned sensor 0 means no data
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
-def sentinel1(bands: tuple[str, ...] = ("VV", "VH")) -> Sensor:
+def sentinel1(bands: tuple[str, ...] = S1_BANDS) -> Sensor:
     """Return Sentinel-1: backscatter in dB, stored in hundredths, so rounding costs at most 0.005 dB."""
     augmentation = Augmentation(gain=1.0, speckle=1.0)
     return Sensor("s1", bands, "Sentinel-1", "dB", 0.01, signed=True, augmentation=augmentation)
@@ -61,3 +57,24 @@ def sentinel2(bands: tuple[str, ...]) -> Sensor:
     """Return Sentinel-2: DN, reflectance x 1e4, of which 0 is no data."""
     augmentation = Augmentation(brightness=0.15, offset=0.15, band_dropout=0.1)
     return Sensor("s2", bands, "Sentinel-2", "DN", augmentation=augmentation)
+
+
+def select_bands(bands: str | Sequence[str], available: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the ``available`` Sentinel-2 bands that are asked for, in the archive's order.
+
+    ``bands`` is ``"all"``, the four ``"10m"`` bands, or names, perhaps separated by commas.
+
+    Raises:
+        ArchiveError: for a name that is not available, or an empty selection.
+    """
+    if isinstance(bands, str):
+        names = [name.strip() for name in bands.split(",") if name.strip()]
+        bands = {"all": available, "10m": TEN_METRE}.get(bands, names)
+    for name in bands:
+        if name in S1_BANDS:
+            raise ArchiveError(f"{name} is always read: bands selects among Sentinel-2 bands")
+        if name not in available:
+            raise ArchiveError(f"unknown Sentinel-2 band {name!r}{suggest(name, available)}")
+    if not bands:
+        raise ArchiveError("bands selects no Sentinel-2 band: name some, or give 'all' or '10m'")
+    return tuple(band for band in available if band in bands)

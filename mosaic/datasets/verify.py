@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mosaic.datasets.archive import SPLITS
-from mosaic.datasets.problems import Problem
+from mosaic.datasets.archive import SPLITS, Problem
 from mosaic.datasets.registry import DEFAULT_DATASET, open_archive
 from mosaic.utils.forked import forked_map
 from mosaic.utils.progress import progress

@@ -16,8 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mosaic.datasets.archive import Archive
-from mosaic.datasets.problems import PatchError
+from mosaic.datasets.archive import Archive, PatchError
 from mosaic.store.reader import PackedStore, label_matrix
 from mosaic.store.record import Record, averaged, averaging_block, to_record
 from mosaic.store.record_format import INDEX, MANIFEST, VERSION, BandLayout, Manifest, Shard

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mosaic.analysis import realism
-from mosaic.datasets.corine import CLASSES
+from mosaic.datasets.nomenclature import CORINE
 from mosaic.datasets.reference import Reference
 from mosaic.datasets.sensors import sentinel1, sentinel2
 from mosaic.store.record_format import BandLayout
@@ -20,7 +20,7 @@ class Store:
     """Optical bands show the first three classes, radar shows nothing."""
 
     def __init__(self):
-        self.labels, self.class_names = LABELS, CLASSES[:6]
+        self.labels, self.class_names = LABELS, CORINE.classes[:6]
         self.scenes = np.array([f"s{i % 12}" for i in range(PAIRS)])
         sensors = sentinel1(), sentinel2(("B04", "B08", "B11"))
         self.layout = BandLayout(sensors, {"VV": 120, "VH": 120, "B04": 120, "B08": 120, "B11": 60})
@@ -48,7 +48,7 @@ ARCHIVE = SimpleNamespace(index=Store().index, read_map=lambda i: MAPS[i])
 def test_quantiles_are_those_of_the_pixels_under_the_map_at_every_resolution():
     table = realism.class_quantiles(ARCHIVE, Store(), patches=20)
     coarse = table.query("band == 'B11'").set_index("class")
-    for label, name in enumerate(CLASSES[:3]):
+    for label, name in enumerate(CORINE.classes[:3]):
         assert coarse.loc[name, ["p5", "p50", "p95"]].tolist() == [100.0 * label] * 3
     radar = table[table["band"].isin(["VV", "VH"])]
     assert radar["wavelength"].isna().all()

@@ -11,8 +11,8 @@ from torchgeo.datasets import BigEarthNetV2
 
 from mosaic.datasets import archive as archives
 from mosaic.datasets import geotiff
+from mosaic.datasets.archive import PatchError
 from mosaic.datasets.bigearthnet import BigEarthNetArchive
-from mosaic.datasets.problems import PatchError
 from mosaic.store.writer import pack
 from mosaic.utils.errors import ArchiveError
 

@@ -3,9 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mosaic.datasets import corine, igbp
-from mosaic.datasets.bigearthnet_reference import bigearthnet_reference
-from mosaic.datasets.reference import PublishedScores, Reference
+from mosaic.datasets.reference import PublishedScores, Reference, bigearthnet_reference
 
 OFFICIAL = Path(__file__).parents[3] / "shared" / "data" / "ben_v2_labels.parquet"
 OTHERS = (PublishedScores("ResNet-50", "S1", 0.6, 0.8, 0.5, 0.7),)
@@ -40,11 +38,3 @@ def test_the_official_test_split_of_bigearthnet_is_known_by_its_patches():
     assert len(ids) == known.test_patches
     assert len(known.published_for(ids)["rows"]) == len(known.published) > 0
     assert known.published_for(ids.iloc[1:])["rows"] == []
-
-
-def test_coarse_classes_have_the_same_names_in_both_archives_and_each_class_at_most_one():
-    assert list(corine.NOMENCLATURE.coarse) == list(igbp.NOMENCLATURE.coarse)
-    for nomenclature, left in ((corine.NOMENCLATURE, set()), (igbp.NOMENCLATURE, {"Snow and ice"})):
-        members = [name for names in nomenclature.coarse.values() for name in names]
-        assert len(members) == len(set(members))
-        assert set(nomenclature.classes) - set(members) == left

@@ -8,9 +8,10 @@ import pytest
 import rasterio
 from torchgeo.datasets import SEN12MS
 
-from mosaic.datasets import igbp
-from mosaic.datasets.problems import PatchError
-from mosaic.datasets.sen12ms import SEN12MSArchive, validation_scenes
+from mosaic.datasets.archive import PatchError
+from mosaic.datasets.nomenclature import IGBP
+from mosaic.datasets.sen12ms import SEN12MSArchive
+from mosaic.datasets.sen12ms_layout import labels_of, validation_scenes
 from mosaic.datasets.verify import verify
 from mosaic.store.writer import pack
 from mosaic.utils.errors import ArchiveError
@@ -115,19 +116,7 @@ def test_labels_are_the_published_protocol(written):
 )
 def test_a_label_needs_a_tenth_of_the_patch(codes, labels):
     cover = np.concatenate([np.full((rows, SIDE), code) for code, rows in codes.items()])
-    assert igbp.labels_of(igbp.NOMENCLATURE.class_of_code[cover]) == labels
-
-
-def test_the_simplified_scheme_is_the_published_one():
-    scheme = {
-        "Forest": {1, 2, 3, 4, 5}, "Shrubland": {6, 7}, "Savanna": {8, 9}, "Grassland": {10},
-        "Wetlands": {11}, "Croplands": {12, 14}, "Urban and built-up": {13}, "Snow and ice": {15},
-        "Barren": {16}, "Water": {17},
-    }  # fmt: skip
-    lut = igbp.NOMENCLATURE.class_of_code
-    assert {
-        n: set(np.flatnonzero(lut == i).tolist()) for i, n in enumerate(igbp.NOMENCLATURE.classes)
-    } == scheme
+    assert labels_of(IGBP.class_of_code[cover]) == labels
 
 
 def test_values_are_those_of_the_files_and_backscatter_is_cut(written):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mosaic.datasets.problems import PatchError
+from mosaic.datasets.archive import PatchError
 from mosaic.store.reader import PackedStore
 from mosaic.store.writer import pack
 from mosaic.utils import files

@@ -1,19 +1,18 @@
 """Simulated scenes in exactly the official layout of BigEarthNet v2: the same reader opens them."""
 
 import datetime
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from mosaic.datasets.archive import SPLITS
-from mosaic.datasets.corine import CLASSES, NOMENCLATURE, PATCH_METRES, S1_BANDS
-from mosaic.datasets.sentinel2 import tile_corner
-from mosaic.datasets.simulation.label_sets import draw_label_sets
-from mosaic.datasets.simulation.landscape import draw_landscape
+from mosaic.datasets.bigearthnet_layout import METADATA, PATCH_METRES, tile_corner
+from mosaic.datasets.nomenclature import CORINE
+from mosaic.datasets.sensors import S1_BANDS
+from mosaic.datasets.simulation.landscape import draw_label_sets, draw_landscape
 from mosaic.datasets.simulation.produce import Rows, produce, write_geotiff
 from mosaic.datasets.simulation.sensors import Conditions, observe
 
@@ -44,8 +43,7 @@ _RARE_CODES = 0.25  # how often a class appears under another of its codes than 
 _UNLABELLED = (142, 131, 122)
 
 
-@dataclass(frozen=True)
-class _Tile:
+class _Tile(NamedTuple):
     name: str
     country: str
     split: str
@@ -65,7 +63,7 @@ def simulate(root: Path, patches: int = 2000, seed: int = 0) -> Path:
 
 def _write_metadata(root: Path, rows: Rows) -> None:
     table = pd.DataFrame(rows).sort_values("patch_id").reset_index(drop=True)
-    table.to_parquet(root / "metadata.parquet", index=False)
+    table.to_parquet(root / METADATA, index=False)
 
 
 def _plan(patches: int, seed: int) -> list[_Tile]:
@@ -120,7 +118,7 @@ def _write_tile(root: Path, tile: _Tile) -> Rows:
             rows.append(
                 {
                     "patch_id": patch_id,
-                    "labels": sorted(CLASSES[c] for c in np.flatnonzero(labels)),
+                    "labels": sorted(CORINE.classes[c] for c in np.flatnonzero(labels)),
                     "split": tile.split,
                     "country": tile.country,
                     "s1_name": s1_name,
@@ -135,7 +133,7 @@ def _write_tile(root: Path, tile: _Tile) -> Rows:
 def _codes(classes: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint16]:
     """Turn class indices into CORINE level-3 codes; a class may appear under any of its codes."""
     table = np.full(256, random.choice(_UNLABELLED), np.uint16)
-    for index, codes in enumerate(NOMENCLATURE.codes.values()):
+    for index, codes in enumerate(CORINE.codes.values()):
         table[index] = codes[0] if random.random() > _RARE_CODES else random.choice(codes)
     return table[classes]
 

@@ -1,8 +1,13 @@
-"""Simulated land: a true cover at 10 m, and the CORINE-like map that generalises it.
+"""Simulated land: a true cover at 10 m, and the maps of CORINE and of MODIS that generalise it.
 
-The map has soft, irregular borders and only the classes of the patch's label set. The truth below it has
+CORINE's map has soft, irregular borders and only the classes of the patch's label set. The truth below it has
 parcels, inclusions smaller than CORINE's minimum mapping unit (25 ha), shifted borders, and real mixtures
 inside the mixed classes: that difference is the label noise of the dataset.
+
+MODIS has one class for each cell of 500 m. Cells are larger than most parcels, do not lie where the pixels of
+Sentinel lie, and some carry the class of another cell, as the real product is right for about two cells of
+three. The rules follow the wording of the IGBP legend in the user guide of MCD12Q1 (collection 6); their
+numbers are simplified by hand.
 """
 
 from dataclasses import dataclass
@@ -12,11 +17,14 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 from scipy.spatial import cKDTree
 
-from mosaic.datasets.corine import CLASSES
+from mosaic.datasets.nomenclature import CORINE
+from mosaic.datasets.reference import label_sets
 
 SIDE = 120
+#: Every class gets at least this many patches in a split of ``_ROOM`` patches or more.
+_LEAST, _ROOM = 3, 200
 #: The covers: the 19 classes of BigEarthNet, and two that Europe's labels do not name.
-COVERS: tuple[str, ...] = (*CLASSES, "Snow and ice", "Rock and desert")
+COVERS: tuple[str, ...] = (*CORINE.classes, "Snow and ice", "Rock and desert")
 URBAN, INDUSTRY, ARABLE, PERMANENT, PASTURE, COMPLEX, AGRINATURE, AGROFOREST = range(8)
 BROADLEAF, CONIFER, MIXED, GRASS, MOOR, SHRUB, BEACH, INLANDWET, COASTWET, INLANDWATER, SEA = range(8, 19)
 SNOW, ROCK = 19, 20
@@ -52,6 +60,31 @@ _PARCEL = {
     COASTWET: 16, INLANDWATER: 40, SEA: 60, SNOW: 30, ROCK: 30,
 }  # fmt: skip
 
+#: Side of a cell, pixels of 10 m.
+CELL = 50
+_BLUR = 12.0  # pixels; a sensor's footprint is wider than its cell
+_MISTAKEN = 0.15
+
+#: IGBP -> codes of the three LCCS layers: land cover, land use, surface hydrology.
+LCCS: dict[int, tuple[int, int, int]] = {
+    1: (11, 10, 10), 4: (14, 10, 10), 5: (15, 10, 10), 6: (41, 40, 40), 7: (43, 40, 40), 8: (21, 20, 20),
+    9: (22, 20, 20), 10: (31, 30, 30), 11: (31, 30, 50), 12: (31, 36, 30), 13: (1, 9, 1), 14: (31, 35, 30),
+    15: (2, 2, 2), 16: (1, 1, 1), 17: (3, 3, 3),
+}  # fmt: skip
+
+#: What cells are judged by -> covers that count as it. Agroforestry counts by 0.4 as trees.
+_GROUPS: dict[str, tuple[int, ...]] = {
+    "needles": (CONIFER,),
+    "trees": (BROADLEAF, CONIFER, AGROFOREST),
+    "shrubs": (SHRUB, MOOR),
+    "crops": (ARABLE, PERMANENT, COMPLEX),
+    "wet": (INLANDWET, COASTWET),
+    "built": (URBAN, INDUSTRY),
+    "snow": (SNOW,),
+    "bare": (BEACH, ROCK),
+    "water": (INLANDWATER, SEA),
+}
+
 
 @dataclass(frozen=True)
 class Landscape:
@@ -60,6 +93,29 @@ class Landscape:
     truth: NDArray[np.uint8]  # cover at 10 m, indices of COVERS
     classes: NDArray[np.uint8]  # the CORINE-like map, class indices, 255 where unlabelled
     parcels: NDArray[np.int64]  # number of each pixel's parcel
+
+
+def draw_label_sets(number: int, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Draw label sets (number, 19) for one split from those of the real BigEarthNet v2.
+
+    The draw is independent, but in a split of 200 patches or more the few classes that came up fewer than
+    three times replace patches drawn at random, so that no class is absent from a split.
+    """
+    sets, share = label_sets()
+    drawn = sets[random.choice(len(sets), size=number, p=share)]
+    if number < _ROOM:
+        return drawn
+    for rare in np.argsort(drawn.sum(0)):
+        short = _LEAST - int(drawn[:, rare].sum())
+        if short <= 0:
+            continue
+        carrying = np.flatnonzero(sets[:, rare])
+        chosen = random.choice(carrying, size=short, p=share[carrying] / share[carrying].sum())
+        # replace patches whose own labels can all be spared
+        spare = (drawn.sum(0) - drawn > _LEAST) | (drawn == 0)
+        replaced = random.choice(np.flatnonzero(spare.all(1)), size=short, replace=False)
+        drawn[replaced] = sets[chosen]
+    return drawn
 
 
 def _field(random: np.random.Generator, scale: float, side: int) -> NDArray[np.float64]:
@@ -145,3 +201,59 @@ def _unlabel(classes: NDArray[np.uint8], random: np.random.Generator) -> None:
     where = (classes == common) & (_field(random, 15.0, len(classes)) > 1.2)
     if where.sum() < min(0.2 * classes.size, 0.5 * (classes == common).sum()):
         classes[where] = 255
+
+
+def land_cover(truth: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """Return the four layers of SEN12MS at 10 m: IGBP and three of LCCS, uint8 (4, side, side).
+
+    ``truth`` is the cover at 10 m as indices of :data:`COVERS`, (side, side).
+    """
+    side = len(truth)
+    cells = -(-side // CELL) + 1
+    offset = random.integers(0, CELL, 2)
+    rows, columns = (np.minimum((np.arange(side) + start) // CELL, cells - 1) for start in offset)
+    index = rows[:, None] * cells + columns[None, :]
+    count = np.maximum(np.bincount(index.ravel(), minlength=cells**2), 1)
+    shares = {}
+    for name, covers in _GROUPS.items():
+        weight = np.isin(np.arange(len(COVERS)), covers).astype(float)
+        weight[AGROFOREST] *= 0.4
+        blurred = gaussian_filter(weight[truth], _BLUR, mode="reflect")
+        shares[name] = np.bincount(index.ravel(), blurred.ravel(), minlength=cells**2) / count
+    codes = igbp(shares)
+    seen = np.unique(index)
+    mistaken = seen[random.random(len(seen)) < _MISTAKEN]
+    codes[mistaken] = codes[random.choice(seen, len(mistaken))]
+    layers = np.zeros((4, 18), np.uint8)
+    layers[0] = np.arange(18)
+    for code, lccs in LCCS.items():
+        layers[1:, code] = lccs
+    return layers[:, codes][:, index]
+
+
+def igbp(shares: dict[str, NDArray[np.float64]]) -> NDArray[np.uint8]:
+    """Return the IGBP code of cells, from the shares of what covers them; the first rule that holds wins.
+
+    Args:
+        shares: ``needles`` (also among ``trees``), ``trees``, ``shrubs``, ``crops``, ``wet``, ``built``,
+            ``snow``, ``bare`` and ``water``, each (N,) in [0, 1]. The rest is grass.
+    """
+    trees = shares["trees"]
+    needles = shares["needles"] / np.maximum(trees, 1e-9)
+    rules: tuple[tuple[NDArray[np.bool_], int], ...] = (
+        (shares["water"] >= 0.6, 17),
+        (shares["built"] >= 0.3, 13),
+        (shares["snow"] >= 0.5, 15),
+        (shares["bare"] >= 0.5, 16),
+        (shares["wet"] >= 0.4, 11),
+        (shares["crops"] >= 0.6, 12),
+        (shares["crops"] >= 0.35, 14),
+        ((trees >= 0.5) & (needles >= 0.6), 1),
+        ((trees >= 0.5) & (needles <= 0.4), 4),
+        (trees >= 0.5, 5),
+        (trees >= 0.3, 8),
+        (shares["shrubs"] >= 0.6, 6),
+        (shares["shrubs"] >= 0.3, 7),
+        (trees >= 0.2, 9),
+    )
+    return np.select([rule for rule, _ in rules], [code for _, code in rules], 10).astype(np.uint8)

@@ -3,16 +3,15 @@
 Patches of a scene overlap by half, as the real ones do; scenes belong to one season and one split.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mosaic.datasets.igbp import LISTS, S1_BANDS, S2_BANDS, SEASONS, SIDE
+from mosaic.datasets.sen12ms_layout import LISTS, SEASONS, SIDE
+from mosaic.datasets.sensors import S1_BANDS, WAVELENGTH
 from mosaic.datasets.simulation import landscape as land
-from mosaic.datasets.simulation.label_sets import draw_label_sets
-from mosaic.datasets.simulation.modis import land_cover
 from mosaic.datasets.simulation.produce import Rows, produce, write_geotiff
 from mosaic.datasets.simulation.sensors import Conditions, observe_above_atmosphere
 
@@ -34,8 +33,7 @@ _THEMES: tuple[tuple[float, tuple[int, ...]], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class _Scene:
+class _Scene(NamedTuple):
     season: str
     number: int
     split: str
@@ -56,7 +54,7 @@ def _plan(patches: int, seed: int) -> list[_Scene]:
     """Deal patches to scenes, and scenes to seasons, splits, landscapes and locations on Earth."""
     random = np.random.default_rng([seed, 12])
     count = max(_LEAST_SCENES, -(-patches // _GRID**2))
-    labels = draw_label_sets(2 * count, random).astype(bool)
+    labels = land.draw_label_sets(2 * count, random).astype(bool)
     test = set(random.permutation(count)[: max(1, round(_TEST_SHARE * count))].tolist())
     shares, themes = zip(*_THEMES, strict=True)
     scenes = []
@@ -90,8 +88,8 @@ def _write_scene(root: Path, scene: _Scene) -> Rows:
     images = observe_above_atmosphere(ground, optical, radar, random)
     layers = {
         "s1": np.stack([images[band] for band in S1_BANDS]),
-        "s2": np.stack([images[band] for band in S2_BANDS]),
-        "lc": land_cover(ground.truth, random),
+        "s2": np.stack([images[band] for band in WAVELENGTH]),
+        "lc": land.land_cover(ground.truth, random),
     }
     rows = []
     for position in scene.patches:

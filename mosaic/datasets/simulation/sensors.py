@@ -7,14 +7,14 @@ scene, parcel and texture, so that much of what tells two patches apart is nuisa
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from mosaic.datasets.corine import CLASSES, S2_SIZE
+from mosaic.datasets.bigearthnet_layout import S2_SIZE
+from mosaic.datasets.nomenclature import CORINE
+from mosaic.datasets.reference import real_quantiles
 from mosaic.datasets.simulation.landscape import COVERS, SNOW, Landscape
 
 #: Variance shares of the scene, the parcel and the texture within a class.
@@ -64,7 +64,7 @@ class Conditions:
 @cache
 def signatures() -> dict[str, NDArray[np.float64]]:
     """Return per cover (21,): logarithms of the optical medians, their spreads, and dB of VV and VH."""
-    table = real_quantiles().set_index("cls").reindex(CLASSES)
+    table = real_quantiles().set_index("cls").reindex(CORINE.classes)
     # two rare classes were not among the 120 pairs: take their neighbours in the nomenclature
     table.loc["Beaches, dunes, sands"] = table.loc["Natural grassland and sparsely vegetated areas"]
     table.loc["Coastal wetlands"] = table.loc["Inland wetlands"]
@@ -77,7 +77,7 @@ def signatures() -> dict[str, NDArray[np.float64]]:
         # 1.645 standard deviations on either side; the narrower side, since tails hold other covers
         spread = np.minimum(np.log(high / middle), np.log(middle / low)) / 1.645
         result[f"{band}_std"] = np.clip(spread, 0.12, 0.6)
-    sand = CLASSES.index("Beaches, dunes, sands")
+    sand = CORINE.classes.index("Beaches, dunes, sands")
     for band, factor in (("B02", 1.25), ("B03", 1.15), ("B04", 1.1), ("B08", 0.95)):
         result[band][sand] += np.log(factor)
     for band in ("VV", "VH"):
@@ -85,22 +85,13 @@ def signatures() -> dict[str, NDArray[np.float64]]:
         speckle = 10 / np.log(10) / np.sqrt(LOOKS)
         spread = np.sqrt(np.maximum(table[f"{band}_std"].to_numpy(float) ** 2 - speckle**2, 0.5))
         result[f"{band}_std"] = np.minimum(spread, 2.5)
-    result["VV"][CLASSES.index("Coastal wetlands")] -= 3.0
+    result["VV"][CORINE.classes.index("Coastal wetlands")] -= 3.0
     for cover in _BEYOND_EUROPE.values():
         for band, level in cover.items():
             optical = band.startswith("B")
             result[band] = np.append(result[band], np.log(level) if optical else level)
             result[f"{band}_std"] = np.append(result[f"{band}_std"], 0.2 if optical else 2.0)
     return result
-
-
-def real_quantiles() -> pd.DataFrame:
-    """Return pixel quantiles of 120 real BigEarthNet v2 pairs, one row a class.
-
-    DN of B02, B03, B04, B08 and dB of VV, VH, from pixels under the reference maps (CDLA-Permissive-1.0,
-    bigearth.net); 17 of the 19 classes.
-    """
-    return pd.read_csv(Path(__file__).with_name("real_quantiles.csv"))
 
 
 def _noise(random: np.random.Generator, width: float, side: int) -> NDArray[np.float64]:

@@ -3,8 +3,8 @@ import pytest
 import rasterio
 
 from mosaic.datasets.bigearthnet import BigEarthNetArchive
-from mosaic.datasets.corine import S2_SIZE
-from mosaic.datasets.simulation.sensors import real_quantiles
+from mosaic.datasets.bigearthnet_layout import S2_SIZE
+from mosaic.datasets.reference import real_quantiles
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from mosaic.datasets.simulation.label_sets import draw_label_sets, label_sets, label_statistics
+from mosaic.datasets.reference import label_sets, label_statistics
+from mosaic.datasets.simulation.landscape import draw_label_sets
 
 
 def slow_statistics(labels):

@@ -4,7 +4,7 @@ import rasterio
 
 from mosaic.datasets.sen12ms import SEN12MSArchive
 from mosaic.datasets.simulation import landscape as land
-from mosaic.datasets.simulation.modis import CELL, LCCS, igbp, land_cover
+from mosaic.datasets.simulation.landscape import CELL, LCCS, igbp, land_cover
 
 
 @pytest.fixture

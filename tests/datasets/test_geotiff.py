@@ -9,9 +9,8 @@ import pytest
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
-from mosaic.datasets.geotiff import read_raster
-from mosaic.datasets.problems import PatchError
-from mosaic.datasets.tiff_strips import read_header, read_strips
+from mosaic.datasets.archive import PatchError
+from mosaic.datasets.geotiff import read_header, read_raster, read_strips
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 

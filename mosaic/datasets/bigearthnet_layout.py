@@ -1,17 +1,25 @@
-"""The metadata table of BigEarthNet v2, parsed and checked before any image is opened."""
+"""The official layout of BigEarthNet v2: bands, tiles, and the metadata table, checked before any image.
 
+Source: reBEN (Clasen et al. 2024, arXiv:2407.03653).
+"""
+
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mosaic.datasets.archive import SPLITS
-from mosaic.datasets.corine import CLASSES
-from mosaic.datasets.problems import Problem
-from mosaic.datasets.sentinel2 import tile_corner
+from mosaic.datasets.archive import SPLITS, Problem
+from mosaic.datasets.nomenclature import CORINE
 from mosaic.utils.errors import ArchiveError, suggest
 
+#: Sentinel-2 band -> side of its native image in pixels (10, 20 or 60 m a pixel).
+S2_SIZE: dict[str, int] = {
+    "B01": 20, "B02": 120, "B03": 120, "B04": 120, "B05": 60, "B06": 60,
+    "B07": 60, "B08": 120, "B8A": 60, "B09": 20, "B11": 60, "B12": 60,
+}  # fmt: skip
+PATCH_METRES, TILE_METRES = 1200, 109_800  # sides
 METADATA = "metadata.parquet"
 #: The official second table: patches with snow, clouds or cloud shadows. They carry splits as well.
 FLAGGED_METADATA = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
@@ -22,12 +30,44 @@ _COLUMNS = ["patch_id", "labels", "split", "country", "s1_name", *_FLAGS]
 _PLACE = r"(?P<tile>\w{5})_(?P<column>\d{1,2})_(?P<row>\d{1,2})$"
 _S2_PATTERN = r"^S2[AB]_MSIL2A_(?P<date>\d{8})T\d{6}_N\d{4}_R\d{3}_T" + _PLACE
 _S1_PATTERN = r"^S1[AB]_IW_GRDH_1SDV_(?P<date>\d{8})T\d{6}_" + _PLACE
+# Letters of the military grid, without I and O. Columns of 100 km repeat every three zones, rows every
+# 2000 km.
+_COLUMN_LETTERS = ("STUVWXYZ", "ABCDEFGH", "JKLMNPQR")
+_ROW_LETTERS, _NORTHERN_BANDS = "ABCDEFGHJKLMNPQRSTUV", "NPQRSTUVWX"
+_SQUARE, _CYCLE = 100_000, 2_000_000
+_METRES_PER_DEGREE = 110_000  # slightly less than of any meridian arc
+_GRID = 60  # tiles are widened until their corner lies on the grid of the 60 m bands
+
+
+@lru_cache(maxsize=1024)
+def tile_corner(tile: str) -> tuple[int, int, int]:
+    """Return (EPSG code, easting, northing) of a tile's upper-left corner, metres in its UTM zone.
+
+    The 100 km square comes from the military grid's lettering (NGA.SIG.0012, UTMUPS); Sentinel-2 then moves
+    the corner outward to a multiple of 60 m. Agrees with the files of all 20 tiles that were at hand.
+
+    Raises:
+        ArchiveError: for anything but five characters, e.g. ``33UUP``, of the northern hemisphere.
+    """
+    try:
+        zone, band, column, row = int(tile[:2]), tile[2], tile[3], tile[4]
+        if not 1 <= zone <= 60 or len(tile) != 5:
+            raise ValueError
+        easting = _SQUARE * (_COLUMN_LETTERS[zone % 3].index(column) + 1)
+        northing = _SQUARE * ((_ROW_LETTERS.index(row) - (0 if zone % 2 else 5)) % len(_ROW_LETTERS))
+        southern_edge = _METRES_PER_DEGREE * 8 * _NORTHERN_BANDS.index(band)
+    except (ValueError, IndexError) as error:
+        raise ArchiveError(
+            f"{tile!r} is not a Sentinel-2 tile of the northern hemisphere, e.g. 33UUP"
+        ) from error
+    top = northing + _SQUARE
+    while top <= southern_edge:
+        top += _CYCLE
+    return 32600 + zone, easting // _GRID * _GRID, -(-top // _GRID) * _GRID
 
 
 def read_metadata(root: Path, include_snow_cloud: bool) -> pd.DataFrame:
-    """Read the official table, without the flagged patches unless they are asked for.
-
-    ``include_snow_cloud`` also adds the patches of :data:`FLAGGED_METADATA` if it exists.
+    """Read the official table; ``include_snow_cloud`` adds the flagged patches.
 
     Raises:
         ArchiveError: when the table is missing, damaged, empty, or lacks a column.
@@ -58,18 +98,13 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def parse_metadata(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]]:
-    """Turn the official table into the archive's index, and list its faults.
+    """Turn the table of :func:`read_metadata` into the archive's index, and list the faults of its rows.
 
-    Checked: unique names that follow the official naming; tile, column and row agree between ``patch_id`` and
-    ``s1_name``; known splits and labels, at least one label; no location in two splits.
-
-    Args:
-        table: as :func:`read_metadata` returns it.
-
-    Returns:
-        The index, sorted by ``patch_id``, with the columns patch_id, s1_name, labels (list of names), split,
-        country, date and s1_date (ISO), tile, column, row, scene (tile and date), location (tile, column and
-        row) and the two flags; and the problems of its rows. Rows with problems are in the index too.
+    The index is sorted by ``patch_id`` and has the columns patch_id, s1_name, labels (list of names), split,
+    country, date and s1_date (ISO), tile, column, row, scene (tile and date), location (tile, column and row)
+    and the two flags. Rows with faults are in it too. Checked: unique names that follow the official naming;
+    tile, column and row agree between ``patch_id`` and ``s1_name``; known splits and labels, at least one
+    label; no location in two splits.
     """
     index = table.sort_values("patch_id", kind="stable", ignore_index=True).astype(
         dict.fromkeys(_FLAGS, bool)
@@ -84,7 +119,7 @@ def parse_metadata(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]]:
     leaking = index["location"].isin(splits[splits.duplicated()].dropna())
     is_list = index["labels"].map(lambda names: isinstance(names, list | np.ndarray) and len(names) > 0)
     names = index["labels"][is_list].explode()
-    unknown = names[~names.isin(CLASSES)]
+    unknown = names[~names.isin(CORINE.classes)]
 
     def faults(rows: pd.Series, kind: str, detail: str) -> list[Problem]:
         records: list[Any] = index[rows].to_dict("records")
@@ -100,7 +135,7 @@ def parse_metadata(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]]:
         ),
         *faults(~is_list, "labels", "labels are {labels!r}, expected a list of at least one label"),
         *(
-            Problem(patch_id, "labels", f"unknown label {name!r}{suggest(str(name), CLASSES)}")
+            Problem(patch_id, "labels", f"unknown label {name!r}{suggest(str(name), CORINE.classes)}")
             for patch_id, name in zip(index["patch_id"][unknown.index], unknown, strict=True)
         ),
         *faults(leaking, "leak", "its location {location} is in more than one split, here in {split}"),
@@ -124,15 +159,3 @@ def _is_tile(name: str) -> bool:
     except ArchiveError:
         return False
     return True
-
-
-def scene_notes(index: pd.DataFrame) -> list[Problem]:
-    """Return a note for every scene that is in more than one split.
-
-    The official splits keep locations apart, but 111 of the 115 scenes give patches to several splits.
-    """
-    return [
-        Problem("", "scene", f"scene {scene} has patches in {', '.join(sorted(splits))}", note=True)
-        for scene, splits in index.groupby("scene")["split"].unique().items()
-        if len(splits) > 1
-    ]
