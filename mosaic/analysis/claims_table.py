@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from mosaic.analysis.results import main_rows
 from mosaic.analysis.tables import readable
@@ -21,7 +20,6 @@ from mosaic.evaluation.claims import (
     Claim,
     Comparison,
     judge,
-    resolution,
 )
 from mosaic.evaluation.label_overlap import confusable_pairs
 from mosaic.evaluation.metrics import LEAST_POSITIVES, macro_ap
@@ -29,6 +27,7 @@ from mosaic.evaluation.names import EVALUATIONS
 from mosaic.evaluation.uncertainty import LEAST_SCENES, Estimate, estimate_ap, estimate_mean
 from mosaic.experiments.embed import chosen_rows, load_arrays
 from mosaic.experiments.predictions import KEYS, load, prediction_keys
+from mosaic.experiments.probe import Rows
 from mosaic.experiments.study import Study
 from mosaic.methods import METHODS
 from mosaic.settings import NOTEBOOKS
@@ -36,7 +35,6 @@ from mosaic.store.reader import PackedStore
 from mosaic.utils.progress import progress
 
 MOSAIC = "mosaic"
-_SEEDS = (3, 5, 10, 20)  # of runs that could be made
 MEASURE_TITLES = {
     "ap_macro": "macro average precision, MoSAiC less opponent",
     "ap_conditional": "average precision of a class among carriers of its confounder, MoSAiC less opponent",
@@ -84,8 +82,8 @@ class ArchiveClaims:
         title: of the archive.
         store: packed data.
         predictions: table of ``predict.predict_all``.
-        embedded: table of ``embed.embed_all``, whose test rows were ``embedded_test``.
-        embedded_test: rows of the store.
+        embedded: table of ``embed.embed_all``.
+        rows: of the store that were embedded, by split.
         lost: methods of which trials failed: one of them may be the best opponent.
     """
 
@@ -95,13 +93,13 @@ class ArchiveClaims:
         store: PackedStore,
         predictions: pd.DataFrame,
         embedded: pd.DataFrame,
-        embedded_test: NDArray[np.int64],
+        rows: Rows,
         lost: Collection[str] = (),
     ) -> None:
         self.title, self.store = title, store
         # full-label pretraining has seen labels that few-label comparisons must not use
         self.predictions = main_rows(predictions[predictions["label_budget"] != "full"])
-        self.embedded, self.embedded_scenes = embedded, store.scenes[embedded_test]
+        self.embedded, self.rows, self.embedded_scenes = embedded, rows, store.scenes[rows["test"]]
         self.lost = sorted(lost)
         self.labels = {s: store.labels[store.split_rows(s)] for s in ("validation", "test")}
         self.scenes = store.scenes[store.split_rows("test")]
@@ -176,8 +174,8 @@ class ArchiveClaims:
         return estimate_ap(self.labels["test"], [load(row) for row in rows], self.scenes, strata)
 
 
-def judge_claims(study: Study) -> pd.DataFrame:
-    """Return the claims on the archives of this run and of its companions, as :func:`judge_archives`."""
+def open_archives(study: Study) -> list[ArchiveClaims]:
+    """Return the archives of this run and of its companions."""
     archives = []
     for run in study.with_companions():
         store, most = run.store(), run.earlier("04_embeddings_and_coherence").settings.embedding.most_patches
@@ -189,10 +187,15 @@ def judge_claims(study: Study) -> pd.DataFrame:
                 store,
                 run.read("predictions"),
                 run.read("embeddings"),
-                chosen_rows(store, most)["test"],
+                chosen_rows(store, most),
                 lost,
             )
         )
+    return archives
+
+
+def judge_claims(study: Study, archives: Sequence[ArchiveClaims]) -> pd.DataFrame:
+    """Return :func:`judge_archives`, from the cache where it is known."""
     key = {"archives": [archive.key() for archive in archives]}
     return study.cached("claims", key, lambda: judge_archives(archives))
 
@@ -201,19 +204,6 @@ def judge_archives(archives: Sequence[ArchiveClaims]) -> pd.DataFrame:
     """Return one row a claim and archive, with its verdict (:func:`mosaic.evaluation.claims.judge`)."""
     pairs = [(archive, claim) for archive in archives for claim in CLAIMS]
     return judge([archive.compare(claim) for archive, claim in progress(pairs, "claims", total=len(pairs))])
-
-
-def resolution_table(claims: pd.DataFrame) -> pd.DataFrame:
-    """Return what runs of other sizes could detect, as :func:`mosaic.evaluation.claims.resolution`."""
-    return resolution(claims, np.unique(np.geomspace(LEAST_SCENES, 5000, 60).astype(int)).tolist(), _SEEDS)
-
-
-def smallest_runs(sizes: pd.DataFrame) -> pd.DataFrame:
-    """Return the fewest scenes of :func:`resolution_table` that resolve :data:`RELEVANT`, by seeds."""
-    enough = sizes[sizes["mde"] <= RELEVANT].groupby(["dataset", "n_seeds"], sort=False)["n_scenes"].min()
-    everything = pd.MultiIndex.from_frame(sizes[["dataset", "n_seeds"]].drop_duplicates())
-    table = enough.reindex(everything).map("{:.0f}".format, na_action="ignore").fillna("more than 5000")
-    return table.reset_index().set_axis(["archive", "seeds", "test scenes"], axis=1)
 
 
 def as_json(claims: pd.DataFrame) -> dict[str, Any]:

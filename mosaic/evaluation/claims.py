@@ -7,6 +7,7 @@ linear probe, fine-tuning, or its own classifier) each side enters with.
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ LEAST_SEEDS = 3
 RELEVANT = 0.01
 #: Chance to find an effect as large as the minimum detectable one.
 POWER = 0.8
+#: Sizes of runs that could be made: numbers of seeds and of test scenes.
+SEEDS, SCENES = (3, 5, 10, 20), tuple(dict.fromkeys(int(n) for n in np.geomspace(LEAST_SCENES, 5000, 60)))
 #: What a comparison can end with; the last is no verdict.
 VERDICTS = ("supported", "too small to matter", "not supported", "undecided", "not tested")
 
@@ -143,26 +146,30 @@ def detectable(variances: tuple[float, float], sizes: tuple[float, float], count
     return float(stdtrit(df, 1 - LEVEL / (2 * count)) + stdtrit(df, POWER)) * error
 
 
-def resolution(
-    claims: pd.DataFrame, scenes: Sequence[int], seeds: Sequence[int], measure: str = "ap_macro"
-) -> pd.DataFrame:
+def resolution(claims: pd.DataFrame, measure: str = "ap_macro") -> pd.DataFrame:
     """Return what runs of other sizes could detect, by the variances of this run's claims on a measure.
 
     The variance over scenes falls as 1 / scenes, that over seeds as 1 / seeds; of several claims the median.
 
     Returns:
-        One row a dataset, number of scenes and number of seeds: dataset, n_scenes, n_seeds, mde. Empty where
+        One row a dataset, number of seeds and number of scenes: dataset, n_seeds, n_scenes, mde. Empty where
         no claim has two seeds and enough scenes.
     """
-    known = claims[(claims["measure"] == measure) & claims["mde"].notna()]
     rows = []
+    known = claims[(claims["measure"] == measure) & claims["mde"].notna()]
     for dataset, members in known.groupby("dataset", sort=False):
         over_scenes = (members["variance_scenes"] * members["n_scenes"]).median()
         over_seeds = (members["variance_seeds"] * members["n_seeds"]).median()
-        count = int(members["comparisons"].iloc[0])
-        rows += [
-            (dataset, n, k, detectable((over_scenes / n, over_seeds / k), (n, k), count))
-            for k in seeds
-            for n in scenes
-        ]
-    return pd.DataFrame(rows, columns=["dataset", "n_scenes", "n_seeds", "mde"])
+        for k, n in product(SEEDS, SCENES):
+            mde = detectable((over_scenes / n, over_seeds / k), (n, k), int(members["comparisons"].iloc[0]))
+            rows.append((dataset, k, n, mde))
+    return pd.DataFrame(rows, columns=["dataset", "n_seeds", "n_scenes", "mde"])
+
+
+def smallest_runs(sizes: pd.DataFrame) -> pd.DataFrame:
+    """Return the fewest test scenes of :func:`resolution` that resolve :data:`RELEVANT`, by seeds."""
+    rows = []
+    for (dataset, seeds), part in sizes.groupby(["dataset", "n_seeds"], sort=False):
+        enough = part.loc[part["mde"] <= RELEVANT, "n_scenes"]
+        rows.append((dataset, seeds, str(enough.min()) if len(enough) else f"more than {SCENES[-1]}"))
+    return pd.DataFrame(rows, columns=["archive", "seeds", "test scenes"])

@@ -171,15 +171,3 @@ def estimate_mean(per_patch: Sequence[NDArray[np.float64]], scenes: Scenes) -> E
         total, count = (np.bincount(scene[known], weights, len(names)) for weights in (values[known], None))
         means.append((total.sum() - np.append(0.0, total)) / (count.sum() - np.append(0, count)))
     return Estimate(np.array(means)[:, 0], np.mean(means, axis=0)[1:])
-
-
-def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """Return p-values adjusted for their number (Holm 1979), in the order given.
-
-    SciPy has only Benjamini-Hochberg; statsmodels has Holm, and is 67 MB.
-    """
-    values = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(values)
-    adjusted = np.empty_like(values)
-    adjusted[order] = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
-    return np.minimum(adjusted, 1.0)

@@ -6,12 +6,14 @@ from mosaic.evaluation.claims import (
     CLAIMS,
     FAMILIES,
     RELEVANT,
+    SCENES,
     VERDICTS,
     Comparison,
     decide,
     detectable,
     judge,
     resolution,
+    smallest_runs,
 )
 from mosaic.evaluation.uncertainty import Difference
 
@@ -94,7 +96,14 @@ def test_the_detectable_effect_is_found_as_often_as_said():
 
 def test_more_scenes_and_seeds_resolve_more():
     claims = judge([comparison(0, 0.02, 0.02), comparison(1, 0.02, 0.02)])
-    sizes = resolution(claims, [10, 40, 4000], [3, 10]).set_index(["n_scenes", "n_seeds"])["mde"]
-    assert sizes[40, 3] == pytest.approx(claims["mde"][0])
-    assert sizes[10, 3] > sizes[40, 3] > RELEVANT > sizes[4000, 3]
-    assert resolution(judge([comparison(0, 0.02, 0.02, n_seeds=1)]), [10], [3]).empty
+    sizes = resolution(claims).set_index(["n_seeds", "n_scenes"])["mde"]
+    assert sizes[3].is_monotonic_decreasing and (sizes[10] <= sizes[3]).all()
+    n = SCENES[10]
+    assert sizes[3, n] == pytest.approx(detectable((40 * 0.02**2 / n, 0.0), (n, 3), 2))
+    assert sizes[3, SCENES[0]] > RELEVANT > sizes[3, SCENES[-1]]
+    table = smallest_runs(resolution(claims))
+    needed = table["test scenes"].replace(r"more.*", "9999", regex=True).astype(int)
+    assert table["seeds"].tolist() == [3, 5, 10, 20] and needed.is_monotonic_decreasing
+    assert sizes[3, needed[0]] <= RELEVANT
+    assert smallest_runs(resolution(claims)[:0]).empty
+    assert resolution(judge([comparison(0, 0.02, 0.02, n_seeds=1)])).empty

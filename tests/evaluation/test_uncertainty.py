@@ -10,7 +10,6 @@ from mosaic.evaluation.uncertainty import (
     error_and_df,
     estimate_ap,
     estimate_mean,
-    holm,
 )
 
 
@@ -115,8 +114,3 @@ def test_a_mean_leaves_out_nan():
     mean = estimate_mean([values], np.array(list("abcd")))
     assert mean.value == pytest.approx(0.4)
     assert mean.without == pytest.approx([0.5, 0.4, 0.4, 0.3])
-
-
-def test_holm_by_hand():
-    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
-    np.testing.assert_allclose(holm([0.9, 0.8]), [1.0, 1.0])
