@@ -106,11 +106,7 @@ def register_method(method: Method) -> Method:
 
 
 def get_method(name: str) -> Method:
-    """Return a row of the table.
-
-    Raises:
-        SettingsError: for an unknown name; the nearest is suggested.
-    """
+    """Return a row of the table; SettingsError for an unknown name, which suggests the nearest."""
     return METHODS[name]
 
 

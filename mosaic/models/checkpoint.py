@@ -148,8 +148,7 @@ def load_encoder(path: Path | str) -> LoadedEncoder:
     Raises:
         CheckpointError: when it is missing, damaged, or of another architecture than its card says.
     """
-    folder = Path(path)
-    card = read_card(folder)
+    folder, card = Path(path), read_card(path)
     try:
         tensors = load_file(folder / WEIGHTS)
         encoder = Encoder(card["encoder"], card["in_channels"], card["image_size"])

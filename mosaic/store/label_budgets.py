@@ -106,13 +106,10 @@ def _one_of_each(wanted: NDArray[np.float64]) -> list[int]:
 
 def save_budgets(path: Path, budgets: Mapping[float, Rows], store: PackedStore, seed: int) -> None:
     """Save budgets drawn with ``seed`` as JSON: the patch ids of each, and how often each class occurs."""
-    ids, names = store.index["patch_id"].to_numpy(), store.class_names
-    lists = [
-        {
-            "fraction_percent": fraction,
-            "classes": dict(zip(names, store.labels[rows].sum(axis=0, dtype=int).tolist(), strict=True)),
-            "patches": ids[rows].tolist(),
-        }
-        for fraction, rows in sorted(budgets.items())
-    ]
+    lists = []
+    for fraction, rows in sorted(budgets.items()):
+        counts = store.labels[rows].sum(axis=0, dtype=int).tolist()
+        classes = dict(zip(store.class_names, counts, strict=True))
+        patches = store.index["patch_id"].iloc[rows].tolist()
+        lists.append({"fraction_percent": fraction, "classes": classes, "patches": patches})
     write_json(path, {"seed": seed, "budgets": lists})

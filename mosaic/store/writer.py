@@ -90,8 +90,8 @@ class _Packing:
         label_matrix(self.index["labels"], archive.class_names)  # finds unknown labels before packing
         self.train = (self.index["split"] == "train").to_numpy()
         self._require_training(self.train)
-        starts = range(0, len(self.index), shard_size)
-        self.shards = [range(start, min(start + shard_size, len(self.index))) for start in starts]
+        patches = range(len(self.index))
+        self.shards = [patches[start : start + shard_size] for start in patches[::shard_size]]
         self.notes: dict[int, dict[str, Any]] = {}  # of finished shards
         self.skipped: list[dict[str, str]] = []
 
@@ -196,9 +196,8 @@ class _Packing:
                     kept[i] = self._read(i, data)
                     file.write(data)
                     sha256.update(data)
-                except PatchError as error:
-                    problem = {"patch_id": error.patch_id, "path": str(error.path), "reason": error.reason}
-                    skipped.append(problem)
+                except PatchError as e:
+                    skipped.append({"patch_id": e.patch_id, "path": str(e.path), "reason": e.reason})
             file.truncate(len(kept) * record_bytes)
         train = [record.moments for i, record in kept.items() if self.train[i]]
         note = {
@@ -233,10 +232,8 @@ class _Packing:
             index.to_parquet(partial, index=False)
         archive, skipped = self.archive, self.skipped
         splits = {str(split): int(n) for split, n in index["split"].value_counts().sort_index().items()}
-        shards = [
-            Shard(self._path(number, "bin").name, len(note["kept"]), note["sha256"])
-            for number, note in enumerate(notes)
-        ]
+        names = (self._path(number, "bin").name for number in range(len(notes)))
+        shards = [Shard(n, len(note["kept"]), note["sha256"]) for n, note in zip(names, notes, strict=True)]
         manifest = Manifest(
             version=VERSION,
             dataset=archive.name,
