@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mosaic.evaluation import coherence
 from mosaic.evaluation.features import Features, encode_splits
+from mosaic.experiments.grid import require_trained_on
 from mosaic.experiments.parallel import encoder_task, run_trials
 from mosaic.experiments.predictions import main_input, save_arrays
 from mosaic.experiments.probe import Rows, split_rows
@@ -35,6 +36,7 @@ def embed_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.Da
     Returns:
         Rows of ``encoders`` that could be measured, with ``path`` of what :func:`embed_trial` wrote.
     """
+    require_trained_on(store, encoders)
     settings = study.settings.embedding
     rows = chosen_rows(store, settings.most_patches)
     tasks = {}

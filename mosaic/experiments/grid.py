@@ -29,6 +29,8 @@ from mosaic.store.label_budgets import label_budgets, save_budgets
 from mosaic.store.reader import PackedStore
 from mosaic.training.distributed import resolve_precision
 from mosaic.training.pretrain import pretrain
+from mosaic.utils.errors import RunError
+from mosaic.utils.files import read_json
 from mosaic.utils.plugins import plugin_hashes
 from mosaic.utils.progress import log
 
@@ -119,6 +121,16 @@ def pretrain_all(study: Study, store: PackedStore, choices: Choices | None = Non
         rows = budgets[trial.seed][trial.budget] if trial.budget else np.empty(0, dtype=np.int64)
         tasks[str(trial)] = training_task(store, trial, settings_of(trial, study.settings, choices), rows)
     return run_trials(study, "pretraining", pretrain_trial, tasks).drop(columns="path")
+
+
+def require_trained_on(store: PackedStore, encoders: pd.DataFrame) -> None:
+    """Raise ``RunError`` for an encoder that was trained on other data than the store's."""
+    for folder in map(Path, encoders["folder"]):
+        if read_json(folder / CARD)["data"] != store.fingerprint:
+            raise RunError(
+                f"{folder} was trained on other data than {store.folder}: run 02_pretrain again, and what "
+                "follows it"
+            )
 
 
 def left_out(store: PackedStore, methods: Sequence[str]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mosaic.evaluation.features import Features, encode_splits
 from mosaic.evaluation.probes import knn_scores, linear_probe
-from mosaic.experiments.grid import draw_budgets
+from mosaic.experiments.grid import draw_budgets, require_trained_on
 from mosaic.experiments.parallel import encoder_task, run_trials
 from mosaic.experiments.predictions import KEYS, save_arrays
 from mosaic.experiments.probe import split_rows
@@ -48,6 +48,7 @@ def predict_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.
     """
     settings, earlier = study.settings.evaluation, study.earlier("02_pretrain").settings
     grid, precision = earlier.grid, resolve_precision(earlier.trial.precision)
+    require_trained_on(store, encoders)
     budgets, tasks = draw_budgets(store, grid), {}
     for row in encoders.to_dict("records"):
         fractions = sorted({f for _, f in evaluated_fractions(row["budget"], grid.label_fractions)})

@@ -1,6 +1,7 @@
 """One run of the study: its settings, its tables, its failed trials, and the cache of finished work."""
 
 import ast
+import contextlib
 import functools
 import hashlib
 import os
@@ -14,7 +15,7 @@ import pandas as pd
 from mosaic.settings import NOTEBOOKS, StudySettings, injected_names, make
 from mosaic.store.reader import PackedStore
 from mosaic.utils.errors import RunError
-from mosaic.utils.files import atomic_path, hash_json, read_json, require_writable, write_json
+from mosaic.utils.files import atomic_path, hash_json, lock, read_json, write_json
 from mosaic.utils.progress import log
 
 #: Folder of the library.
@@ -38,9 +39,26 @@ TABLES = {
 }
 
 
+def repository() -> Path:
+    """Return the folder that holds ``notebooks/``: the library's own, or, if that is installed, one above.
+
+    Raises:
+        RunError: when there is none.
+    """
+    here = Path.cwd()
+    for folder in (PACKAGE.parent, here, *here.parents):
+        if (folder / "notebooks" / f"{TABLES['archive']}.ipynb").exists():
+            return folder
+    raise RunError(
+        f"no notebooks beside {PACKAGE} or above {here}: they are not installed with the library. "
+        "Start the command in a clone of the repository"
+    )
+
+
 def root() -> Path:
     """Return the folder that holds ``data/`` and ``reports/``: ``$MOSAIC_ROOT``, or the repository."""
-    return Path(os.environ.get("MOSAIC_ROOT", Path(__file__).resolve().parents[2]))
+    named = os.environ.get("MOSAIC_ROOT")
+    return Path(named).absolute() if named else repository()
 
 
 def data_folder() -> Path:
@@ -97,6 +115,8 @@ class Study:
     folder: Path  # reports/<out>/, where reports and tables go
     #: stage -> trial -> error, of trials that a run with ``--keep-going`` does without
     failed: dict[str, dict[str, str]] = field(default_factory=dict, compare=False)
+    #: run/notebook -> hash of its hand-over, of those that this notebook has read
+    sources: dict[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def open(cls, notebook: str, variables: Mapping[str, Any]) -> "Study":
@@ -104,13 +124,25 @@ class Study:
 
         Raises:
             SettingsError: for a parameter of unknown name, wrong type or impossible value.
-            RunError: when the folder cannot be written.
+            RunError: when the folder cannot be written or a run uses it, or this is another library than
+                that of the run.
         """
+        package = os.environ.get("MOSAIC_PACKAGE", str(PACKAGE))
+        if package != str(PACKAGE):
+            raise RunError(
+                f"the run was started with {package}, but its notebook imports {PACKAGE}: activate the "
+                "environment of the former, or install it with `pip install -e .`"
+            )
         names = [*NOTEBOOKS[notebook], *injected_names(variables.get("In", []))]
         settings = make(notebook, {name: variables[name] for name in names if name in variables})
         study = Study(notebook, settings, reports_folder(settings.out))
-        require_writable(study.folder)
-        return study
+        with study._locked():
+            return study
+
+    def _locked(self) -> contextlib.AbstractContextManager[None]:
+        """Lock the folder, unless the run that has it locked executes this notebook."""
+        ours = os.environ.get("MOSAIC_RUN") == str(self.folder.absolute())
+        return contextlib.nullcontext() if ours else lock(self.folder)
 
     def __repr__(self) -> str:
         tables = ", ".join(self.tables) or "none yet"
@@ -129,23 +161,53 @@ class Study:
         path = self.tables.get(name)
         if path is None:
             raise self._not_run(TABLES[name], f"{self.folder / name}.*")
+        self._note_source(TABLES[name])
         return pd.read_parquet(path) if path.suffix == ".parquet" else read_json(path)
 
     def write(self, **tables: Any) -> None:
         """Write tables for later notebooks, data frames as parquet and all else as JSON; and the settings."""
-        for name, table in tables.items():
-            if isinstance(table, pd.DataFrame):
-                _write_parquet(self.folder / f"{name}.parquet", table)
-            else:
-                write_json(self.folder / f"{name}.json", table)
         settings = {name: self.settings.flat()[name] for name in NOTEBOOKS[self.notebook]}
-        write_json(self.folder / f"{self.notebook}.json", {"settings": settings, "failed": self.failed})
+        content = [{name: value for name, value in settings.items() if name not in ("out", "jobs")}]
+        with self._locked():
+            for name, table in tables.items():
+                if isinstance(table, pd.DataFrame):
+                    _write_parquet(self.folder / f"{name}.parquet", table)
+                    table = table.drop(columns="reused", errors="ignore").to_json(
+                        orient="records", default_handler=str
+                    )
+                else:
+                    write_json(self.folder / f"{name}.json", table)
+                content.append(table)
+            record = {"settings": settings, "failed": self.failed, "hash": hash_json(content)}
+            write_json(self.folder / f"{self.notebook}.json", record | {"sources": self.sources})
+
+    def _note_source(self, notebook: str) -> None:
+        """Note that this notebook reads what another wrote; ``RunError`` where that is out of date."""
+        source = f"{self.folder.name}/{notebook}"
+        if stale := sorted(self._stale(source)):
+            raise RunError(
+                f"{source} was made from results that have changed since: run {', then '.join(stale)} again"
+            )
+        if notebook != self.notebook:
+            self.sources[source] = self._record(source).get("hash", "")
+
+    def _stale(self, source: str) -> set[str]:
+        """Return which notebooks to run again, as run/notebook, before what ``source`` wrote holds."""
+        hashes = self._record(source).get("sources", {})
+        stale = set().union(*map(self._stale, hashes))
+        changed = any(self._record(name).get("hash") != value for name, value in hashes.items())
+        return stale | {source} if stale or changed else set()
+
+    def _record(self, source: str) -> dict[str, Any]:
+        path = self.folder.parent / f"{source}.json"
+        return read_json(path) if path.exists() else {}
 
     def earlier(self, notebook: str) -> "Study":
         """Return the run as an earlier notebook left it; ``RunError`` when that has not run."""
         path = self.folder / f"{notebook}.json"
         if not path.exists():
             raise self._not_run(notebook, path)
+        self._note_source(notebook)
         content = read_json(path)
         return Study(notebook, make(notebook, content["settings"]), self.folder, content["failed"])
 
@@ -154,8 +216,22 @@ class Study:
         return RunError(f"{missing} is missing: {run}, or the whole sequence with `make study`")
 
     def with_companions(self) -> "list[Study]":
-        """Return this run and those named in ``companion_runs``, whose tables are read as well."""
-        return [self, *(replace(self, folder=reports_folder(out)) for out in self.settings.companion_runs)]
+        """Return this run and those named in ``companion_runs``, whose tables are read as well.
+
+        Raises:
+            RunError: when two of them are of one archive, which would then count twice.
+        """
+        runs = [self, *(replace(self, folder=reports_folder(out)) for out in self.settings.companion_runs)]
+        named: dict[str, str] = {}
+        for run in runs:
+            source = run.store().manifest.source if len(runs) > 1 else ""
+            if source in named:
+                raise RunError(
+                    f"runs {named[source]!r} and {run.folder.name!r} are both of the archive {source}: "
+                    "companion_runs are of other archives, leave out one of the two"
+                )
+            named[source] = run.folder.name
+        return runs
 
     def store(self) -> PackedStore:
         """Open the packed data that ``01_explore_data`` prepared."""

@@ -1,11 +1,12 @@
 """Executing the notebooks of a run in order, with papermill, and a page for each as soon as it ends."""
 
+import contextlib
 import datetime
 import functools
 import io
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
+from mosaic.experiments.study import PACKAGE, root
 from mosaic.report import provenance
 from mosaic.report.display import KEY
 from mosaic.report.html import RECORD, duration, render_all
@@ -50,13 +52,30 @@ def run(
     """
     # A kernel "python3" of another environment may be installed for the user: this interpreter's goes first.
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
-    with files.lock(out):
+    with files.lock(out), _handed_on(out):
         run = _Run(notebooks, out, profile, command, log)
         for i, notebook in enumerate(notebooks):
             run.execute(i, notebook, dict(parameters.get(notebook.stem, {})))
         index = run.save("finished")
     log(str(index))
     return index
+
+
+@contextlib.contextmanager
+def _handed_on(out: Path) -> Iterator[None]:
+    """Give kernels the library and the folders of this process, which may start elsewhere."""
+    handed = {"MOSAIC_RUN": str(out.absolute()), "MOSAIC_PACKAGE": str(PACKAGE), "MOSAIC_ROOT": str(root())}
+    if (PACKAGE.parent / "pyproject.toml").exists():  # a clone, and perhaps not the one that is installed
+        paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        handed["PYTHONPATH"] = os.pathsep.join(paths)
+    before = {name: os.environ.get(name) for name in handed}
+    os.environ.update(handed)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            os.environ.update({} if value is None else {name: value})
 
 
 class _ProgressLines(io.StringIO):

@@ -8,15 +8,15 @@ from typing import Any
 
 import yaml
 
-from mosaic.experiments.study import reports_folder
+from mosaic.experiments.study import reports_folder, repository
 from mosaic.report.runner import run as run_notebooks
 from mosaic.settings import NOTEBOOKS, make
 from mosaic.utils.errors import SettingsError, suggest
 
 
 def notebooks_folder() -> Path:
-    """Return the folder of the notebooks and their profiles."""
-    return Path(__file__).resolve().parents[2] / "notebooks"
+    """Return the folder of the notebooks and their profiles; ``RunError`` when there is none."""
+    return repository() / "notebooks"
 
 
 def load_profile(profile: str) -> tuple[str, dict[str, Any]]:

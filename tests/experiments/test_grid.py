@@ -14,15 +14,16 @@ from mosaic.experiments.grid import (
     checkpoint_folder,
     left_out,
     plan,
+    require_trained_on,
     settings_of,
     train_one,
     used_settings,
 )
 from mosaic.losses.objectives.base import LOSSES
 from mosaic.methods import METHODS
-from mosaic.settings import LossSettings, StudySettings, TrialSettings, fields
+from mosaic.settings import StudySettings, TrialSettings, fields
 from mosaic.store.label_budgets import label_budgets
-from mosaic.utils.errors import BudgetError, SettingsError
+from mosaic.utils.errors import BudgetError, RunError, SettingsError
 
 
 def settings(**values):
@@ -134,12 +135,11 @@ def test_every_parameter_of_a_trial_was_changed_above():
 
 @pytest.mark.parametrize("name", sorted({METHODS[name].loss for name in TRAINED}))
 def test_the_table_of_what_losses_read_is_true(name):
-    """Fields that a loss reads when it is built and called are those of the table."""
-    source = inspect.getsource(inspect.getmodule(LOSSES[name]))
-    read = set(re.findall(r"settings\.(\w+)", source)) & set(fields(LossSettings))
+    """The table names the fields that stand in the source of the loss and of what it inherits."""
+    classes = [kind for kind in LOSSES[name].__mro__ if kind.__module__.startswith("mosaic.losses")]
+    read = set(re.findall(r"settings\.(\w+)", "".join(map(inspect.getsource, classes))))
     tables = [READS[other] for other in READS if LOSSES[other] is LOSSES[name]]
-    width = {"projection_dim"} if tables[0] else set()  # read by HeadsObjective
-    assert read | width == set().union(*(fields for table in tables for fields in table.values()))
+    assert read == set().union(*(names for table in tables for names in table.values()))
 
 
 def test_auto_precision_reaches_neither_key_nor_trial(key, monkeypatch):
@@ -153,6 +153,14 @@ def test_a_loss_of_a_user_may_read_every_setting(key, monkeypatch):
     monkeypatch.setitem(LOSSES, "mine", lambda projections, labels, labelled: 0)
     monkeypatch.setitem(METHODS, "mine", replace(METHODS["supcon"], name="mine", loss="mine"))
     assert key("mine") != key("mine", covariance=2.0)
+
+
+def test_an_encoder_of_other_data_is_named(tmp_path):
+    (tmp_path / "card.json").write_text('{"data": "f"}')
+    encoders = pd.DataFrame({"folder": [str(tmp_path)]})
+    require_trained_on(SimpleNamespace(fingerprint="f"), encoders)
+    with pytest.raises(RunError, match=f"{tmp_path} was trained on other data.*run 02_pretrain again"):
+        require_trained_on(SimpleNamespace(fingerprint="g", folder="packed"), encoders)
 
 
 LABELS = (np.random.default_rng(0).random((200, 4)) < 0.4).astype(np.uint8)

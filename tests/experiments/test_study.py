@@ -1,4 +1,5 @@
 import time
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 from mosaic.experiments import study as study_module
 from mosaic.experiments.study import Study, code_hash
 from mosaic.utils.errors import RunError, SettingsError
+from mosaic.utils.files import lock
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +48,75 @@ def test_tables_pass_from_notebook_to_notebook():
     assert left.settings == earlier.settings and left.settings.trial.steps == 7
     assert left.failed_trials().values.tolist() == [["pretraining", "mosaic seed 0", "out of memory"]]
     assert "tables: encoders, choices\nfailed: pretraining, mosaic seed 0: out of memory" in repr(left)
+
+
+def handed_over(notebook, reads=(), out="x", **values):
+    """Run a notebook that reads tables of the run, and writes one of its own."""
+    table = {"02_pretrain": "encoders", "03_finetune_low_label": "results", "06_compare_methods": "ranks"}
+    study = opened(notebook, out=out, **values)
+    for name in reads:
+        study.read(name)
+    steps = study.read("encoders")["steps"] if reads else [values["steps"]]
+    study.write(**{table[notebook]: pd.DataFrame({"steps": steps, "reused": [bool(reads)]})})
+
+
+def test_results_of_what_has_changed_since_are_refused(tmp_path):
+    handed_over("02_pretrain", steps=7)
+    handed_over("03_finetune_low_label", ["encoders"])
+    handed_over("06_compare_methods", ["encoders", "results"])
+    handed_over("02_pretrain", steps=7, jobs=1)  # the same again
+    opened().read("ranks")
+    handed_over("02_pretrain", steps=8)
+    with pytest.raises(RunError, match=r"run x/03_finetune_low_label again"):
+        handed_over("06_compare_methods", ["encoders", "results"])
+    with pytest.raises(RunError, match=r"run x/03_finetune_low_label, then x/06_compare_methods again"):
+        opened().read("ranks")
+    handed_over("03_finetune_low_label", ["encoders"])
+    handed_over("06_compare_methods", ["encoders", "results"])
+    assert opened().read("ranks")["steps"].tolist() == [8]
+
+
+def test_a_companion_is_of_another_archive(monkeypatch):
+    sources = {"x": "/data/bigearthnet", "same": "/data/bigearthnet", "other": "/data/sen12ms"}
+
+    def store(study):
+        return SimpleNamespace(manifest=SimpleNamespace(source=sources[study.folder.name]))
+
+    monkeypatch.setattr(Study, "store", store)
+    runs = opened(companion_runs=["other"]).with_companions()
+    assert [run.folder.name for run in runs] == ["x", "other"]
+    with pytest.raises(RunError, match="'x' and 'same' are both of the archive /data/bigearthnet"):
+        opened(companion_runs=["other", "same"]).with_companions()
+
+
+def test_a_notebook_by_hand_stays_out_of_a_run_that_goes_on(tmp_path, monkeypatch):
+    study = opened("02_pretrain", steps=7)
+    with lock(study.folder):
+        for call in (study.write, lambda: opened("02_pretrain")):
+            with pytest.raises(RunError, match="in use by process"):
+                call()
+        monkeypatch.setenv("MOSAIC_RUN", str(study.folder))  # as the run itself hands on
+        opened("02_pretrain").write()
+        with lock(study.folder.with_name("y")), pytest.raises(RunError, match="in use by process"):
+            opened(out="y")
+
+
+def test_a_kernel_of_another_clone_is_refused(monkeypatch):
+    monkeypatch.setenv("MOSAIC_PACKAGE", "/other/mosaic")
+    with pytest.raises(RunError, match=r"started with /other/mosaic.*pip install -e"):
+        opened()
+
+
+def test_an_installed_library_works_in_a_clone_and_says_so_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.delenv("MOSAIC_ROOT")
+    assert study_module.root() == study_module.PACKAGE.parent
+    monkeypatch.setattr(study_module, "PACKAGE", tmp_path / "site-packages" / "mosaic")
+    (tmp_path / "clone" / "notebooks").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "clone" / "notebooks")
+    with pytest.raises(RunError, match="in a clone of the repository"):
+        study_module.root()
+    (tmp_path / "clone" / "notebooks" / "01_explore_data.ipynb").write_text("{}")
+    assert study_module.root() == tmp_path / "clone"
 
 
 def test_a_table_is_computed_once_for_the_same_key_and_code(monkeypatch, capsys):

@@ -9,6 +9,7 @@ from typing import Any
 import nbformat
 import pytest
 
+from mosaic.experiments.study import PACKAGE, root
 from mosaic.report.html import render_all
 from mosaic.report.runner import run
 from mosaic.report.summary import summarize
@@ -92,7 +93,8 @@ def test_pages_can_be_rendered_again(small_run: Any) -> None:
 
 
 def test_a_finished_run_and_its_repetition(write_notebooks: Write, tmp_path: Path) -> None:
-    look = "import os, sys\nprint(sys.prefix, os.getcwd(), rate)"
+    look = "import os, sys, mosaic\nprint(sys.prefix, os.getcwd(), rate)\n"
+    look += "print(*(os.environ['MOSAIC_' + name] for name in ('RUN', 'PACKAGE', 'ROOT')), mosaic.__file__)"
     notebooks = write_notebooks(a=("A", look))
     (tmp_path / "a.html").write_text("an old page")
     (tmp_path / ".a.partial.ipynb").write_text("left behind by a killed run")
@@ -101,6 +103,8 @@ def test_a_finished_run_and_its_repetition(write_notebooks: Write, tmp_path: Pat
     assert lines[-1] == str(index) == str(tmp_path / "index.html")
     page = text(tmp_path / "a.html")
     assert sys.prefix in page and str(notebooks[0].parent) in page
+    assert f"{tmp_path} {PACKAGE} {root()} {PACKAGE / '__init__.py'}" in page
+    assert "MOSAIC_RUN" not in os.environ
     assert summarize(tmp_path / "a.ipynb").status == "finished"
     assert not (tmp_path / ".a.partial.ipynb").exists()
 
