@@ -13,7 +13,6 @@ from mosaic.utils.errors import PackError
 
 TRUE_COLOUR = ("B04", "B03", "B02")
 _SAR = ("VV", "VH")
-_MOST_SCENES = 2000  # scenes whose pairs are weighed; more would not change the shares
 
 
 def splits_table(store: PackedStore) -> pd.DataFrame:
@@ -52,10 +51,9 @@ def display_bands(store: PackedStore) -> list[str]:
     return (finest * 3)[:3]
 
 
-def pair_images(archive: Any, store: PackedStore, patches: int, seed: int = 0) -> dict[str, Any]:
+def pair_images(archive: Any, store: PackedStore, patches: int) -> dict[str, Any]:
     """Return ``patches`` pairs drawn at random, as ``plots.imagery.gallery`` takes them."""
-    random = np.random.default_rng(seed)
-    rows = random.choice(len(store), size=min(patches, len(store)), replace=False)
+    rows = np.random.default_rng(0).choice(len(store), size=min(patches, len(store)), replace=False)
     chosen, optical = store.index.iloc[rows], display_bands(store)
     images = store.read_bands(rows, [*optical, *_SAR])
     map_index = {name: i for i, name in enumerate(archive.index["patch_id"])}
@@ -70,12 +68,9 @@ def pair_images(archive: Any, store: PackedStore, patches: int, seed: int = 0) -
     }
 
 
-def kernel_positives(labels: NDArray[np.uint8], seed: int = 0) -> pd.DataFrame:
-    """Return, for each label kernel, the share of random pairs it calls positive, and their mean weight.
-
-    At most 2,000 scenes of the training labels (N, C) are drawn.
-    """
-    drawn = np.random.default_rng(seed).permutation(len(labels))[:_MOST_SCENES]
+def kernel_positives(labels: NDArray[np.uint8]) -> pd.DataFrame:
+    """Return each label kernel's share of positives and their mean weight, among pairs of 2,000 patches."""
+    drawn = np.random.default_rng(0).permutation(len(labels))[:2000]
     tensor = torch.from_numpy(labels[drawn]).float()
     pairs, rows = len(tensor) * (len(tensor) - 1), []
     for kernel in KERNELS:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mosaic.analysis.results import main_rows
-from mosaic.analysis.tables import readable
+from mosaic.analysis.tables import EVALUATIONS, readable
 from mosaic.evaluation.claims import (
     CLAIMS,
     LEAST_SEEDS,
@@ -23,7 +23,6 @@ from mosaic.evaluation.claims import (
 )
 from mosaic.evaluation.label_overlap import confusable_pairs
 from mosaic.evaluation.metrics import LEAST_POSITIVES, macro_ap
-from mosaic.evaluation.names import EVALUATIONS
 from mosaic.evaluation.uncertainty import LEAST_SCENES, Estimate, estimate_ap, estimate_mean
 from mosaic.experiments.embed import chosen_rows, load_arrays
 from mosaic.experiments.predictions import KEYS, load, prediction_keys

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from mosaic.analysis.results import common_evaluation_title, common_evaluations, common_rows
-from mosaic.analysis.scoring import method_ap
-from mosaic.analysis.tables import in_order, pivot_intervals, readable, titled
-from mosaic.evaluation.names import input_order, input_title
+from mosaic.analysis.scoring import method_ap, paired_difference
+from mosaic.analysis.tables import in_order, input_order, input_title, pivot_intervals, readable, titled
 from mosaic.evaluation.ranking import Groups, rank_methods
 from mosaic.evaluation.uncertainty import Estimate
 from mosaic.experiments.parallel import parallel_map
@@ -73,10 +72,7 @@ def finished_runs(study: Study) -> list[FinishedRun]:
 
 
 def compared_rows(finished: FinishedRun) -> pd.DataFrame:
-    """Return the rows that compare all methods: one evaluation, every input that lacks no sensor it expects.
-
-    Methods that learn from labels share the evaluation's label budget. Means over seeds, with intervals.
-    """
+    """Return the rows, means over seeds, that compare all methods: one evaluation, one label budget."""
     rows = finished.results.query("stratum == 'all' and seed == -1 and label_budget != 'full'")
     chosen = rows["evaluation"].isin(common_evaluations(finished.results))
     chosen &= ~rows["input"].str.contains("without") & rows["metric"].isin(["ap_macro", "ap_micro"])
@@ -84,26 +80,22 @@ def compared_rows(finished: FinishedRun) -> pd.DataFrame:
 
 
 def score_table(finished: FinishedRun) -> pd.DataFrame:
-    """Return macro and micro average precision of the methods with all seeds, with intervals.
-
-    Returns:
-        One row a method and input: method, input, seeds, then ``macro, f %`` and ``micro, f %`` as (value,
-        low, high) for each fraction f.
-    """
+    """Return macro and micro average precision of the methods with all seeds: a row a method and input."""
     rows = compared_rows(finished)
     rows = rows[rows["n_seeds"] == rows["n_seeds"].max()]
     rows = rows.assign(
         order=rows["input"].map(input_order),
         seeds=rows["n_seeds"].astype(int),
-        score=[_score_name(m, f) for m, f in zip(rows["metric"], rows["fraction"], strict=True)],
+        score=rows["metric"].str.removeprefix("ap_") + rows["fraction"].map(", {:g} %".format),
     )
-    columns = [_score_name(average, f) for average in ("macro", "micro") for f in finished.fractions]
-    table = pivot_intervals(in_order(rows, "order"), ["method", "input", "seeds"], "score", columns)
+    names = _score_names(("macro", "micro"), finished.fractions)
+    table = pivot_intervals(in_order(rows, "order"), ["method", "input", "seeds"], "score", names)
     return titled(table.assign(input=table["input"].map(input_title)))
 
 
-def _score_name(average: str, fraction: Any) -> str:
-    return f"{average.removeprefix('ap_')}, {fraction:g} %"
+def _score_names(averages: Sequence[str], fractions: Sequence[float]) -> list[str]:
+    """Return the columns of scores in their order, such as ``macro, 5 %``."""
+    return [f"{average}, {f:g} %" for average in averages for f in fractions]
 
 
 def few_seeds_table(study: Study, finished: FinishedRun) -> pd.DataFrame:
@@ -118,19 +110,12 @@ def vit_table(study: Study, finished: FinishedRun) -> pd.DataFrame:
 
 
 def on_common_seeds(
-    study: Study,
-    finished: FinishedRun,
-    methods: Collection[str],
-    averages: Sequence[str] = ("macro",),
+    study: Study, finished: FinishedRun, methods: Collection[str], averages: Sequence[str] = ("macro",)
 ) -> pd.DataFrame:
-    """Return average precision of methods on the seeds that all of them have.
+    """Return average precision of methods on the seeds that all have, a column ``f %`` a label fraction f.
 
     A seed draws the labels of a budget as well as the weights, so a mean over three seeds and a value of one
-    do not compare.
-
-    Returns:
-        One row a method that ran: method (its key), seeds, and ``f %`` as (value, low, high) for each label
-        fraction f; of several averages ``macro, f %`` and so on.
+    do not compare. Columns of several averages are ``macro, f %`` and so on.
     """
     rows = pd.concat([common_rows(finished.predictions, f) for f in finished.fractions])
     rows = rows[rows["method"].isin(list(methods))]
@@ -140,20 +125,16 @@ def on_common_seeds(
     table = _test_ap(study, [(finished.store, members, average) for average, _, members in groups])
     table = table.assign(
         method=[str(method) for _, (method, _), _ in groups],
-        score=[_score_name(average, fraction) for average, (_, fraction), _ in groups],
+        score=[f"{average}, {fraction:g} %" for average, (_, fraction), _ in groups],
         seeds=len(seeds),
     )
-    columns = [_score_name(average, f) for average in averages for f in finished.fractions]
-    table = pivot_intervals(in_order(table), ["method", "seeds"], "score", columns)
+    names = _score_names(averages, finished.fractions)
+    table = pivot_intervals(in_order(table), ["method", "seeds"], "score", names)
     return table if len(averages) > 1 else table.rename(columns=lambda name: name.rpartition(", ")[2])
 
 
 def _test_ap(study: Study, calls: Sequence[tuple[PackedStore, pd.DataFrame, str]]) -> pd.DataFrame:
-    """Return average precision on the test split, from the cache or several processes.
-
-    Returns:
-        One row a call: value, low, high, and what an :class:`Estimate` is made of: values (n,), without (S,).
-    """
+    """Return average precision on the test split, a row a call, with the arrays of its :class:`Estimate`."""
     inputs = [[store.fingerprint, prediction_keys(rows), average] for store, rows, average in calls]
 
     def compute() -> pd.DataFrame:
@@ -196,13 +177,7 @@ def method_ranking(study: Study, runs: Sequence[FinishedRun]) -> tuple[pd.DataFr
 
 
 def cost_table(finished: FinishedRun) -> pd.DataFrame:
-    """Return what a method cost and what it reached, at all labels.
-
-    Returns:
-        One row a method: method (key), parameters (of the encoder), trained (parameters that were trained),
-        steps, minutes and memory_mb (means over encoders of all labels, or none), device, seeds, and value,
-        low, high (macro average precision).
-    """
+    """Return what each method cost at all labels (means over encoders), and its macro average precision."""
     scores = compared_rows(finished).query("metric == 'ap_macro'")
     scores = common_rows(scores, max(finished.fractions)).set_index("method")[["value", "low", "high"]]
     rows = []
@@ -228,16 +203,9 @@ def cost_table(finished: FinishedRun) -> pd.DataFrame:
 
 def readable_costs(costs: pd.DataFrame) -> pd.DataFrame:
     """Return costs under the titles of a report."""
-    titles = {
-        "method": "method",
-        "seeds": "seeds",
-        "value": "macro AP",
-        "parameters": "encoder, million",
-        "trained": "trained, million",
-        "steps": "steps",
-        "minutes": "minutes",
-        "memory_mb": "memory, MiB",
-    }
+    titles = {"method": "method", "seeds": "seeds", "value": "macro AP", "parameters": "encoder, million"}
+    titles |= {"trained": "trained, million", "steps": "steps", "minutes": "minutes"}
+    titles |= {"memory_mb": "memory, MiB"}
     millions = {name: costs[name] / 1e6 for name in ("parameters", "trained")}
     return readable(costs.assign(**millions), titles)
 
@@ -258,11 +226,7 @@ def kernel_table(study: Study, finished: FinishedRun) -> pd.DataFrame:
 
 
 def term_table(study: Study, finished: FinishedRun) -> pd.DataFrame:
-    """Return what each term adds: MoSAiC less the same method without it, at the least and at all labels.
-
-    Both sides are judged by the evaluation that all methods share. No claim rests on it, so it is not
-    corrected for the number of comparisons.
-    """
+    """Return what each term adds: MoSAiC less the same method without it, at the least and at all labels."""
     ran = set(finished.predictions["method"])
 
     def compute() -> pd.DataFrame:
@@ -272,14 +236,9 @@ def term_table(study: Study, finished: FinishedRun) -> pd.DataFrame:
             for fraction in sorted({min(finished.fractions), max(finished.fractions)}):
                 comparable = common_rows(finished.predictions, fraction)
                 sides = [comparable[comparable["method"] == method] for method in methods]
-                seeds = set(sides[0]["seed"]) & set(sides[1]["seed"])
-                if seeds:
-                    mosaic, other = (
-                        method_ap(finished.store, side[side["seed"].isin(seeds)]) for side in sides
-                    )
-                    rows.append(
-                        {"term": term, "labels": f"{fraction:g} %", **vars((mosaic - other).interval())}
-                    )
+                difference = paired_difference(finished.store, *sides)
+                if difference:
+                    rows.append({"term": term, "labels": f"{fraction:g} %", **difference})
         return pd.DataFrame(rows, columns=["term", "labels", "value", "low", "high", "n_seeds"])
 
     key = {"data": finished.store.fingerprint, "predictions": prediction_keys(finished.predictions)}
@@ -288,10 +247,9 @@ def term_table(study: Study, finished: FinishedRun) -> pd.DataFrame:
 
 
 def trust_table(finished: FinishedRun, method: str = "mimrf") -> pd.DataFrame:
-    """Return how far each class trusts each sensor, as MIMRF learned it with all labels.
+    """Return each class's trust in each sensor, in [0, 1], as MIMRF learned it with all labels; a row a seed.
 
-    Returns:
-        One row a class, sensor and seed: class, sensor, seed, trust in [0, 1]. Empty when it did not run.
+    Empty when it did not run.
     """
     rows = []
     trials = finished.trials.query("method == @method and budget == 100")

@@ -1,10 +1,9 @@
-"""Tables and pictures of the embedding spaces, as ``04_embeddings_and_coherence`` shows them.
+"""Tables and pictures of ``04_embeddings_and_coherence``.
 
-``embedded`` is the table of :func:`mosaic.experiments.embed.embed_all`: one row an encoder, whose arrays lie
-in the file ``path``.
+``embedded`` is what :func:`mosaic.experiments.embed.embed_all` returns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,12 +24,7 @@ RETRIEVAL_K = (1, 5, 10, 20, 50, 100)
 
 
 def coherence_table(embedded: pd.DataFrame) -> pd.DataFrame:
-    """Return every coherence measure of every method, averaged over seeds.
-
-    Returns:
-        One row a method and measure: method, name, measure (its title), value, spread (standard deviation
-        over seeds), n_seeds, higher_is_better.
-    """
+    """Return every coherence measure of every method: mean and spread (standard deviation) over seeds."""
     rows = []
     for method in embedded["method"].unique():
         for name, (title, higher_is_better) in MEASURES.items():
@@ -44,18 +38,16 @@ def coherence_table(embedded: pd.DataFrame) -> pd.DataFrame:
 def coherence_summary(embedded: pd.DataFrame, scenes: NDArray[np.str_]) -> pd.DataFrame:
     """Return the neighbours' label Jaccard index of each method as (value, low, high), and its seeds."""
     methods = embedded["method"].unique()
-    spans = [
-        estimate_mean(per_seed(embedded, method, "coherence|test"), scenes).interval() for method in methods
-    ]
+    values = [per_seed(embedded, method, "coherence|test") for method in methods]
+    spans = [estimate_mean(seeds, scenes).interval() for seeds in values]
     titles = {"method": "method", "value": "label Jaccard index", "n_seeds": "seeds"}
     return readable(pd.DataFrame(spans).assign(method=methods), titles)
 
 
 def retrieval_table(embedded: pd.DataFrame, scenes: NDArray[np.str_]) -> pd.DataFrame:
-    """Return recall at each k of :data:`RETRIEVAL_K`, with intervals, for methods that encode each sensor.
+    """Return recall at each k of :data:`RETRIEVAL_K`, with intervals, and the label-aware mAP at 20.
 
-    Returns:
-        One row a method, direction and k: method, direction, k, recall, low, high, map_at_20 (label-aware).
+    Only methods that encode each sensor have rows, one a direction and k.
     """
     rows = []
     for method in embedded["method"].unique():
@@ -73,12 +65,8 @@ def retrieval_table(embedded: pd.DataFrame, scenes: NDArray[np.str_]) -> pd.Data
 
 def retrieval_summary(retrieval: pd.DataFrame) -> pd.DataFrame:
     """Return recall at 10 with interval and label-aware mAP at 20: one row a method and direction."""
-    titles = {
-        "method": "method",
-        "direction": "direction",
-        "recall": "recall at 10",
-        "map_at_20": "mAP at 20",
-    }
+    titles = {"method": "method", "direction": "direction"}
+    titles |= {"recall": "recall at 10", "map_at_20": "mAP at 20"}
     return readable(retrieval[retrieval["k"] == 10], titles, "recall")
 
 
@@ -108,15 +96,11 @@ def trustworthiness_table(embedded: pd.DataFrame) -> pd.DataFrame:
 
 
 def neighbour_images(
-    store: PackedStore,
-    trial: Mapping[str, Any] | pd.Series,
-    rows: NDArray[np.int64],
-    queries: int,
-    k: int = 4,
+    store: PackedStore, trial: pd.Series, rows: NDArray[np.int64], queries: int, k: int = 4
 ) -> dict[str, Any]:
-    """Draw queries, and return their k nearest neighbours, as ``plots.imagery.neighbour_gallery`` takes them.
+    """Draw queries of the test ``rows`` (N,) of a row of ``embedded``, with their k nearest neighbours.
 
-    ``trial`` is a row of ``embedded``, and ``rows`` are the embedded test rows (N,).
+    Returned as ``plots.imagery.neighbour_gallery`` takes them.
     """
     embeddings, bands = load_arrays(trial, "embeddings")[""], display_bands(store)
     neighbours = nearest(embeddings, k, store.index["location"].to_numpy(str)[rows])
@@ -135,11 +119,11 @@ def neighbour_images(
     }
 
 
-def kernel_weights(labels: NDArray[np.uint8], alpha: float = 1.0) -> dict[str, NDArray[np.float32]]:
+def kernel_weights(labels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
     """Return the weights that every label kernel gives to the pairs of a batch: kernel -> (N, N [+ C])."""
     tensor = torch.from_numpy(labels).float()
     weights = {name: pair_weights(tensor, name) for name in KERNELS}
-    weights["msc"] = msc_weights(tensor, tensor, alpha).fill_diagonal_(0)
+    weights["msc"] = msc_weights(tensor, tensor, 1.0).fill_diagonal_(0)
     return {name: values.numpy() for name, values in weights.items()}
 
 

@@ -1,8 +1,4 @@
-"""The realism card: is the archive as varied, and as hard, as the real one of its layout?
-
-Up to four comparisons, as far as real values are known: pixel quantiles under the maps, statistics of the
-label sets, what one simple classifier reaches, and moments of the bands. ``01_explore_data`` shows them.
-"""
+"""The realism card of ``01_explore_data``: is the archive as varied, and as hard, as the real one?"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,14 +23,12 @@ _QUANTILES = ("p5", "p50", "p95")
 _PIXELS_A_CLASS = 400  # drawn from each patch and class: a large parcel counts no more than many small ones
 
 
-def class_quantiles(archive: Any, store: PackedStore, patches: int = 300, seed: int = 0) -> pd.DataFrame:
-    """Return pixel quantiles of every class and band under the archive's maps, of ``patches`` drawn patches.
+def class_quantiles(archive: Any, store: PackedStore, patches: int = 300) -> pd.DataFrame:
+    """Return pixel quantiles (DN or dB) of every class and band under the maps of ``patches`` drawn patches.
 
-    Returns:
-        One row a class and band: class, band, wavelength (nm, NaN for radar), p5, p50, p95 (DN or dB) and
-        pixels. Empty where the archive has no reference maps.
+    Wavelengths are in nm, NaN for radar. Empty where the archive has no reference maps.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     rows = np.sort(random.choice(len(store), size=min(patches, len(store)), replace=False))
     map_index = {name: i for i, name in enumerate(archive.index["patch_id"])}
     values: dict[tuple[int, str], list[NDArray[np.float32]]] = {}
@@ -59,12 +53,7 @@ def class_quantiles(archive: Any, store: PackedStore, patches: int = 300, seed: 
 
 
 def compare_quantiles(quantiles: pd.DataFrame, reference: Reference) -> pd.DataFrame:
-    """Return the quantiles of :func:`class_quantiles` and of real pairs: six bands, shared classes.
-
-    Returns:
-        One row a source (``real``, ``simulated``), class and quantity, with p5, p50, p95 and unit; empty
-        where no real quantiles are known.
-    """
+    """Return quantiles of :func:`class_quantiles` and, if known, of real pairs: six bands, shared classes."""
     if reference.quantiles is None:
         return pd.DataFrame()
     real = reference.quantiles.set_index("cls")
@@ -78,9 +67,7 @@ def compare_quantiles(quantiles: pd.DataFrame, reference: Reference) -> pd.DataF
     return pd.concat([simulated.assign(source="simulated"), known], ignore_index=True)
 
 
-def _patch_statistics(
-    store: PackedStore, rows: NDArray[np.int64], bands: Sequence[str]
-) -> NDArray[np.float32]:
+def _patch_statistics(store: PackedStore, rows: NDArray[np.int64], bands: Sequence[str]) -> NDArray[Any]:
     """Return mean, deviation and 10, 50, 90 % quantiles of every band, (N, 5 x bands), DN or dB."""
     columns = []
     for image in store.read_bands(rows, bands).values():
@@ -96,9 +83,6 @@ def reference_classifier(
 
     Average precision depends on the number of pairs, so as many are drawn as there were real ones, a few from
     each scene; classes of fewer than ``least_positives`` positives are left out (14 remained of the real 19).
-
-    Returns:
-        One row a draw and input: draw, input, ap_macro, ap_micro, pairs, classes.
     """
     ten = [band for band in TEN_METRE if band in store.layout.bands]
     inputs = {"S1": list(_RADAR), "S2, 10 m bands": ten, "both": [*ten, *_RADAR]}
@@ -135,11 +119,9 @@ def _spread(scenes: NDArray[np.str_], count: int, random: np.random.Generator) -
 def statistics_card(
     label_statistics: Mapping[str, float], scores: pd.DataFrame, reference: Reference
 ) -> pd.DataFrame:
-    """Return label statistics and scores of :func:`reference_classifier`, with those of the real archive.
+    """Return label statistics and scores of :func:`reference_classifier`, and the real ones, NaN if unknown.
 
-    Returns:
-        One row a statistic and source (``real``, ``simulated``): statistic, source, value, and the range over
-        draws as low and high. A real value that is not known is NaN.
+    Low and high of a simulated score are its range over draws.
     """
     rows = [
         (name, reference.labels.get(name, np.nan), value, np.nan, np.nan)

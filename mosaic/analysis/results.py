@@ -11,10 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mosaic.analysis.scoring import score_group
-from mosaic.analysis.tables import in_order, pivot_intervals, titled
+from mosaic.analysis.tables import EVALUATIONS, in_order, pivot_intervals, titled
 from mosaic.evaluation.label_overlap import conditional_ap, pointwise_mutual_information, similar_groups
-from mosaic.evaluation.metrics import scored_classes
-from mosaic.evaluation.names import EVALUATIONS, METRICS
+from mosaic.evaluation.metrics import METRICS, scored_classes
 from mosaic.experiments.parallel import parallel_map
 from mosaic.experiments.predictions import KEYS, load, main_input, prediction_keys
 from mosaic.experiments.study import Study
@@ -22,7 +21,6 @@ from mosaic.methods import get_method
 from mosaic.store.reader import PackedStore
 
 _ROWS_FOR_GROUPS = 5000  # training patches that the derived groups of classes come from
-_CHUNK = 256  # patches read at a time
 #: Evaluations that every method has, the preferred first. A network trained end to end is either fine-tuned
 #: or supervised from the start.
 _COMMON = (("linear",), ("knn",), ("finetune", "end_to_end"))
@@ -31,9 +29,8 @@ _COMMON = (("linear",), ("knn",), ("finetune", "end_to_end"))
 def score_all(study: Study, store: PackedStore, predictions: pd.DataFrame) -> pd.DataFrame:
     """Return tidy results: the scores of every set of predictions on the test split.
 
-    Thresholds come from validation. All metrics are computed over all patches; average precision of a
-    method's main input also for each class and, under the evaluation that all methods share, for the strata
-    of :func:`hard_groups` and label counts.
+    Average precision of a method's main input also for each class and, under the evaluation that all methods
+    share, for the strata of :func:`hard_groups` and label counts.
     """
     key = {"data": store.fingerprint, "predictions": prediction_keys(predictions)}
     common = common_evaluations(predictions)
@@ -67,28 +64,22 @@ def hard_groups(store: PackedStore) -> dict[str, tuple[str, ...]]:
     signature = np.linalg.lstsq(share, means, rcond=None)[0]
     distance = np.linalg.norm(signature[:, None] - signature[None, :], axis=2)
     alike = similar_groups(-distance, store.class_names)
-    return {
-        **store.manifest.confusable,
-        **{f"company {name}": members for name, members in company.items()},
-        **{f"look-alike {name}": members for name, members in alike.items()},
-    }
+    derived = {f"company {name}": members for name, members in company.items()}
+    derived |= {f"look-alike {name}": members for name, members in alike.items()}
+    return {**store.manifest.confusable, **derived}
 
 
 def _band_means(store: PackedStore, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the mean of every band over each patch, (N, bands), DN or dB."""
-    bands = store.layout.bands
     chunks = []
-    for start in range(0, len(rows), _CHUNK):
-        images = store.read_bands(rows[start : start + _CHUNK], bands)
-        chunks.append(np.stack([image.mean((1, 2), dtype=np.float64) for image in images.values()], axis=1))
+    for start in range(0, len(rows), 256):
+        images = store.read_bands(rows[start : start + 256], store.layout.bands).values()
+        chunks.append(np.stack([image.mean((1, 2), dtype=np.float64) for image in images], axis=1))
     return np.concatenate(chunks)
 
 
 def common_evaluations(frame: pd.DataFrame) -> tuple[str, ...]:
-    """Return the evaluation by which all methods of results or predictions can be compared: the linear probe.
-
-    Without it, nearest neighbours; failing both, the networks trained end to end, fine-tuned or supervised.
-    """
+    """Return the evaluation by which all methods of results or predictions can be compared."""
     present = set(frame["evaluation"])
     return next((choice for choice in _COMMON if present & set(choice)), ())
 
@@ -138,14 +129,12 @@ def conditional_table(
 ) -> pd.DataFrame:
     """Return the average precision of one confusable class among carriers of another, a column a method.
 
-    Returns:
-        Columns group, of, among, n, guessing (prevalence), then one a method that ran; means over seeds.
+    Means over seeds, beside guessing: the prevalence among the carriers.
     """
     labels, rows = store.labels[store.split_rows("test")], common_rows(predictions, fraction)
+    classes = store.class_names, store.manifest.confusable
     seeds = [
-        conditional_ap(labels, load(row), store.class_names, store.manifest.confusable).assign(
-            method=row["method"]
-        )
+        conditional_ap(labels, load(row), *classes).assign(method=row["method"])
         for _, row in rows[rows["method"].isin(methods)].iterrows()
     ]
     if not seeds:

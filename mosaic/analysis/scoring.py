@@ -3,7 +3,7 @@
 Nothing here imports PyTorch or a plotting library, so a process which scores starts in a second.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,27 +49,33 @@ def score_group(
     return [{**about, **row} for row in rows]
 
 
-def method_ap(store: PackedStore, members: pd.DataFrame, average: str = "macro") -> Estimate:
+def method_ap(
+    store: PackedStore, members: pd.DataFrame, average: str = "macro", subgroup: Sequence[Stratum] = ()
+) -> Estimate:
     """Return the average precision of one method on the test split; ``members`` are its seeds."""
     test = store.split_rows("test")
     seeds = [load(row) for _, row in members.sort_values("seed").iterrows()]
-    return estimate_ap(store.labels[test], seeds, store.scenes[test], average=average)
+    return estimate_ap(store.labels[test], seeds, store.scenes[test], subgroup, average)
 
 
 def method_differences(
     store: PackedStore, members: pd.DataFrame, reference: pd.DataFrame, subgroups: Mapping[str, Stratum]
 ) -> list[dict[str, Any]]:
     """Return a method's difference to a reference in each subgroup, on the seeds that both have."""
-    test = store.split_rows("test")
-    labels, scenes = store.labels[test], store.scenes[test]
-    common = sorted(set(members["seed"]) & set(reference["seed"]))
-    sides = [
-        [load(row) for _, row in side.set_index("seed").loc[common].iterrows()]
-        for side in (members, reference)
+    method = members["method"].iloc[0]
+    each = {name: paired_difference(store, members, reference, (s,)) for name, s in subgroups.items()}
+    return [
+        {"method": method, "subgroup": name, **difference} for name, difference in each.items() if difference
     ]
-    rows = []
-    for name, stratum in subgroups.items() if common else ():
-        method_ap, reference_ap = (estimate_ap(labels, side, scenes, [stratum]) for side in sides)
-        difference = asdict((method_ap - reference_ap).interval())
-        rows.append({"method": members["method"].iloc[0], "subgroup": name, **difference})
-    return rows
+
+
+def paired_difference(
+    store: PackedStore, members: pd.DataFrame, reference: pd.DataFrame, subgroup: Sequence[Stratum] = ()
+) -> dict[str, Any]:
+    """Return the interval of macro AP of a method less a reference's, on common seeds; empty without any."""
+    seeds = set(members["seed"]) & set(reference["seed"])
+    if not seeds:
+        return {}
+    sides = (side[side["seed"].isin(seeds)] for side in (members, reference))
+    method, other = (method_ap(store, side, subgroup=subgroup) for side in sides)
+    return asdict((method - other).interval())

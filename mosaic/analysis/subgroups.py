@@ -45,11 +45,9 @@ def define_subgroups(store: PackedStore) -> dict[str, Stratum]:
 
 
 def subgroup_differences(study: Study, finished: FinishedRun, fraction: float) -> pd.DataFrame:
-    """Return every method's difference to :data:`REFERENCE` in each subgroup, paired by scene and seed.
+    """Return every method's macro AP less :data:`REFERENCE`'s in each subgroup, paired by scene and seed.
 
-    Returns:
-        One row a method and subgroup: method, subgroup, value (macro average precision less the reference's),
-        low, high, n_seeds, n_scenes. Empty when the reference did not run.
+    Empty when the reference did not run.
     """
     rows = common_rows(finished.predictions, fraction)
     reference = rows[rows["method"] == REFERENCE]

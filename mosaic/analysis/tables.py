@@ -7,6 +7,26 @@ import pandas as pd
 
 from mosaic.methods import METHODS, get_method
 
+EVALUATIONS = {
+    "knn": "k nearest neighbours",
+    "linear": "linear probe",
+    "finetune": "fine-tuning",
+    "end_to_end": "end to end",
+}
+
+
+def input_title(name: str) -> str:
+    """Return the title of an input, such as ``"s1"``, ``"fused"`` or ``"fused_without_s1"``."""
+    if name == "fused":
+        return "all sensors"
+    missing = name.removeprefix("fused_without_")
+    return missing.upper() if missing == name else f"without {missing.upper()}"
+
+
+def input_order(name: str) -> tuple[bool, str]:
+    """Return the sort key of an input: single sensors, then all, then all but one."""
+    return name.startswith("fused"), name
+
 
 def titled(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame with methods by their titles."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mosaic.analysis.tables import titled
 from mosaic.experiments.tuning import in_words
 from mosaic.methods import get_method
 from mosaic.models.checkpoint import CARD
@@ -23,32 +24,28 @@ def methods_table(methods: Sequence[str]) -> pd.DataFrame:
 
 def tuning_table(tuned: pd.DataFrame) -> pd.DataFrame:
     """Return a row a method: its candidates, what was chosen, its gain, and the cost."""
-    rows = []
-    for name, candidates in tuned.groupby("method", sort=False):
-        best = candidates[candidates["chosen"]].iloc[0]
-        plain = candidates[candidates["candidate"] == in_words({})]
-        rows.append(
-            {
-                "method": get_method(str(name)).title,
-                "candidates": "; ".join(candidates["candidate"]),
-                "chosen": best["candidate"],
-                "macro AP, validation": best["validation_ap"],
-                "gain over the run's setting": best["validation_ap"] - plain["validation_ap"].mean(),
-                "seconds": candidates["seconds"].sum(),
-            }
-        )
-    return pd.DataFrame(rows)
+    methods = tuned.groupby("method", sort=False)
+    best = tuned[tuned["chosen"]].set_index("method")
+    plain = tuned[tuned["candidate"] == in_words({})].groupby("method")["validation_ap"].mean()
+    table = pd.DataFrame(
+        {
+            "candidates": methods["candidate"].agg("; ".join),
+            "chosen": best["candidate"],
+            "macro AP, validation": best["validation_ap"],
+            "gain over the run's setting": best["validation_ap"] - plain,
+            "seconds": methods["seconds"].sum(),
+        }
+    )
+    return titled(table.loc[tuned["method"].unique()].rename_axis("method").reset_index())
 
 
 def training_logs(encoders: pd.DataFrame) -> pd.DataFrame:
     """Return the logs of all trained encoders, one row a logged step, with method, seed and budget."""
-    logs = []
-    for encoder in encoders.to_dict("records"):
-        path = Path(encoder["folder"]) / "log.csv"
-        if path.exists():
-            logs.append(
-                pd.read_csv(path).assign(**{key: encoder[key] for key in ("method", "seed", "budget")})
-            )
+    logs = [
+        pd.read_csv(path).assign(**encoder[["method", "seed", "budget"]])
+        for _, encoder in encoders.iterrows()
+        if (path := Path(encoder["folder"]) / "log.csv").exists()
+    ]
     return pd.concat(logs, ignore_index=True) if logs else pd.DataFrame()
 
 

@@ -31,11 +31,9 @@ def coarse_table(sides: Sequence[Side]) -> pd.DataFrame:
 def transfer_table(trials: pd.DataFrame, sides: Sequence[Side]) -> pd.DataFrame:
     """Return the macro average precision of each transfer over coarse classes of the target's test split.
 
-    Returns:
-        One row a source, target, method, label fraction and probe (``target``: fitted on that share of the
-        target's training labels; ``source``: on all of the source's, none of the target's): with value, low,
-        high, n_seeds and n_scenes. On all labels of the target also the probe ``change``, the paired
-        difference to the target's own encoder, where both have a seed in common.
+    A row a source, target, method, label fraction and probe: ``target``, fitted on that share of the target's
+    training labels; ``source``, on all of the source's, none of the target's; and on all labels of the target
+    ``change``, the paired difference to the target's own encoder, on the seeds that both have.
     """
     names = coarse_classes([side.store for side in sides])
     stores = {side.title: side.store for side in sides}
@@ -65,19 +63,16 @@ def transfer_table(trials: pd.DataFrame, sides: Sequence[Side]) -> pd.DataFrame:
 def readable_transfer(table: pd.DataFrame) -> pd.DataFrame:
     """Return a row a method and source, and a column a target and probe."""
     table = table[table["probe"] != "change"]
-    labels = np.where(
-        table["probe"] == "source", "no label of it", table["fraction"].map("{:g} % of its labels".format)
-    )
+    labels = table["fraction"].map("{:g} % of its labels".format)
+    labels = labels.mask(table["probe"] == "source", "no label of it")
     rows = table.assign(column=table["target"] + ": " + labels).rename(columns={"source": "pretrained on"})
     return titled(pivot_intervals(rows, ["method", "pretrained on"], "column", rows["column"].unique()))
 
 
 def domain_shift_table(trials: pd.DataFrame, store: PackedStore) -> pd.DataFrame:
-    """Return macro average precision in each domain, seen in training or not, and the paired difference.
+    """Return macro average precision in each domain, a row a method and training, with n test patches.
 
-    Returns:
-        One row a domain, method and training (``seen``, ``unseen``, or ``change``, unseen less seen): value,
-        low, high, n_seeds, n_scenes, n (test patches).
+    Training is ``seen``, ``unseen``, or ``change``, the paired difference: unseen less seen.
     """
     table: list[dict[str, Any]] = []
     for (domain, method), members in trials.groupby(["domain", "method"], sort=False) if len(trials) else []:
@@ -107,13 +102,7 @@ def readable_domain_shift(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def changes_table(transfers: pd.DataFrame, shifts: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return the changes of both tables, one row each: where (in words), method, value, low, high, n_seeds.
-
-    Args:
-        transfers: as :func:`transfer_table`.
-        shifts: as :func:`domain_shift_table`.
-        column: what a domain is, such as ``"country"``.
-    """
+    """Return the changes of both tables; ``column`` says what a domain is, such as ``"country"``."""
     parts = []
     if len(transfers):
         moved = transfers[transfers["probe"] == "change"]

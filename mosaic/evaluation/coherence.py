@@ -1,8 +1,8 @@
-"""How well an embedding space is ordered by labels and across sensors: measured there, never in a 2-D map.
+"""How well an embedding space is ordered by labels and across sensors, and whether it collapsed.
 
-All measures take embeddings after :func:`standardise`: each dimension scaled by training statistics, each row
-of unit length, so that distances are cosines and no method wins by the scale of its features. Patches of one
-place are never compared: its other dates, or overlapping patches, are alike by construction.
+Embeddings (N, F) are rows of unit length. Arrays come from :func:`standardise`, so that no method wins by the
+scale of its features; tensors are those of a training step. Patches of one place are never compared: its
+other dates, or overlapping patches, are alike by construction.
 """
 
 import numpy as np
@@ -13,14 +13,12 @@ from sklearn import metrics
 from sklearn.cluster import KMeans
 from sklearn.linear_model import Ridge
 from sklearn.manifold import trustworthiness as sklearn_trustworthiness
+from torch import Tensor
 
-from mosaic.evaluation.embedding_metrics import effective_rank, uniformity
 from mosaic.evaluation.metrics import Labels
 
-#: Embeddings of patches (N, F); but for :func:`standardise`, of unit length.
 Embeddings = NDArray[np.float32]
-#: Place of each patch (N,).
-Places = NDArray[np.str_]
+Places = NDArray[np.str_]  # of each patch (N,)
 
 #: Measures of :func:`cluster_measures`, which see patches of one label only.
 CLUSTER_MEASURES = ("silhouette", "davies_bouldin", "calinski_harabasz", "nmi", "ari")
@@ -56,20 +54,14 @@ def jaccard(first: Labels, second: Labels) -> NDArray[np.float64]:
 
 
 def single_label_subset(labels: Labels, least: int = 5) -> NDArray[np.int64]:
-    """Return the rows that carry one label only, of classes that at least ``least`` such rows carry.
-
-    Clustering measures need one class a point.
-    """
+    """Return the rows that carry one label only, of classes that at least ``least`` such rows carry."""
     single = labels.sum(1) == 1
     frequent = labels[single].sum(0) >= least
     return np.flatnonzero(single & (labels[:, frequent].sum(1) == 1))
 
 
 def cluster_measures(embeddings: Embeddings, classes: NDArray[np.int64], seed: int = 0) -> dict[str, float]:
-    """Return :data:`CLUSTER_MEASURES` of points of known classes (N,); NaN where there are fewer than two.
-
-    k-means has as many clusters as there are classes, best of 10 starts.
-    """
+    """Return :data:`CLUSTER_MEASURES` of points of known classes (N,); NaN where there are fewer than two."""
     count = len(np.unique(classes))
     if not 2 <= count < len(classes):
         return dict.fromkeys(CLUSTER_MEASURES, float("nan"))
@@ -112,21 +104,44 @@ def distance_correlation(embeddings: Embeddings, labels: Labels, places: Places)
     return float(spearmanr(distance, 1 - jaccard(labels, labels)[upper]).statistic)
 
 
-def space_measures(embeddings: Embeddings) -> dict[str, float]:
-    """Return uniformity (Wang and Isola 2020) and effective rank (RankMe, Garrido et al. 2023)."""
-    tensor = torch.from_numpy(embeddings)
-    return {"uniformity": float(uniformity(tensor)), "effective_rank": float(effective_rank(tensor))}
+def alignment(first: Tensor, second: Tensor) -> Tensor:
+    """Return the mean squared distance of positive pairs (rows), in [0, 4] (Wang and Isola, ICML 2020)."""
+    return (first.float() - second.float()).pow(2).sum(1).mean()
+
+
+def uniformity(embeddings: Tensor, t: float = 2.0) -> Tensor:
+    """Return log mean exp(-t d^2) over all pairs at distance d (Wang and Isola, ICML 2020).
+
+    It lies in [-4t, 0]: 0 when collapsed, lower when spread over the sphere.
+    """
+    return torch.pdist(embeddings.float()).pow(2).mul(-t).exp().mean().log()
+
+
+def embedding_std(embeddings: Tensor) -> Tensor:
+    """Return sqrt(D) times the mean standard deviation of a dimension (SimSiam, CVPR 2021).
+
+    It lies in [0, 1]: 1 when isotropic on the sphere, 0 when collapsed.
+    """
+    return embeddings.float().std(0, correction=0).mean() * embeddings.shape[1] ** 0.5
+
+
+def effective_rank(embeddings: Tensor, epsilon: float = 1e-7) -> Tensor:
+    """Return RankMe (Garrido et al., ICML 2023): exp of the entropy of the normalised singular values.
+
+    It runs from 1 (collapsed to a line) to about min(N, D). Embeddings may have any length.
+    """
+    singular = torch.linalg.svdvals(embeddings.float())
+    share = singular / singular.sum().clamp_min(epsilon) + epsilon
+    return torch.exp(-(share * share.log()).sum())
 
 
 def linear_map(
     source: Embeddings, target: Embeddings, queries: Embeddings, strength: float = 10.0
 ) -> Embeddings:
-    """Map one sensor's embeddings into another's space: ridge regression on training pairs, no labels.
+    """Map ``queries`` (N, F) of one sensor into another's space, (N, G), by ridge regression.
 
-    Sensors have backbones of their own, so their features need not share axes, whatever the method; a linear
-    map asks of all methods alike whether the same information is there.
-
-    ``source`` (M, F) and ``target`` (M, G) are the same training rows; ``queries`` (N, F) become (N, G).
+    It is fitted on ``source`` (M, F) and ``target`` (M, G) of the same training rows, without labels. Each
+    sensor has its own backbone, so features need not share axes, whatever the method.
     """
     return _unit_length(Ridge(alpha=strength).fit(source, target).predict(queries))
 
@@ -147,8 +162,8 @@ def retrieval_map(
 ) -> NDArray[np.float64]:
     """Return the average precision in [0, 1] of each query's k best candidates of other places, (N,).
 
-    Candidates are the same scenes in another sensor. One is relevant when its labels have a Jaccard index of
-    at least ``least`` with the query's; queries without a relevant one are NaN.
+    A candidate is relevant when its labels have a Jaccard index of at least ``least`` with the query's;
+    queries without a relevant one are NaN.
     """
     elsewhere = places[:, None] != places[None, :]
     relevant = (jaccard(labels, labels) >= least) & elsewhere

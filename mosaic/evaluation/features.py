@@ -22,14 +22,11 @@ _BATCH = 256
 def encode_splits(
     store: PackedStore, checkpoint: Path, rows: Mapping[str, Rows], store_statistics: bool = False
 ) -> dict[str, Features]:
-    """Return what a trained encoder offers to a classifier, for the rows of several splits.
+    """Return what a trained encoder offers to a classifier: split -> input -> (N, F).
 
-    The mean over the rows of ``"train"`` replaces the features of a missing sensor; after the probes'
-    standardisation that is zero, so it says nothing.
-
-    Returns:
-        Split -> input -> (N, F). Inputs are ``"s1"``, ``"s2"`` and so on, ``"fused"``, and
-        ``"fused_without_s1"`` and so on; for early fusion the fused ones; for a single sensor that one.
+    Inputs are ``"s1"``, ``"s2"`` and so on, ``"fused"``, and ``"fused_without_s1"`` and so on; for early
+    fusion the fused ones; for a single sensor that one. The mean over the rows of ``"train"`` replaces the
+    features of a missing sensor: zero after the probes' standardisation.
     """
     features = {s: extract_features(store, checkpoint, r, store_statistics) for s, r in rows.items()}
     mean = {stream: values.mean(0, np.float64) for stream, values in features["train"].items()}
@@ -37,6 +34,7 @@ def encode_splits(
 
 
 def _inputs(features: Features, mean: Mapping[str, NDArray[np.float64]]) -> Features:
+    """Return the inputs that the features of each stream make."""
     if "early" in features:
         return {stream.replace("early", "fused"): values for stream, values in features.items()}
     if len(features) == 1:
@@ -56,17 +54,10 @@ def fuse(features: Features) -> NDArray[np.float32]:
 def extract_features(
     store: PackedStore, checkpoint: Path, rows: Rows, store_statistics: bool = False
 ) -> Features:
-    """Encode whole patches without augmentation.
+    """Encode whole patches without augmentation: stream -> (N, F).
 
-    Args:
-        store: packed data.
-        checkpoint: folder of a trained encoder.
-        rows: patches, in any order (N,).
-        store_statistics: normalise by the statistics of the store, not by those the encoder was trained with:
-            for an encoder of another archive, whose sensors and seasons give other means.
-
-    Returns:
-        Stream -> (N, F). For early fusion also ``"early_without_s1"`` and so on for each sensor.
+    For early fusion also ``"early_without_s1"`` and so on for each sensor. With ``store_statistics`` the
+    store's moments normalise, not those of training: for an encoder of another archive.
 
     Raises:
         CheckpointError: when the checkpoint is damaged or its bands are not the store's.
@@ -87,12 +78,9 @@ def encode_rows(
     device: torch.device,
     drop_sensors: bool = False,
 ) -> Features:
-    """Encode whole patches with the encoder as it stands, which lies on ``device``.
+    """Encode whole patches with an encoder that lies on ``device``: stream -> (N, F).
 
     With ``drop_sensors`` early fusion is encoded without each sensor as well, as ``"early_without_s1"`` etc.
-
-    Returns:
-        Stream -> (N, F).
     """
     chunks = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
     batches: list[dict[str, torch.Tensor]] = []

@@ -1,7 +1,6 @@
 """Classify frozen features (N, F) by nearest neighbours and linear probes; scores are (N, C) in [0, 1]."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -32,8 +31,7 @@ def knn_scores(
     """Score classes by the labels of the nearest training patches, weighted by exp(cosine / temperature).
 
     After the kNN monitor of Wu et al. 2018 (arXiv:1805.01978). Features are centred on the training mean
-    first, so that a sensor filled with that mean adds nothing. All training patches are neighbours when there
-    are fewer than ``k``. A score is the weighted share of the neighbours that carry the class.
+    first, so that a sensor filled with that mean adds nothing.
     """
     device = _device()
     train = torch.from_numpy(train_features).to(device)
@@ -49,15 +47,6 @@ def knn_scores(
     return torch.cat(scores).clamp_(0, 1).numpy()
 
 
-@dataclass(frozen=True)
-class ProbeResult:
-    """Scores of a linear probe (M, C) by name, its inverse regularisation, and macro AP on validation."""
-
-    scores: dict[str, Scores]
-    strength: float
-    validation_ap: float
-
-
 def linear_probe(
     train_features: Features,
     train_labels: Labels,
@@ -65,11 +54,11 @@ def linear_probe(
     validation_labels: Labels,
     evaluation: Mapping[str, Features],
     strengths: Sequence[float] = STRENGTHS,
-) -> ProbeResult:
+) -> tuple[dict[str, Scores], float]:
     """Fit one logistic regression a class on standardised features; validation alone chooses its strength.
 
-    The mean and deviation are those of the training rows. A class that all or none of the training rows carry
-    cannot be fitted: its score is that constant. All of ``evaluation`` is scored with the chosen fit.
+    A class that all or none of the training rows carry scores that constant. Returns the scores of all of
+    ``evaluation`` and the strength.
     """
     mean, std = _moments(train_features)
 
@@ -90,8 +79,7 @@ def linear_probe(
         scores[:, varies] = torch.sigmoid(features @ weights + bias).cpu().numpy()
         return scores
 
-    test_scores = {name: score(scale(features)) for name, features in evaluation.items()}
-    return ProbeResult(test_scores, strength, macro_ap(validation_labels, score(validation)))
+    return {name: score(scale(features)) for name, features in evaluation.items()}, strength
 
 
 def fit_classifier(features: Features, labels: Labels, strength: float = 1e-2) -> nn.Linear:
@@ -129,10 +117,8 @@ def fit_logistic(
     scikit-learn. In the principal axes of the features the Hessian is nearly diagonal, about C h S^2 + 1 with
     h = p (1 - p) of the class: scaled by it, L-BFGS needs few iterations. A fit starts from the one before.
 
-    Args:
-        features: centred float64 (N, F).
-        labels: (N, C), each class with both values.
-        strengths: inverse regularisation C; each is yielded with weights (F, C) and bias (C,).
+    Features (N, F) are centred float64, and each class of the labels (N, C) has both values. Yields the
+    strength (inverse regularisation C), weights (F, C) and bias (C,).
     """
     axes = _principal_axes(features)
     z = features @ axes

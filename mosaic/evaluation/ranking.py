@@ -21,21 +21,15 @@ Groups = list[tuple[int, int]]
 def rank_methods(
     methods: Sequence[str], archives: Sequence[Sequence[Estimate]], level: float = 0.05
 ) -> tuple[pd.DataFrame, Groups]:
-    """Rank methods by their scores, averaged over archives.
+    """Rank methods by their scores, averaged over archives; each archive has a score a method.
 
-    Each pair is tested by its paired difference; variances of several archives are added. It is significant
-    at ``level`` after Bonferroni's correction for the number of pairs.
-
-    Args:
-        methods: M names.
-        archives: M scores on each archive, higher is better, paired between methods.
-        level: chance of any false difference.
+    Each pair is tested by its paired difference, variances of several archives added, at ``level`` after
+    Bonferroni's correction for the number of pairs.
 
     Returns:
         One row a method, the best first: method, value, rank (1 the best), and the best and worst rank, low
-        and high, that significant differences leave open; and groups of rows without a significant difference
-        between any two, but those within others. Without a second seed, or with too few scenes, nothing is
-        known of differences: low and high are NaN, and there are no groups.
+        and high, that significant differences leave open; and the groups of rows. Without a second seed, or
+        with too few scenes, low and high are NaN, and there are no groups.
     """
     value = np.mean([[each.value for each in scores] for scores in archives], axis=0)
     table = pd.DataFrame({"method": list(methods), "value": value, "rank": rankdata(-value)})

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from mosaic.evaluation import coherence
@@ -71,7 +72,8 @@ def embed_trial(
         arrays[f"coherence|{split}"] = jaccard
     single = coherence.single_label_subset(test_labels)
     measures = coherence.cluster_measures(test[single], test_labels[single].argmax(1))
-    measures |= coherence.space_measures(test)
+    measures["uniformity"] = float(coherence.uniformity(torch.from_numpy(test)))
+    measures["effective_rank"] = float(coherence.effective_rank(torch.from_numpy(test)))
     measures["distance_correlation"] = coherence.distance_correlation(test, test_labels, locations["test"])
     measures["knn_jaccard"] = float(arrays["coherence|test"].mean())
     arrays |= {f"measure|{name}": value for name, value in measures.items()}

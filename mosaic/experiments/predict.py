@@ -144,5 +144,5 @@ def _linear(
         others = [name for name in inputs["train"] if name == source or name.startswith(f"{source}_without")]
         evaluated = {f"linear|{name}|{s}": inputs[s][name] for s in _EVALUATED for name in others}
         train, features = inputs["train"][source][chosen], inputs["validation"][source]
-        scores |= linear_probe(train, labels, features, validation, evaluated).scores
+        scores |= linear_probe(train, labels, features, validation, evaluated)[0]
     return scores

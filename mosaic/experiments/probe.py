@@ -67,5 +67,5 @@ def probe_trial(
         train = known["train"][np.searchsorted(data.split_rows("train"), probe.rows)]
         validation = labels[data.split_rows("validation")]
         scored = {name: features[store.fingerprint]["scored"]}
-        scores |= linear_probe(train, labels[probe.rows], known["validation"], validation, scored).scores
+        scores |= linear_probe(train, labels[probe.rows], known["validation"], validation, scored)[0]
     save_arrays(path, scores)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mosaic.evaluation.names import input_order, input_title
+from mosaic.analysis.tables import input_order, input_title
 from mosaic.plots import layout
 from mosaic.plots.palette import GREY, LIGHT_GREY, SERIES, method_label, method_style, short_name
 

@@ -14,8 +14,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from mosaic.evaluation.metrics import LEAST_POSITIVES
-from mosaic.evaluation.names import EVALUATIONS, METRICS
+from mosaic.analysis.tables import EVALUATIONS
+from mosaic.evaluation.metrics import LEAST_POSITIVES, METRICS
 from mosaic.plots import layout
 from mosaic.plots.palette import GREY, LIGHT_GREY, SERIES, method_label, short_name
 

@@ -14,7 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 from torch.nn import functional
 
-from mosaic.evaluation.embedding_metrics import alignment, effective_rank, embedding_std, uniformity
+from mosaic.evaluation.coherence import alignment, effective_rank, embedding_std, uniformity
 from mosaic.evaluation.features import encode_rows, fuse
 from mosaic.evaluation.metrics import macro_ap
 from mosaic.evaluation.probes import knn_scores

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+import torch
+from scipy.stats import entropy, spearmanr
 from sklearn.metrics import jaccard_score
 
 from mosaic.evaluation import coherence
+from mosaic.evaluation.coherence import alignment, effective_rank, embedding_std, uniformity
 
 RANDOM = np.random.default_rng(0)
 LABELS = (RANDOM.random((60, 6)) < 0.4).astype(np.uint8)
@@ -17,7 +19,7 @@ def unit(values):
 def test_standardise_uses_training_moments_and_survives_a_constant_dimension():
     train = RANDOM.normal(3, 2, size=(500, 4)).astype(np.float32)
     train[:, 3] = 7
-    found = coherence.standardise(train * [1, 1, 1, 1], train)
+    found = coherence.standardise(train, train)
     assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     assert np.allclose(found[:, 3], 0)
     scaled = train * np.float32([10, 1, 0.1, 1])
@@ -102,3 +104,27 @@ def test_trustworthiness_of_the_plane_itself_is_one():
     angle = np.linspace(0, 3, 50)
     circle = np.column_stack([np.cos(angle), np.sin(angle)]).astype(np.float32)
     assert coherence.trustworthiness(circle, circle, 5) > 0.99
+
+
+@pytest.mark.parametrize("rank", [1, 4, 16])
+def test_collapse_and_isotropy_show_in_every_measure(rank):
+    z = torch.zeros(1000, 16)
+    z[:, :rank] = torch.from_numpy(unit(RANDOM.normal(size=(1000, rank)))) if rank > 1 else 1
+    assert effective_rank(z).item() == pytest.approx(rank, abs=0.2)
+    # all dimensions deviate by 1 / sqrt(rank), those of a subspace alone
+    assert embedding_std(z).item() == pytest.approx((rank / 16) ** 0.5 if rank > 1 else 0, abs=0.02)
+    if rank != 4:
+        # E exp(-2 d^2) = E exp(-4 + 4 cos) is about exp(-4 + 8 / 16) in 16 dimensions
+        assert uniformity(z).item() == pytest.approx(-3.5 if rank == 16 else 0, abs=0.1)
+
+
+def test_measures_of_the_space_by_hand():
+    basis = torch.eye(3)
+    assert effective_rank(basis).item() == pytest.approx(3, abs=1e-4)
+    assert alignment(basis, basis).item() == 0
+    assert alignment(basis, basis.roll(1, 0)).item() == pytest.approx(2)  # orthogonal unit vectors
+    poles = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    assert uniformity(poles).item() == pytest.approx(-8)  # log exp(-2 * 2^2)
+    assert embedding_std(poles).item() == pytest.approx(2**0.5 / 2)  # deviations 1 and 0
+    singular = torch.diag(torch.tensor([3.0, 1.0]))
+    assert effective_rank(singular).item() == pytest.approx(np.exp(entropy([0.75, 0.25])), rel=1e-4)

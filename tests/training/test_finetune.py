@@ -51,12 +51,11 @@ def test_tuning_starts_from_the_encoder_and_a_linear_probe_of_it(store, start, t
     features = fuse(extract_features(store, start, rows))
     expected = fit_classifier(features, store.labels[rows])
     assert np.array_equal(module.objective.classifier.weight.detach(), expected.weight.detach())
-    probe = linear_probe(
-        features, store.labels[rows], features, store.labels[rows], {"same": features}, [1e-2]
-    )
+    labels = store.labels[rows]
+    probe, _ = linear_probe(features, labels, features, labels, {"same": features}, [1e-2])
     with torch.no_grad():
         scores = torch.sigmoid(module.objective.classifier(torch.from_numpy(features))).numpy()
-    np.testing.assert_allclose(scores, probe.scores["same"], atol=1e-4)
+    np.testing.assert_allclose(scores, probe["same"], atol=1e-4)
 
 
 def test_tuning_changes_the_weights_and_keeps_the_statistics_of_batch_normalisation(
