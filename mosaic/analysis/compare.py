@@ -235,8 +235,8 @@ def term_table(study: Study, finished: FinishedRun) -> pd.DataFrame:
             methods = ("mosaic", name if name in ran else SAME_UNTUNED.get(name, name))
             for fraction in sorted({min(finished.fractions), max(finished.fractions)}):
                 comparable = common_rows(finished.predictions, fraction)
-                sides = [comparable[comparable["method"] == method] for method in methods]
-                difference = paired_difference(finished.store, *sides)
+                mosaic, other = (comparable[comparable["method"] == method] for method in methods)
+                difference = paired_difference(finished.store, mosaic, other)
                 if difference:
                     rows.append({"term": term, "labels": f"{fraction:g} %", **difference})
         return pd.DataFrame(rows, columns=["term", "labels", "value", "low", "high", "n_seeds"])

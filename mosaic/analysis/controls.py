@@ -77,9 +77,9 @@ def _shuffled_labels(archive: ArchiveClaims) -> tuple[Difference, str]:
     for draw in range(DRAWS):
         x = features[draw % len(features)]
         train, validation = (random.permutation(labels[split]) for split in ("train", "validation"))
-        scores, _ = linear_probe(x["train"], train, x["validation"], validation, {"test": x["test"]})
-        scores.append(scores["test"])
-        chance.append(random.random(scores["test"].shape, np.float32))
+        tested, _ = linear_probe(x["train"], train, x["validation"], validation, {"test": x["test"]})
+        scores.append(tested["test"])
+        chance.append(random.random(tested["test"].shape, np.float32))
     shuffled, random_scores = (
         estimate_ap(labels["test"], s, archive.embedded_scenes) for s in (scores, chance)
     )
