@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mosaic.losses import contrastive as module
 from mosaic.losses.contrastive import contrastive_loss
-from mosaic.losses.label_kernels import KERNELS, pair_weights
+from mosaic.losses.label_kernels import KERNELS, msc_weights, pair_weights
 from mosaic.losses.objectives.contrastive import pair_temperatures
 from mosaic.losses.pairs import LabelledViews, instance_pairs, label_pairs
 
@@ -57,6 +57,18 @@ class TestOracles:
         loss, same = value_and_gradients(lambda z: contrastive_loss(normalize(z, dim=1), weights, 0.1), z)
         torch.testing.assert_close(published - loss, weights.sum(1)[:-1].log().mean())
         torch.testing.assert_close(same, gradient)
+
+    def test_mulsupcon_weights_give_the_published_double_sum(self, labels, sphere):
+        z, tau = sphere(len(labels), 8), 0.2
+        weights = pair_weights(labels, "mulsupcon")
+        log_p = (z @ z.T / tau).fill_diagonal_(-torch.inf).log_softmax(1)
+        for i in range(len(labels)):
+            published = 0.0
+            for label in labels[i].nonzero().flatten().tolist():
+                carriers = [p for p in range(len(labels)) if p != i and labels[p, label]]
+                published += sum(-log_p[i, p].item() for p in carriers) / max(1, len(carriers))
+            weighted = -(weights[i] * log_p[i].masked_fill(weights[i] == 0, 0)).sum().item()
+            assert weighted == pytest.approx(published, rel=1e-5)
 
 
 class TestHandComputed:
@@ -161,6 +173,19 @@ class TestBlocks:
 
         assert_same_as_dense(PAIRS[case], loss=sharded)
 
+    def test_gradient_by_finite_differences(self, labels, sphere, small_blocks):
+        weights = msc_weights(labels.double(), labels.double())
+        z = sphere(10, 4, dtype=torch.float64).requires_grad_()
+        prototypes = sphere(6, 4, seed=1, dtype=torch.float64).requires_grad_()
+        exclude = torch.rand(10, 16, generator=torch.Generator().manual_seed(0)) < 0.2
+
+        def loss(z, more):
+            pairs = lambda rows: (weights[rows], exclude[rows])  # noqa: E731
+            return contrastive_loss(z, pairs, 0.3, torch.cat([z, more]))
+
+        assert torch.autograd.gradcheck(loss, (z, prototypes))
+        assert torch.autograd.gradcheck(lambda z: loss(z, prototypes.detach()), z)
+
 
 class TestNumbers:
     def test_half_precision_embeddings_stay_near_and_are_summed_in_full(self, labels, sphere, small_blocks):
@@ -190,6 +215,24 @@ class TestNumbers:
         pairs = instance_pairs(group, apart)
         loss, (grad,) = value_and_gradients(lambda z: contrastive_loss(z, pairs, 0.1), sphere(NUMBER, 5))
         assert loss == 0 and (grad == 0).all()
+
+    def test_order_of_members_and_scale_of_a_row_do_not_matter(self, labels, sphere):
+        z, weights = sphere(10, 8), pair_weights(labels, "cosine")
+        expected = contrastive_loss(z, weights, 0.1)
+        order = torch.randperm(10, generator=torch.Generator().manual_seed(1))
+        torch.testing.assert_close(contrastive_loss(z[order], weights[order][:, order], 0.1), expected)
+        scaled = weights * torch.linspace(0.1, 9, 10)[:, None]
+        torch.testing.assert_close(contrastive_loss(z, scaled, 0.1), expected)
+
+    @pytest.mark.parametrize("kernel", KERNELS)
+    def test_label_consistent_embeddings_beat_shuffled_ones(self, kernel):
+        generator = torch.Generator().manual_seed(0)
+        labels = (torch.rand(64, 8, generator=generator) < 0.3).float()
+        labels = torch.cat([labels, labels])  # so that identical sets exist
+        z = normalize(labels + 0.05 * torch.randn(128, 8, generator=generator), dim=1)
+        weights = pair_weights(labels, kernel)
+        shuffled = z[torch.randperm(128, generator=generator)]
+        assert contrastive_loss(z, weights, 0.2) < 0.8 * contrastive_loss(shuffled, weights, 0.2)
 
 
 class Largest(TorchDispatchMode):
