@@ -1,18 +1,33 @@
-"""Tables and pictures of an archive, as ``01_explore_data`` shows them."""
+"""Tables and pictures of an archive, and its realism card: is it as varied, and as hard, as the real one?
 
+``01_explore_data`` shows them.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.model_selection import GroupKFold
 
+from mosaic.datasets.reference import Reference
+from mosaic.datasets.sensors import TEN_METRE, WAVELENGTH
+from mosaic.evaluation.metrics import macro_ap
 from mosaic.losses.label_kernels import KERNELS, pair_weights
 from mosaic.store.reader import PackedStore
 from mosaic.utils.errors import PackError
+from mosaic.utils.progress import progress
 
 TRUE_COLOUR = ("B04", "B03", "B02")
-_SAR = ("VV", "VH")
+#: Pairs in a draw of the reference classifier: as many as there were real ones at hand.
+PAIRS = 120
+_LABEL_STATISTICS = ("labels a patch", "P(share a label)", "P(identical)", "mean Jaccard")
+_RADAR = ("VV", "VH")
+_QUANTILES = ("p5", "p50", "p95")
+_PIXELS_A_CLASS = 400  # drawn from each patch and class: a large parcel counts no more than many small ones
 
 
 def splits_table(store: PackedStore) -> pd.DataFrame:
@@ -55,12 +70,12 @@ def pair_images(archive: Any, store: PackedStore, patches: int) -> dict[str, Any
     """Return ``patches`` pairs drawn at random, as ``plots.imagery.gallery`` takes them."""
     rows = np.random.default_rng(0).choice(len(store), size=min(patches, len(store)), replace=False)
     chosen, optical = store.index.iloc[rows], display_bands(store)
-    images = store.read_bands(rows, [*optical, *_SAR])
+    images = store.read_bands(rows, [*optical, *_RADAR])
     map_index = {name: i for i, name in enumerate(archive.index["patch_id"])}
     maps = [archive.read_map(map_index[name]) for name in chosen["patch_id"]]
     return {
         "optical": np.stack([images[band] for band in optical], axis=-1),
-        "sar": np.stack([images[band] for band in _SAR], axis=1),
+        "sar": np.stack([images[band] for band in _RADAR], axis=1),
         "maps": None if maps[0] is None else np.stack(maps),
         "titles": (chosen["tile"].astype(str) + " " + chosen["date"].astype(str)).tolist(),
         "class_names": store.class_names,
@@ -78,3 +93,135 @@ def kernel_positives(labels: NDArray[np.uint8]) -> pd.DataFrame:
         positive = (weights > 0).sum()
         rows.append((kernel, float(positive) / pairs, float(weights.sum() / positive.clamp_min(1))))
     return pd.DataFrame(rows, columns=["kernel", "positive_share", "mean_weight"])
+
+
+def class_quantiles(archive: Any, store: PackedStore, patches: int = 300) -> pd.DataFrame:
+    """Return pixel quantiles (DN or dB) of every class and band under the maps of ``patches`` drawn patches.
+
+    Wavelengths are in nm, NaN for radar. Empty where the archive has no reference maps.
+    """
+    random = np.random.default_rng(0)
+    rows = np.sort(random.choice(len(store), size=min(patches, len(store)), replace=False))
+    map_index = {name: i for i, name in enumerate(archive.index["patch_id"])}
+    values: dict[tuple[int, str], list[NDArray[np.float32]]] = {}
+    for row in progress(rows, "pixels under the reference maps", total=len(rows)):
+        classes = archive.read_map(map_index[store.index["patch_id"].iloc[row]])
+        if classes is None:
+            return pd.DataFrame(columns=["class", "band", "wavelength", *_QUANTILES, "pixels"])
+        images = store.read_bands([row], store.layout.bands)
+        for label in np.setdiff1d(np.unique(classes), [255]):
+            pixels = random.permutation(np.argwhere(classes == label))[:_PIXELS_A_CLASS]
+            for band, (image,) in images.items():
+                y, x = (pixels // (classes.shape[0] // image.shape[0])).T
+                values.setdefault((int(label), band), []).append(image[y, x])
+    table = []
+    for (label, band), chunks in sorted(values.items()):
+        quantiles = np.quantile(np.concatenate(chunks), [0.05, 0.5, 0.95])
+        names = {"class": store.class_names[label], "band": band, "wavelength": WAVELENGTH.get(band, np.nan)}
+        table.append(
+            names | dict(zip(_QUANTILES, quantiles, strict=True)) | {"pixels": sum(map(len, chunks))}
+        )
+    return pd.DataFrame(table)
+
+
+def compare_quantiles(quantiles: pd.DataFrame, reference: Reference) -> pd.DataFrame:
+    """Return quantiles of :func:`class_quantiles` and, if known, of real pairs: six bands, shared classes."""
+    if reference.quantiles is None:
+        return pd.DataFrame()
+    real = reference.quantiles.set_index("cls")
+    rows = quantiles[quantiles["band"].isin([*TEN_METRE, *_RADAR]) & quantiles["class"].isin(real.index)]
+    simulated = rows[["class", "band", *_QUANTILES]].rename(columns={"band": "quantity"})
+    simulated = simulated.assign(unit=np.where(simulated["quantity"].isin(_RADAR), "dB", "DN"))
+    pairs = list(zip(simulated["class"], simulated["quantity"], strict=True))
+    known = simulated.assign(source="real")
+    for quantile in _QUANTILES:
+        known[quantile] = np.array([real.at[name, f"{band}_{quantile}"] for name, band in pairs])
+    return pd.concat([simulated.assign(source="simulated"), known], ignore_index=True)
+
+
+def _patch_statistics(store: PackedStore, rows: NDArray[np.int64], bands: Sequence[str]) -> NDArray[Any]:
+    """Return mean, deviation and 10, 50, 90 % quantiles of every band, (N, 5 x bands), DN or dB."""
+    columns = []
+    for image in store.read_bands(rows, bands).values():
+        pixels = image.reshape(len(rows), -1)
+        columns += [pixels.mean(1), pixels.std(1), *np.quantile(pixels, [0.1, 0.5, 0.9], axis=1)]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def reference_classifier(
+    store: PackedStore, pairs: int = PAIRS, draws: int = 5, least_positives: int = 5
+) -> pd.DataFrame:
+    """Score ExtraTrees on statistics of whole patches, cross-validated by scene, as on the real pairs.
+
+    Average precision depends on the number of pairs, so as many are drawn as there were real ones, a few from
+    each scene; classes of fewer than ``least_positives`` positives are left out (14 remained of the real 19).
+    """
+    ten = [band for band in TEN_METRE if band in store.layout.bands]
+    inputs = {"S1": list(_RADAR), "S2, 10 m bands": ten, "both": [*ten, *_RADAR]}
+    inputs = {name: bands for name, bands in inputs.items() if bands}  # packed without any 10 m band
+    rows = []
+    for draw in progress(range(draws), "reference classifier", total=draws):
+        random = np.random.default_rng(draw)
+        chosen = _spread(store.scenes, pairs, random)
+        labels = store.labels[chosen]
+        labels = labels[:, (labels.sum(0) >= least_positives) & (labels.sum(0) < len(labels))]
+        scenes = store.scenes[chosen]
+        folds = list(GroupKFold(min(5, len(np.unique(scenes)))).split(chosen, groups=scenes))
+        for name, bands in inputs.items():
+            features = _patch_statistics(store, chosen, bands)
+            predicted = np.zeros(labels.shape, np.float32)
+            for train, test in folds:
+                trees = ExtraTreesClassifier(300, min_samples_leaf=2, random_state=draw, n_jobs=1)
+                trees.fit(features[train], labels[train])
+                for c, share in enumerate(trees.predict_proba(features[test])):
+                    # a class that the fold never saw, or always saw, has one column
+                    predicted[test, c] = share[:, 1] if share.shape[1] == 2 else trees.classes_[c][0]
+            micro = macro_ap(labels.reshape(-1, 1), predicted.reshape(-1, 1))
+            rows.append((draw, name, macro_ap(labels, predicted), micro, *labels.shape))
+    return pd.DataFrame(rows, columns=["draw", "input", "ap_macro", "ap_micro", "pairs", "classes"])
+
+
+def _spread(scenes: NDArray[np.str_], count: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Draw ``count`` rows from as many scenes as there are: the first of each scene, then the second, ..."""
+    order = random.permutation(len(scenes))
+    rank = pd.Series(scenes[order]).groupby(scenes[order]).cumcount().to_numpy()
+    return np.sort(order[np.argsort(rank, kind="stable")][:count])
+
+
+def statistics_card(
+    label_statistics: Mapping[str, float], scores: pd.DataFrame, reference: Reference
+) -> pd.DataFrame:
+    """Return label statistics and scores of :func:`reference_classifier`, and the real ones, NaN if unknown.
+
+    Low and high of a simulated score are its range over draws.
+    """
+    rows = [
+        (name, reference.labels.get(name, np.nan), value, np.nan, np.nan)
+        for name, value in zip(_LABEL_STATISTICS, label_statistics.values(), strict=True)
+    ]
+    for name, draws in scores.groupby("input", sort=False):
+        real = reference.scores.get(str(name), (np.nan, np.nan))
+        for average, known in zip(("macro", "micro"), real, strict=True):
+            values = draws[f"ap_{average}"]
+            rows.append((f"{average} AP, {name}", known, values.mean(), values.min(), values.max()))
+    table = pd.DataFrame(rows, columns=["statistic", "real", "value", "low", "high"])
+    real_rows = table[["statistic"]].assign(source="real", value=table.pop("real"))
+    return pd.concat([real_rows, table.assign(source="simulated")], ignore_index=True)
+
+
+def card_table(card: pd.DataFrame) -> pd.DataFrame:
+    """Return :func:`statistics_card` with a column for this archive and one for the real one."""
+    wide = card.pivot(index="statistic", columns="source", values="value")
+    wide = wide.reindex(card["statistic"].unique())[["simulated", "real"]].dropna(axis=1, how="all")
+    return wide.rename(columns={"simulated": "this archive"}).reset_index().rename_axis(columns=None)
+
+
+def moments_table(store: PackedStore, reference: Reference) -> pd.DataFrame:
+    """Return mean and standard deviation of every band, and the published ones of the real archive."""
+    rows = []
+    for sensor in reversed(store.layout.sensors):
+        for band in sensor.bands:
+            moments = store.layout.statistics[band]
+            real = reference.moments.get(band, (np.nan, np.nan))
+            rows.append((band, sensor.unit, moments["mean"], moments["std"], *real))
+    return pd.DataFrame(rows, columns=["band", "unit", "mean", "std", "real mean", "real std"])

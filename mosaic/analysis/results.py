@@ -10,16 +10,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.analysis.scoring import score_group
+from mosaic.analysis.scoring import method_differences, score_group
 from mosaic.analysis.tables import EVALUATIONS, in_order, pivot_intervals, titled
-from mosaic.evaluation.label_overlap import conditional_ap, pointwise_mutual_information, similar_groups
+from mosaic.evaluation.label_overlap import (
+    Stratum,
+    conditional_ap,
+    pointwise_mutual_information,
+    similar_groups,
+    strata,
+)
 from mosaic.evaluation.metrics import METRICS, scored_classes
 from mosaic.experiments.parallel import parallel_map
 from mosaic.experiments.predictions import KEYS, load, main_input, prediction_keys
 from mosaic.experiments.study import Study
-from mosaic.methods import get_method
+from mosaic.methods import METHODS, get_method
 from mosaic.store.reader import PackedStore
 
+#: Method that differences in subgroups are taken to.
+REFERENCE = "supervised_late"
+_RARE = 0.05  # share of the training patches below which a class is rare
 _ROWS_FOR_GROUPS = 5000  # training patches that the derived groups of classes come from
 #: Evaluations that every method has, the preferred first. A network trained end to end is either fine-tuned
 #: or supervised from the start.
@@ -157,3 +166,61 @@ def groups_table(store: PackedStore) -> pd.DataFrame:
     """Return the groups of confusable classes and their members."""
     groups = {name: "; ".join(members) for name, members in hard_groups(store).items()}
     return pd.DataFrame(groups.items(), columns=["group", "classes"])
+
+
+def define_subgroups(store: PackedStore) -> dict[str, Stratum]:
+    """Return the subgroups of the test split: name -> patches and classes.
+
+    Rare and common classes on all patches; all classes on patches of one label, and of five or more (three,
+    where no test patch has as many); and the confusable groups of the archive.
+    """
+    train, test = (store.labels[store.split_rows(split)] for split in ("train", "test"))
+    present, rare, count = test.any(0), train.mean(0) < _RARE, test.sum(1)
+    many = 5 if (count >= 5).any() else 3
+    everyone = np.ones(len(test), bool)
+    masks = {
+        "all classes": (everyone, present),
+        f"rare classes, below {100 * _RARE:g} %": (everyone, present & rare),
+        "common classes": (everyone, present & ~rare),
+        "1 label": (count == 1, np.ones(test.shape[1], bool)),
+        f"{many} labels or more": (count >= many, test[count >= many].any(0)),
+    }
+    subgroups = {
+        name: Stratum(name, np.flatnonzero(patches), np.flatnonzero(classes))
+        for name, (patches, classes) in masks.items()
+        if patches.any() and classes.any()
+    }
+    groups = [s for s in strata(test, store.class_names, store.manifest.confusable) if "group: " in s.name]
+    return subgroups | {stratum.name.removeprefix("group: "): stratum for stratum in groups}
+
+
+def subgroup_differences(
+    study: Study, store: PackedStore, predictions: pd.DataFrame, fraction: float
+) -> pd.DataFrame:
+    """Return every method's macro AP less :data:`REFERENCE`'s in each subgroup, paired by scene and seed.
+
+    Empty when the reference did not run.
+    """
+    rows = common_rows(predictions, fraction)
+    reference = rows[rows["method"] == REFERENCE]
+    columns = ["method", "subgroup", "value", "low", "high", "n_seeds", "n_scenes"]
+    if reference.empty:
+        return pd.DataFrame(columns=columns)
+    subgroups = define_subgroups(store)
+    calls = [
+        (store, rows[rows["method"] == name], reference, subgroups)
+        for name in METHODS
+        if name in set(rows["method"]) - {REFERENCE}
+    ]
+    key = {
+        "data": store.fingerprint,
+        "predictions": prediction_keys(rows[["seed", *KEYS, "path", "key"]]),
+        "reference": REFERENCE,
+        "subgroups": {name: [s.patches.tolist(), s.classes.tolist()] for name, s in subgroups.items()},
+    }
+
+    def compute() -> pd.DataFrame:
+        parts = parallel_map(method_differences, calls, "subgroup differences", study.settings.jobs)
+        return pd.DataFrame([row for part in parts for row in part], columns=columns)
+
+    return study.cached("subgroup_differences", key, compute)

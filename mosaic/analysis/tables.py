@@ -35,11 +35,8 @@ def titled(frame: pd.DataFrame) -> pd.DataFrame:
 
 def in_order(frame: pd.DataFrame, *further: str) -> pd.DataFrame:
     """Sort rows as the table of methods does, then by further columns; rows that tie stay in their order."""
-    position = {name: i for i, name in enumerate(METHODS)}
-    keyed = frame.assign(_position=frame["method"].map(position))
-    return keyed.sort_values(["_position", *further], kind="stable", ignore_index=True).drop(
-        columns="_position"
-    )
+    keyed = frame.assign(_row=frame["method"].map(list(METHODS).index))
+    return keyed.sort_values(["_row", *further], kind="stable", ignore_index=True).drop(columns="_row")
 
 
 def intervals(frame: pd.DataFrame, value: str = "value") -> pd.Series:

@@ -49,7 +49,7 @@ class Reference:
     #: Statistic -> value over all official patches, in the order of :func:`label_statistics`.
     labels: Mapping[str, float] = field(default_factory=dict)
     labels_per_patch: Mapping[int, float] = field(default_factory=dict)  # number -> share of official patches
-    #: Input -> (macro AP, micro AP) of the reference classifier of :mod:`mosaic.analysis.realism`.
+    #: Input -> (macro AP, micro AP) of the reference classifier of :mod:`mosaic.analysis.archive_tables`.
     scores: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     #: One row a class, ``cls``, and columns ``<band>_p5``, ``_p50``, ``_p95`` in DN or dB.
     quantiles: pd.DataFrame | None = None

@@ -46,11 +46,11 @@ def _unit_length(rows: NDArray) -> Embeddings:
     return (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
 
-def jaccard(first: Labels, second: Labels) -> NDArray[np.float64]:
-    """Return the Jaccard index in [0, 1] of all pairs of label sets, (N, M); two empty sets have 0."""
-    a, b = first.astype(np.float64), second.astype(np.float64)
-    shared = a @ b.T
-    return shared / np.maximum(a.sum(1)[:, None] + b.sum(1)[None, :] - shared, 1)
+def jaccard(labels: Labels) -> NDArray[np.float64]:
+    """Return the Jaccard index in [0, 1] of all pairs of label sets, (N, N); two empty sets have 0."""
+    sets = labels.astype(np.float64)
+    shared, size = sets @ sets.T, sets.sum(1)
+    return shared / np.maximum(size[:, None] + size - shared, 1)
 
 
 def single_label_subset(labels: Labels, least: int = 5) -> NDArray[np.int64]:
@@ -94,14 +94,14 @@ def nearest(embeddings: Embeddings, k: int, places: Places) -> NDArray[np.int64]
 def knn_jaccard(embeddings: Embeddings, labels: Labels, places: Places, k: int = 10) -> NDArray[np.float64]:
     """Return the mean Jaccard index of each patch's labels with those of its k nearest, (N,) in [0, 1]."""
     neighbours = nearest(embeddings, k, places)
-    return np.take_along_axis(jaccard(labels, labels), neighbours, 1).mean(1)
+    return np.take_along_axis(jaccard(labels), neighbours, 1).mean(1)
 
 
 def distance_correlation(embeddings: Embeddings, labels: Labels, places: Places) -> float:
     """Return Spearman's correlation of embedding distance and Jaccard distance, over all pairs of places."""
     upper = np.triu(places[:, None] != places[None, :], 1)
     distance = 1 - (embeddings @ embeddings.T)[upper]
-    return float(spearmanr(distance, 1 - jaccard(labels, labels)[upper]).statistic)
+    return float(spearmanr(distance, 1 - jaccard(labels)[upper]).statistic)
 
 
 def alignment(first: Tensor, second: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ def retrieval_map(
     queries without a relevant one are NaN.
     """
     elsewhere = places[:, None] != places[None, :]
-    relevant = (jaccard(labels, labels) >= least) & elsewhere
+    relevant = (jaccard(labels) >= least) & elsewhere
     similarity = np.where(elsewhere, queries @ candidates.T, -np.inf)
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
     hits = np.take_along_axis(relevant, order, 1)
@@ -188,13 +188,8 @@ def umap_map(embeddings: Embeddings, neighbours: int, min_dist: float, seed: int
     """Return a two-dimensional UMAP (McInnes et al. 2018) of unit-length embeddings, (N, 2)."""
     import umap  # its import compiles for seconds
 
-    reducer = umap.UMAP(
-        n_neighbors=min(neighbours, len(embeddings) - 1),
-        min_dist=min_dist,
-        metric="cosine",
-        random_state=seed,
-        n_jobs=1,
-    )
+    k = min(neighbours, len(embeddings) - 1)
+    reducer = umap.UMAP(n_neighbors=k, min_dist=min_dist, metric="cosine", random_state=seed, n_jobs=1)
     return np.asarray(reducer.fit_transform(embeddings), np.float32)
 
 

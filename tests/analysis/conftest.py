@@ -20,17 +20,10 @@ def predict(tmp_path):
         rows, key = [], f"{evaluation}|{source}|{fraction:g}"
         for seed in seeds:
             count += 1
-            path, random = (
-                tmp_path / f"{count}.npz",
-                np.random.default_rng([7, seed]),
-            )  # not the numbers the labels are drawn from
-            arrays = {
-                f"{key}|{split}": ((1 - noise[split]) * y + noise[split] * random.random(y.shape)).astype(
-                    "f4"
-                )
-                for split, y in truth.items()
-            }
-            np.savez(path, **arrays)
+            path = tmp_path / f"{count}.npz"
+            random = np.random.default_rng([7, seed])  # not the numbers the labels are drawn from
+            arrays = {split: y + noise[split] * (random.random(y.shape) - y) for split, y in truth.items()}
+            np.savez(path, **{f"{key}|{split}": values.astype("f4") for split, values in arrays.items()})
             names = {"method": method, "label_budget": budget, "fraction": fraction}
             names |= {"evaluation": evaluation, "input": source, "seed": seed}
             rows.append({**names, "path": str(path), "key": key})

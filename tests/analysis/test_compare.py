@@ -50,23 +50,17 @@ def ran(predict, result):
 
 
 def test_the_score_table_has_every_input_and_leaves_out_other_budgets_and_evaluations(result):
-    table = compare.score_table(
-        finished(
-            [
-                result("iai", 0.6),
-                result("iai", 0.4, input="s1"),
-                result("iai", 0.9, metric="ap_micro"),
-                result("iai", 0.3, fraction=5.0),
-                result("iai", 0.99, input="fused_without_s1"),
-                result("iai", 0.99, evaluation="knn"),
-                result("iai", 0.99, seed=0),
-                result("mosaic", 0.7, label_budget="shared"),
-                result("mosaic", 0.99, label_budget="full"),
-                result("random", 0.2),
-                result("supcon", 0.99, n_seeds=1, label_budget="shared"),
-            ]
-        )
-    )
+    kept = [
+        result("iai", 0.6),
+        result("iai", 0.4, input="s1"),
+        result("iai", 0.9, metric="ap_micro"),
+        result("iai", 0.3, fraction=5.0),
+        result("mosaic", 0.7, label_budget="shared"),
+        result("random", 0.2),
+    ]
+    others = ({"input": "fused_without_s1"}, {"evaluation": "knn"}, {"seed": 0}, {"label_budget": "full"})
+    left_out = [result("iai", 0.99, **other) for other in (*others, {"n_seeds": 1, "method": "supcon"})]
+    table = compare.score_table(finished(kept + left_out))
     assert table["method"].tolist() == ["Random features", "IaI-SimCLR", "IaI-SimCLR", "MoSAiC"]
     assert table["input"].tolist() == ["all sensors", "S1", "all sensors", "all sensors"]
     assert table.columns[3:].tolist() == ["macro, 5 %", "macro, 100 %", "micro, 5 %", "micro, 100 %"]
@@ -89,8 +83,8 @@ def test_costs_are_those_of_the_cards_with_the_score(tmp_path, result):
             "settings": {"steps": 200},
             "timing": {"seconds": seconds, "peak_memory_mb": 500, "device": "CPU, 1 thread"},
         }
-        write_json(tmp_path / f"iai{seed}" / "card.json", card)
-        write_json(tmp_path / f"random{seed}" / "card.json", card)
+        for method in ("iai", "random"):
+            write_json(tmp_path / f"{method}{seed}" / "card.json", card)
     trials = [(m, s, 0.0, str(tmp_path / f"{m}{s}")) for m in ("random", "iai") for s in (0, 1)]
     costs = compare.cost_table(finished([result("iai", 0.6), result("random", 0.2)], trials))
     table = costs.set_index("method")
@@ -111,26 +105,20 @@ def test_kernels_are_compared_on_the_seeds_that_all_have(ran, study):
         assert cell == pytest.approx((expected.value, expected.low, expected.high))
 
 
-@pytest.mark.parametrize(
-    "tuned, kernels",
-    [
+def test_the_kernel_of_supcon_is_the_one_it_was_tuned_to(ran, study):
+    run = ran(supcon=(0.5, 1), supcon_any=(0.5, 1), supcon_jaccard=(0.5, 1), supcon_idf_jaccard=(0.5, 1))
+    for tuned, kernels in (
         ({"kernel": "idf_jaccard"}, ["idf_jaccard", "any", "jaccard"]),
         ({"temperature_label": 0.2}, ["jaccard", "any", "idf_jaccard"]),
-    ],
-)
-def test_the_kernel_of_supcon_is_the_one_it_was_tuned_to(ran, study, tuned, kernels):
-    run = ran(supcon=(0.5, 1), supcon_any=(0.5, 1), supcon_jaccard=(0.5, 1), supcon_idf_jaccard=(0.5, 1))
-    assert compare.kernel_table(study, replace(run, choices={"supcon": tuned}))["kernel"].tolist() == kernels
-
-
-def test_without_supcon_there_are_no_kernels_to_compare(ran, study):
+    ):
+        table = compare.kernel_table(study, replace(run, choices={"supcon": tuned}))
+        assert table["kernel"].tolist() == kernels
     assert compare.kernel_table(study, ran(mosaic=(0.5, 1))).columns.tolist() == ["kernel", "seeds", "100 %"]
 
 
 def test_methods_of_fewer_seeds_are_compared_with_others_on_the_same_seeds(ran, study):
-    table = compare.few_seeds_table(
-        study, ran(random=(0.9, 2), mosaic=(0.4, 2), sct=(0.5, 1), inter=(0.5, 2))
-    )
+    run = ran(random=(0.9, 2), mosaic=(0.4, 2), sct=(0.5, 1), inter=(0.5, 2))
+    table = compare.few_seeds_table(study, run)
     assert table["method"].tolist() == ["random", "sct", "mosaic"]
     assert table["seeds"].tolist() == [1, 1, 1]
     assert table.columns[2:].tolist() == ["macro, 100 %", "micro, 100 %"]

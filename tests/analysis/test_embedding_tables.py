@@ -11,17 +11,16 @@ RANDOM = np.random.default_rng(0)
 N = 40
 
 
-def cell(folder, method, seed, **arrays):
+def trial_row(folder, method, seed, **arrays):
     path = folder / f"{method}-{seed}.npz"
     np.savez(path, **arrays)
     return {"method": method, "seed": seed, "path": str(path)}
 
 
 def test_coherence_table_averages_seeds(tmp_path):
-    def measures(value):
-        return {f"measure|{name}": value for name in coherence.MEASURES}
-
-    embedded = pd.DataFrame([cell(tmp_path, "iai", s, **measures(v)) for s, v in ((0, 0.2), (1, 0.4))])
+    names = [f"measure|{name}" for name in coherence.MEASURES]
+    trials = [trial_row(tmp_path, "iai", s, **dict.fromkeys(names, v)) for s, v in ((0, 0.2), (1, 0.4))]
+    embedded = pd.DataFrame(trials)
     table = embedding_tables.coherence_table(embedded)
     assert table["value"].tolist() == pytest.approx([0.3] * len(table))
     assert table["n_seeds"].unique().tolist() == [2]
@@ -32,9 +31,8 @@ def test_retrieval_table_counts_ranks_and_skips_single_sensor_methods(tmp_path):
     ranks = np.arange(1, N + 1)
     directions = ("s1_to_s2", "s2_to_s1")
     both = {f"rank|{d}": ranks for d in directions} | {f"map_at_k|{d}": np.full(N, 0.25) for d in directions}
-    embedded = pd.DataFrame(
-        [cell(tmp_path, "iai", 0, **both), cell(tmp_path, "simclr_s2", 0, embeddings=np.zeros((N, 2)))]
-    )
+    single = trial_row(tmp_path, "simclr_s2", 0, embeddings=np.zeros((N, 2)))
+    embedded = pd.DataFrame([trial_row(tmp_path, "iai", 0, **both), single])
     table = embedding_tables.retrieval_table(embedded, np.arange(N).astype(str))
     assert set(table["method"]) == {"iai"}
     assert table["direction"].unique().tolist() == ["S1 → S2", "S2 → S1"]
@@ -65,9 +63,8 @@ def test_gallery_shows_the_nearest_of_other_places(tmp_path):
         class_names=("a",),
     )
     rows = np.arange(100, 100 + N)
-    shown = embedding_tables.neighbour_images(
-        store, cell(tmp_path, "mosaic", 0, embeddings=space), rows, 5, k=3
-    )
+    trial = trial_row(tmp_path, "mosaic", 0, embeddings=space)
+    shown = embedding_tables.neighbour_images(store, trial, rows, 5, k=3)
     assert shown["neighbours"].shape == (5, 3, 2, 2, 3)
     for query, found in zip(shown["queries"][:, 0, 0, 0], shown["neighbours"][:, :, 0, 0, 0], strict=True):
         others = [r for r in rows if r // 2 != query // 2]

@@ -14,19 +14,18 @@ CLASSES = ("Arable land", "Pastures", "Mixed forest", "Marine waters")
 
 
 def test_methods_are_compared_by_one_evaluation_and_never_by_full_label_pretraining(result):
-    table = pd.DataFrame(
-        [
-            result("iai"),
-            result("iai", evaluation="knn"),
-            result("iai", input="s1"),
-            result("iai", fraction=5.0),
-            result("mosaic", label_budget="shared"),
-            result("mosaic", label_budget="full"),
-            result("supervised_late", label_budget="shared", evaluation="end_to_end"),
-            result("supervised_late", label_budget="shared"),
-            result("supervised_s1", label_budget="shared", input="s1"),
-        ]
-    )
+    rows = [
+        result("iai"),
+        result("iai", evaluation="knn"),
+        result("iai", input="s1"),
+        result("iai", fraction=5.0),
+        result("mosaic", label_budget="shared"),
+        result("mosaic", label_budget="full"),
+        result("supervised_late", label_budget="shared", evaluation="end_to_end"),
+        result("supervised_late", label_budget="shared"),
+        result("supervised_s1", label_budget="shared", input="s1"),
+    ]
+    table = pd.DataFrame(rows)
     assert results.common_rows(table, 100.0).index.tolist() == [0, 4, 7, 8]
     assert results.common_evaluation_title(table) == "linear probe"
 

@@ -30,6 +30,11 @@ def store():
     return packed(rows, (RANDOM.random((120, 3)) < 0.4).astype(np.uint8))
 
 
+@pytest.fixture
+def coarse(store):
+    return np.stack([store.labels[:, 0], store.labels[:, 1:].max(1)], axis=1)
+
+
 def scores(folder, name, labels, noise, key="scores"):
     values = ((1 - noise) * labels + noise * RANDOM.random(labels.shape)).astype(np.float32)
     np.savez(folder / f"{name}.npz", **{key: values})
@@ -51,12 +56,8 @@ def test_a_domain_has_both_trainings_and_their_paired_difference(store, tmp_path
     labels, scenes = store.labels[finland], store.scenes[finland]
     ap = {k: estimate_ap(labels, each, scenes) for k, each in arrays.items()}
     expected = (ap["unseen"] - ap["seen"]).interval()
-    assert found.at["change", "value"] == pytest.approx(
-        found.at["unseen", "value"] - found.at["seen", "value"]
-    )
-    assert found.loc["change", ["value", "low", "high"]].tolist() == pytest.approx(
-        [expected.value, expected.low, expected.high]
-    )
+    numbers = [expected.value, expected.low, expected.high]
+    assert found.loc["change", ["value", "low", "high"]].tolist() == pytest.approx(numbers)
     assert found[["n_seeds", "n", "n_scenes"]].values.tolist() == [[2, 60, 6]] * 3
     (change,) = transfer_tables.changes_table(pd.DataFrame(), table, "country").to_dict("records")
     assert change["where"] == "in a country never seen (Finland)"
@@ -72,8 +73,7 @@ def test_without_a_domain_there_is_an_empty_table_with_its_columns():
     assert transfer_tables.changes_table(table, table, "country").empty
 
 
-def test_transfers_are_scored_over_coarse_classes_and_seeds(store, tmp_path):
-    coarse = np.stack([store.labels[:, 0], store.labels[:, 1:].max(1)], axis=1)
+def test_transfers_are_scored_over_coarse_classes_and_seeds(store, coarse, tmp_path):
     seeds = [scores(tmp_path, f"{seed}", coarse, 0.5, "target|50") for seed in (0, 1)]
     row = {"source": "A", "target": "B", "method": "iai"}
     trials = pd.DataFrame([{**row, "seed": seed, "path": path} for seed, (_, path) in enumerate(seeds)])
@@ -86,8 +86,7 @@ def test_transfers_are_scored_over_coarse_classes_and_seeds(store, tmp_path):
     assert table["test patches, B"].tolist() == coarse.sum(0).tolist()
 
 
-def test_the_change_away_from_home_is_paired_with_the_targets_own_encoder(store, tmp_path):
-    coarse = np.stack([store.labels[:, 0], store.labels[:, 1:].max(1)], axis=1)
+def test_the_change_away_from_home_is_paired_with_the_targets_own_encoder(store, coarse, tmp_path):
     values, trials = {}, []
     for source, noise, seeds in (("A", 0.8, (0, 1)), ("B", 0.4, (1, 2))):
         for seed in seeds:
@@ -101,28 +100,18 @@ def test_the_change_away_from_home_is_paired_with_the_targets_own_encoder(store,
     expected = (away - home).interval()
     assert (change["source"], change["n_seeds"]) == ("A", 1)  # the seed that both have
     assert (change["value"], change["low"]) == pytest.approx((expected.value, expected.low))
-    none = pd.DataFrame(
-        columns=["training", "domain", "method", "value", "low", "high", "n_seeds", "n_scenes"]
-    )
+    none = transfer_tables.domain_shift_table(pd.DataFrame(), SimpleNamespace())
     (row,) = transfer_tables.changes_table(table, none, "country").to_dict("records")
     assert row["where"] == "from A to B"
     assert transfer_tables.change_in_words(row).endswith(", one seed")
 
 
 def test_readable_transfer_has_a_row_a_method_and_source_and_a_column_a_probe():
-    base = {"method": "iai", "value": 0.5, "low": 0.4, "high": 0.6}
-    table = pd.DataFrame(
-        [
-            {**base, "source": s, "target": "B", "probe": p, "fraction": f}
-            for s in ("A", "B")
-            for p, f in (("target", 5.0), ("target", 100.0), ("source", 0.0))
-        ]
-    )
+    probes = pd.DataFrame({"probe": ["target", "target", "source"], "fraction": [5.0, 100.0, 0.0]})
+    table = probes.merge(pd.DataFrame({"source": ["A", "B"]}), how="cross")
+    table = table.assign(target="B", method="iai", value=0.5, low=0.4, high=0.6)
     readable = transfer_tables.readable_transfer(table)
     assert readable["pretrained on"].tolist() == ["A", "B"]
-    assert readable.columns[2:].tolist() == [
-        "B: 5 % of its labels",
-        "B: 100 % of its labels",
-        "B: no label of it",
-    ]
+    columns = ["5 % of its labels", "100 % of its labels", "no label of it"]
+    assert readable.columns[2:].tolist() == [f"B: {column}" for column in columns]
     assert readable.iloc[0, 2] == (0.5, 0.4, 0.6)

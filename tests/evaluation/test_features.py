@@ -14,14 +14,18 @@ def late(store, config, tmp_path):
     return pretrain(store, config("random", monitor_every=0), [], tmp_path / "late")
 
 
+def images(store, rows):
+    records = {name: torch.from_numpy(record) for name, record in store.read(rows).items()}
+    return Views(store.layout, 24).evaluation(records)
+
+
 def test_features_are_those_of_the_plain_patch_in_the_order_of_the_rows(store, late, monkeypatch):
     monkeypatch.setattr(features_module, "_BATCH", 4)
     rows = np.array([70, 3, 3, 149, 20, 8])
     found = extract_features(store, late, rows)
     encoder = load_encoder(late)
-    records = {name: torch.from_numpy(record) for name, record in store.read(rows).items()}
     with torch.no_grad():
-        expected = encoder(Views(store.layout, 24).evaluation(records))
+        expected = encoder(images(store, rows))
     assert found.keys() == expected.keys() == {"s1", "s2"}
     for stream, values in found.items():
         assert values.dtype == np.float32
@@ -53,10 +57,9 @@ def test_early_fusion_is_encoded_again_without_each_sensor(store, config, tmp_pa
     early = pretrain(store, config("supervised_early", steps=2, monitor_every=0), train, tmp_path)
     inputs = encode_splits(store, early, {"train": train[:6]})["train"]
     assert set(inputs) == {"fused", "fused_without_s1", "fused_without_s2"}
-    records = {name: torch.from_numpy(record) for name, record in store.read(train[:6]).items()}
-    images = Views(store.layout, 24).evaluation(records)
-    images["s1"].zero_()
+    without = images(store, train[:6])
+    without["s1"].zero_()
     with torch.no_grad():
-        expected = load_encoder(early)(images)["early"].numpy()
+        expected = load_encoder(early)(without)["early"].numpy()
     np.testing.assert_allclose(inputs["fused_without_s1"], expected, rtol=1e-4, atol=1e-5)
     assert not np.allclose(inputs["fused_without_s1"], inputs["fused"], atol=1e-3)

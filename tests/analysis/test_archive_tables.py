@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mosaic.analysis import realism
+from mosaic.analysis import archive_tables as tables
 from mosaic.datasets.nomenclature import CORINE
 from mosaic.datasets.reference import Reference
 from mosaic.datasets.sensors import sentinel1, sentinel2
@@ -30,38 +30,36 @@ class Store:
         return PAIRS
 
     def read_bands(self, rows, bands):
-        found = {}
-        for band in bands:
-            if band in ("VV", "VH"):
-                found[band] = RANDOM.normal(-12, 2, (len(rows), 120, 120)).astype(np.float32)
-            elif band == "B11":
-                found[band] = 100.0 * MAPS[rows][:, ::2, ::2].astype(np.float32)
-            else:
-                level = 1000.0 * LABELS[rows, 0 if band == "B04" else 1]
-                found[band] = level[:, None, None] + RANDOM.normal(0, 5, (len(rows), 120, 120))
-        return found
+        def image(band):
+            if band == "B11":
+                return 100 * MAPS[rows][:, ::2, ::2].astype(np.float32)
+            level = (
+                1000.0 * LABELS[rows, int(band == "B08")]
+                if band in ("B04", "B08")
+                else -12 * np.ones(len(rows))
+            )
+            return level[:, None, None] + RANDOM.normal(0, 2, (len(rows), 120, 120))
+
+        return {band: image(band) for band in bands}
 
 
 ARCHIVE = SimpleNamespace(index=Store().index, read_map=lambda i: MAPS[i])
 
 
 def test_quantiles_are_those_of_the_pixels_under_the_map_at_every_resolution():
-    table = realism.class_quantiles(ARCHIVE, Store(), patches=20)
+    table = tables.class_quantiles(ARCHIVE, Store(), patches=20)
     coarse = table.query("band == 'B11'").set_index("class")
     for label, name in enumerate(CORINE.classes[:3]):
         assert coarse.loc[name, ["p5", "p50", "p95"]].tolist() == [100.0 * label] * 3
     radar = table[table["band"].isin(["VV", "VH"])]
     assert radar["wavelength"].isna().all()
     assert radar["p50"].between(-12.3, -11.7).all()
-
-
-def test_without_maps_there_are_no_quantiles():
     bare = SimpleNamespace(index=ARCHIVE.index, read_map=lambda i: None)
-    assert realism.class_quantiles(bare, Store(), patches=3).empty
+    assert tables.class_quantiles(bare, Store(), patches=3).empty
 
 
 def test_reference_classifier_sees_what_is_there_and_nothing_where_nothing_is():
-    table = realism.reference_classifier(Store(), pairs=60, draws=1).set_index("input")
+    table = tables.reference_classifier(Store(), pairs=60, draws=1).set_index("input")
     chance = LABELS.mean(0).mean()
     assert table.loc["S1", "ap_macro"] == pytest.approx(chance, abs=0.15)
     assert table.loc["S2, 10 m bands", "ap_macro"] > chance + 0.1
@@ -70,26 +68,21 @@ def test_reference_classifier_sees_what_is_there_and_nothing_where_nothing_is():
 
 def test_draws_are_spread_over_scenes():
     scenes = np.repeat(["a", "b", "c"], [50, 5, 5])
-    chosen = realism._spread(scenes, 9, np.random.default_rng(0))
+    chosen = tables._spread(scenes, 9, np.random.default_rng(0))
     assert [int((scenes[chosen] == s).sum()) for s in "abc"] == [3, 3, 3]
 
 
 def test_card_sets_every_statistic_beside_the_real_one():
     statistics = {"mean_labels": 3.0, "p_share": 0.5, "p_identical": 0.02, "mean_jaccard": 0.16}
-    scores = pd.DataFrame(
-        [
-            {"input": name, "ap_macro": value, "ap_micro": value + 0.1}
-            for name in ("S1", "both")
-            for value in (0.4, 0.5)
-        ]
-    )
+    scores = pd.DataFrame({"input": ["S1", "S1", "both", "both"], "ap_macro": [0.4, 0.5, 0.4, 0.5]})
+    scores["ap_micro"] = scores["ap_macro"] + 0.1
     known = Reference("real", labels={"P(share a label)": 0.512}, scores={"S1": (0.41, 0.49)})
-    table = realism.card_table(realism.statistics_card(statistics, scores, known)).set_index("statistic")
+    table = tables.card_table(tables.statistics_card(statistics, scores, known)).set_index("statistic")
     assert table.loc["P(share a label)"].tolist() == [0.5, 0.512]
     assert table.loc["macro AP, S1"].tolist() == pytest.approx([0.45, 0.41])
     assert np.isnan(table.loc["macro AP, both", "real"])
     assert len(table) == 8
-    unknown = realism.card_table(realism.statistics_card(statistics, scores, Reference("real")))
+    unknown = tables.card_table(tables.statistics_card(statistics, scores, Reference("real")))
     assert list(unknown) == ["statistic", "this archive"]
 
 
@@ -101,7 +94,7 @@ def test_moments_stand_beside_the_published_ones():
             {name: {"mean": 1.0, "std": 2.0} for name in ("B02", "B10", "VV")},
         )
     )
-    table = realism.moments_table(store, Reference("real", moments={"B02": (3.0, 4.0)})).set_index("band")
+    table = tables.moments_table(store, Reference("real", moments={"B02": (3.0, 4.0)})).set_index("band")
     assert table.loc["B02", ["mean", "std", "real mean", "real std"]].tolist() == [1, 2, 3, 4]
     assert table.loc["B10", ["real mean", "real std"]].isna().all()
     assert table["unit"].tolist() == ["DN", "DN", "dB"]
