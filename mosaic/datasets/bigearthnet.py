@@ -19,23 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchgeo.datasets import BigEarthNetV2
 
-from mosaic.datasets.archive import (
-    PatchError,
-    Problem,
-    Sentinel12Archive,
-    report_faults,
-    require_files,
-)
-from mosaic.datasets.bigearthnet_layout import (
-    METADATA,
-    PATCH_METRES,
-    S2_SIZE,
-    TILE_METRES,
-    parse_metadata,
-    read_metadata,
-    tile_corner,
-)
-from mosaic.datasets.geotiff import COORDINATE_TOLERANCE, file_error, read_raster, to_degrees
+from mosaic.datasets import bigearthnet_layout as layout
+from mosaic.datasets.archive import PatchError, Problem, Sentinel12Archive, report_faults, require_files
+from mosaic.datasets.geotiff import file_error, is_near, read_raster, to_degrees
 from mosaic.datasets.nomenclature import CORINE, IGNORE
 from mosaic.datasets.reference import Reference, bigearthnet_reference
 from mosaic.datasets.registry import register_dataset
@@ -50,7 +36,7 @@ _NAMES = {"s1": ("s1_name", 3), "s2": ("patch_id", 2), "maps": ("patch_id", 2)}
 #: Band, or ``"map"`` -> TorchGeo's key of its folder, how its file's name ends, side in pixels and type.
 _FILES = {
     **{band: ("s1", band, 120, "float32") for band in S1_BANDS},
-    **{band: ("s2", band, size, "uint16") for band, size in S2_SIZE.items()},
+    **{band: ("s2", band, size, "uint16") for band, size in layout.S2_SIZE.items()},
     "map": ("maps", "reference_map", 120, "uint16"),
 }
 #: Key -> least and largest value that is accepted (16-bit records hold hundredths of a dB, and DN), and unit.
@@ -78,7 +64,7 @@ class BigEarthNetArchive(Sentinel12Archive, BigEarthNetV2):
     title = "BigEarthNet v2"
     class_names, class_colors = CORINE.classes, CORINE.colors
     level1, confusable, coarse = CORINE.level1, CORINE.confusable, CORINE.coarse
-    native_sizes = S2_SIZE
+    native_sizes = layout.S2_SIZE
     root: Path
     _hashed = ("patch_id", "s1_name", "split", "labels")
 
@@ -92,7 +78,7 @@ class BigEarthNetArchive(Sentinel12Archive, BigEarthNetV2):
         self.root = Path(root)
         self._select(bands)
         self._verify()
-        index, faults = parse_metadata(read_metadata(self.root, include_snow_cloud))
+        index, faults = layout.parse_metadata(layout.read_metadata(self.root, include_snow_cloud))
         super().__init__(self.root, split="train", bands="all")
         self.has_maps = self._folder("maps").is_dir()
         for key in ("s1", "s2"):
@@ -103,15 +89,14 @@ class BigEarthNetArchive(Sentinel12Archive, BigEarthNetV2):
         self.index = self.metadata_df = index.reset_index(drop=True)
         self._names = {key: self.index[column].tolist() for key, (column, _) in _NAMES.items()}
         self._corners = [
-            (epsg, left + PATCH_METRES * column, top - PATCH_METRES * row)
+            (epsg, left + layout.PATCH_METRES * column, top - layout.PATCH_METRES * row)
             for tile, column, row in self.index[["tile", "column", "row"]].itertuples(index=False)
-            for epsg, left, top in [tile_corner(tile)]
+            for epsg, left, top in [layout.tile_corner(tile)]
         ]
         self._require_bands()
 
-    def _verify(self) -> None:
-        """Check that the folder holds an extracted archive. Maps are optional."""
-        names = [self.dir_file_names["s1"], self.dir_file_names["s2"], METADATA]
+    def _verify(self) -> None:  # called by TorchGeo too; maps are optional
+        names = [self.dir_file_names["s1"], self.dir_file_names["s2"], layout.METADATA]
         require_files(self.root, self.title, names, "restore it, or give the archive's folder")
 
     def _folder(self, key: str) -> Path:
@@ -132,7 +117,7 @@ class BigEarthNetArchive(Sentinel12Archive, BigEarthNetV2):
     def _require_bands(self) -> None:
         """Refuse bands that none of a few patches has; one patch without a band is that patch's fault."""
         probed = np.linspace(0, len(self) - 1, min(_PROBED, len(self)), dtype=int)
-        available = [band for band in S2_SIZE if any(self.path(i, band).exists() for i in probed)]
+        available = [band for band in layout.S2_SIZE if any(self.path(i, band).exists() for i in probed)]
         missing = [band for band in self.s2_bands if band not in available]
         if missing and len(self):
             remedy = "bands=10m" if set(TEN_METRE) <= set(available) else f"bands={','.join(available)}"
@@ -185,11 +170,9 @@ class BigEarthNetArchive(Sentinel12Archive, BigEarthNetV2):
         key, _, size, dtype = _FILES[band]
         path, patch_id = self._file(i, band), self._names["s2"][i]
         (values,), header = read_raster(path, patch_id, (1, size, size), dtype)
-        (epsg, left, top), metres = self._corners[i], PATCH_METRES / size
+        (epsg, left, top), metres = self._corners[i], layout.PATCH_METRES / size
         named = (metres, 0.0, float(left), 0.0, -metres, float(top))
-        if header.transform != named and not np.allclose(
-            header.transform, named, rtol=0, atol=COORDINATE_TOLERANCE
-        ):
+        if not is_near(header.transform, named):
             reason = f"the geotransform is {header.transform}, its name says {named}"
             raise file_error(patch_id, path, "place", reason)
         if header.epsg != epsg:
@@ -211,7 +194,7 @@ class BigEarthNetArchive(Sentinel12Archive, BigEarthNetV2):
 
     def _oddities(self, i: int, arrays: dict[str, NDArray[Any]]) -> list[Problem]:
         patch_id, problems = self._names["s2"][i], []
-        for key, bands in (("s1", S1_BANDS), ("s2", tuple(S2_SIZE))):
+        for key, bands in (("s1", S1_BANDS), ("s2", tuple(layout.S2_SIZE))):
             folder = self.path(i, bands[0]).parent
             for name in sorted(set(os.listdir(folder)) - {self.path(i, band).name for band in bands}):
                 detail = f"{name} is not an official {key} band"
@@ -240,8 +223,8 @@ class BigEarthNetArchive(Sentinel12Archive, BigEarthNetV2):
 
     def centre(self, tile: str) -> tuple[float, float]:
         """Return longitude and latitude of a tile's centre, degrees (WGS 84)."""
-        epsg, left, top = tile_corner(tile)
-        return to_degrees(epsg, left + TILE_METRES / 2, top - TILE_METRES / 2)
+        epsg, left, top = layout.tile_corner(tile)
+        return to_degrees(epsg, left + layout.TILE_METRES / 2, top - layout.TILE_METRES / 2)
 
     def reference(self) -> Reference:
         """Return published and measured values of the real archive."""

@@ -41,11 +41,7 @@ class Source(NamedTuple):
 
 
 def get_source(name: str) -> Source:
-    """Return TorchGeo's addresses and checksums of an archive.
-
-    Raises:
-        ArchiveError: for an unknown name.
-    """
+    """Return TorchGeo's addresses and checksums of an archive; an unknown name raises ArchiveError."""
     from torchgeo.datasets import BigEarthNetV2, CopernicusBenchBigEarthNetS1
 
     def part(name: str, url: str, md5: str) -> Part:
@@ -69,17 +65,13 @@ def get_source(name: str) -> Source:
         )
         bundles = {bench.directory: (part(bench.zipfile, bench.url, bench.md5),)}
         return Source("5 % of BigEarthNet v2.0 (Copernicus-Bench)", bundles, 0, note)
-    known = ("bigearthnet", "copernicus-bench")
-    raise ArchiveError(f"no archive {name!r} to fetch{suggest(name, known)}")
+    raise ArchiveError(f"no archive {name!r} to fetch{suggest(name, ('bigearthnet', 'copernicus-bench'))}")
 
 
 def fetch(name: str, root: Path, yes: bool = False) -> Path:
-    """Download an archive and unpack it; finished parts are kept, an interrupted one is resumed.
+    """Download an archive, unpack it and return ``root``; finished parts are kept, others are resumed.
 
-    Args:
-        name: ``"bigearthnet"`` or ``"copernicus-bench"``.
-        root: folder for it, which is returned.
-        yes: do not ask before downloading.
+    ``name`` is ``"bigearthnet"`` or ``"copernicus-bench"``; ``yes`` downloads without asking.
 
     Raises:
         ArchiveError: when the download fails, is declined, or its checksum differs.
@@ -91,7 +83,10 @@ def fetch(name: str, root: Path, yes: bool = False) -> Path:
         log(f"{source.title}: already in {root}")
         return root
     wanted = [part for parts in missing.values() for part in parts if not (root / part.name).exists()]
-    sizes = {part: _size(part) for part in wanted}
+    sizes = {}
+    for part in wanted:
+        with _explained(part):
+            sizes[part] = get_hf_file_metadata(part.url).size or 0
     remaining = max(0, sum(sizes.values()) - sum(path.stat().st_size for path in root.glob("*.partial")))
     unpacked = f"about {source.unpacked / 1e9:.0f} GB" if source.unpacked else "size not known beforehand"
     log(
@@ -112,11 +107,6 @@ def fetch(name: str, root: Path, yes: bool = False) -> Path:
                 for file in files:
                     file.unlink()
     return root
-
-
-def _size(part: Part) -> int:
-    with _explained(part):
-        return get_hf_file_metadata(part.url).size or 0
 
 
 def _download(part: Part, root: Path, size: int | None) -> Path:

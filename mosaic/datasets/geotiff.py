@@ -10,7 +10,7 @@ GeoTIFF 1.1. Files next to the image, such as world files, are not looked at.
 
 import struct
 import zlib
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,6 @@ from rasterio.warp import transform
 
 from mosaic.datasets.archive import PatchError
 
-COORDINATE_TOLERANCE = 1e-3  # metres
 #: Little-endian classic TIFF whose directory follows at once, as GDAL writes it.
 _START = b"II*\0\x08\0\0\0"
 _FORMATS = {1: "B", 2: "s", 3: "H", 4: "I", 12: "d"}  # type of values -> code in struct
@@ -176,6 +175,11 @@ def read_raster(path: str | Path, patch_id: str, shape: tuple[int, ...], *dtypes
         reason = f"values are {header.dtype}, expected {' or '.join(dtypes)}"
         raise file_error(patch_id, path, "dtype", reason)
     return raster
+
+
+def is_near(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Return whether two geotransforms agree to a millimetre."""
+    return first == second or bool(np.allclose(first, second, rtol=0, atol=1e-3))
 
 
 def to_degrees(epsg: int | None, easting: float, northing: float) -> tuple[float, float]:

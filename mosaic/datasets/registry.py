@@ -34,14 +34,11 @@ DATASETS = _Datasets("dataset")
 
 
 def register_dataset(name: str, simulate: Callable[[Path, int, int], Path] | None = None) -> Callable[[C], C]:
-    """Register the class of an archive under a name.
+    """Register the class of an archive under a name for settings and command line.
 
-    The class is called with the folder and the arguments of :func:`open_archive`. A module of this package is
-    found without further ado; any other file is given as a plugin.
-
-    Args:
-        name: name for settings and command line.
-        simulate: function of root, number of patches and seed that writes an archive and returns ``root``.
+    The class is called with the folder and the arguments of :func:`open_archive`; ``simulate`` is a function
+    of root, number of patches and seed that writes an archive and returns ``root``. A module of this package
+    is found without further ado; any other file is given as a plugin.
 
     Example:
         >>> @register_dataset("my_patches")
@@ -65,19 +62,16 @@ def open_archive(
     include_snow_cloud: bool = False,
     problems: list[Problem] | None = None,
 ) -> Archive:
-    """Open an archive in the official layout of a dataset.
+    """Open an archive in the official layout of a registered dataset.
 
     Example:
         >>> archive = open_archive("bigearthnet", "data/archives/bigearthnet", bands="10m")
         >>> archive.read(0)["B02"].shape
         (120, 120)
 
-    Args:
-        dataset: name of a registered dataset.
-        root: folder of the archive.
-        bands: ``"all"``, ``"10m"`` or Sentinel-2 band names separated by commas.
-        include_snow_cloud: keep patches officially flagged as snow, cloud or shadow.
-        problems: list that takes the faults of unusable patches; without it they raise.
+    ``bands`` is ``"all"``, ``"10m"`` or Sentinel-2 band names separated by commas. ``include_snow_cloud``
+    keeps patches officially flagged as snow, cloud or shadow. ``problems`` takes the faults of unusable
+    patches; without it they raise.
 
     Raises:
         SettingsError: when the dataset is unknown; the nearest name is suggested.
@@ -87,13 +81,9 @@ def open_archive(
 
 
 def simulate_archive(dataset: str, root: Path, patches: int, seed: int) -> Path:
-    """Write a simulated archive in a dataset's layout, or reuse the one in ``root``, and return ``root``.
+    """Write a simulated archive of 12 patches or more, or reuse the one in ``root``, and return ``root``.
 
-    Args:
-        dataset: name of a registered dataset.
-        root: folder to write.
-        patches: number of patches, at least 12.
-        seed: the same seed gives the same files, whatever the number of processes.
+    The same seed gives the same files, whatever the number of processes.
 
     Raises:
         SettingsError: when the dataset is unknown.

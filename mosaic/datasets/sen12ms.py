@@ -18,7 +18,7 @@ from torch import Tensor
 from torchgeo.datasets import SEN12MS
 
 from mosaic.datasets.archive import PatchError, Problem, Sentinel12Archive, join_first, report_faults
-from mosaic.datasets.geotiff import COORDINATE_TOLERANCE, Header, Raster, read_raster, to_degrees
+from mosaic.datasets.geotiff import Header, Raster, is_near, read_raster, to_degrees
 from mosaic.datasets.nomenclature import IGBP, IGNORE
 from mosaic.datasets.reference import Reference, read_moments
 from mosaic.datasets.registry import register_dataset
@@ -49,13 +49,12 @@ class SEN12MSArchive(Sentinel12Archive, SEN12MS):
     :func:`.sen12ms_layout.validation_scenes`.
 
     Arguments are those of :func:`.registry.open_archive`; SEN12MS flags no snow or clouds. The folder holds
-    ``ROIs*`` folders of at least one season, ``train_list.txt`` and ``test_list.txt``.
+    ``ROIs*`` folders of at least one season, ``train_list.txt`` and ``test_list.txt``; ``absent`` is the
+    number of listed patches whose scenes are not there.
 
-    Attributes:
-        index: one row a triplet, sorted by ``patch_id`` (``ROIs1158_spring_1_p30``), with labels (names),
-            split, season, date (the season again: SEN12MS gives no days), tile, scene and location (all
-            three season and number: patches of a scene overlap by half, so they are one location).
-        absent: number of listed patches whose scenes are not in the folder.
+    ``index`` is sorted by ``patch_id`` (``ROIs1158_spring_1_p30``) and has labels (names), split, season,
+    date (the season again: SEN12MS gives no days), tile, scene and location (all three season and number:
+    patches of a scene overlap by half, so they are one location).
 
     Raises:
         ArchiveError: when the folder is not such an archive.
@@ -81,7 +80,10 @@ class SEN12MSArchive(Sentinel12Archive, SEN12MS):
         index = read_lists(self.root)
         listed = len(index)
         super().__init__(self.root)
-        sources = {scene: self._sources(scene) for scene in index["scene"].unique()}
+        sources = {
+            scene: {key for key in _SOURCES if self._folder(scene, key).is_dir()}
+            for scene in index["scene"].unique()
+        }
         index = index[index["scene"].map(sources).astype(bool)]
         self.absent = listed - len(index)
         validation = validation_scenes(index.loc[index["split"] == "train", "scene"].unique())
@@ -108,10 +110,6 @@ class SEN12MSArchive(Sentinel12Archive, SEN12MS):
         """Tell TorchGeo that the folder was checked; it would demand all four seasons."""
         return True
 
-    def _sources(self, scene: str) -> set[str]:
-        """Return which of s1, s2 and lc a scene has a folder of."""
-        return {key for key in _SOURCES if self._folder(scene, key).is_dir()}
-
     def _folder(self, scene: str, source: str) -> Path:
         season, number = scene.rsplit("_", 1)
         return self.root / season / f"{source}_{number}"
@@ -135,8 +133,8 @@ class SEN12MSArchive(Sentinel12Archive, SEN12MS):
         arrays["lc"] = layers["lc"]
         projections = {source: header.epsg or header.crs for source, header in headers.items()}
         for source in ("s2", "lc"):
-            shift = np.subtract(headers[source].transform, headers["s1"].transform)
-            if projections[source] != projections["s1"] or np.abs(shift).max() > COORDINATE_TOLERANCE:
+            aligned = is_near(headers[source].transform, headers["s1"].transform)
+            if projections[source] != projections["s1"] or not aligned:
                 reason = (
                     f"projection and geotransform are {projections[source]} {headers[source].transform}, "
                     f"those of Sentinel-1 {projections['s1']} {headers['s1'].transform}"

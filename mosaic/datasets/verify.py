@@ -24,9 +24,8 @@ def verify(
     range and georeference of every band; content; labels against maps. Empty splits, stray files and other
     oddities are notes. ``workers`` is the number of reading processes, by default one per available core.
 
-    Returns:
-        One row a problem: patch_id, kind, detail, path, note (True where it is no fault). ``attrs["pairs"]``
-        is the number of pairs whose files were read.
+    The table has one row a problem: patch_id, kind, detail, path, note (True where it is no fault);
+    ``attrs["pairs"]`` is the number of pairs whose files were read.
 
     Raises:
         ArchiveError: when the folder is not an archive, or no patch has files of a band.

@@ -8,7 +8,6 @@ import rasterio
 
 from mosaic.datasets.bigearthnet import BigEarthNetArchive
 from mosaic.datasets.verify import format_table, verify
-from mosaic.utils.errors import ArchiveError
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -57,40 +56,36 @@ def test_every_kind_of_fault_is_in_the_table(official_archive, tmp_path, workers
     assert "5 pairs checked, 7 faults in 7 patches" in text
 
 
-def test_location_in_two_splits_is_a_fault_and_scene_a_note(official_archive, tmp_path):
+ROWS = {  # case -> change of the table, kinds of the notes, number of faults, what is printed
+    "scene in two splits": (
+        lambda t: t.assign(
+            split=t.split.mask((t.split == "train").cumsum().eq(1) & (t.split == "train"), "test")
+        ),
+        ["scene"],
+        0,
+        "33UUP_20170613 has patches in test, train",
+    ),
+    "no test patch": (
+        lambda t: t[t.split != "test"],
+        ["folder", "folder", "split"],
+        0,
+        "no patch in split test",
+    ),
+    "no sound row": (lambda t: t.assign(split="holdout"), None, 8, "0 pairs checked, 8 faults"),
+}
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_oddities_of_the_table_are_notes_and_it_is_listed_without_a_sound_row(
+    official_archive, tmp_path, case
+):
+    change, notes, faults, message = ROWS[case]
     root = official_archive(tmp_path / "ben", patches=8)
-    table = pd.read_parquet(root / "metadata.parquet")
-    scene = table[table.split == "train"].index
-    table.loc[scene[0], "split"] = "test"
-    table.to_parquet(root / "metadata.parquet", index=False)
+    change(pd.read_parquet(root / "metadata.parquet")).to_parquet(root / "metadata.parquet", index=False)
     problems = verify(root)
-    assert problems.kind.tolist() == ["scene"]
-    assert problems.note.all()
-    assert "33UUP_20170613 has patches in test, train" in format_table(problems)
-
-
-def test_empty_split_and_folders_without_a_row_are_notes(official_archive, tmp_path):
-    root = official_archive(tmp_path / "ben", patches=8)
-    table = pd.read_parquet(root / "metadata.parquet")
-    table[table.split != "test"].to_parquet(root / "metadata.parquet", index=False)
-    problems = verify(root)
-    assert sorted(problems.kind) == ["folder", "folder", "split"]
-    assert problems.note.all()
-    assert "no patch in split test" in format_table(problems)
-
-
-def test_archive_without_a_sound_row_is_still_listed(official_archive, tmp_path):
-    root = official_archive(tmp_path / "ben", patches=4)
-    table = pd.read_parquet(root / "metadata.parquet").assign(split="holdout")
-    table.to_parquet(root / "metadata.parquet", index=False)
-    problems = verify(root)
-    assert (problems[~problems.note].kind == "split").sum() == 4
-    assert "0 pairs checked, 4 faults" in format_table(problems)
-
-
-def test_what_is_no_archive_raises(tmp_path):
-    with pytest.raises(ArchiveError, match="is not an archive"):
-        verify(tmp_path)
+    assert notes is None or sorted(problems.kind[problems.note]) == notes
+    assert problems.kind[~problems.note].tolist() == ["split"] * faults
+    assert message in format_table(problems)
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real pairs are not beside this checkout")

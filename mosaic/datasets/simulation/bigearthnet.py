@@ -110,11 +110,15 @@ def _write_tile(root: Path, tile: _Tile) -> Rows:
             pixels = np.random.default_rng([*tile.seed, 4, place, visit])
             images = observe(land, optical[visit], radar[visit], column, pixels)
             corner = (left + PATCH_METRES * column, top - PATCH_METRES * row)
-            for band, image in images.items():
-                key, name, parts = ("S1", s1_name, 3) if band in S1_BANDS else ("S2", patch_id, 2)
-                _write(root / f"BigEarthNet-{key}", name, parts, band, image, corner, epsg)
-            maps = root / "Reference_Maps"
-            _write(maps, patch_id, 2, "reference_map", codes, corner, epsg, compress="deflate")
+            folders = dict.fromkeys(S1_BANDS, "BigEarthNet-S1") | {"reference_map": "Reference_Maps"}
+            for band, image in {**images, "reference_map": codes}.items():
+                name, parts = (s1_name, 3) if band in S1_BANDS else (patch_id, 2)
+                parent = root / folders.get(band, "BigEarthNet-S2") / name.rsplit("_", parts)[0]
+                options: dict[str, Any] = {"nodata": 0} if image.dtype == np.uint16 else {}
+                if band == "reference_map":
+                    options["compress"] = "deflate"
+                path, metres = parent / name / f"{name}_{band}.tif", PATCH_METRES / len(image)
+                write_geotiff(path, image[None], corner, epsg, metres, **options)
             rows.append(
                 {
                     "patch_id": patch_id,
@@ -136,20 +140,3 @@ def _codes(classes: NDArray[np.uint8], random: np.random.Generator) -> NDArray[n
     for index, codes in enumerate(CORINE.codes.values()):
         table[index] = codes[0] if random.random() > _RARE_CODES else random.choice(codes)
     return table[classes]
-
-
-def _write(
-    folder: Path,
-    name: str,
-    parts: int,
-    band: str,
-    image: NDArray,
-    corner: tuple[float, float],
-    epsg: int,
-    **options: Any,
-) -> None:
-    """Write one band of a patch, whose parent folder has its name without the last parts."""
-    if image.dtype == np.uint16:
-        options["nodata"] = 0
-    path = folder / name.rsplit("_", parts)[0] / name / f"{name}_{band}.tif"
-    write_geotiff(path, image[None], corner, epsg, PATCH_METRES / len(image), **options)

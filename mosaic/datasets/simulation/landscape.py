@@ -232,11 +232,10 @@ def land_cover(truth: NDArray[np.uint8], random: np.random.Generator) -> NDArray
 
 
 def igbp(shares: dict[str, NDArray[np.float64]]) -> NDArray[np.uint8]:
-    """Return the IGBP code of cells, from the shares of what covers them; the first rule that holds wins.
+    """Return the IGBP code of cells; the first rule that holds wins.
 
-    Args:
-        shares: ``needles`` (also among ``trees``), ``trees``, ``shrubs``, ``crops``, ``wet``, ``built``,
-            ``snow``, ``bare`` and ``water``, each (N,) in [0, 1]. The rest is grass.
+    ``shares`` has an array (N,) in [0, 1] for each of :data:`_GROUPS`, ``needles`` also among ``trees``. The
+    rest is grass.
     """
     trees = shares["trees"]
     needles = shares["needles"] / np.maximum(trees, 1e-9)

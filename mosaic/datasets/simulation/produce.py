@@ -28,15 +28,11 @@ def produce(
     write_part: Callable[[Path, Any], Rows],
     finish: Callable[[Path, Rows], None],
 ) -> Path:
-    """Write an archive, or reuse the one that is there.
+    """Write an archive of about ``patch_bytes`` a patch, or reuse the one that is there, and return ``root``.
 
-    Args:
-        root: folder to write.
-        recipe: everything that determines the content, ``patches`` and ``seed`` among it.
-        patch_bytes: space that a patch takes, about.
-        plan: from patches and seed to independent parts of the archive.
-        write_part: writes a part into a folder and returns its index rows; a function of a module.
-        finish: writes what needs the rows of all parts, in the order of the parts.
+    ``recipe`` is everything that determines the content, ``patches`` and ``seed`` among it. ``plan`` turns
+    these two into independent parts; ``write_part``, a function of a module, writes one into a folder and
+    returns its index rows, and ``finish`` writes what needs those of all parts.
     """
     if recipe["patches"] < 12:
         raise ArchiveError(f"{recipe['patches']} patches are too few for three splits: simulate 12 or more")

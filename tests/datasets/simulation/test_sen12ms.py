@@ -31,12 +31,8 @@ def test_neighbours_overlap_by_half(root):
     parts = archive.index["patch_id"].str.rsplit("_p", n=1)
     number = parts.str[1].astype(int)
     scene = parts.str[0]
-    pairs = [
-        (i, j)
-        for i in range(24)
-        for j in range(24)
-        if scene[i] == scene[j] and number[j] == number[i] + 1 and (number[i] - 30) % 4 < 3
-    ]
+    follows = (scene.values[:, None] == scene.values) & (number.values == number.values[:, None] + 1)
+    pairs = [(i, j) for i, j in np.argwhere(follows) if (number[i] - 30) % 4 < 3]
     assert pairs
     for i, j in pairs:
         left, right = archive.read(i)["B04"], archive.read(j)["B04"]
