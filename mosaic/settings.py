@@ -1,13 +1,9 @@
 """Every parameter of the study: type, default, range, unit and meaning, each declared once.
 
-:class:`StudySettings` is one nested model. Notebooks, profiles and the command line give its fields flat, by
-name; a field goes to the section that declares it, so names are unique over the whole model. Section
-``trial`` is what :func:`mosaic.training.pretrain.pretrain` takes and ``card.json`` stores, and its section
-``loss`` is what objectives take.
-
-The ``parameters`` cell of a notebook declares the fields that :data:`NOTEBOOKS` lists for it, with the same
-defaults (the ``demo`` profile) and comments; a test compares them. A profile (``notebooks/profiles/*.yaml``)
-is a flat list of overrides.
+:class:`StudySettings` is one nested model. Notebooks, profiles (``notebooks/profiles/``) and the command line
+give its fields flat, by name; a field goes to the section that declares it, so names are unique. The
+``parameters`` cell of a notebook declares the fields that :data:`NOTEBOOKS` lists for it, with the same
+defaults (the ``demo`` profile) and comments; a test compares them.
 """
 
 import ast
@@ -34,7 +30,9 @@ from mosaic.utils.plugins import load_plugins
 Percent = Annotated[float, Field(gt=0, le=100)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 MethodName = Annotated[str, AfterValidator(lambda name: get_method(name).name)]
+MethodNames = Annotated[list[MethodName], Field(min_length=1)]
 RunName = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -104,9 +102,8 @@ class DataSettings(Section):
 class GridSettings(Section):
     """The trials of ``02_pretrain``: methods x seeds x label budgets."""
 
-    methods: list[MethodName] = Field(
+    methods: MethodNames = Field(
         ["random", "supervised_late", "simclr_s1", "simclr_s2", "iai", "mosaic"],
-        min_length=1,
         description="rows of the table of methods (mosaic.methods)",
     )
     seeds: Count = Field(1, description="number of seeds: 0, 1, ...")
@@ -115,10 +112,8 @@ class GridSettings(Section):
     label_fractions: list[Percent] = Field(
         [5.0, 20.0, 100.0], min_length=1, description="label budgets of the evaluation, % of training labels"
     )
-    label_budgets: list[Literal["shared", "full"]] = Field(
-        ["shared", "full"],
-        min_length=1,
-        description="shared: pretraining has the evaluation's labels; full: all",
+    label_budgets: Annotated[list[Literal["shared", "full"]], Field(min_length=1)] = Field(
+        ["shared", "full"], description="shared: pretraining has the evaluation's labels; full: all"
     )
     vit_encoder: str = Field("vit_light", description="of methods that need one: vit_light or vit_small")
 
@@ -179,9 +174,7 @@ class ComputeSettings(Section):
     compile_encoder: Literal["auto", "yes", "no"] = Field(
         "auto", description="torch.compile; auto: a large encoder on a GPU for many steps"
     )
-    gpu_records: float = Field(
-        0.5, ge=0, le=1, description="share of free GPU memory that the training split may take"
-    )
+    gpu_records: Share = Field(0.5, description="share of free GPU memory that the training split may take")
     log_every: int = Field(0, ge=0, description="steps between two readings of the loss; 0: 50 on a GPU")
 
 
@@ -206,10 +199,7 @@ class TrialSettings(Section):
     monitor_every: int = Field(50, ge=0, description="steps between two checks of collapse and kNN score")
 
     def weighted_method(self) -> Method:
-        """Return the method with the label term's weight. A label term alone keeps its own.
-
-        Alone, a term's weight would only be another learning rate.
-        """
+        """Return the method with the label term's weight; alone, that would only be another learning rate."""
         method = get_method(self.method)
         if method.label > 0 and (method.intra > 0 or method.inter > 0):
             return replace(method, label=self.loss.label_weight * method.label)
@@ -236,8 +226,8 @@ class EmbeddingSettings(Section):
     umap_neighbours: int = Field(15, ge=2, description="UMAP n_neighbors")
     umap_min_dist: float = Field(0.1, ge=0, le=1, description="UMAP min_dist")
     umap_seeds: Count = Field(2, description="UMAPs of each embedding, seeds 0, 1, ...")
-    umap_methods: list[MethodName] = Field(
-        ["random", "supervised_late", "iai", "mosaic"], min_length=1, description="methods drawn, if they ran"
+    umap_methods: MethodNames = Field(
+        ["random", "supervised_late", "iai", "mosaic"], description="methods drawn, if they ran"
     )
     gallery_queries: int = Field(4, ge=1, le=12, description="queries of the neighbour gallery")
 
@@ -245,8 +235,8 @@ class EmbeddingSettings(Section):
 class TransferSettings(Section):
     """``05_transfer``: other archives, and places that training never saw."""
 
-    transfer_methods: list[MethodName] = Field(
-        ["random", "supervised_late", "iai", "mosaic"], min_length=1, description="methods, if they ran"
+    transfer_methods: MethodNames = Field(
+        ["random", "supervised_late", "iai", "mosaic"], description="methods, if they ran"
     )
     held_out: int = Field(1, ge=0, description="countries or seasons held out, one at a time; 0 for none")
 
@@ -255,9 +245,7 @@ class TransferSettings(Section):
     def _take_both_sensors(cls, value: list[str]) -> list[str]:
         narrow = [name for name in value if "fused" not in get_method(name).inputs]
         if narrow:
-            raise ValueError(
-                f"{', '.join(narrow)} see one sensor: a transfer compares methods that take both"
-            )
+            raise ValueError(f"{', '.join(narrow)} see one sensor: a transfer compares methods of both")
         return value
 
 
@@ -317,11 +305,7 @@ def make(notebook: str, values: Mapping[str, Any]) -> StudySettings:
 def validated(kind: type[S], title: str, values: Mapping[str, Any], known: Sequence[str] | None = None) -> S:
     """Return settings from flat values, as :func:`make`.
 
-    Args:
-        kind: class of the settings.
-        title: what errors call them.
-        values: field name -> value.
-        known: names that may be given; by default every field.
+    Errors call them ``title``; the names of ``known`` may be given, by default every field.
     """
     known = list(fields(kind)) if known is None else known
     for name in values:
@@ -341,15 +325,8 @@ def validated(kind: type[S], title: str, values: Mapping[str, Any], known: Seque
 def injected_names(history: Sequence[str]) -> list[str]:
     """Return the names that papermill's injected cell assigned, given the source of the cells run so far.
 
-    Papermill only warns about an unknown parameter and goes on with defaults; with these names the notebook
-    itself can refuse.
+    Papermill only warns about an unknown parameter; with these names the notebook itself can refuse.
     """
-    return [
-        target.id
-        for source in history
-        if source.lstrip().startswith("# Parameters")
-        for node in ast.parse(source).body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    ]
+    injected = [ast.parse(cell).body for cell in history if cell.lstrip().startswith("# Parameters")]
+    targets = [t for body in injected for node in body if isinstance(node, ast.Assign) for t in node.targets]
+    return [target.id for target in targets if isinstance(target, ast.Name)]

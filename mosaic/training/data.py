@@ -52,46 +52,40 @@ class KnownLabels:
 class ScenePicker:
     """Draw the training rows of each step.
 
-    Supervised methods see labelled scenes alone. Methods with a label term see every training scene, and when
-    labels are scarce a share of each batch, ``labelled_share`` at least, comes from the labelled ones:
-    otherwise a budget of 1 % would leave most batches without a single pair of labelled scenes. MACL draws
-    labelled scenes in proportion to the rarity of their labels.
+    Supervised methods see labelled scenes alone, methods with a label term every training scene. When labels
+    are scarce, at least ``labelled_share`` of a batch is labelled: a budget of 1 % would leave most batches
+    without a pair of labelled scenes. MACL draws labelled scenes in proportion to the rarity of their labels.
     """
 
     def __init__(self, trial: TrialSettings, train: Rows, known: KnownLabels) -> None:
         self.method, self.seed = trial.weighted_method(), trial.seed
         batch, share, labelled = trial.batch_scenes, trial.labelled_share, known.rows
         self._chances = known.rarity() if self.method.rare_first else None
-        self._pools, self._counts = [train], [batch]
+        self.pools, self._counts = [train], [batch]
         if self.method.sees_labelled_only:
-            self._pools = [labelled]
+            self.pools = [labelled]
         elif self.method.uses_labels and (len(labelled) < share * len(train) or self.method.rare_first):
             if self.method.rare_first:  # a pool of their own, of at least their share of the split
                 share = max(share, len(labelled) / len(train))
             reserved = min(int(np.ceil(share * batch)), len(labelled))
-            self._pools = [labelled, np.setdiff1d(train, labelled)]
+            self.pools = [labelled, np.setdiff1d(train, labelled)]
             self._counts = [reserved, batch - reserved]
         self._order = lru_cache(maxsize=4)(self._shuffle)
 
     def _shuffle(self, pool: int, epoch: int) -> Rows:
         random = random_of(self.seed, "order", pool, epoch)
         if pool == 0 and self._chances is not None:
-            return random.choice(self._pools[0], len(self._pools[0]), replace=True, p=self._chances)
-        return random.permutation(self._pools[pool])
-
-    @property
-    def all_rows(self) -> Rows:
-        """Every row that may be drawn, ascending."""
-        return np.unique(np.concatenate(self._pools))
+            return random.choice(self.pools[0], len(self.pools[0]), replace=True, p=self._chances)
+        return random.permutation(self.pools[pool])
 
     def rows(self, step: int) -> Rows:
         """Return the rows of a step (B,); repeats only from a pool that is small or drawn by rarity."""
         return np.concatenate([self._draw(pool, count, step) for pool, count in enumerate(self._counts)])
 
     def _draw(self, pool: int, count: int, step: int) -> Rows:
-        size = len(self._pools[pool])
+        size = len(self.pools[pool])
         if count == 0:
-            return self._pools[pool][:0]
+            return self.pools[pool][:0]
         if count <= size:  # epoch after epoch; the rest of an epoch that fills no batch is left out
             epoch, batch = divmod(step, size // count)
             return self._order(pool, epoch)[batch * count : (batch + 1) * count]
@@ -131,7 +125,7 @@ def record_table(
     They must fit into the stated share of ``free`` bytes of its memory, and be read once at least.
     """
     groups = groups_of(picker.method, store.layout)
-    rows = picker.all_rows
+    rows = np.unique(np.concatenate(picker.pools))
     if picker.method.temporal:  # second views are of any row of the split
         rows = np.flatnonzero(store.index["split"].to_numpy() == "train")
     elements = sum(group.elements for group in store.layout.groups if group.name in groups)
@@ -156,14 +150,10 @@ def records_of_views(
 
 @dataclass
 class StepBatches:
-    """Iterate over the batches of some steps, made ahead by one thread.
+    """Iterate over the batches of ``steps`` for ``device``, made ahead by one thread.
 
-    Attributes:
-        picker: draws the scenes; its method decides where second views come from.
-        views: draws the views.
-        device: where the batches will go.
-        shard: (shard_index, num_shards): one of equal shards of each batch; nothing else is read.
-        table: records on the device; without it they are read for every step.
+    Of each batch only ``shard``, (shard_index, num_shards) of equal shards, is read; the records from
+    ``table`` if there is one. The method of ``picker`` decides where second views come from.
     """
 
     store: PackedStore

@@ -22,19 +22,12 @@ def resolve_precision(precision: str) -> str:
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run.
+    """The processes of a run; the first one evaluates, writes and decides."""
 
-    Attributes:
-        rank: number of this one, counted from 0. The first one evaluates, writes and decides.
-        world: how many there are.
-        per_node: how many there are on each machine, one on each of its devices.
-        environment: Lightning's ``ClusterEnvironment``; None for a process alone.
-    """
-
-    rank: int = 0
-    world: int = 1
-    per_node: int = 1
-    environment: Any = None
+    rank: int = 0  # number of this one
+    world: int = 1  # how many there are
+    per_node: int = 1  # how many there are on each machine, one on each of its devices
+    environment: Any = None  # Lightning's ClusterEnvironment; None for a process alone
 
     def agree(self, decide: Callable[[], T]) -> T:
         """Return in every process what ``decide`` returns in the first; raise everywhere what it raises."""

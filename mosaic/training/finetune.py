@@ -25,17 +25,10 @@ InputScores = dict[str, dict[str, Scores]]
 def classifier_scores(
     store: PackedStore, checkpoint: Path, training_rows: Rows, evaluation: Mapping[str, Rows]
 ) -> InputScores:
-    """Score patches with the classifier that was trained with the encoder.
+    """Score the rows of ``evaluation`` with the classifier that was trained with the encoder.
 
-    Args:
-        store: packed data.
-        checkpoint: of a supervised or fine-tuned method.
-        training_rows: those whose mean features stand in for a missing sensor.
-        evaluation: name -> rows.
-
-    Returns:
-        Name -> input -> scores. Inputs are ``"s1"`` or ``"s2"`` for an encoder of one sensor, otherwise
-        ``"fused"``, ``"fused_without_s1"`` and ``"fused_without_s2"``.
+    Inputs are the sensor of an encoder of one, otherwise ``"fused"`` and ``"fused_without_<sensor>"``:
+    the mean features of ``training_rows`` stand in for that sensor.
 
     Raises:
         CheckpointError: when the checkpoint has no classifier.
@@ -57,7 +50,7 @@ def finetune(
     folder: Path,
     trial: TrialSettings,
 ) -> InputScores:
-    """Train the whole encoder on a label budget, and score patches.
+    """Train the whole encoder on a label budget, and score the rows of ``evaluation``, by name.
 
     It is supervised training that starts from the checkpoint and from a linear probe on its features: an
     untrained classifier would first distort them (Kumar et al. 2022, arXiv:2202.10054). Batch normalisation
@@ -70,11 +63,8 @@ def finetune(
         labelled_rows: training rows whose labels may be used.
         evaluation: name -> rows.
         folder: where ``scores.npz`` and ``log.csv`` go; scores that lie there are returned at once.
-        trial: steps, batch, optimiser, precision and seed; method, encoder and size of a view are the
-            checkpoint's. The learning rate should be far below that of pretraining: the start is good.
-
-    Returns:
-        As :func:`classifier_scores`.
+        trial: method, encoder and size of a view are the checkpoint's instead. The learning rate should be
+            far below that of pretraining: the start is good.
 
     Raises:
         CheckpointError: when the checkpoint is damaged, or no supervised method has its streams.
@@ -114,19 +104,11 @@ def _read(path: Path, rows: Mapping[str, Rows]) -> InputScores:
     found = {name.removesuffix("/rows"): arrays.pop(name) for name in list(arrays) if name.endswith("/rows")}
     if found.keys() != rows.keys() or not all(np.array_equal(found[name], rows[name]) for name in rows):
         raise RunError(f"{path} holds the scores of other patches: choose another folder, or delete it")
-    scores: InputScores = {name: {} for name in rows}
-    for key, values in arrays.items():
-        name, source = key.split("/")
-        scores[name][source] = values
-    return scores
+    return {n: {k.split("/")[1]: v for k, v in arrays.items() if k.startswith(f"{n}/")} for n in rows}
 
 
 def supervised_method(streams: tuple[str, ...]) -> str:
-    """Return the method that fine-tunes an encoder with these streams.
-
-    Raises:
-        CheckpointError: when there is none.
-    """
+    """Return the method that fine-tunes an encoder with these streams."""
     for method in METHODS.values():
         if method.only_classifies and method.streams == streams:
             return method.name

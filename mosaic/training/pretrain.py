@@ -1,7 +1,7 @@
 """Pretraining: from a row of the table of methods to an encoder on disk.
 
-Every method takes the same number of steps of the same size, and the weights of the last step are kept:
-no method gets to choose a better moment by its score on validation labels.
+Every method takes the same number of steps, and the weights of the last one are kept: none gets to choose a
+better moment by its score on validation labels.
 """
 
 import contextlib
@@ -36,10 +36,9 @@ def pretrain(
     """Train one encoder; return at once when ``folder`` holds it already.
 
     A killed run resumes from its last checkpoint and, on a CPU, ends with the weights it would have had.
-    While another process trains the same encoder, this one waits for it.
-
-    Several processes, started by ``torchrun`` or ``srun``, take equal shards of every batch; the result is
-    that of one process up to rounding. The number of processes may change when a run resumes.
+    While another process trains the same encoder, this one waits for it. Several processes, started by
+    ``torchrun`` or ``srun``, take equal shards of every batch, with the result of one up to rounding. Their
+    number may change when a run resumes.
 
     Example:
         >>> store = PackedStore(Path("data/packed"))
@@ -53,9 +52,6 @@ def pretrain(
         labelled_rows: training rows whose labels may be used; no other label reaches the model.
         folder: where ``encoder.safetensors``, ``card.json`` and ``log.csv`` go.
         checkpoint_seconds: time between two checkpoints to resume from.
-
-    Returns:
-        ``folder``.
 
     Raises:
         RunError: when the folder holds another run, memory runs out, or the loss is not finite.
@@ -136,9 +132,8 @@ def _run(
     first: int,
 ) -> None:
     # Lightning takes seconds to import, and what only reads encoders imports this module as well
-    from mosaic.training.callbacks import Logbook
     from mosaic.training.module import Pretraining
-    from mosaic.training.trainer import fit
+    from mosaic.training.trainer import Logbook, fit
 
     train, known = store.split_rows("train"), KnownLabels(store, labelled)
     picker = ScenePicker(trial, train, known)
@@ -148,8 +143,7 @@ def _run(
     method = module.method
     logbook = Logbook(store, trial, train, labelled, inputs)
     if method.trained:
-        shard = processes.rank, processes.world
-        steps = range(first, trial.steps)
+        shard, steps = (processes.rank, processes.world), range(first, trial.steps)
         batches = StepBatches(store, picker, known, module.views, steps, device, shard, table)
         if processes.world > 1:
             synchronise(module, device)

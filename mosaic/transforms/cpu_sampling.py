@@ -29,7 +29,7 @@ def sample(
 ) -> None:
     """Do what :func:`mosaic.transforms.torch_sampling.sample` does, whose arguments it takes, on a CPU."""
     seeds, strength = noise or (torch.zeros(len(stored), dtype=torch.int32), torch.zeros(image.shape[1]))
-    per_scene = [t.contiguous().numpy() for t in (stored, theta, factor[..., 0, 0], shift[..., 0, 0])]
+    per_scene = [t.contiguous().numpy() for t in (stored, theta, factor, shift)]
     batch = [*per_scene, image.numpy(), seeds.contiguous().numpy()]
     shared = channels.numpy(), (strength * GRAIN_UNIT).numpy(), np.float32(clip)
     threads = torch.get_num_threads()

@@ -29,16 +29,16 @@ def sample(
         stored: (B, bands, size, size), int16.
         theta: (B, 2, 3), from view to patch coordinates, both (x, y) in [-1, 1]; its matrix is diagonal or
             anti-diagonal.
-        factor: (B, channels, 1, 1), as ``shift``.
-        shift: in standard deviations.
+        factor: (B, channels), as ``shift``.
+        shift: (B, channels).
         channels: (bands,), channels of the image that the bands go to.
         image: (B, channels, side, side).
         clip: values are cut at plus and minus this.
-        noise: seeds (B,) int32 and strength (channels,) of the :func:`grain` that is added before the cut.
+        noise: seeds (B,) int32 and strength (channels,) of :func:`grain`, which is added before the cut.
     """
     grid = _grid(theta, image.shape[-1])
     sampled = functional.grid_sample(stored.float(), grid, padding_mode="border", align_corners=False)
-    sampled.mul_(factor[:, channels]).add_(shift[:, channels])
+    sampled.mul_(factor[:, channels, None, None]).add_(shift[:, channels, None, None])
     if noise is not None:
         seeds, strength = noise
         rough = grain(seeds, image.shape[1], image.shape[-1])
@@ -49,8 +49,7 @@ def sample(
 def fused(function: Callable[..., None] = sample) -> Callable[..., None]:
     """Return :func:`sample` compiled to a kernel or two for each group of bands; as it is where that fails.
 
-    Otherwise every operation of the chain reads and writes all images once. Sizes stay variable, or each
-    group and the last batch would compile anew, until torch gives up and runs the plain function.
+    Sizes stay variable, or each group and the last batch would compile anew, until torch gives up.
     """
     chosen: Callable[..., None] = torch.compile(function, dynamic=True)
 
@@ -74,7 +73,7 @@ def grain(seeds: Tensor, channels: int, side: int) -> Tensor:
 
     A hash of seed and position instead of a generator: a pixel's noise is the same on every device, in any
     order and however the batch is divided. The mixing is the 32-bit finaliser of MurmurHash3 (A. Appleby).
-    From seeds (B,) int32, one a scene, to (B, channels, side, side), float32, within +-3.45.
+    From ``seeds`` (B,) int32, one a scene, to (B, channels, side, side), float32, within +-3.45.
     """
     pixel = torch.arange(channels * side * side, dtype=torch.int32, device=seeds.device)
     x = seeds[:, None] + pixel * _signed(0x9E3779B9)

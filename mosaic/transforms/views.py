@@ -1,9 +1,8 @@
 """Views: from stored int16 records to normalised, augmented images, batched, on the device of the records.
 
-One affine map of the patch drives the sampling of all band sizes at once, so up-sampling costs nothing of its
-own and is never stored. Sampling is bilinear without antialiasing: from 120 to 64 pixels the reduction stays
-below two. On a CPU it is done by :mod:`mosaic.transforms.cpu_sampling`, elsewhere by
-:mod:`mosaic.transforms.torch_sampling`, on a GPU in fused kernels.
+One affine map of the patch drives the sampling of all band sizes at once, so up-sampling is never stored.
+Sampling is bilinear without antialiasing: from 120 to 64 pixels the reduction stays below two. On a CPU it is
+done by :mod:`mosaic.transforms.cpu_sampling`, elsewhere by :mod:`mosaic.transforms.torch_sampling`.
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -74,25 +73,22 @@ class Views:
         records: Mapping[str, Tensor],
         generator: torch.Generator | None = None,
         shard: tuple[int, int] = (0, 1),
-        second: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Return one random view of each record: :meth:`draw`, then :meth:`apply`.
 
         Args:
             records: group name -> stored int16 (B, bands, size, size). Sensors without a group here are
                 left out.
-            generator: source of randomness, on the CPU.
+            generator: as :meth:`draw` takes it.
             shard: as :meth:`draw` takes it.
-            second: records of further views, which follow the first ones along the batch.
 
         Returns:
-            Sensor -> (B or 2 B, bands, H, W): float32, in standard deviations from the training mean, within
+            Sensor -> (B, bands, H, W): float32, in standard deviations from the training mean, within
             +-``CLIP``, bands in the sensor's canonical order.
         """
-        several = (records,) if second is None else (records, second)
         batch, device = _shape(records)
-        drawn = self.draw(self.shown(records), batch, generator, shard, len(several))
-        return self.apply(several, {name: values.to(device) for name, values in drawn.items()})
+        drawn = self.draw(self.shown(records), batch, generator, shard)
+        return self.apply((records,), {name: values.to(device) for name, values in drawn.items()})
 
     def draw(
         self,
@@ -109,8 +105,7 @@ class Views:
             batch: number of scenes B.
             generator: source of randomness, on the CPU; torch's global one by default.
             shard: (shard_index, num_shards): the scenes are one of equal shards of a batch. Numbers are
-                drawn for the whole batch, so that a scene's view does not depend on how many processes share
-                the work.
+                drawn for the whole batch, so a scene's view does not depend on the number of shards.
             views: number of views of each scene.
 
         Returns:
@@ -146,16 +141,20 @@ class Views:
     def apply(
         self, several: Sequence[Mapping[str, Tensor]], parameters: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Return views of several batches of records, one after the other along the batch.
+        """Return views of ``several`` batches of records, one after the other along the batch.
 
-        Nothing is random or depends on values here, so it may be part of a CUDA graph.
-
-        Args:
-            several: as ``__call__`` takes records, one for each view.
-            parameters: as :meth:`draw` returns them, on the records' device; without ``"seeds"`` no speckle.
+        Nothing is random or depends on values here, so it may be part of a CUDA graph. ``parameters`` are
+        what :meth:`draw` returns, on the records' device; without ``"seeds"`` there is no speckle.
         """
         batch, device = _shape(several[0])
-        sample, images = _sampler(device.type), self._empty_images(several[0], len(several))
+        # the first convolution of a network in channels-last takes either; each sampler writes what it can
+        memory = torch.contiguous_format if device.type == "cpu" else torch.channels_last
+        empty = partial(torch.empty, device=device, memory_format=memory)
+        side, sample = self.image_size, _sampler(device.type)
+        images = {
+            name: empty((len(several) * batch, len(self.layout.sensor(name).bands), side, side))
+            for name in self.shown(several[0])
+        }
         seeds, column, number = parameters.get("seeds"), 0, 0
         for i, records in enumerate(several):
             for name, image in images.items():
@@ -168,9 +167,8 @@ class Views:
                 if seeds is not None and speckle > 0:
                     noise = seeds[:, number], speckle * per_unit.flatten()
                 target = image[i * batch : (i + 1) * batch]
-                geometry = theta.view(-1, 2, 3), factor[..., None, None], shift[..., None, None]
                 for group, channels in channels_of_group.items():
-                    sample(records[group], *geometry, channels, target, CLIP, noise)
+                    sample(records[group], theta.view(-1, 2, 3), factor, shift, channels, target, CLIP, noise)
                 column, number = column + 6 + 2 * bands, number + 1
         return images
 
@@ -178,18 +176,6 @@ class Views:
         """Return the sensors of groups of bands, in the order of the layout."""
         shown = {group.sensor for group in self.layout.groups if group.name in groups}
         return [name for name in self.layout.sensor_names if name in shown]
-
-    def _empty_images(self, records: Mapping[str, Tensor], views: int) -> dict[str, Tensor]:
-        """Return uninitialised images (views x B, bands, H, W) of the sensors that the records show."""
-        batch, device = _shape(records)
-        # the first convolution of a network in channels-last takes either; each sampler writes what it can
-        memory = torch.contiguous_format if device.type == "cpu" else torch.channels_last
-        empty = partial(torch.empty, device=device, memory_format=memory)
-        side = self.image_size
-        return {
-            name: empty((views * batch, len(self.layout.sensor(name).bands), side, side))
-            for name in self.shown(records)
-        }
 
     def _random_theta(self, draw: Draw) -> Tensor:
         """Draw affine maps (B, 2, 3) from view to patch coordinates, both (x, y) in [-1, 1]."""
@@ -229,11 +215,10 @@ class Views:
 def _constants(
     layout: BandLayout, sensor: Sensor, device: torch.device
 ) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor]:
-    """Return how a sensor is normalised: ``stored * gain + shift`` is in standard deviations from the mean.
+    """Return group name -> channels (bands,) of a sensor's view, and how its values are normalised.
 
-    Returns:
-        Group name -> channels (bands,) of its bands in the view; and, each (bands, 1, 1), the gain, the shift
-        and one physical unit in standard deviations.
+    ``stored * gain + shift`` is in standard deviations from the mean. Gain, shift and one physical unit in
+    standard deviations, (bands, 1, 1) each, follow the channels.
     """
     channels = {
         group.name: torch.tensor([sensor.bands.index(band) for band in group.bands], device=device)
@@ -259,7 +244,7 @@ def _sampler(device: str) -> Callable[..., None]:
     return torch_sampling.sample
 
 
-def _drawer(generator: torch.Generator | None, batch: int, shard: tuple[int, int] = (0, 1)) -> Draw:
+def _drawer(generator: torch.Generator | None, batch: int, shard: tuple[int, int]) -> Draw:
     """Return a function that draws numbers for a whole batch and keeps those of one shard."""
     index, count = shard
 

@@ -59,11 +59,7 @@ def _origin(entry: object) -> object:
 def load_plugins(paths: Iterable[str | Path] | None = None) -> None:
     """Import Python files, each once, and let processes that this one starts do the same.
 
-    Example:
-        >>> load_plugins(["my_losses.py"])
-
-    Args:
-        paths: files; by default those that the parent process loaded, as at the start of a worker process.
+    Without ``paths`` those that the parent process loaded, as at the start of a worker process.
 
     Raises:
         SettingsError: when a file is missing or raises; names the file, and the line that failed.

@@ -11,11 +11,11 @@ import torch
 from mosaic.methods import METHODS, get_method
 from mosaic.models.checkpoint import load_encoder
 from mosaic.settings import TrialSettings
-from mosaic.training import callbacks
-from mosaic.training.callbacks import COLUMNS, HEALTH, Logbook
+from mosaic.training import trainer
 from mosaic.training.data import KnownLabels
 from mosaic.training.module import Pretraining
 from mosaic.training.pretrain import pretrain
+from mosaic.training.trainer import COLUMNS, HEALTH, Logbook
 from mosaic.utils.errors import BudgetError, CheckpointError, RunError, SettingsError
 
 
@@ -147,7 +147,7 @@ from pathlib import Path
 import torch
 from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore
-from mosaic.training.callbacks import Logbook
+from mosaic.training.trainer import Logbook
 from mosaic.training.pretrain import pretrain
 original = Logbook.on_train_batch_end
 def stop(self, trainer, *arguments):
@@ -219,7 +219,7 @@ def test_checkpoint_that_cannot_be_written_stops_the_run(train, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(callbacks.torch, "save", full)
+    monkeypatch.setattr(trainer.torch, "save", full)
     with pytest.raises(RunError, match=r"no space|cannot write"):
         train("simclr_s1", checkpoint_seconds=0)
 

@@ -21,8 +21,8 @@ from mosaic.__main__ import main
 from mosaic.methods import get_method
 from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore
-from mosaic.training.callbacks import Logbook
 from mosaic.training.pretrain import pretrain
+from mosaic.training.trainer import Logbook
 from mosaic.utils.errors import MosaicError
 
 #: One method of every objective, of prototypes and of partners of other dates.

@@ -92,7 +92,7 @@ def test_independent_geometry_moves_the_sensors_apart(layout):
 
 def test_crops_are_inside_the_patch_and_of_the_stated_area(layout):
     make = Views(layout, 32, crop_scale=0.4, dihedral=False)
-    theta = make._random_theta(module._drawer(seeded(), 5000))
+    theta = make._random_theta(module._drawer(seeded(), 5000, (0, 1)))
     half, centre = theta[:, :, :2].diagonal(dim1=1, dim2=2), theta[:, :, 2]
     assert (centre.abs() + half <= 1 + 1e-6).all()
     area, aspect = half.prod(1), half[:, 0] / half[:, 1]
@@ -291,7 +291,8 @@ def test_a_scene_gets_the_same_view_however_the_batch_is_divided(layout, shards)
 def test_second_views_follow_the_first(layout):
     records, make, generator = random_records(layout, batch=3), Views(layout, 16), seeded()
     separate = [make(records, generator) for _ in range(2)]
-    for sensor, images in make(records, seeded(), second=records).items():
+    both = make.apply((records, records), make.draw(make.shown(records), 3, seeded(), views=2))
+    for sensor, images in both.items():
         assert torch.equal(images, torch.cat([view[sensor] for view in separate]))
 
 
