@@ -6,16 +6,15 @@ from mosaic.training.distributed import Processes, join, resolve_precision
 STEP = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_PROCID": "0"}
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [
-        {},
-        STEP,  # in an allocation for four tasks on two machines, but not started by srun
-        STEP | {"SLURM_STEP_NUM_TASKS": "1"},
-        {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "1"},
-    ],
-    ids=["started by hand", "allocation without a step", "step of one task", "torchrun of one process"],
-)
+ALONE = {
+    "started by hand": {},
+    "allocation without a step": STEP,  # for four tasks on two machines, but not started by srun
+    "step of one task": STEP | {"SLURM_STEP_NUM_TASKS": "1"},
+    "torchrun of one process": {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "1"},
+}
+
+
+@pytest.mark.parametrize("environment", ALONE.values(), ids=ALONE)
 def test_a_process_works_alone(environment, monkeypatch):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

@@ -86,11 +86,9 @@ def test_scores_are_kept_and_weights_are_not(store, start, tmp_path, monkeypatch
 
 
 def test_another_architecture_to_start_from_is_refused(store, config, start, tmp_path):
-    train = store.split_rows("train")
+    trial = config("supervised_s1", encoder="resnet18", initial=str(start))
     with pytest.raises(CheckpointError, match=r"expected .*'resnet18'.* found .*'light'"):
-        pretrain(
-            store, config("supervised_s1", encoder="resnet18", initial=str(start)), train, tmp_path / "a"
-        )
+        pretrain(store, trial, store.split_rows("train"), tmp_path / "a")
 
 
 def test_own_classifier_scores_what_it_was_trained_on(store, config, tmp_path):
