@@ -35,16 +35,15 @@ class KnownLabels:
     """The labels of ``rows``, which training may use; those of all other rows stay zero."""
 
     def __init__(self, store: PackedStore, rows: Rows) -> None:
-        self.rows, index = rows, torch.from_numpy(rows)
+        self.rows = rows
         self.labelled = torch.zeros(len(store), dtype=torch.bool)
-        self.labelled[index] = True
-        self.labels = torch.zeros(len(store), len(store.class_names))
-        self.labels[index] = torch.from_numpy(store.labels[rows]).float()
+        self.labelled[rows] = True
+        self.labels = torch.from_numpy(store.labels).float() * self.labelled[:, None]
         self.class_counts, self.total = self.labels.sum(0), float(len(rows))
 
     def rarity(self) -> NDArray[np.float64]:
         """Return the chance of each labelled row (M,), in proportion to 1 / frequency of its rarest label."""
-        labels = self.labels[torch.from_numpy(self.rows)].numpy()
+        labels = self.labels[self.rows].numpy()
         rarest = np.where(labels > 0, labels.mean(0), 1.0).min(1).astype(np.float64)
         return np.asarray(1 / rarest / (1 / rarest).sum())
 
@@ -97,17 +96,14 @@ class ScenePicker:
 class Batch:
     """What a step needs, or the shard of it that one of several processes needs.
 
-    Attributes:
-        step: counted from 0.
-        rows: (V, B): those of first views and, if they differ, of second views.
-        tensors: of the same shapes at every step, on the CPU. ``labels`` (B, C) float, zero for scenes whose
-            labels may not be used; ``labelled`` (B,) bool; ``affine`` and ``seeds`` of two views, as
-            :meth:`mosaic.transforms.views.Views.draw` returns them; and of the records either ``index``
-            (V, B), positions in a table, or group name -> int16 (V, B, bands, size, size).
+    ``tensors``, of the same shapes at every step and on the CPU, are ``labels`` (B, C) float, zero for scenes
+    whose labels may not be used; ``labelled`` (B,) bool; ``affine`` and ``seeds`` of two views, from
+    :meth:`Views.draw`; and of the records either ``index`` (V, B), positions in a table, or group name ->
+    int16 (V, B, bands, size, size).
     """
 
-    step: int
-    rows: Rows
+    step: int  # counted from 0
+    rows: Rows  # (V, B): those of first views and, if they differ, of second views
     tensors: dict[str, Tensor]
 
 
@@ -176,8 +172,7 @@ class StepBatches:
             tensors = {name: read[name].view(*rows.shape, *read[name].shape[1:]) for name in groups}
         else:
             tensors = {"index": self.table.positions(rows)}
-        index = torch.from_numpy(rows[0])
-        tensors |= {"labels": self.known.labels[index], "labelled": self.known.labelled[index]}
+        tensors |= {"labels": self.known.labels[rows[0]], "labelled": self.known.labelled[rows[0]]}
         generator = view_generator(self.picker.seed, "views", step)
         tensors |= self.views.draw(self.views.shown(groups), rows.shape[1], generator, self.shard, 2)
         if self.device.startswith("cuda"):

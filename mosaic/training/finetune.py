@@ -54,17 +54,9 @@ def finetune(
 
     It is supervised training that starts from the checkpoint and from a linear probe on its features: an
     untrained classifier would first distort them (Kumar et al. 2022, arXiv:2202.10054). Batch normalisation
-    keeps the statistics of the checkpoint. Only the scores and the log are kept: a study fine-tunes hundreds
-    of times.
-
-    Args:
-        store: packed data.
-        checkpoint: encoder to start from.
-        labelled_rows: training rows whose labels may be used.
-        evaluation: name -> rows.
-        folder: where ``scores.npz`` and ``log.csv`` go; scores that lie there are returned at once.
-        trial: method, encoder and size of a view are the checkpoint's instead. The learning rate should be
-            far below that of pretraining: the start is good.
+    keeps the statistics of the checkpoint. A study fine-tunes hundreds of times, so ``folder`` keeps only
+    ``scores.npz`` and ``log.csv``; scores that lie there are returned at once. Method, encoder and size of a
+    view are the checkpoint's, not the trial's, whose learning rate should be far below that of pretraining.
 
     Raises:
         CheckpointError: when the checkpoint is damaged, or no supervised method has its streams.

@@ -33,7 +33,10 @@ def pretrain(
     folder: Path,
     checkpoint_seconds: float = 60.0,
 ) -> Path:
-    """Train one encoder; return at once when ``folder`` holds it already.
+    """Train one encoder; return ``folder``, at once when it holds the encoder already.
+
+    ``labelled_rows`` are training rows: no label of any other reaches the model. ``encoder.safetensors``,
+    ``card.json`` and ``log.csv`` go to ``folder``; every ``checkpoint_seconds`` a checkpoint to resume from.
 
     A killed run resumes from its last checkpoint and, on a CPU, ends with the weights it would have had.
     While another process trains the same encoder, this one waits for it. Several processes, started by
@@ -45,13 +48,6 @@ def pretrain(
         >>> trial = TrialSettings(method="mosaic", seed=1, steps=2000).replace(temperature_label=0.2)
         >>> pretrain(store, trial, store.split_rows("train"), Path("encoders/mosaic"))
         >>> encoder = mosaic.load_encoder("encoders/mosaic")
-
-    Args:
-        store: packed data.
-        trial: method, encoder, views, loss and schedule.
-        labelled_rows: training rows whose labels may be used; no other label reaches the model.
-        folder: where ``encoder.safetensors``, ``card.json`` and ``log.csv`` go.
-        checkpoint_seconds: time between two checkpoints to resume from.
 
     Raises:
         RunError: when the folder holds another run, memory runs out, or the loss is not finite.
@@ -80,14 +76,13 @@ def _free_memory() -> int:
 
 def _first_step(folder: Path, inputs: str, locks: contextlib.ExitStack) -> int | None:
     """Lock the folder and return the step to start from; None when it holds the finished encoder."""
-    if (folder / CARD).exists():
+    if not (folder / CARD).exists():
+        locks.enter_context(lock(folder, wait=True))
+        for partial in folder.glob(".*.partial.*"):  # of a run that was killed while it saved
+            partial.unlink()
+    if (folder / CARD).exists():  # perhaps since another process finished it meanwhile
         if read_card(folder)["inputs"] != inputs:
             raise RunError(f"{folder} holds an encoder of other settings or data: choose another folder")
-        return None
-    locks.enter_context(lock(folder, wait=True))
-    for partial in folder.glob(".*.partial.*"):  # of a run that was killed while it saved
-        partial.unlink()
-    if (folder / CARD).exists():  # another process finished it meanwhile
         return None
     if not (folder / LAST).exists():
         return 0
@@ -104,16 +99,14 @@ def _check(train: Rows, trial: TrialSettings, labelled: Rows, processes: int) ->
     stray = np.setdiff1d(labelled, train)
     if stray.size:
         raise BudgetError(
-            f"{stray.size} labelled rows are not training rows, e.g. {stray[0]}: draw the budget anew"
+            f"{stray.size} labelled rows are not training rows, e.g. {stray[0]}: draw them anew"
         )
     check_architecture(method, trial.encoder)
     if method.uses_labels and not labelled.size:
         raise BudgetError(f"method {trial.method!r} learns from labels, but the label budget is empty")
     if not method.sees_labelled_only and trial.batch_scenes > len(train):
-        raise SettingsError(
-            f"a batch of {trial.batch_scenes} scenes, but only {len(train)} training patches: "
-            "use a smaller batch"
-        )
+        few = f"only {len(train)} training patches: use a smaller batch"
+        raise SettingsError(f"a batch of {trial.batch_scenes} scenes, but {few}")
     if method.trained and trial.batch_scenes % processes:
         raise SettingsError(
             f"a batch of {trial.batch_scenes} scenes cannot be shared equally by {processes} processes: "
@@ -155,10 +148,10 @@ def _run(
             from mosaic.models.published_weights import load_published  # torchgeo, for few methods
 
             module.replace_encoder(*load_published(method.weights, store.layout, trial.views.image_size))
-        module.to(device)
-        if not method.weights:
+            module.to(device)
+        else:
             batches = StepBatches(store, picker, known, module.views, range(_CALIBRATION), device)
-            module.calibrate_batch_norm(batches)
+            module.to(device).calibrate_batch_norm(batches)
         logbook.log_step(module, 0)
     logbook.write(folder / LOG)
     card = {

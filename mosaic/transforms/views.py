@@ -37,24 +37,16 @@ class Views:
         >>> make(records, torch.Generator().manual_seed(0))["s2"].shape
         torch.Size([8, 12, 64, 64])
 
-    Attributes:
-        layout: sensors, groups and normalisation statistics of the packed data.
-        image_size: side of a view, pixels.
-        shared_geometry: all sensors of a view take the same crop, flip and turn.
-        crop_scale: least share of the patch's area in a crop, in (0, 1]; 1 keeps the whole patch.
-        dihedral: random flips and quarter turns.
-        radiometry: factor on the strengths of each sensor's :class:`~mosaic.datasets.sensors.Augmentation`.
-
     Raises:
         SettingsError: when ``crop_scale`` or the probability of dropping a band is out of range.
     """
 
-    layout: BandLayout
-    image_size: int
-    shared_geometry: bool = True
-    crop_scale: float = 0.4
-    dihedral: bool = True
-    radiometry: float = 1.0
+    layout: BandLayout  # sensors, groups and normalisation statistics of the packed data
+    image_size: int  # side of a view, pixels
+    shared_geometry: bool = True  # all sensors of a view take the same crop, flip and turn
+    crop_scale: float = 0.4  # least share of the patch's area in a crop, in (0, 1]; 1 keeps the whole patch
+    dihedral: bool = True  # random flips and quarter turns
+    radiometry: float = 1.0  # factor on the strengths of each sensor's mosaic.datasets.sensors.Augmentation
 
     def __post_init__(self) -> None:
         if not 0 < self.crop_scale <= 1:
@@ -69,25 +61,16 @@ class Views:
         self._constants = cache(partial(_constants, self.layout))  # by sensor and device
 
     def __call__(
-        self,
-        records: Mapping[str, Tensor],
-        generator: torch.Generator | None = None,
-        shard: tuple[int, int] = (0, 1),
+        self, records: Mapping[str, Tensor], generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
         """Return one random view of each record: :meth:`draw`, then :meth:`apply`.
 
-        Args:
-            records: group name -> stored int16 (B, bands, size, size). Sensors without a group here are
-                left out.
-            generator: as :meth:`draw` takes it.
-            shard: as :meth:`draw` takes it.
-
-        Returns:
-            Sensor -> (B, bands, H, W): float32, in standard deviations from the training mean, within
-            +-``CLIP``, bands in the sensor's canonical order.
+        From ``records``, group name -> stored int16 (B, bands, size, size), to sensor -> (B, bands, H, W):
+        float32, in standard deviations from the training mean, within +-``CLIP``, bands in the sensor's
+        canonical order. Sensors without a group in ``records`` are left out.
         """
         batch, device = _shape(records)
-        drawn = self.draw(self.shown(records), batch, generator, shard)
+        drawn = self.draw(self.shown(records), batch, generator)
         return self.apply((records,), {name: values.to(device) for name, values in drawn.items()})
 
     def draw(
@@ -98,15 +81,11 @@ class Views:
         shard: tuple[int, int] = (0, 1),
         views: int = 1,
     ) -> dict[str, Tensor]:
-        """Draw what decides random views, on the CPU: the same numbers for every device.
+        """Draw what decides ``views`` random views of ``batch`` scenes, on the CPU for every device.
 
-        Args:
-            sensors: those that the records show, in the order of the layout.
-            batch: number of scenes B.
-            generator: source of randomness, on the CPU; torch's global one by default.
-            shard: (shard_index, num_shards): the scenes are one of equal shards of a batch. Numbers are
-                drawn for the whole batch, so a scene's view does not depend on the number of shards.
-            views: number of views of each scene.
+        ``sensors`` are those that the records show, in the order of the layout. With ``shard``, (shard_index,
+        num_shards), the scenes are one of equal shards of a larger batch. Numbers are drawn for the whole
+        batch, so a scene's view does not depend on the number of shards.
 
         Returns:
             ``"affine"``, float32 (B, columns): for each view and sensor the affine map from view to patch

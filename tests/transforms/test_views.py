@@ -268,7 +268,8 @@ def test_a_scene_gets_the_same_view_however_the_batch_is_divided(layout, shards)
     for index in range(shards):
         rows = slice(index * 8 // shards, (index + 1) * 8 // shards)
         shard = {name: record[rows] for name, record in records.items()}
-        for sensor, image in make(shard, seeded(), (index, shards)).items():
+        drawn = make.draw(make.shown(records), 8 // shards, seeded(), (index, shards))
+        for sensor, image in make.apply((shard,), drawn).items():
             assert torch.equal(image, whole[sensor][rows])
 
 
