@@ -10,9 +10,9 @@ import time
 
 import numpy as np
 from common import over, parser, rates, ratio, row, save
-from mosaic.datasets.simulation.label_sets import draw_label_sets
 from sklearn.metrics import average_precision_score
 
+from mosaic.datasets.simulation.landscape import draw_label_sets
 from mosaic.evaluation.uncertainty import estimate_ap
 
 SKLEARN, OURS = "scikit-learn, anew without each scene", "mosaic, one sorting"
