@@ -59,7 +59,7 @@ def test_the_score_table_has_every_input_and_leaves_out_other_budgets_and_evalua
         result("random", 0.2),
     ]
     others = ({"input": "fused_without_s1"}, {"evaluation": "knn"}, {"seed": 0}, {"label_budget": "full"})
-    left_out = [result("iai", 0.99, **other) for other in (*others, {"n_seeds": 1, "method": "supcon"})]
+    left_out = [result("iai", 0.99, **other) for other in others] + [result("supcon", 0.99, n_seeds=1)]
     table = compare.score_table(finished(kept + left_out))
     assert table["method"].tolist() == ["Random features", "IaI-SimCLR", "IaI-SimCLR", "MoSAiC"]
     assert table["input"].tolist() == ["all sensors", "S1", "all sensors", "all sensors"]
