@@ -185,7 +185,7 @@ def test_encoders_carry_over_between_the_archives_on_their_shared_bands(second_r
     }
     assert set(rows["method"]) == {"random", "mosaic"}
     assert rows.query("target == 'SEN12MS' and probe == 'target'")["fraction"].unique().tolist() == [50, 100]
-    assert rows["value"].between(0, 1).all()
+    assert rows.query("probe != 'change'")["value"].between(0, 1).all()
     bands = {tuple(card["layout"]["sensors"][1]["bands"]) for card in cards(second_run)}
     assert {len(names) for names in bands} == {12, 13}  # SEN12MS whole, and both less the cirrus band
     assert all("B10" not in names for names in bands if len(names) == 12)

@@ -45,18 +45,16 @@ def transfer_table(trials: pd.DataFrame, sides: Sequence[Side]) -> pd.DataFrame:
         seeds = {row["seed"]: dict(np.load(row["path"])) for _, row in members.sort_values("seed").iterrows()}
         for name in next(iter(seeds.values())):
             probe, fraction = name.split("|")
-            facts = {"source": source, "target": target, "method": method, "probe": probe}
             scored = {seed: estimate_ap(labels, [each[name]], scenes) for seed, each in seeds.items()}
-            estimates[source, target, method, probe, float(fraction)] = facts, scored
+            estimates[source, target, method, probe, float(fraction)] = scored
     most = max((key[-1] for key in estimates if key[-2] == "target"), default=0.0)
-    for (source, target, method, probe, fraction), (facts, scored) in estimates.items():
-        ap = Estimate.over_seeds(list(scored.values()))
-        rows.append({**facts, "fraction": fraction, **asdict(ap.interval())})
-        _, home = estimates.get((target, target, method, probe, fraction), ({}, {}))
-        common = [seed for seed in scored if seed in home]
-        if source != target and fraction == most and common:
-            change = Estimate.over_seeds([scored[seed] - home[seed] for seed in common])
-            rows.append({**facts, "probe": "change", "fraction": fraction, **asdict(change.interval())})
+    columns = ("source", "target", "method", "probe", "fraction")
+    for key, scored in estimates.items():
+        facts = dict(zip(columns, key, strict=True))
+        rows.append({**facts, **asdict(Estimate.over_seeds(list(scored.values())).interval())})
+        home = estimates.get((key[1], *key[1:]), {}) if key[0] != key[1] and key[-1] == most else {}
+        if changes := [scored[seed] - home[seed] for seed in scored if seed in home]:
+            rows.append({**facts, "probe": "change", **asdict(Estimate.over_seeds(changes).interval())})
     return pd.DataFrame(rows)
 
 

@@ -51,7 +51,7 @@ class Archive(Protocol):
     Attributes:
         index: one row a patch. Needed are ``patch_id``, ``labels`` (list of class names), ``split``
             (``train``, ``validation`` or ``test``), ``date`` (ISO), ``tile``, ``scene`` (what shares season,
-            sun and atmosphere: the unit of resampling) and ``location`` (the same ground on any date).
+            sun and atmosphere: the unit of intervals) and ``location`` (the same ground on any date).
     """
 
     name: str  # of the dataset, part of the names of packed data
