@@ -169,5 +169,6 @@ def estimate_mean(per_patch: Sequence[NDArray[np.float64]], scenes: Scenes) -> E
     for values in per_patch:
         known = np.isfinite(values)
         total, count = (np.bincount(scene[known], weights, len(names)) for weights in (values[known], None))
-        means.append((total.sum() - np.append(0.0, total)) / (count.sum() - np.append(0, count)))
+        with np.errstate(invalid="ignore"):  # NaN where a scene holds all that is known
+            means.append((total.sum() - np.append(0.0, total)) / (count.sum() - np.append(0, count)))
     return Estimate(np.array(means)[:, 0], np.mean(means, axis=0)[1:])
