@@ -1,8 +1,7 @@
 import json
-import multiprocessing
-import os
 import signal
-from functools import partial
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -41,14 +40,12 @@ def train(store, config, tmp_path):
 
 @pytest.fixture
 def interrupt_at(monkeypatch):
-    """Raise an error after a step, or kill the process; later calls only list the steps taken."""
+    """Raise an error after a step: ``interrupt_at(step, error)``; later calls only list the steps taken."""
     original, taken = Logbook.on_train_batch_end, []
 
     def patch(step=None, error=None):
         def stop(self, trainer, *arguments):
             if trainer.global_step == step:
-                if error is None:
-                    os.kill(os.getpid(), signal.SIGKILL)
                 raise error
             taken.append(trainer.global_step)
             original(self, trainer, *arguments)
@@ -140,14 +137,33 @@ def test_killed_run_resumes_bit_for_bit(train, tmp_path, interrupt_at, name, cha
     pd.testing.assert_frame_equal(*logs)
 
 
-def test_after_kill_minus_nine_training_goes_on_from_its_last_checkpoint(train, tmp_path, interrupt_at):
-    interrupt_at(5)
-    run = partial(train, "simclr_s1", "killed", checkpoint_seconds=0)
-    child = multiprocessing.get_context("fork").Process(target=run)
-    child.start()
-    child.join()
-    assert child.exitcode == -signal.SIGKILL
-    assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == [".lock", "last.ckpt"]
+def test_after_kill_minus_nine_training_goes_on_from_its_last_checkpoint(
+    store, config, train, tmp_path, interrupt_at
+):
+    folder = tmp_path / "killed"
+    code = f"""
+import time
+from pathlib import Path
+import torch
+from mosaic.settings import TrialSettings
+from mosaic.store.reader import PackedStore
+from mosaic.training.trainer import Logbook
+from mosaic.training.pretrain import pretrain
+original = Logbook.on_train_batch_end
+def stop(self, trainer, *arguments):
+    if trainer.global_step == 5:
+        print("five", flush=True)
+        time.sleep(60)
+    original(self, trainer, *arguments)
+Logbook.on_train_batch_end = stop
+torch.set_num_threads(1)
+store, folder = PackedStore(Path({str(store.folder)!r})), Path({str(folder)!r})
+pretrain(store, TrialSettings(**{config("simclr_s1").model_dump()!r}), [], folder, checkpoint_seconds=0)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "five\n"
+        process.kill()
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "last.ckpt"]
     steps = interrupt_at()
     resumed = train("simclr_s1", "killed")
     assert steps == [5, 6]
