@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from mosaic.settings import TrialSettings
 from mosaic.utils.progress import log
 
-_LARGE, _LONG = 10_000_000, 2000  # parameters of an encoder and steps from which compiling it pays
+_WORK = (
+    5e17  # steps x scenes x pixels of a view x parameters: from here on compiling pays, measured on an H200
+)
 _EAGER = 3  # steps before the graph is recorded: they allocate, compile and choose algorithms
 
 
@@ -88,9 +90,13 @@ def compiles(trial: TrialSettings, encoder: nn.Module, device: torch.device, pro
     wanted = trial.compute.compile_encoder
     if wanted != "auto":
         return wanted == "yes"
-    large = sum(parameter.numel() for parameter in encoder.parameters()) >= _LARGE
-    alone = device.type == "cuda" and processes == 1 and find_spec("triton") is not None
-    return alone and large and trial.steps >= _LONG
+    work = (
+        trial.steps
+        * trial.batch_scenes
+        * trial.views.image_size**2
+        * sum(p.numel() for p in encoder.parameters())
+    )
+    return device.type == "cuda" and processes == 1 and find_spec("triton") is not None and work >= _WORK
 
 
 class LossRing:

@@ -46,23 +46,20 @@ def sample(
     image[:, channels] = sampled.clamp_(-clip, clip)
 
 
-def fused(function: Callable[..., None] = sample) -> Callable[..., None]:
-    """Return :func:`sample` compiled to a kernel or two for each group of bands; as it is where that fails.
-
-    Sizes stay variable, or each group and the last batch would compile anew, until torch gives up.
-    """
-    chosen: Callable[..., None] = torch.compile(function, dynamic=True)
+def guarded(fast: Callable[..., None], plain: Callable[..., None] = sample) -> Callable[..., None]:
+    """Return a sampler that is ``fast``, or ``plain`` from the first call on that fails."""
+    chosen = fast
 
     def run(*arguments: Any) -> None:
         nonlocal chosen
         try:
             chosen(*arguments)
         except Exception as error:  # no compiler, or one that fails: slower, but the same views
-            if chosen is function or isinstance(error, torch.OutOfMemoryError):
+            if chosen is plain or isinstance(error, torch.OutOfMemoryError):
                 raise
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            log(f"views are made by kernels that are not fused: torch.compile failed ({reason})")
-            chosen = function
+            log(f"views are made by kernels that are not fused: Triton failed ({reason})")
+            chosen = plain
             chosen(*arguments)
 
     return run

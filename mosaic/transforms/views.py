@@ -1,8 +1,9 @@
 """Views: from stored int16 records to normalised, augmented images, batched, on the device of the records.
 
 One affine map of the patch drives the sampling of all band sizes at once, so up-sampling is never stored.
-Sampling is bilinear without antialiasing: from 120 to 64 pixels the reduction stays below two. On a CPU it is
-done by :mod:`mosaic.transforms.cpu_sampling`, elsewhere by :mod:`mosaic.transforms.torch_sampling`.
+Sampling is bilinear without antialiasing: from 120 to 64 pixels the reduction stays below two. It is done by
+:mod:`mosaic.transforms.cpu_sampling`, :mod:`mosaic.transforms.gpu_sampling`, or elsewhere
+:mod:`mosaic.transforms.torch_sampling`.
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -219,7 +220,9 @@ def _sampler(device: str) -> Callable[..., None]:
 
         return sample
     if device == "cuda" and find_spec("triton") is not None:
-        return torch_sampling.fused()
+        from mosaic.transforms import gpu_sampling  # needs Triton
+
+        return torch_sampling.guarded(gpu_sampling.sample)
     return torch_sampling.sample
 
 

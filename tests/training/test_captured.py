@@ -132,11 +132,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint(
 def test_large_encoders_are_compiled_for_long_runs_on_one_gpu(config, monkeypatch):
     monkeypatch.setattr(captured, "find_spec", lambda name: name)
     large, small, gpu = torch.nn.Linear(5000, 5000), torch.nn.Linear(5, 5), torch.device("cuda")
-    long = config("iai", steps=5000)
+    long = config("iai", steps=5000, batch_scenes=512, image_size=120)
     assert compiles(long, large, gpu, 1)
     for trial, encoder, device, processes in (
         (long, small, gpu, 1),
-        (config("iai", steps=50), large, gpu, 1),
+        (long.replace(steps=500), large, gpu, 1),
         (long, large, torch.device("cpu"), 1),
         (long, large, gpu, 2),
         (long.replace(compile_encoder="no"), large, gpu, 1),
