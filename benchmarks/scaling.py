@@ -134,13 +134,17 @@ def document(results: Mapping[str, Result]) -> str:
     rate, pairs, views = measured_rates(results)
     given, peak = of_a_gpu(results)
     record = next(r["value"] for r in results["packing"]["rows"] if r["name"] == "mosaic, packed")
-    step = results["step"]["title"].removeprefix("A training step on a ").split(";")[0]
+    step, measured_step = (
+        results[name]["title"].removeprefix("A training step on a ").split(";")[0] if name in results else ""
+        for name in ("step", "step-cuda")
+    )
     batch = int(step.split(" scenes")[0].split()[-1])
     most = SCENES * DEVICES[-1]
     text = TEMPLATE.read_text(encoding="utf-8")
     return Template(text, undefined=StrictUndefined, keep_trailing_newline=True).render(
         gpu=given is not None,
         peak=f"{peak:.1f}" if peak else "",
+        measured_step=measured_step and f"{results['step-cuda']['machine']['gpu']}, {measured_step}",
         where=machine_title(results["step"]),
         scenes=f"{SCENES:,}",
         encoder=ENCODER,
