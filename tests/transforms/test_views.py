@@ -248,7 +248,7 @@ def test_the_sampling_of_a_gpu_is_that_of_torch(layout, monkeypatch):
     for sampler in (torch_sampling.sample, fast):
         monkeypatch.setattr(module, "_sampler", lambda device, chosen=sampler: chosen)
         make = Views(layout, 20, crop_scale=0.2)
-        images.append((make(records, seeded(), second=records), make.evaluation(records)))
+        images.append((make(records, seeded()), make.evaluation(records)))
     for plain, compiled in zip(*images, strict=True):
         for sensor, image in compiled.items():
             torch.testing.assert_close(image, plain[sensor], rtol=0, atol=5e-4)
