@@ -106,3 +106,13 @@ def test_the_speeds_of_the_readme_are_the_measured_ones(measured):
     for number, value in zip(told, expected, strict=True):
         digits = 3 if value >= 100 else 2 if value >= 10 or value < 1 else 1
         assert number == pytest.approx(value, rel=0.5 * 10 ** (1 - digits)), (number, value)
+
+
+def test_the_readme_says_what_was_measured_on_a_gpu():
+    rows = json.loads((ROOT / "benchmarks/results/step-cuda.json").read_text(encoding="utf-8"))["rows"]
+    speed = {(row["group"], row["name"]): row["value"] for row in rows}
+    captured = {group: value for (group, name), value in speed.items() if name.startswith("captured")}
+    ratios = [value / speed[group, "launched kernel by kernel"] for group, value in captured.items()]
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    told = re.findall(r"([\d.]+) times", text.partition("On one NVIDIA H200")[2].partition("## Notebooks")[0])
+    assert [float(number) for number in told] == [round(ratio, 1) for ratio in ratios]
