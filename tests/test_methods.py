@@ -68,10 +68,10 @@ def test_rows_cannot_be_changed_and_unknown_names_get_a_suggestion():
         get_method("mosiac")
 
 
-def test_a_row_is_added_under_a_name_of_its_own(monkeypatch):
+def test_a_row_is_added_under_a_name_of_its_own():
     row = replace(METHODS["mosaic"], name="mosaic_l5", label=5.0)
     assert register_method(row) is register_method(row) is get_method("mosaic_l5")
-    monkeypatch.delitem(METHODS, "mosaic_l5")
+    del METHODS["mosaic_l5"]
     with pytest.raises(SettingsError, match="method 'mosaic' is registered already"):
         register_method(replace(METHODS["mosaic"], label=5.0))
 
