@@ -189,12 +189,15 @@ def _run(
     # on a CPU, two processes of one thread each finish small models sooner than one process of two threads
     room = min(jobs or len(_gpus()) or available_cores(), len(attempts))
     pool = _Workers(room) if launch.cluster == "pool" else _Jobs(launch, stage, logs, room)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a runner's end of its notebook
+    # SIGTERM is a runner's end of its notebook; what a script starts in the background ignores SIGINT, and so
+    # would the trials, which it ends
+    handlers = {n: signal.signal(n, signal.default_int_handler) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         with contextlib.closing(_outcomes(pool, attempts, stage)) as ended:
             outcomes = dict(progress(ended, stage, len(attempts)))
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     failures = {name: outcomes[name] for name in attempts if isinstance(outcomes[name], _Failure)}
     for name, failure in failures.items():
         write_text(logs / (re.sub(r"[^\w.-]+", "-", name) + ".log"), failure.trace + "\n")
