@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from mosaic.settings import TrialSettings
 from mosaic.utils.progress import log
 
-_WORK = (
-    5e17  # steps x scenes x pixels of a view x parameters: from here on compiling pays, measured on an H200
-)
+# steps x scenes x pixels of a view x parameters from which on compiling pays, as measured on an H200
+_WORK = 5e17
 _EAGER = 3  # steps before the graph is recorded: they allocate, compile and choose algorithms
 
 

@@ -39,7 +39,6 @@ class Pretraining(LightningModule):
         trial: the run.
         store: for bands and classes only.
         known: for the label frequencies within the budget only.
-
         table: records on the device, where batches have positions in it.
     """
 

@@ -10,9 +10,8 @@ from torch.nn import functional
 
 from mosaic.methods import Method
 from mosaic.models.encoders import Encoder
-from mosaic.models.heads import ChoquetClassifier, Heads
+from mosaic.models.heads import Heads
 from mosaic.settings import LossSettings
-from mosaic.utils.distributed import gather
 from mosaic.utils.errors import SettingsError
 from mosaic.utils.plugins import Registry
 
@@ -25,13 +24,11 @@ class Step:
     gathers what it makes of the images, so its terms are those of the whole batch.
     """
 
-    images: Mapping[
-        str, Tensor
-    ]  # sensor -> (2 b, bands, H, W), the first view of all scenes, then the second
+    #: sensor -> (2 b, bands, H, W), the first view of all scenes, then the second
+    images: Mapping[str, Tensor]
     features: Mapping[str, Tensor]  # stream -> (2, b, F) from the encoder
-    maps: Mapping[
-        str, Tensor
-    ]  # stream -> (2, b, F, h, w) before pooling; empty unless the objective uses them
+    #: stream -> (2, b, F, h, w) before pooling; empty unless the objective uses them
+    maps: Mapping[str, Tensor]
     labels: Tensor  # (B, C), 0 or 1; zero for scenes whose labels may not be used
     labelled: Tensor  # (B,) bool
 
@@ -135,19 +132,3 @@ def classification_term(logits: Tensor, labels: Tensor, labelled: Tensor) -> Ten
     losses = functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none").mean(-1)
     use = labelled.expand(losses.shape)
     return (losses * use).sum() / use.sum().clamp_min(1)
-
-
-@register_loss("choquet")
-class ChoquetFusion(Objective):
-    """MIMRF: cross-entropy of two streams fused by a Choquet integral that is learned for each class."""
-
-    def build(self, encoder: Encoder) -> None:
-        """Make one classifier a sensor, and the trust of each class in each."""
-        self.classifier = ChoquetClassifier(encoder.feature_dims, len(self.idf))
-
-    def terms(self, step: Step) -> dict[str, Tensor]:
-        """Return ``classify``."""
-        classifier: Any = self.classifier
-        features = torch.cat(list(step.features.values()), dim=-1)
-        logits = classifier(features.to(torch.promote_types(features.dtype, torch.float32)))
-        return {"classify": classification_term(gather(logits, dim=1), step.labels, step.labelled)}
