@@ -142,7 +142,7 @@ def partial_run(smoke_run, run_smoke):
 
 def test_a_run_that_keeps_going_reports_what_finished(smoke_run, partial_run):
     folder, told, in_the_way = partial_run
-    assert "pretraining: 1 trials to run, 9 reused" in told
+    assert "pretraining: 1 trial to run, 9 reused" in told
     methods, before = (
         set(pd.read_parquet(run / "encoders.parquet")["method"]) for run in (folder, smoke_run)
     )
@@ -175,17 +175,20 @@ def test_another_archive_runs_the_same_and_claims_are_of_both(second_run):
     results = pd.read_parquet(second_run / "results.parquet")
     assert results["dataset"].unique().tolist() == ["sen12ms"]
     claims = read_json(second_run / "claims.json")["claims"]
-    assert [claim["dataset"] for claim in claims] == ["SEN12MS"] * 12 + ["BigEarthNet v2"] * 12
+    assert [claim["dataset"] for claim in claims] == ["SEN12MS, simulated"] * 12 + [
+        "BigEarthNet v2, simulated"
+    ] * 12
 
 
 def test_encoders_carry_over_between_the_archives_on_their_shared_bands(second_run):
     rows = pd.read_parquet(second_run / "transfer.parquet")
-    archives = {"SEN12MS", "BigEarthNet v2"}
+    archives = {"SEN12MS, simulated", "BigEarthNet v2, simulated"}
     assert set(zip(rows["source"], rows["target"], strict=True)) == {
         (a, b) for a in archives for b in archives
     }
     assert set(rows["method"]) == {"random", "mosaic"}
-    assert rows.query("target == 'SEN12MS' and probe == 'target'")["fraction"].unique().tolist() == [50, 100]
+    to_sen12ms = rows.query("target == 'SEN12MS, simulated' and probe == 'target'")
+    assert to_sen12ms["fraction"].unique().tolist() == [50, 100]
     assert rows.query("probe != 'change'")["value"].between(0, 1).all()
     bands = {tuple(card["layout"]["sensors"][1]["bands"]) for card in cards(second_run)}
     assert {len(names) for names in bands} == {12, 13}  # SEN12MS whole, and both less the cirrus band

@@ -43,6 +43,37 @@ def splits_table(store: PackedStore) -> pd.DataFrame:
     return index.groupby("split", sort=False).agg(**columns).reset_index()
 
 
+def class_shares(labels: NDArray[np.uint8], class_names: Sequence[str]) -> str:
+    """Return in a sentence how many patches carry the most common and the rarest class; labels (N, C)."""
+    share = 100 * labels.mean(0)
+    common, rare = share.argmax(), share.argmin()
+    if share[common] == share[rare]:
+        return f"Every class is on {share[common]:.1f} % of the training patches."
+    return (
+        f"{class_names[common]} is on {share[common]:.0f} % of the training patches, {class_names[rare]} on "
+        f"{f'{share[rare]:.1f} %' if share[rare] else 'none'}."
+    )
+
+
+def without_pixels(class_names: Sequence[str], *frames: pd.DataFrame) -> str:
+    """Return a sentence that names the classes which one of the frames lacks; empty when none is lacking."""
+    absent = [name for name in class_names if not all((frame["class"] == name).any() for frame in frames)]
+    return f" Left out, without pixels: {', '.join(absent)}." if absent else ""
+
+
+def limits(dataset: str, origin: str) -> str:
+    """Return what an archive of that origin (:func:`mosaic.experiments.prepare.origin`) cannot tell."""
+    if origin != "simulated":
+        return f"The archive is {origin}: its shares, scores and places need not be those of other samples."
+    text = (
+        "A simulated archive shows that the study runs and what it can resolve; only a real one says "
+        "anything about the Earth. Simulated bands other than the four of 10 m follow from them by fixed "
+        "ratios, as no class statistics of theirs were at hand."
+    )
+    sen12ms = " Atmosphere, snow, rock and 500 m labels are added by hand-made rules."
+    return text + sen12ms * (dataset == "sen12ms")
+
+
 def tiles(archive: Any, store: PackedStore) -> pd.DataFrame:
     """Return the centres of the tiles (or scenes): tile, split, count (pairs), lon, lat (degrees)."""
     counts = store.index.groupby(["tile", "split"], sort=False).size().rename("count").reset_index()

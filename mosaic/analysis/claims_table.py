@@ -17,6 +17,7 @@ from mosaic.evaluation.claims import (
     LEVEL,
     POWER,
     RELEVANT,
+    VERDICTS,
     Claim,
     Comparison,
     judge,
@@ -32,6 +33,7 @@ from mosaic.methods import METHODS
 from mosaic.settings import NOTEBOOKS
 from mosaic.store.reader import PackedStore
 from mosaic.utils.progress import progress
+from mosaic.utils.words import count
 
 MOSAIC = "mosaic"
 MEASURE_TITLES = {
@@ -203,6 +205,17 @@ def judge_archives(archives: Sequence[ArchiveClaims]) -> pd.DataFrame:
     """Return one row a claim and archive, with its verdict (:func:`mosaic.evaluation.claims.judge`)."""
     pairs = [(archive, claim) for archive in archives for claim in CLAIMS]
     return judge([archive.compare(claim) for archive, claim in progress(pairs, "claims", total=len(pairs))])
+
+
+def claims_answer(claims: pd.DataFrame) -> str:
+    """Return in a sentence how many comparisons ended with which verdict; those not tested apart."""
+    tested, counts = claims[claims["verdict"] != "not tested"], claims["verdict"].value_counts()
+    if tested.empty:
+        return f"None of {count(len(claims), 'comparison')} could be tested: {claims['reason'].iloc[0]}."
+    shares = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS[:-1])
+    sizes = count(tested["n_seeds"].max(), "seed"), count(tested["dataset"].nunique(), "archive")
+    rest = f"; {len(claims) - len(tested)} not tested" if len(claims) > len(tested) else ""
+    return f"Of {count(len(tested), 'comparison')}: {shares} ({', '.join(sizes)}{rest})."
 
 
 def as_json(claims: pd.DataFrame) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from mosaic.models.checkpoint import load_encoder
 from mosaic.settings import StudySettings
 from mosaic.store.reader import PackedStore
 from mosaic.utils.files import read_json
+from mosaic.utils.words import count
 
 #: Methods that those of fewer seeds are shown with.
 REFERENCES = ("random", "supervised_late", "iai", "supcon", "mosaic")
@@ -176,6 +177,30 @@ def method_ranking(study: Study, runs: Sequence[FinishedRun]) -> tuple[pd.DataFr
     return rank_methods(methods, archives)
 
 
+def not_told_apart(ranks: pd.DataFrame) -> int | None:
+    """Return how many other methods do not differ significantly from the first; None when that is unknown."""
+    worst_rank_of_first = ranks["high"].iloc[0]
+    return None if np.isnan(worst_rank_of_first) else int(worst_rank_of_first) - 1
+
+
+def ranking_answer(ranks: pd.DataFrame, problems: int) -> str:
+    """Return in a sentence who ranks first over a number of problems, where MoSAiC is, and what is known."""
+    titles = titled(ranks)["method"].tolist()
+    if len(titles) == 1:
+        return f"{titles[0]} is the only method with all seeds, so there is nothing to rank."
+    first = titles[: int((ranks["rank"] == ranks["rank"].min()).sum())]
+    verb = "ranks first" if len(first) == 1 else "share the first rank"
+    text = f"{' and '.join(first)} {verb} of {count(len(titles), 'method')} over {count(problems, 'problem')}"
+    if "MoSAiC" not in first:
+        place = f"number {titles.index('MoSAiC') + 1}" if "MoSAiC" in titles else "not among them"
+        text += f", MoSAiC is {place}"
+    alike = not_told_apart(ranks)
+    if alike is None:
+        return f"{text}; one seed, or too few scenes, do not tell which differences hold."
+    told = f"{count(alike, 'other')} cannot" if alike else "all others can"
+    return f"{text}; {told} be told from the first."
+
+
 def cost_table(finished: FinishedRun) -> pd.DataFrame:
     """Return what each method cost at all labels (means over encoders), and its macro average precision."""
     scores = compared_rows(finished).query("metric == 'ap_macro'")
@@ -192,7 +217,7 @@ def cost_table(finished: FinishedRun) -> pd.DataFrame:
                 "parameters": cards[0]["parameters"]["encoder"],
                 "trained": cards[0]["parameters"]["trained"] if trained else 0,
                 "steps": cards[0]["settings"]["steps"] if trained else 0,
-                "minutes": timing["seconds"].mean() / 60,
+                "minutes": timing["seconds"].mean() / 60 if trained else 0.0,
                 "memory_mb": timing["peak_memory_mb"].mean(),
                 "device": timing["device"].iloc[0],
                 "seeds": finished.seeds(str(method)),

@@ -35,6 +35,24 @@ def coherence_table(embedded: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def coherence_answer(measures: pd.DataFrame) -> str:
+    """Return in a sentence which methods have the most and the least coherent neighbourhoods."""
+    rows = titled(measures[measures["name"] == "knn_jaccard"].dropna(subset=["value"]).sort_values("value"))
+    if rows.empty:
+        return "Coherence is unknown: no test patch has a neighbour from another place."
+    methods, values = rows["method"].tolist(), [f"{value:.3f}" for value in rows["value"]]
+    if len(methods) == 1:
+        return (
+            f"The neighbourhoods of {methods[0]}, the only method, have a label Jaccard index of {values[0]}."
+        )
+    if values[0] == values[-1]:
+        return f"Neighbourhoods of all {len(methods)} methods are alike (label Jaccard index {values[0]})."
+    return (
+        f"The most coherent neighbourhoods are those of {methods[-1]} (label Jaccard index {values[-1]}), "
+        f"the least those of {methods[0]} ({values[0]})."
+    )
+
+
 def coherence_summary(embedded: pd.DataFrame, scenes: NDArray[np.str_]) -> pd.DataFrame:
     """Return the neighbours' label Jaccard index of each method as (value, low, high), and its seeds."""
     methods = embedded["method"].unique()
@@ -73,7 +91,11 @@ def retrieval_summary(retrieval: pd.DataFrame) -> pd.DataFrame:
 def sensor_cosines(embedded: pd.DataFrame) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
     """Return cosines across sensors of the first seed: method -> (same scene, different scenes)."""
     first = {row["method"]: load_arrays(row, "cosine|") for _, row in embedded.query("seed == 0").iterrows()}
-    return {method: (arrays["same"], arrays["different"]) for method, arrays in first.items() if arrays}
+    return {
+        method: (arrays["same"], arrays["different"])
+        for method, arrays in first.items()
+        if arrays.get("different", np.empty(0)).size
+    }
 
 
 def umap_points(embedded: pd.DataFrame, methods: Sequence[str]) -> dict[tuple[str, int], NDArray[Any]]:
@@ -100,10 +122,13 @@ def neighbour_images(
 ) -> dict[str, Any]:
     """Draw queries of the test ``rows`` (N,) of a row of ``embedded``, with their k nearest neighbours.
 
-    Returned as ``plots.imagery.neighbour_gallery`` takes them.
+    Returned as ``plots.imagery.neighbour_gallery`` takes them; empty where no row has a
+    neighbour from another place.
     """
     embeddings, bands = load_arrays(trial, "embeddings")[""], display_bands(store)
     neighbours = nearest(embeddings, k, store.index["location"].to_numpy(str)[rows])
+    if not neighbours.size:
+        return {}
     drawn = np.random.default_rng(0).choice(len(rows), size=min(queries, len(rows)), replace=False)
     shown = {"queries": rows[drawn], "neighbours": rows[neighbours[drawn]]}
     images = {}

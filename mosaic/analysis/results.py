@@ -125,6 +125,16 @@ def interval_table(results: pd.DataFrame) -> pd.DataFrame:
     return titled(table).rename(columns={"label_budget": "labels in pretraining"})
 
 
+def best_in_words(best: pd.DataFrame, fraction: float, evaluation: str) -> str:
+    """Return in a sentence which of the rows, a method each by its title, has the highest ``value``."""
+    values = best["value"].map("{:.3f}".format)
+    first = best.loc[values == values.max(), "method"].tolist()
+    verb = "scores highest" if len(first) == 1 else "score highest"
+    verb = "is the only method" if len(best) == 1 else verb
+    subject = f"With {fraction:g} % of the labels {' and '.join(first)}"
+    return f"{subject} {verb}: macro AP {values.max()} ({evaluation})."
+
+
 def metric_table(results: pd.DataFrame, fraction: float) -> pd.DataFrame:
     """Return every metric of every method at one label fraction, means over seeds."""
     rows = common_rows(results, fraction).query("stratum == 'all' and seed >= 0")

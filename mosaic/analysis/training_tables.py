@@ -10,6 +10,20 @@ from mosaic.experiments.tuning import in_words
 from mosaic.methods import get_method
 from mosaic.models.checkpoint import CARD
 from mosaic.utils.files import read_json
+from mosaic.utils.words import count
+
+_COLLAPSED = 2.0  # effective rank
+_LOG = [
+    "step",
+    "method",
+    "seed",
+    "budget",
+    "embedding_std",
+    "effective_rank",
+    "alignment",
+    "uniformity",
+    "knn",
+]
 
 
 def methods_table(methods: Sequence[str]) -> pd.DataFrame:
@@ -46,11 +60,31 @@ def training_logs(encoders: pd.DataFrame) -> pd.DataFrame:
         for _, encoder in encoders.iterrows()
         if (path := Path(encoder["folder"]) / "log.csv").exists()
     ]
-    return pd.concat(logs, ignore_index=True) if logs else pd.DataFrame()
+    return pd.concat(logs, ignore_index=True) if logs else pd.DataFrame(columns=_LOG)
 
 
 def training_costs(encoders: pd.DataFrame) -> pd.DataFrame:
-    """Return what each encoder cost: the timing of its card (seconds, steps/s, peak memory, device)."""
+    """Return what each encoder cost: timing of its card (seconds, 0 of one not trained, memory, device)."""
     cards = [read_json(Path(folder) / CARD) for folder in encoders["folder"]]
     timing: list[Mapping[str, object]] = [card.get("timing", {}) for card in cards]
-    return pd.concat([encoders[["method", "seed", "budget"]], pd.DataFrame(timing)], axis=1)
+    costs = pd.concat([encoders[["method", "seed", "budget"]], pd.DataFrame(timing)], axis=1)
+    return costs.assign(seconds=costs["seconds"].where(_is_trained(costs), 0.0))
+
+
+def _is_trained(frame: pd.DataFrame) -> pd.Series:
+    return frame["method"].map(lambda name: get_method(name).trained)
+
+
+def training_answer(encoders: pd.DataFrame, last: pd.DataFrame, steps: int) -> str:
+    """Return in a sentence what was trained and what collapsed, by the last check of each encoder."""
+    trained = encoders[_is_trained(encoders)]
+    if trained.empty:
+        return "No method of this run is trained."
+    numbers = [count(trained[name].nunique(), name) for name in ("method", "seed")]
+    text = f"{count(len(trained), 'encoder')} of {' and '.join(numbers)} trained for {count(steps, 'step')}"
+    least = last["effective_rank"].min()
+    if pd.isna(least):
+        return f"{text}; none was checked for collapse."
+    collapsed = last.loc[last["effective_rank"] <= _COLLAPSED, "method"].unique()
+    names = ", ".join(get_method(name).title for name in collapsed)
+    return f"{text}; {f'{names} collapsed' if names else 'none collapsed'}: least effective rank {least:.0f}."

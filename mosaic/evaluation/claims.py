@@ -15,6 +15,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from mosaic.evaluation.uncertainty import LEAST_SCENES, Difference, ends, error_and_df
+from mosaic.utils import words
 
 #: Chance that any verdict of a run but *undecided* is wrong.
 LEVEL = 0.05
@@ -113,7 +114,7 @@ def _judged(row: Mapping[Hashable, Any], count: int) -> dict[str, Any]:
     elif row["n_scenes"] < LEAST_SCENES:
         reason = f"too few scenes ({row['n_scenes']}); at least {LEAST_SCENES} are needed"
     elif row["n_seeds"] < LEAST_SEEDS:
-        reason = f"{row['n_seeds']} seed{'s' * (row['n_seeds'] != 1)}; at least {LEAST_SEEDS} are needed"
+        reason = f"{words.count(row['n_seeds'], 'seed')}; at least {LEAST_SEEDS} are needed"
     else:
         verdict, reason = decide(low, high, mde)
     p = float(np.minimum(1.0, count * row["p_value"]))  # NaN of one seed

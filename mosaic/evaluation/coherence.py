@@ -20,6 +20,8 @@ from mosaic.evaluation.metrics import Labels
 Embeddings = NDArray[np.float32]
 Places = NDArray[np.str_]  # of each patch (N,)
 
+#: Patches that a UMAP needs: one more than its three eigenvectors.
+LEAST_MAPPED = 4
 #: Measures of :func:`cluster_measures`, which see patches of one label only.
 CLUSTER_MEASURES = ("silhouette", "davies_bouldin", "calinski_harabasz", "nmi", "ari")
 #: Measure -> title, and whether higher is better.

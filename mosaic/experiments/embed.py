@@ -77,7 +77,7 @@ def embed_trial(
     measures["distance_correlation"] = coherence.distance_correlation(test, test_labels, locations["test"])
     measures["knn_jaccard"] = float(arrays["coherence|test"].mean())
     arrays |= {f"measure|{name}": value for name, value in measures.items()}
-    for seed in range(settings["umap_seeds"]):
+    for seed in range(settings["umap_seeds"] if len(test) >= coherence.LEAST_MAPPED else 0):
         points = coherence.umap_map(test, settings["umap_neighbours"], settings["umap_min_dist"], seed)
         arrays[f"map|{seed}"] = points
         arrays[f"trust|{seed}"] = coherence.trustworthiness(test, points, settings["umap_neighbours"])

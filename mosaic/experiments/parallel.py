@@ -32,6 +32,7 @@ from mosaic.utils.files import write_text
 from mosaic.utils.forked import available_cores
 from mosaic.utils.plugins import load_plugins
 from mosaic.utils.progress import log, progress
+from mosaic.utils.words import count
 
 RETRIES = 2  # of a trial that failed
 _IDLE_S = 60  # after which a worker process without a trial ends
@@ -118,7 +119,7 @@ def run_trials(
     todo = {name: task for name, task in tasks.items() if not reusable(task.path)}
     changed = sum(made_by_other_code(task.path) for task in todo.values())
     note = f"; code changed since: {changed} of them anew" if changed else ""
-    log(f"{stage}: {len(todo)} trials to run, {len(tasks) - len(todo)} reused{note}")
+    log(f"{stage}: {count(len(todo), 'trial')} to run, {len(tasks) - len(todo)} reused{note}")
     for path in [task.path for task in todo.values() if task.path.exists()]:  # made before a --fresh run
         path.unlink()
         shutil.rmtree(path.with_suffix(""), ignore_errors=True)  # what fine-tuning keeps

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mosaic.datasets.registry import DEFAULT_DATASET, open_archive, simulate_archive
+from mosaic.datasets.simulation.produce import SIMULATION_NOTE
 from mosaic.experiments.study import data_folder
 from mosaic.settings import DataSettings
 from mosaic.store.reader import PackedStore
@@ -12,6 +13,7 @@ from mosaic.store.writer import pack
 from mosaic.utils.errors import ArchiveError
 from mosaic.utils.files import hash_json
 from mosaic.utils.progress import log
+from mosaic.utils.words import count
 
 
 def simulated_root(dataset: str, patches: int, seed: int) -> Path:
@@ -49,5 +51,11 @@ def prepare(settings: DataSettings) -> tuple[Any, PackedStore]:
     name = hash_json({**key, "reduced": reduced} if reduced > 1 else key)
     folder = data_folder() / "packed" / f"{archive.root.name}-{name}"
     store = pack(archive, folder, on_bad_patch=settings.on_bad_patch, most_pixels=settings.most_pixels)
-    log(f"data: {len(store)} pairs packed in {folder}")
+    log(f"data: {count(len(store), 'pair')} packed in {folder}")
     return archive, store
+
+
+def origin(archive: Any, store: PackedStore, simulated: bool = False) -> str:
+    """Return ``"simulated"`` or ``"real (56 pairs)"``; a simulation is known by its note, too."""
+    simulated |= (archive.root / SIMULATION_NOTE).exists()
+    return "simulated" if simulated else f"real ({count(len(store), 'pair')})"

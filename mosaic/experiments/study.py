@@ -17,6 +17,7 @@ from mosaic.store.reader import PackedStore
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import atomic_path, hash_json, lock, read_json, write_json
 from mosaic.utils.progress import log
+from mosaic.utils.words import count
 
 #: Folder of the library.
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -253,14 +254,18 @@ class Study:
         return pd.DataFrame(rows, columns=["stage", "trial", "reason"])
 
     @property
+    def data(self) -> str:
+        """Origin and fingerprint of the run's data, such as ``"simulated, 0123abcd"``."""
+        return f"{self.read('archive')['origin']}, {self.store().fingerprint}"
+
+    @property
     def device(self) -> str:
         """What this machine computes on: its GPU, or ``"CPU, 2 cores"``."""
         import torch  # seconds, and most who look for a folder do not compute
 
         if torch.cuda.is_available():
             return str(torch.cuda.get_device_name())
-        cores = os.cpu_count() or 1
-        return f"CPU, {cores} core{'s' * (cores > 1)}"
+        return f"CPU, {count(os.cpu_count() or 1, 'core')}"
 
 
 def _write_parquet(path: Path, table: pd.DataFrame) -> pd.DataFrame:

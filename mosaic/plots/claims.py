@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from mosaic.plots import layout
 from mosaic.plots.palette import GREY, SERIES, VERDICTS, tint
+from mosaic.utils.words import count
 
 
 def _effect(row: Mapping[Hashable, Any]) -> str:
@@ -106,8 +107,8 @@ def detectable_effects(table: pd.DataFrame, relevant: float) -> Figure:
     parts = {str(name): part for name, part in table.groupby("dataset", sort=False)}
     fig, axes = layout.panels(len(parts), 2, 3.0, sharey=True)
     for ax, (dataset, part) in zip(axes, parts.items(), strict=True):
-        for (seeds, line), (color, _) in zip(part.groupby("n_seeds"), SERIES, strict=False):
-            ax.plot(line["n_scenes"], line["mde"], color=color, label=f"{seeds} seeds")
+        for (_, line), (color, _) in zip(part.groupby("n_seeds"), SERIES, strict=False):
+            ax.plot(line["n_scenes"], line["mde"], color=color, label=count(line["n_seeds"].iloc[0], "seed"))
         ax.axhline(relevant, color=GREY, linewidth=1, linestyle="--")
         ax.set(xscale="log", yscale="log", xlabel="test scenes", title=dataset)
         ax.grid()

@@ -31,7 +31,7 @@ def stratum_title(stratum: str) -> str:
     """Return a stratum as words: ``"labels: 3-4"`` is 3–4 labels, ``"class: ..."`` its short name."""
     kind, _, name = stratum.partition(": ")
     if kind == "labels" and name:
-        return f"{name.replace('-', '–')} label{'' if name == '1' else 's'}"
+        return "1 label" if name == "1" else f"{name.replace('-', '–')} labels"
     return short_name(name) if kind == "class" else name or stratum
 
 

@@ -26,6 +26,7 @@ from PIL import Image
 
 from mosaic.report.markdown import inline, plain, scroll_box
 from mosaic.utils import files
+from mosaic.utils.words import count
 
 #: Key of the output metadata which the report reads.
 KEY = "mosaic"
@@ -42,11 +43,6 @@ _STAR = '<span class="sign" role="img" aria-label="best" title="best">★</span>
 def _emit(role: str, text_html: str, text_plain: str, **content: Any) -> None:
     data = {"text/html": text_html, "text/plain": text_plain}
     display(data, raw=True, metadata={KEY: {"role": role, **content}})  # type: ignore[no-untyped-call]
-
-
-def counted(number: int, noun: str) -> str:
-    """Return ``"1 seed"``, ``"3 seeds"``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def figure(
@@ -221,6 +217,11 @@ def answer(text: str) -> None:
     _emit("answer", f"<p><strong>Answer.</strong> {inline(text)}</p>", f"Answer: {text}", html=inline(text))
 
 
+def note(text: str) -> None:
+    """State in a paragraph what limits the data set, or why a figure is left out; Markdown allowed."""
+    display({"text/markdown": text, "text/plain": text}, raw=True)  # type: ignore[no-untyped-call]
+
+
 def key_result(
     text: str,
     value: float | str,
@@ -243,7 +244,7 @@ def key_result(
         ends = f"{_cell(low, digits)} to {_cell(high, digits)}"
         details.append(f"95 % interval {ends} over {sampled(n_seeds)}")
     if n_seeds is not None:
-        details.append(counted(n_seeds, "seed"))
+        details.append(count(n_seeds, "seed"))
     shown, detail = value if isinstance(value, str) else _cell(value, digits), ", ".join(details)
     line = f"<strong>{shown}</strong> {inline(text)}" + (f" <small>({detail})</small>" if detail else "")
     _emit("key_result", f"<p>{line}</p>", plain(line), html=inline(text), value=shown, detail=detail)

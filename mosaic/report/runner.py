@@ -118,7 +118,7 @@ class _Run:
             for path in notebooks
         ]
         self.record: dict[str, Any] = {**self.facts, "started": _now()}
-        self.record |= {"ended": None, "seconds": None, "device": None}
+        self.record |= {"ended": None, "seconds": None, "device": None, "data": None}
         for path in notebooks:
             for old in (f"{path.stem}.ipynb", f"{path.stem}.html", f".{path.stem}.partial.ipynb"):
                 (out / old).unlink(missing_ok=True)
@@ -171,7 +171,8 @@ class _Run:
         notebook = self.out / f"{entry['name']}.ipynb"
         files.write_text(notebook, nbformat.writes(content))  # type: ignore[no-untyped-call]
         partial.unlink()
-        self.record["device"] = summarize(notebook).facts.get("device", self.record["device"])
+        facts = summarize(notebook).facts
+        self.record |= {name: facts[name] for name in ("device", "data") if name in facts}
 
     def save(self, status: str) -> Path:
         """Write the record and render the pages."""

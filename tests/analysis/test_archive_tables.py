@@ -98,3 +98,31 @@ def test_moments_stand_beside_the_published_ones():
     assert table.loc["B02", ["mean", "std", "real mean", "real std"]].tolist() == [1, 2, 3, 4]
     assert table.loc["B10", ["real mean", "real std"]].isna().all()
     assert table["unit"].tolist() == ["DN", "DN", "dB"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        ([[1]], "Every class is on 100.0 % of the training patches."),
+        ([[1, 0], [1, 0]], "a is on 100 % of the training patches, b on none."),
+        ([[1, 0], [1, 1]], "a is on 100 % of the training patches, b on 50.0 %."),
+    ],
+)
+def test_shares_of_one_class_of_ties_and_of_an_absent_class(labels, sentence):
+    assert tables.class_shares(np.array(labels, np.uint8), ("a", "b")) == sentence
+
+
+def test_classes_that_a_figure_leaves_out_are_named():
+    first, second = pd.DataFrame({"class": ["a", "b"]}), pd.DataFrame({"class": ["b", "c"]})
+    assert tables.without_pixels(["a", "b"], first) == ""
+    assert tables.without_pixels(["a", "b", "c"], first, second) == " Left out, without pixels: a, c."
+
+
+def test_limits_fit_the_data():
+    assert "simulated" not in tables.limits("bigearthnet", "real (56 pairs)").lower()
+    assert "real (56 pairs)" in tables.limits("bigearthnet", "real (56 pairs)")
+    assert "Simulated bands" in tables.limits("bigearthnet", "simulated")
+    assert ["snow" in tables.limits(name, "simulated") for name in ("bigearthnet", "sen12ms")] == [
+        False,
+        True,
+    ]

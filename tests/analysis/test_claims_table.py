@@ -8,6 +8,7 @@ from sklearn.metrics import average_precision_score
 from mosaic.analysis.claims_table import (
     ArchiveClaims,
     as_json,
+    claims_answer,
     judge_archives,
 )
 from mosaic.evaluation.claims import CLAIMS
@@ -149,3 +150,19 @@ def test_archives_are_judged_together_and_corrected_for_all(archive):
     assert both["dataset"].tolist() == ["Archive"] * 2 * len(alone)
     first = both["name"].tolist().index("accuracy vs self-supervised")
     assert both.at[first, "p_corrected"] > alone.at[first, "p_corrected"]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "seeds", "answer"),
+    [
+        (["not tested"] * 2, [0, 0], "None of 2 comparisons could be tested: no MoSAiC in this run."),
+        (["undecided"], [1], "Of 1 comparison: 0 supported, 0 too small to matter, 0 not supported, 1 "
+         "undecided (1 seed, 1 archive)."),
+        (["supported", "not tested"], [3, 0], "Of 1 comparison: 1 supported, 0 too small to matter, 0 not "
+         "supported, 0 undecided (3 seeds, 1 archive; 1 not tested)."),
+    ],
+)  # fmt: skip
+def test_the_answer_counts_what_was_not_tested_apart(verdicts, seeds, answer):
+    claims = pd.DataFrame({"verdict": verdicts, "n_seeds": seeds, "dataset": "a"})
+    claims["reason"] = "no MoSAiC in this run"
+    assert claims_answer(claims) == answer

@@ -89,7 +89,7 @@ def test_costs_are_those_of_the_cards_with_the_score(tmp_path, result):
     costs = compare.cost_table(finished([result("iai", 0.6), result("random", 0.2)], trials))
     table = costs.set_index("method")
     assert table.loc["iai", ["minutes", "steps", "trained", "value"]].tolist() == [1.5, 200, 1_200_000, 0.6]
-    assert table.loc["random", ["steps", "trained"]].tolist() == [0, 0]
+    assert table.loc["random", ["steps", "trained", "minutes"]].tolist() == [0, 0, 0]
     assert compare.readable_costs(costs)["encoder, million"].tolist() == [1.0, 1.0]
 
 
@@ -145,3 +145,22 @@ def test_published_scores_are_shown_only_where_they_compare_and_ours_below_them(
     table = compare.published_table(run)
     assert table["model"].tolist() == ["ResNet", "IaI-SimCLR (this run)"]
     assert table.iloc[1, 2:].tolist() == [0.6, 0.7, pytest.approx(0.45)]
+
+
+@pytest.mark.parametrize(
+    ("methods", "rank", "high", "answer"),
+    [
+        (["iai"], [1], [np.nan], "IaI-SimCLR is the only method with all seeds, so there is nothing to "
+         "rank."),
+        (["iai", "mosaic"], [1, 2], [1, 2], "IaI-SimCLR ranks first of 2 methods over 1 problem, MoSAiC is "
+         "number 2; all others can be told from the first."),
+        (["mosaic", "iai", "random"], [1, 2, 3], [2, 3, 3], "MoSAiC ranks first of 3 methods over 1 problem; "
+         "1 other cannot be told from the first."),
+        (["iai", "random"], [1.5, 1.5], [np.nan] * 2, "IaI-SimCLR and Random features share the first rank "
+         "of 2 methods over 1 problem, MoSAiC is not among them; one seed, or too few scenes, do not tell "
+         "which differences hold."),
+    ],
+)  # fmt: skip
+def test_the_answer_of_a_ranking_at_its_edges(methods, rank, high, answer):
+    ranks = pd.DataFrame({"method": methods, "rank": rank, "high": high})
+    assert compare.ranking_answer(ranks, 1) == answer

@@ -39,6 +39,7 @@ def test_retrieval_table_counts_ranks_and_skips_single_sensor_methods(tmp_path):
     assert table.query("k == 10")["recall"].tolist() == [10 / N] * 2
     assert table["map_at_20"].unique().tolist() == [0.25]
     assert table["k"].max() < N
+    assert embedding_tables.retrieval_table(embedded, np.array(["one"])).empty
 
 
 def test_level1_names_a_patch_only_when_all_its_labels_agree():
@@ -71,6 +72,8 @@ def test_gallery_shows_the_nearest_of_other_places(tmp_path):
         order = sorted(others, key=lambda r: -(space[r - 100] @ space[query - 100]))
         assert found.tolist() == order[:3]
     assert shown["neighbour_labels"][:, :, 0].tolist() == shown["neighbours"][:, :, 0, 0, 0].tolist()
+    same_place = trial_row(tmp_path, "iai", 0, embeddings=space[:2])
+    assert embedding_tables.neighbour_images(store, same_place, rows[:2], 5) == {}
 
 
 def test_kernels_weigh_the_batch_with_zero_diagonals_and_msc_has_prototypes():
@@ -79,3 +82,25 @@ def test_kernels_weigh_the_batch_with_zero_diagonals_and_msc_has_prototypes():
     assert weights["jaccard"].shape == (12, 12)
     assert weights["msc"].shape == (12, 17)
     assert not np.diag(weights["any"]).any()
+
+
+def test_cosines_of_one_place_are_left_out(tmp_path):
+    one_place = {"cosine|same": np.ones(3), "cosine|different": np.empty(0)}
+    assert embedding_tables.sensor_cosines(pd.DataFrame([trial_row(tmp_path, "iai", 0, **one_place)])) == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "answer"),
+    [
+        ({"iai": np.nan}, "Coherence is unknown: no test patch has a neighbour from another place."),
+        ({"iai": 0.2}, "The neighbourhoods of IaI-SimCLR, the only method, have a label Jaccard index of "
+         "0.200."),
+        ({"iai": 0.2291, "mosaic": 0.2292}, "Neighbourhoods of all 2 methods are alike (label Jaccard index "
+         "0.229)."),
+        ({"iai": 0.3, "mosaic": 0.2}, "The most coherent neighbourhoods are those of IaI-SimCLR (label "
+         "Jaccard index 0.300), the least those of MoSAiC (0.200)."),
+    ],
+)  # fmt: skip
+def test_the_answer_on_coherence_at_its_edges(values, answer):
+    measures = pd.DataFrame({"method": list(values), "name": "knn_jaccard", "value": list(values.values())})
+    assert embedding_tables.coherence_answer(measures) == answer

@@ -122,3 +122,17 @@ def test_classes_of_few_test_patches_are_named():
         split_rows=lambda split: np.arange(1) if split == "train" else np.arange(1, 41),
     )
     assert results.unscored_classes(store).values.tolist() == [["b", 1, 3], ["c", 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("scores", "answer"),
+    [
+        ({"A": 0.5}, "With 5 % of the labels A is the only method: macro AP 0.500 (linear probe)."),
+        ({"A": 0.5, "B": 0.4}, "With 5 % of the labels A scores highest: macro AP 0.500 (linear probe)."),
+        ({"A": 0.5, "B": 0.5001}, "With 5 % of the labels A and B score highest: macro AP 0.500 (linear "
+         "probe)."),
+    ],
+)  # fmt: skip
+def test_the_best_in_words_at_its_edges(scores, answer):
+    rows = pd.DataFrame({"method": list(scores), "value": list(scores.values())})
+    assert results.best_in_words(rows, 5.0, "linear probe") == answer

@@ -1,7 +1,13 @@
 import pandas as pd
 import pytest
 
-from mosaic.analysis.training_tables import methods_table, training_costs, training_logs, tuning_table
+from mosaic.analysis.training_tables import (
+    methods_table,
+    training_answer,
+    training_costs,
+    training_logs,
+    tuning_table,
+)
 from mosaic.utils.files import write_json
 
 
@@ -32,5 +38,27 @@ def test_logs_and_costs_stand_beside_method_seed_and_budget(tmp_path):
     encoders = pd.DataFrame({"method": ["iai", "random"], "seed": 0, "budget": 0.0})
     encoders["folder"] = [str(tmp_path / name) for name in ("a", "b")]
     assert training_logs(encoders)[["method", "loss"]].values.tolist() == [["iai", 0.5], ["iai", 0.25]]
-    assert training_costs(encoders)["seconds"].tolist() == [3.0, 3.0]
+    assert training_costs(encoders)["seconds"].tolist() == [3.0, 0.0]  # random features are not trained
     assert training_logs(encoders[1:]).empty
+
+
+@pytest.mark.parametrize(
+    ("methods", "ranks", "answer"),
+    [
+        (["random"], [], "No method of this run is trained."),
+        (["random", "iai"], [9.2], "1 encoder of 1 method and 1 seed trained for 1 step; none collapsed: "
+         "least effective rank 9."),
+        (["iai", "mosaic"], [9.2, 1.1], "2 encoders of 2 methods and 1 seed trained for 1 step; MoSAiC "
+         "collapsed: least effective rank 1."),
+        (["iai"], [], "1 encoder of 1 method and 1 seed trained for 1 step; none was checked for collapse."),
+    ],
+)  # fmt: skip
+def test_the_answer_counts_what_was_trained_and_names_what_collapsed(methods, ranks, answer):
+    encoders = pd.DataFrame({"method": methods, "seed": 0, "folder": "none"})
+    last = pd.DataFrame({"method": methods[-len(ranks) :] if ranks else [], "effective_rank": ranks})
+    assert training_answer(encoders, last, steps=1) == answer
+
+
+def test_logs_of_nothing_have_the_columns_that_figures_ask_for(tmp_path):
+    logs = training_logs(pd.DataFrame({"method": ["random"], "seed": 0, "folder": [str(tmp_path)]}))
+    assert logs[logs["budget"].isin([0, 100])].dropna(subset=["embedding_std", "knn"]).empty

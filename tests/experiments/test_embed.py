@@ -1,7 +1,9 @@
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from mosaic.experiments import embed as embeddings
 
@@ -26,3 +28,22 @@ def test_arrays_come_by_seed_and_missing_ones_are_left_out(tmp_path):
     assert [array.item() for array in embeddings.per_seed(embedded, "iai", "a")] == [0, 1]
     assert embeddings.per_seed(embedded, "random", "a") == []
     assert embeddings.load_arrays(embedded.iloc[2], "b")[""].item() == 5
+
+
+@pytest.mark.parametrize("same_place", [True, False])
+@pytest.mark.parametrize("patches", [1, 2, 3])
+def test_small_test_splits_are_embedded_without_a_map(tmp_path, monkeypatch, patches, same_place):
+    random = np.random.default_rng(0)
+    features = {split: random.normal(size=(n, 4)) for split, n in (("train", 9), ("validation", 5))}
+    features["test"] = features["train"][:patches]
+    inputs = {split: dict.fromkeys(("fused", "s1", "s2"), each) for split, each in features.items()}
+    monkeypatch.setattr(embeddings, "encode_splits", lambda *_: inputs)
+    rows = {split: np.arange(len(each)) for split, each in features.items()}
+    places = pd.DataFrame({"location": ["a"] * 9 if same_place else list("abcdefghi")})
+    store = SimpleNamespace(index=places, labels=random.integers(0, 2, (9, 3)).astype(np.uint8))
+    settings = {"coherence_neighbours": 2, "umap_neighbours": 2, "umap_min_dist": 0.1, "umap_seeds": 1}
+    trial = {"folder": "none", "method": "mosaic", "path": tmp_path / "x.npz"}
+    with warnings.catch_warnings(action="ignore"):
+        embeddings.embed_trial(trial, store, rows, settings, trial["path"])
+    assert embeddings.load_arrays(trial, "map|") == {}
+    assert embeddings.load_arrays(trial, "embeddings")[""].shape == (patches, 4)

@@ -225,10 +225,10 @@ def test_edited_code_is_said_and_a_fresh_run_reuses_nothing(tmp_path, monkeypatc
         run(lambda path: path.write_text(""), {"x": Task({"name": "x"}, (), path)}, jobs=1)
         return capsys.readouterr().err
 
-    assert "1 trials to run, 0 reused\n" in lines(old)
+    assert "1 trial to run, 0 reused\n" in lines(old)
     assert "0 trials to run, 1 reused\n" in lines(old)
-    assert "1 trials to run, 0 reused; code changed since: 1 of them anew" in lines(new)
+    assert "1 trial to run, 0 reused; code changed since: 1 of them anew" in lines(new)
     finetuned = new.with_suffix("") / "finetune-5"
     finetuned.mkdir(parents=True)
     monkeypatch.setenv("MOSAIC_FRESH", str(time.time() + 1))
-    assert "1 trials to run, 0 reused\n" in lines(new) and not finetuned.exists()
+    assert "1 trial to run, 0 reused\n" in lines(new) and not finetuned.exists()

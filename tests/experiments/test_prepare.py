@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mosaic.experiments.prepare import prepare
+from mosaic.experiments.prepare import origin, prepare
 from mosaic.settings import DataSettings
 from mosaic.utils.errors import ArchiveError, PackError
 
@@ -23,6 +23,11 @@ def packed(tmp_path):
 def test_archive_is_packed_once_and_reused(root, tmp_path):
     archive, store = prepare(DataSettings(archive=str(root)))
     assert len(archive) == len(store) == 8
+    assert origin(archive, store) == "real (8 pairs)"
+    assert origin(archive, store, simulated=True) == "simulated"
+    (root / "simulation.json").touch()  # simulated earlier, and given by its folder
+    assert origin(archive, store) == "simulated"
+    (root / "simulation.json").unlink()
     before = packed(tmp_path)[0].stat().st_mtime_ns
     prepare(DataSettings(archive=str(root)))
     assert [path.stat().st_mtime_ns for path in packed(tmp_path)] == [before]

@@ -27,7 +27,7 @@ from mosaic.report import display
 log("drawing: 1/1")
 print("noise on standard error", file=sys.stderr)
 print("old\\rrate is", rate)
-display.stamp(seed=seed, device="cpu, 2 threads", data="0123abcd")"""
+display.stamp(seed=seed, device="cpu, 2 threads", data="simulated, 0123abcd")"""
 FORMULAS = r"""## Formulas of $\tau$
 $L$ is the mean of
 

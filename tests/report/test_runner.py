@@ -34,6 +34,7 @@ def test_every_notebook_has_its_status(small_run: Any) -> None:
     assert (record["status"], record["profile"], record["command"]) == ("failed", "tiny", "make study")
     assert record["notebooks"][0]["parameters"] == {"rate": 0.5}
     assert record["packages"]["matplotlib"] and record["device"] == "cpu, 2 threads"
+    assert "<dt>Data</dt><dd>simulated, 0123abcd</dd>" in text(small_run.folder / "index.html")
     index = text(small_run.folder / "index.html")
     assert re.findall(r'class="badge ([\w-]+)"', index) == ["failed", "finished", "failed", "not-run"]
     assert "Never reached" in index and 'href="third.html"' not in index
@@ -57,7 +58,14 @@ def test_progress_goes_to_the_terminal_and_not_to_the_page(small_run: Any) -> No
 def test_the_page_opens_with_what_was_found(small_run: Any) -> None:
     page = text(small_run.folder / "first.html")
     head, _, body = page.partition("</header>")
-    facts = ("Everything at once", "<strong>helps</strong>", "finished", "cpu, 2 threads", "tiny", "0123abcd")
+    facts = (
+        "Everything at once",
+        "<strong>helps</strong>",
+        "finished",
+        "cpu, 2 threads",
+        "tiny",
+        "simulated, 0123abcd",
+    )
     assert all(fact in head for fact in facts)
     assert body.index("macro AP gained over random") < body.index("Does it <em>work</em>?")
     assert body.index("Does it <em>work</em>?") < body.index('id="parameters"') < body.index('id="reproduce"')

@@ -18,6 +18,8 @@ from mosaic.utils.forked import available_cores
 from mosaic.utils.progress import log, progress
 
 Rows = list[dict[str, Any]]
+#: File in a simulated archive's folder that tells how it was made.
+SIMULATION_NOTE = "simulation.json"
 
 
 def produce(
@@ -36,7 +38,7 @@ def produce(
     """
     if recipe["patches"] < 12:
         raise ArchiveError(f"{recipe['patches']} patches are too few for three splits: simulate 12 or more")
-    note = root / "simulation.json"
+    note = root / SIMULATION_NOTE
     if note.exists() and read_json(note) == recipe:
         log(f"simulated archive: reused {root}")
         return root
