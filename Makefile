@@ -8,6 +8,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Tests that share runs of the whole sequence; they take as long as all others together.
+SEQUENCE := tests/report/test_browser.py tests/test_smoke.py
+
 RUN_ARGS := --profile $(PROFILE) $(if $(ARCHIVE),--archive "$(ARCHIVE)") $(if $(OUT),--out "$(OUT)") $(ARGS)
 
 .PHONY: help study test lint lab bench clean clean-archives
@@ -20,9 +23,9 @@ study: $(VENV)/.installed  ## run the notebooks into reports/<run>/index.html  (
 
 test: $(VENV)/.installed-dev  ## pass all tests, the whole sequence at the smoke profile among them
 	@log=$$(mktemp); trap 'trap - INT TERM; rm -f "$$log"; kill 0' INT TERM; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" >"$$log" 2>&1 & \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SEQUENCE:%=--ignore=%) >"$$log" 2>&1 & \
 	echo "the whole sequence, and all other tests at the same time:"; \
-	$(BIN)/python -m pytest -m slow; whole=$$?; \
+	$(BIN)/python -m pytest $(SEQUENCE); whole=$$?; \
 	wait $$!; others=$$?; cat "$$log"; rm -f "$$log"; exit $$((whole || others))
 
 lint: $(VENV)/.installed-dev  ## ruff (library, tests, notebooks) and mypy (library)
