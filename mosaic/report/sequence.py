@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mosaic.experiments.study import reports_folder, repository
 from mosaic.report.runner import run as run_notebooks
 from mosaic.settings import NOTEBOOKS, make
 from mosaic.utils.errors import SettingsError, suggest
+from mosaic.utils.files import read_yaml
 
 
 def notebooks_folder() -> Path:
@@ -30,10 +29,7 @@ def load_profile(profile: str) -> tuple[str, dict[str, Any]]:
     if not path.exists():
         known = [known_path.stem for known_path in folder.glob("*.yaml")]
         raise SettingsError(f"no profile {profile!r}{suggest(profile, known)}")
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    if not isinstance(content, dict):
-        raise SettingsError(f"{path} must be a list of 'name: value' lines")
-    return path.stem, content
+    return path.stem, read_yaml(path)
 
 
 def split_parameters(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

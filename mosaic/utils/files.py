@@ -7,13 +7,19 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mosaic.utils.errors import RunError
+import yaml
+
+from mosaic.utils.errors import MosaicError, RunError, SettingsError
 from mosaic.utils.progress import log
+
+_Type = type | tuple[type, ...]
+_MADE_AGAIN = "delete it, it will be made again"
 
 
 @contextlib.contextmanager
@@ -51,12 +57,121 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file; a damaged one raises ``RunError``."""
+def read_bytes(path: Path, error: type[MosaicError] = RunError, remedy: str = _MADE_AGAIN) -> bytes:
+    """Return the content of a regular file; a folder, a FIFO or what cannot be read raises ``error``."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise RunError(f"{path} is not valid JSON ({error}): delete it, it will be made again") from error
+        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would be waited for
+            raise error(f"{path} is not a regular file: {remedy}")
+        return path.read_bytes()
+    except FileNotFoundError as cause:
+        raise error(f"{path} is missing: {remedy}") from cause
+    except OSError as cause:
+        raise error(f"{path} cannot be read ({cause.strerror}): {remedy}") from cause
+
+
+def read_json(
+    path: Path,
+    keys: Mapping[str, _Type] | None = None,
+    *,
+    build: Callable[[Any], Any] | None = None,
+    error: type[MosaicError] = RunError,
+    remedy: str = _MADE_AGAIN,
+) -> Any:
+    """Return the content of a JSON file.
+
+    Args:
+        path: of the file, UTF-8.
+        keys: what an object must have: key -> type or types of its value. None for any content.
+        build: turns the content into what is returned, such as ``Model.model_validate``.
+        error: what is raised.
+        remedy: end of its message, which names the file and the key.
+
+    Raises:
+        MosaicError: ``error``, when the file is missing, no regular file, unreadable, not UTF-8, not JSON or
+            of other content than ``keys`` and ``build`` expect.
+    """
+    return _read(path, "JSON", json.loads, keys, build, error, remedy)
+
+
+def read_yaml(
+    path: Path,
+    keys: Mapping[str, _Type] | None = None,
+    *,
+    build: Callable[[Any], Any] | None = None,
+    error: type[MosaicError] = SettingsError,
+    remedy: str = "correct it",
+) -> dict[str, Any]:
+    """Return the mapping in a YAML file, whose keys are names; an empty file is an empty mapping.
+
+    Arguments and errors are those of :func:`read_json`. Refused as well are keys that occur twice, of which
+    YAML would keep the last, aliases, which can grow without bound, and tags.
+    """
+
+    def parse(text: str) -> Any:
+        content = yaml.load(text, _StrictLoader)
+        return {} if content is None else content
+
+    mapping: dict[str, Any] = _read(path, "YAML", parse, keys or {}, build, error, remedy)
+    return mapping
+
+
+def _read(
+    path: Path,
+    kind: str,
+    parse: Callable[[str], Any],
+    keys: Mapping[str, _Type] | None,
+    build: Callable[[Any], Any] | None,
+    error: type[MosaicError],
+    remedy: str,
+) -> Any:
+    content = read_bytes(path, error, remedy)
+    try:
+        parsed = parse(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as cause:
+        raise error(f"{path} is not UTF-8 text: {remedy}") from cause
+    except (ValueError, yaml.YAMLError, RecursionError) as cause:
+        raise error(f"{path} is not valid {kind} ({_shortened(cause)}): {remedy}") from cause
+    if keys is not None and not isinstance(parsed, dict):
+        raise error(f"{path} holds a {type(parsed).__name__}, expected names with values: {remedy}")
+    for key, expected in (keys or {}).items():
+        if key not in parsed:
+            raise error(f"{path} lacks {key!r}: {remedy}")
+        if not isinstance(parsed[key], expected):
+            raise error(f"{path} has {key!r} of type {type(parsed[key]).__name__}: {remedy}")
+    try:
+        return parsed if build is None else build(parsed)
+    except MosaicError:
+        raise
+    except KeyError as cause:
+        raise error(f"{path} lacks {cause}: {remedy}") from cause
+    except (ValueError, TypeError, AttributeError, IndexError) as cause:
+        raise error(f"{path} has unexpected content ({_shortened(cause)}): {remedy}") from cause
+
+
+def _shortened(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without tags and aliases, in which every key is a name that occurs once."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None):
+            raise yaml.MarkedYAMLError(
+                problem="aliases and tags are not allowed", problem_mark=event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if not isinstance(name, str) or name in seen:
+                fault = "occurs twice" if isinstance(name, str) else "is not a name: quote it"
+                raise yaml.MarkedYAMLError(problem=f"key {name!r} {fault}", problem_mark=key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
 
 
 def hash_json(content: Any) -> str:
@@ -77,10 +192,10 @@ def sha256_file(path: Path) -> str:
 def file_state(path: str | Path) -> str:
     """Return size and time of change of a file as a line, which differs once the file was changed."""
     try:
-        stat = os.stat(path)
+        state = os.stat(path)
     except FileNotFoundError:
         return "absent\n"
-    return f"{stat.st_size} {stat.st_mtime_ns}\n"
+    return f"{state.st_size} {state.st_mtime_ns}\n"
 
 
 def require_writable(folder: Path) -> None:

@@ -3,11 +3,12 @@ import hashlib
 import multiprocessing
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
 from mosaic.utils import files
-from mosaic.utils.errors import RunError, suggest
+from mosaic.utils.errors import PackError, RunError, SettingsError, suggest
 
 
 def test_atomic_path_gives_the_whole_file_or_none(tmp_path):
@@ -36,13 +37,67 @@ def test_atomic_path_keeps_what_was_there_when_writing_fails(tmp_path, error, sh
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-def test_json_round_trip_and_a_damaged_file(tmp_path):
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (b'{"a": ', r"is not valid JSON \(Expecting value"),
+        (b"[" * 10**5, "is not valid JSON .*recursion"),
+        (b'{"a": "\xe4"}', "is not UTF-8 text"),
+        (b"[1]", "holds a list, expected names with values"),
+        (b'{"b": 1}', "lacks 'a'"),
+        (b'{"a": "1"}', "has 'a' of type str"),
+        (b'{"a": 1}', r"lacks 'b'"),
+        (b'{"a": 1, "b": null}', "has unexpected content"),
+        (lambda path: None, "is missing"),
+        (Path.mkdir, "is not a regular file"),
+        (os.mkfifo, "is not a regular file"),
+        (lambda path: path.symlink_to(path), "cannot be read .*symbolic links"),
+    ],
+)
+def test_a_json_file_that_cannot_be_used_is_named_with_key_and_remedy(tmp_path, make, problem):
     path = tmp_path / "a.json"
-    files.write_json(path, {"ä": [1, 2.5, None]})
-    assert files.read_json(path) == {"ä": [1, 2.5, None]}
-    path.write_text('{"a": ')
-    with pytest.raises(RunError, match=r"a\.json is not valid JSON"):
-        files.read_json(path)
+    path.write_bytes(make) if isinstance(make, bytes) else make(path)
+    with pytest.raises(PackError, match=rf"^\S*a\.json {problem}.*: pack again$"):
+        files.read_json(
+            path, {"a": int}, build=lambda c: c["b"].upper(), error=PackError, remedy="pack again"
+        )
+
+
+def test_json_round_trip(tmp_path):
+    files.write_json(tmp_path / "a.json", {"ä": [1, 2.5, None]})
+    assert files.read_json(tmp_path / "a.json") == {"ä": [1, 2.5, None]}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("steps: 5\nseeds: 1\nsteps: 6\n", "key 'steps' occurs twice.* line 3"),
+        ("a: {b: 1, b: 2}", "key 'b' occurs twice"),
+        ("5: steps", "key 5 is not a name: quote it"),
+        ("yes: steps", "key True is not a name"),
+        ("[a]: steps", r"key \['a'\] is not a name"),
+        ("a: !!python/object/apply:os.system ['touch planted']", "aliases and tags are not allowed"),
+        ("a: &x [1]\nb: *x", "aliases and tags are not allowed"),
+        ("- steps", "holds a list, expected names with values"),
+        ("a: [", "is not valid YAML"),
+        ("\x80".encode("latin-1"), "is not UTF-8"),
+    ],
+)
+def test_a_yaml_file_that_does_not_say_one_thing_is_refused(tmp_path, monkeypatch, text, problem):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "a.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(SettingsError, match=rf"^\S*a\.yaml .*{problem}.*: correct it$") as caught:
+        files.read_yaml(path)
+    assert len(str(caught.value)) < 500 and os.listdir(tmp_path) == ["a.yaml"]
+
+
+def test_a_yaml_file_with_a_byte_order_mark_and_an_empty_one(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_bytes("\ufeffsteps: 5\nmethods: [random, mosaic]\n".encode())
+    assert files.read_yaml(path) == {"steps": 5, "methods": ["random", "mosaic"]}
+    path.write_text("# nothing\n")
+    assert files.read_yaml(path) == {}
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

@@ -1,0 +1,79 @@
+"""Files that can be made again: checked when they are read, set aside and replaced where they are damaged."""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mosaic.utils.files import atomic_path
+from mosaic.utils.progress import log
+
+T = TypeVar("T")
+
+#: Errors of the machine, not of the content of a file.
+_MACHINE = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EIO}
+
+
+def read_cached(path: Path, read: Callable[[Path], T], make: Callable[[], object]) -> T:
+    """Return ``read(path)``, after ``make()`` has written a file that is absent or damaged.
+
+    Example:
+        >>> table = read_cached(path, read_parquet, lambda: write_parquet(path, compute()))
+    """
+    found = read_if_sound(path, read)
+    if found is not None:
+        return found
+    make()
+    return read(path)
+
+
+def read_if_sound(path: Path, read: Callable[[Path], T]) -> T | None:
+    """Return ``read(path)``; None for a file that is absent, or damaged and therefore set aside."""
+    if not (path.exists() or path.is_symlink()):
+        return None
+    try:
+        if not path.is_file():  # a FIFO would be waited for
+            raise ValueError("no regular file")
+        return read(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # NumPy, pandas, torch and safetensors each raise many
+        if isinstance(error, OSError) and error.errno in _MACHINE:
+            raise
+        set_aside(path, str(error) or type(error).__name__)
+        return None
+
+
+def set_aside(path: Path, why: str) -> None:
+    """Rename a damaged file or folder to ``<name>.damaged``, in place of an earlier one, and log it."""
+    aside = path.with_name(f"{path.name}.damaged")
+    if aside.is_dir():
+        shutil.rmtree(aside)
+    with contextlib.suppress(FileNotFoundError):  # another process was faster
+        os.replace(path, aside)
+    log(f"{path} is damaged ({' '.join(why.split())[:200]}): kept as {aside.name}, made again")
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an ``.npz`` by name, each checked by the checksum of its file."""
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
+
+
+def write_parquet(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Write a table atomically, with checksums; return it."""
+    with atomic_path(path) as partial:
+        table.to_parquet(partial, index=False, write_page_checksum=True)
+    return table
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Read a table and compare its checksums; ``OSError`` or ``ValueError`` when it is damaged."""
+    return pd.read_parquet(path, page_checksum_verification=True)
