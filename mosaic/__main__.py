@@ -142,8 +142,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--archive", help="'simulated', or a folder in the official layout")
     run.add_argument("--out", help="name of the run: reports/<out>/ (default: the profile's name)")
     run.add_argument(*parameter, **repeated)
-    cluster = "what runs the trials: pool (processes, the default); slurm or local (jobs of submitit)"
-    run.add_argument("--cluster", default="pool", help=cluster)
+    cluster = "what runs the trials: processes of this machine (the default), or jobs of submitit"
+    run.add_argument("--cluster", default="pool", choices=["pool", "slurm"], help=cluster)
     option = repeated | {"help": "one of submitit's, such as slurm_partition=gpu or gpus_per_node=1"}
     run.add_argument("--cluster-option", **option)
     run.add_argument("--fresh", action="store_true", help="reuse nothing that was trained or computed before")

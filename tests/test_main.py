@@ -33,7 +33,6 @@ def test_help_lists_the_commands_without_loading_anything_heavy():
         (["run", "--profile", "smkoe"], "no profile 'smkoe'; did you mean 'smoke'"),
         (["run", "--profile", "smoke", "-p", "stpes=3"], "did you mean 'steps'"),
         (["run", "--profile", "smoke", "-p", "steps=many"], "'steps' = 'many'"),
-        (["run", "--profile", "smoke", "--cluster", "slrum"], "no cluster 'slrum'; did you mean 'slurm'"),
         (["run", "--profile", "smoke", "--cluster-option", "gpus_per_node=1"], "add --cluster slurm"),
         (["train", "nowhere", "--to", "few", "-p", "stpes=3"], "did you mean 'steps'"),
         (["train", "nowhere", "--to", "few", "-p", "seed=one"], "'seed' = 'one'"),

@@ -1,6 +1,6 @@
 """Features of packed patches under a trained encoder, and how those of several sensors are joined."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +20,21 @@ _BATCH = 256
 
 
 def encode_splits(
-    store: PackedStore, checkpoint: Path, rows: Mapping[str, Rows], store_statistics: bool = False
+    store: PackedStore,
+    checkpoint: Path,
+    rows: Mapping[str, Rows],
+    store_statistics: bool = False,
+    extract: Callable[[PackedStore, Path, Rows, bool], Features] | None = None,
 ) -> dict[str, Features]:
     """Return what a trained encoder offers to a classifier: split -> input -> (N, F).
 
     Inputs are ``"s1"``, ``"s2"`` and so on, ``"fused"``, and ``"fused_without_s1"`` and so on; for early
     fusion the fused ones; for a single sensor that one. The mean over the rows of ``"train"`` replaces the
-    features of a missing sensor: zero after the probes' standardisation.
+    features of a missing sensor: zero after the probes' standardisation. ``extract`` may replace
+    :func:`extract_features`, by one that keeps features for example.
     """
-    features = {s: extract_features(store, checkpoint, r, store_statistics) for s, r in rows.items()}
+    extract = extract or extract_features
+    features = {s: extract(store, checkpoint, r, store_statistics) for s, r in rows.items()}
     mean = {stream: values.mean(0, np.float64) for stream, values in features["train"].items()}
     return {split: _inputs(streams, mean) for split, streams in features.items()}
 

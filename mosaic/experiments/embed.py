@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from mosaic.evaluation import coherence
-from mosaic.evaluation.features import Features, encode_splits
+from mosaic.evaluation.features import Features
 from mosaic.experiments.grid import require_trained_on
 from mosaic.experiments.parallel import encoder_task, run_trials
 from mosaic.experiments.predictions import main_input, save_arrays
-from mosaic.experiments.probe import Rows, split_rows
+from mosaic.experiments.probe import Rows, encode, split_rows
 from mosaic.experiments.study import Study
 from mosaic.store.reader import PackedStore
 
@@ -59,7 +59,7 @@ def embed_trial(
     ``trust|<seed>``; for several sensors also ``rank|<direction>`` and ``map_at_k|<direction>`` (N,) of each
     direction such as ``s1_to_s2``, and ``cosine|same`` and ``cosine|different`` over all pairs of sensors.
     """
-    inputs = encode_splits(store, Path(encoder["folder"]), rows)
+    inputs = encode(store, Path(encoder["folder"]), rows)
     main, k = main_input(encoder["method"]), settings["coherence_neighbours"]
     train = inputs["train"][main]
     embeddings = {split: coherence.standardise(each[main], train) for split, each in inputs.items()}

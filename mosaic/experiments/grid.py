@@ -34,25 +34,6 @@ from mosaic.utils.files import read_json
 from mosaic.utils.plugins import plugin_hashes
 from mosaic.utils.progress import log
 
-_WIDTH = {"projection_dim"}
-_KERNEL = {"kernel", "kernel_threshold"}
-_REDUNDANCY = _WIDTH | {"off_diagonal"}
-#: Loss -> term -> the fields of LossSettings that it reads; a loss that is not listed may read all.
-READS: dict[str, dict[str, set[str]]] = {
-    "contrastive": {
-        "intra": _WIDTH | {"temperature_intra"},
-        "inter": _WIDTH | {"temperature_inter", "inter_style"},
-        "label": _WIDTH | _KERNEL | {"temperature_label", "unlabelled_negatives", "msc_alpha"},
-    },
-    "queue": {"label": _WIDTH | _KERNEL | {"temperature_label", "queue_size", "key_momentum"}},
-    "macl": {"label": _WIDTH | {"temperature_label", "temperature_spread", "rarity_pull"}},
-    "sadcl": {"label": _WIDTH | {"contrast_weight"}},
-    "vicreg": dict.fromkeys(("intra", "inter"), _WIDTH | {"covariance"}),
-    "barlow": dict.fromkeys(("intra", "inter"), _REDUNDANCY),
-    "decur": dict.fromkeys(("intra", "inter"), _REDUNDANCY),
-    "choquet": {},
-}
-
 #: Method -> changes to the run's settings that were chosen for it on validation.
 Choices = Mapping[str, Mapping[str, Any]]
 
@@ -147,19 +128,18 @@ def used_settings(trial: TrialSettings) -> TrialSettings:
 
     What is equal by them is the same trial.
     """
-    method, loss = get_method(trial.method), set(fields(LossSettings))
+    method = get_method(trial.method)
+    # a loss that does not declare what it reads may read all
+    reads = vars(LOSSES[method.loss]).get("reads") if method.trained else {}
+    terms = [term for term in ("intra", "inter", "label") if getattr(method, term) > 0]
     unused = set() if method.trained else {"steps", "precision", *fields(OptimiserSettings)}
     if not method.uses_labels or method.sees_labelled_only:
         unused |= {"labelled_share"}
-    weighed = [term for term in ("intra", "inter", "label") if getattr(method, term) > 0]
-    if not method.trained or method.loss in READS:
-        reads = READS.get(method.loss, {})
-        unused |= loss - {"label_weight"}.union(*(reads.get(term, ()) for term in weighed))
-    if "label" not in weighed or len(weighed) == 1:
-        unused |= {"label_weight"}
-    if method.loss in READS:
+    if reads is not None:
+        unused |= set(fields(LossSettings)).difference(*(reads.get(term, ()) for term in terms))
         unused |= {"kernel"} if method.kernel else set()
         unused |= {"msc_alpha"} if (method.kernel or trial.loss.kernel) != "msc" else set()
+    unused = unused - {"label_weight"} if "label" in terms and len(terms) > 1 else unused | {"label_weight"}
     defaults = {name: info.get_default() for name, info in fields(TrialSettings).items() if name in unused}
     used = trial.replace(**defaults)
     return used.replace(precision=resolve_precision(used.precision) if method.trained else "32")

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.evaluation.features import Features, encode_splits
+from mosaic.evaluation.features import Features
 from mosaic.evaluation.probes import knn_scores, linear_probe
 from mosaic.experiments.grid import draw_budgets, require_trained_on
 from mosaic.experiments.parallel import encoder_task, run_trials
 from mosaic.experiments.predictions import KEYS, save_arrays
-from mosaic.experiments.probe import split_rows
+from mosaic.experiments.probe import encode, split_rows
 from mosaic.experiments.study import Study
 from mosaic.methods import get_method
 from mosaic.settings import EvaluationSettings, TrialSettings
@@ -96,7 +96,7 @@ def predict_trial(
             return
         checkpoint, rows = Path(encoder["folder"]), split_rows(store)
         evaluated = {split: rows[split] for split in _EVALUATED}
-        inputs = encode_splits(store, checkpoint, rows)
+        inputs = encode(store, checkpoint, rows)
         scores: Scores = {}
         for fraction, labelled in budgets.items():
             chosen, labels = np.searchsorted(rows["train"], labelled), store.labels[labelled]
@@ -108,7 +108,7 @@ def predict_trial(
             if get_method(encoder["method"]).only_classifies:
                 # its classifier has seen the labels of its own budget, so it stands for no other fraction
                 if fraction == encoder["budget"]:
-                    results = classifier_scores(store, checkpoint, rows["train"], evaluated)
+                    results = classifier_scores(checkpoint, {s: inputs[s] for s in _EVALUATED})
                     found |= _keyed("end_to_end", results)
             elif "finetune" in settings.evaluations:
                 trial = TrialSettings(seed=encoder["seed"], steps=settings.finetune_steps).replace(

@@ -1,5 +1,7 @@
-"""Linear probes on the features of one encoder, across stores."""
+"""Features of trained encoders, kept for all that is computed from them, and linear probes across stores."""
 
+import functools
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mosaic.evaluation.features import Features, encode_splits
+from mosaic.evaluation.features import Features, encode_splits, extract_features
 from mosaic.evaluation.probes import linear_probe
 from mosaic.experiments.predictions import main_input, save_arrays
+from mosaic.experiments.study import cache_path, reusable
 from mosaic.methods import get_method
+from mosaic.models.checkpoint import CARD
 from mosaic.models.published_weights import PUBLISHED
 from mosaic.store.reader import PackedStore
+from mosaic.utils.files import atomic_path, hash_json, read_json
 
 Rows = Mapping[str, NDArray[np.int64]]
 
@@ -21,6 +26,35 @@ Rows = Mapping[str, NDArray[np.int64]]
 def split_rows(store: PackedStore) -> dict[str, NDArray[np.int64]]:
     """Return the rows of each split."""
     return {split: store.split_rows(split) for split in ("train", "validation", "test")}
+
+
+def kept_features(
+    store: PackedStore, checkpoint: Path, rows: NDArray[np.int64], store_statistics: bool = False
+) -> Features:
+    """Do what ``extract_features`` does, for ``rows`` of one split, once for an encoder and split.
+
+    Features are kept in the cache, unless they would take more than a tenth of the disk's free space.
+    """
+    other_data = store_statistics and read_json(checkpoint / CARD)["data"] != store.fingerprint
+    key = {"encoder": checkpoint.name, "data": store.fingerprint, "store_statistics": other_data}
+    split = store.split_rows(store.index["split"].iloc[rows[0]])
+    whole, path = (
+        cache_path("features", {**key, "rows": hash_json(each.tolist())}, ".npz") for each in (split, rows)
+    )
+    for known, positions in ((path, slice(None)), (whole, np.searchsorted(split, rows))):
+        if reusable(known):
+            with np.load(known) as file:
+                return {stream: file[stream][positions] for stream in file.files}
+    features = extract_features(store, checkpoint, rows, store_statistics)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if 10 * sum(values.nbytes for values in features.values()) < shutil.disk_usage(path.parent).free:
+        with atomic_path(path) as partial:
+            np.savez(partial, **features)  # type: ignore[arg-type]  # its stub knows no keyword arrays
+    return features
+
+
+#: Return split -> input -> (N, F) of an encoder, as :func:`mosaic.evaluation.features.encode_splits` does.
+encode = functools.partial(encode_splits, extract=kept_features)
 
 
 def coarse_labels(store: PackedStore, classes: Sequence[str]) -> NDArray[np.uint8]:
@@ -58,7 +92,7 @@ def probe_trial(
         if data.fingerprint not in features:
             splits = {split: data.split_rows(split) for split in ("train", "validation")}
             splits |= {"scored": rows} if data is store else {}
-            inputs = encode_splits(data, Path(encoder["folder"]), splits, store_statistics=not published)
+            inputs = encode(data, Path(encoder["folder"]), splits, store_statistics=not published)
             features[data.fingerprint] = {split: each[source] for split, each in inputs.items()}
     scores: Features = {}
     for name, probe in probes.items():

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mosaic.evaluation.features import encode_splits, extract_features, fuse
+from mosaic.evaluation.features import Features, encode_splits, extract_features, fuse
 from mosaic.evaluation.probes import Scores, fit_classifier
 from mosaic.methods import METHODS
 from mosaic.models.checkpoint import CARD, WEIGHTS, load_encoder, save_encoder
@@ -22,23 +22,19 @@ SCORES = "scores.npz"
 InputScores = dict[str, dict[str, Scores]]
 
 
-def classifier_scores(
-    store: PackedStore, checkpoint: Path, training_rows: Rows, evaluation: Mapping[str, Rows]
-) -> InputScores:
-    """Score the rows of ``evaluation`` with the classifier that was trained with the encoder.
+def classifier_scores(checkpoint: Path, splits: Mapping[str, Features]) -> InputScores:
+    """Score features, by split and input, with the classifier that was trained with their encoder.
 
-    Inputs are the sensor of an encoder of one, otherwise ``"fused"`` and ``"fused_without_<sensor>"``:
-    the mean features of ``training_rows`` stand in for that sensor.
+    Inputs are the sensor of an encoder of one, otherwise ``"fused"`` and ``"fused_without_<sensor>"``.
 
     Raises:
         CheckpointError: when the checkpoint has no classifier.
     """
     encoder = load_encoder(checkpoint)
     width = sum(encoder.encoder.feature_dims.values())
-    splits = encode_splits(store, checkpoint, {**evaluation, "train": training_rows})
     return {
-        name: {i: encoder.classify(f) for i, f in splits[name].items() if f.shape[1] == width}
-        for name in evaluation
+        name: {i: encoder.classify(f) for i, f in inputs.items() if f.shape[1] == width}
+        for name, inputs in splits.items()
     }
 
 
@@ -78,7 +74,8 @@ def finetune(
         monitor_every=0,
     )
     pretrain(store, trial, labelled_rows, folder)
-    scores = classifier_scores(store, folder, labelled_rows, rows)
+    splits = encode_splits(store, folder, {**rows, "train": labelled_rows})
+    scores = classifier_scores(folder, {name: splits[name] for name in rows})
     arrays: dict[str, Any] = {f"{name}/rows": own for name, own in rows.items()}
     arrays |= {f"{name}/{i}": values for name, inputs in scores.items() for i, values in inputs.items()}
     with atomic_path(folder / SCORES) as partial:

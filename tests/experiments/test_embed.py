@@ -37,7 +37,7 @@ def test_small_test_splits_are_embedded_without_a_map(tmp_path, monkeypatch, pat
     features = {split: random.normal(size=(n, 4)) for split, n in (("train", 9), ("validation", 5))}
     features["test"] = features["train"][:patches]
     inputs = {split: dict.fromkeys(("fused", "s1", "s2"), each) for split, each in features.items()}
-    monkeypatch.setattr(embeddings, "encode_splits", lambda *_: inputs)
+    monkeypatch.setattr(embeddings, "encode", lambda *_: inputs)
     rows = {split: np.arange(len(each)) for split, each in features.items()}
     places = pd.DataFrame({"location": ["a"] * 9 if same_place else list("abcdefghi")})
     store = SimpleNamespace(index=places, labels=random.integers(0, 2, (9, 3)).astype(np.uint8))

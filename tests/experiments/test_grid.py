@@ -9,7 +9,6 @@ import pytest
 
 from mosaic.experiments import grid as grid_module
 from mosaic.experiments.grid import (
-    READS,
     Trial,
     checkpoint_folder,
     left_out,
@@ -133,13 +132,13 @@ def test_every_parameter_of_a_trial_was_changed_above():
     assert set(fields(TrialSettings)) - {"method", "initial", *CHANGES} == read_by_kernels
 
 
-@pytest.mark.parametrize("name", sorted({METHODS[name].loss for name in TRAINED}))
-def test_the_table_of_what_losses_read_is_true(name):
-    """The table names the fields that stand in the source of the loss and of what it inherits."""
-    classes = [kind for kind in LOSSES[name].__mro__ if kind.__module__.startswith("mosaic.losses")]
-    read = set(re.findall(r"settings\.(\w+)", "".join(map(inspect.getsource, classes))))
-    tables = [READS[other] for other in READS if LOSSES[other] is LOSSES[name]]
-    assert read == set().union(*(names for table in tables for names in table.values()))
+@pytest.mark.parametrize("loss", [kind for kind in LOSSES.values() if "reads" in vars(kind)])
+def test_what_losses_declare_to_read_is_true(loss):
+    """They name the fields that stand in their source, and in that of what they inherit."""
+    ours = [kind for kind in loss.__mro__ if kind.__module__.startswith("mosaic.losses")]
+    read = set(re.findall(r"settings\.(\w+)", "".join(map(inspect.getsource, ours))))
+    family = [kind for kind in LOSSES.values() if issubclass(kind, loss) or issubclass(loss, kind)]
+    assert read == set().union(*(names for kind in family for names in kind.reads.values()))
 
 
 def test_auto_precision_reaches_neither_key_nor_trial(key, monkeypatch):

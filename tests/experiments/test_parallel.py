@@ -1,4 +1,4 @@
-"""Trials in this process, in workers and in jobs of submitit: results, failures, retries, and kills."""
+"""Trials in this process, in workers and in jobs of submitit: results, failures, and kills."""
 
 import importlib
 import json
@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import submitit
 
 from mosaic.experiments import parallel
 from mosaic.experiments.parallel import Launch, Task, parallel_map, run_trials
@@ -32,7 +33,8 @@ def calls(tmp_path, monkeypatch):
     monkeypatch.setenv("MOSAIC_LAUNCH", "{}")
     monkeypatch.setattr("submitit.core.core.Job._results_timeout_s", 0)  # for slow network disks
     yield importlib.import_module("trial_calls")
-    parallel._Workers(1).cancel([])
+    while parallel._workers:
+        parallel._workers.popitem()[1].shutdown(kill_workers=True)
 
 
 def launch(monkeypatch, *settings):
@@ -95,8 +97,8 @@ def test_workers_are_replaced_when_killed_or_when_the_environment_changed(calls,
     assert parallel_map(os.getenv, [("OF_NOW",), ("OF_NOW",)], "asking", 2) == ["later", "later"]
 
 
-def test_a_trial_that_fails_is_tried_again_alone_and_the_others_finish(calls, tmp_path, capfd):
-    names = ["always_fails", "wrong_setting", "fails_once", "killed_once", "always_killed"]
+def test_a_trial_that_fails_is_named_a_killed_one_runs_again_and_the_others_finish(calls, tmp_path, capfd):
+    names = ["always_fails", "wrong_setting", "fine", "killed_once", "always_killed"]
     with pytest.raises(RunError) as caught:
         run(calls.trial, kinds(tmp_path, *names))
     message = str(caught.value)
@@ -105,14 +107,13 @@ def test_a_trial_that_fails_is_tried_again_alone_and_the_others_finish(calls, tm
     assert "\n  wrong_setting: no such thing: choose another\n" in message
     assert "\n  always_killed: its process died, as when memory runs out\n" in message
     assert "run the same again" in message and "--keep-going" in message
-    assert [len(begun(tmp_path, name)) for name in names] == [3, 1, 2, 2, 3]
-    (logs,) = (tmp_path / "root" / "data" / "jobs").iterdir()
-    assert str(logs) in message
-    assert "in trial" in (logs / "always_fails.log").read_text()
+    assert [len(begun(tmp_path, name)) for name in names] == [1, 1, 1, 2, 2]
+    (traces,) = (tmp_path / "root" / "data" / "jobs").glob("*/failures.log")
+    assert str(traces) in message and "in trial" in traces.read_text()
     assert "in trial" in str(caught.value.__cause__)  # of the first, shown with the error's own
     progress = capfd.readouterr().err
     assert "pretraining: 5 trials to run, 0 reused\n" in progress
-    assert "fails_once: OSError: the disk was away for a moment; retry 1 of 2\n" in progress
+    assert "killed_once: its process died; it runs once again\n" in progress
 
 
 def test_arguments_that_cannot_be_passed_on_are_a_failure(calls, tmp_path):
@@ -121,19 +122,19 @@ def test_arguments_that_cannot_be_passed_on_are_a_failure(calls, tmp_path):
 
 
 def test_a_run_that_keeps_going_lists_what_is_missing_and_tries_only_that_again(calls, tmp_path, monkeypatch):
-    both, bad = kinds(tmp_path, "fails_once", "always_fails"), kinds(tmp_path, "always_fails")
+    both, bad = kinds(tmp_path, "fine", "always_fails"), kinds(tmp_path, "always_fails")
     missing = [["pretraining", "always_fails", "ZeroDivisionError: never works"]]
     launch(monkeypatch, "pool", {}, True)
     for _ in range(2):
-        assert run(calls.trial, both, jobs=1) == (["fails_once"], missing)
+        assert run(calls.trial, both, jobs=1) == (["fine"], missing)
     with pytest.raises(RunError, match="1 of 1 failed"):  # there is nothing to go on with
         run(calls.trial, bad, jobs=1)
-    assert (len(begun(tmp_path, "fails_once")), len(begun(tmp_path, "always_fails"))) == (2, 9)
     launch(monkeypatch)
     with pytest.raises(RunError, match="1 of 2 failed"):
         run(calls.trial, both, jobs=1)
+    assert (len(begun(tmp_path, "fine")), len(begun(tmp_path, "always_fails"))) == (1, 4)
     (tmp_path / "always_fails.done").write_text("by another run")
-    assert run(calls.trial, both, jobs=1) == (["fails_once", "always_fails"], [])
+    assert run(calls.trial, both, jobs=1) == (["fine", "always_fails"], [])
 
 
 def test_a_killed_study_leaves_no_worker_and_the_next_resumes(calls, tmp_path):
@@ -154,8 +155,8 @@ def test_a_killed_study_leaves_no_worker_and_the_next_resumes(calls, tmp_path):
     assert [len(begun(tmp_path, name)) for name in steps] == [1, 2, 1]
 
 
-@pytest.mark.parametrize(("cluster", "number"), [("pool", signal.SIGINT), ("local", signal.SIGTERM)])
-def test_an_interrupted_study_ends_what_is_running(calls, tmp_path, monkeypatch, cluster, number):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_study_ends_what_is_running(calls, tmp_path, number):
     """Ctrl-C, and the signal by which a runner ends its notebook."""
     names = ["sleeps_a", "sleeps_b"]
 
@@ -163,7 +164,6 @@ def test_an_interrupted_study_ends_what_is_running(calls, tmp_path, monkeypatch,
         wait_until(lambda: all(begun(tmp_path, name) for name in names))
         os.kill(os.getpid(), number)
 
-    launch(monkeypatch, cluster)
     threading.Thread(target=end_once_both_have_begun).start()
     with pytest.raises(KeyboardInterrupt):
         run(calls.trial, kinds(tmp_path, *names))
@@ -171,41 +171,49 @@ def test_an_interrupted_study_ends_what_is_running(calls, tmp_path, monkeypatch,
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_jobs_that_are_lost_run_again_and_preempted_ones_resume(calls, tmp_path, monkeypatch):
-    """Killed: tried again as another job. Preempted, or out of time: submitit queues the job again."""
-    launch(monkeypatch, "local", {"timeout_min": 30})
-    names = ["killed_once", "preempted_once", "terminated_once", "wrong_setting"]
+def test_jobs_fail_alone_and_preempted_ones_resume(calls, tmp_path, monkeypatch):
+    """With processes of submitit in place of SLURM. Preempted, or out of time: it queues the job again."""
+    launch(monkeypatch, "slurm")
+    monkeypatch.setattr(parallel, "_POLL_S", 0.1)
+    executor = submitit.AutoExecutor(tmp_path / "jobs", cluster="local")
+    monkeypatch.setattr(Launch, "executor", lambda self, name, folder: executor)
+    names = ["fine", "preempted_once", "terminated_once", "wrong_setting", "always_killed"]
     with pytest.raises(RunError) as caught:
-        run(calls.trial, kinds(tmp_path, *names), jobs=4)
-    assert "pretraining: 1 of 4 failed\n  wrong_setting: no such thing" in str(caught.value)
-    assert [len(begun(tmp_path, name)) for name in names] == [2, 2, 2, 1]
+        run(calls.trial, kinds(tmp_path, *names))
+    assert "pretraining: 2 of 5 failed\n  wrong_setting: no such thing" in str(caught.value)
+    assert "\n  always_killed: " in str(caught.value)
+    assert [len(begun(tmp_path, name)) for name in names] == [1, 2, 2, 1, 1]
+
+
+def test_jobs_that_an_interrupted_study_leaves_are_cancelled(calls, tmp_path, monkeypatch):
+    cancelled = tmp_path / "scancel"
+    cancelled.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/cancelled\n')
+    cancelled.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    executor = submitit.AutoExecutor(tmp_path / "jobs", cluster="debug")
+    outcomes = parallel._jobs({"a": (abs, -1), "b": (abs, -2)}, executor)
+    assert next(outcomes) == ("a", 1)
+    outcomes.close()
+    assert (tmp_path / "cancelled").read_text() == "DEBUG\n"
 
 
 def test_a_launch_is_handed_on_to_notebooks(monkeypatch):
     monkeypatch.setenv("MOSAIC_LAUNCH", "{}")
     assert Launch.current() == Launch("pool", {}, False)
-    local = Launch("local", {"timeout_min": 30}, keep_going=True)
-    local.hand_on()
-    assert Launch.current() == local
+    Launch(keep_going=True).hand_on()
+    assert Launch.current() == Launch(keep_going=True)
 
 
 @pytest.mark.parametrize(
-    ("cluster", "options", "message"),
-    [
-        ("local", {"local_partition": "gpu"}, "Unknown argument 'partition' for executor 'local'"),
-        ("local", {"timeout_min": "long"}, "timeout_min"),
-        ("local", {"nodes": 2}, "one task on one machine: leave out nodes"),
-    ],
+    ("options", "message"),
+    [({"slurm_partion": "gpu"}, "slurm_partion"), ({"timeout_min": "long"}, "timeout")],
 )
-def test_a_mistake_is_named_before_anything_starts(cluster, options, message):
-    with pytest.raises(SettingsError, match=message):
-        Launch(cluster, options).hand_on()
-
-
-def test_slurm_that_is_not_installed_is_named_with_the_remedy(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(RunError, match=r"srun.*--cluster pool"):
+def test_a_mistake_is_named_before_anything_starts(monkeypatch, options, message):
+    with pytest.raises(SettingsError, match="srun"):  # which is not installed
         Launch("slurm").hand_on()
+    monkeypatch.setattr("submitit.SlurmExecutor.affinity", classmethod(lambda cls: 2))  # as if it were
+    with pytest.raises(SettingsError, match=message):
+        Launch("slurm", options).hand_on()
 
 
 def test_a_slurm_job_has_the_options_of_submitit(tmp_path, monkeypatch):

@@ -59,7 +59,7 @@ def test_probes_learn_from_the_rows_they_may_and_score_the_rows_of_a_store(tmp_p
         sign = 1.0 if where is home else -1.0
         return {s: {"fused": sign * where.labels[own].astype(np.float32)} for s, own in rows.items()}
 
-    monkeypatch.setattr("mosaic.experiments.probe.encode_splits", encoded)
+    monkeypatch.setattr("mosaic.experiments.probe.encode", encoded)
     classes = ["Forest", "Water"]
     probes = {
         "half": Probe(abroad, np.arange(0, 30, 2), classes),

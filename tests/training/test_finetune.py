@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mosaic.evaluation.features import extract_features, fuse
+from mosaic.evaluation.features import encode_splits, extract_features, fuse
 from mosaic.evaluation.metrics import macro_ap
 from mosaic.evaluation.probes import fit_classifier, linear_probe
 from mosaic.models.checkpoint import load_encoder
@@ -94,12 +94,12 @@ def test_another_architecture_to_start_from_is_refused(store, config, start, tmp
 def test_own_classifier_scores_what_it_was_trained_on(store, config, start, tmp_path):
     train, test = store.split_rows("train"), store.split_rows("test")
     folder = pretrain(store, config("supervised_late", monitor_every=0), train, tmp_path / "own")
-    scores = classifier_scores(store, folder, train, {"test": test})["test"]
+    scores = classifier_scores(folder, encode_splits(store, folder, {"train": train, "test": test}))["test"]
     expected = load_encoder(folder).classify(fuse(extract_features(store, folder, test)))
     np.testing.assert_array_equal(scores["fused"], expected)
     assert set(scores) == {"fused", "fused_without_s1", "fused_without_s2"}
     with pytest.raises(CheckpointError, match="'random' trains no classifier"):
-        classifier_scores(store, start, train, {"test": test})
+        classifier_scores(start, encode_splits(store, start, {"train": test}))
 
 
 def test_method_that_tunes_each_kind_of_encoder():

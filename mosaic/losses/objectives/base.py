@@ -36,7 +36,8 @@ class Step:
 class Objective(nn.Module):
     """Heads and loss of a method: from features of a batch to the terms that are minimised.
 
-    The encoder is what is trained; it is not registered as a submodule.
+    The encoder is what is trained; it is not registered as a submodule. A class may declare ``reads``, term
+    of the method -> fields of LossSettings: a change of others leaves its trained encoders valid.
 
     Attributes:
         classifier: maps joined features (..., sum of F) to logits (..., C); None where there is none.

@@ -1,6 +1,7 @@
 """MIMRF of Du and Zare: late fusion of two sensors by a Choquet integral, learned by gradient descent."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from mosaic.utils.distributed import gather
 @register_loss("choquet")
 class ChoquetFusion(Objective):
     """MIMRF: cross-entropy of two streams fused by a Choquet integral that is learned for each class."""
+
+    reads: ClassVar[Mapping[str, set[str]]] = {}
 
     def build(self, encoder: Encoder) -> None:
         """Make one classifier a sensor, and the trust of each class in each."""

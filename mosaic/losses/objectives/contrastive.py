@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import combinations
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,15 @@ from mosaic.models.encoders import Encoder
 @register_loss("contrastive")
 class ContrastiveObjective(HeadsObjective):
     """The terms that the method weighs above 0; the ``msc`` kernel trains a prototype (D,) for each label."""
+
+    reads: ClassVar = {
+        "intra": {"projection_dim", "temperature_intra"},
+        "inter": {"projection_dim", "temperature_inter", "inter_style"},
+        "label": {
+            *("projection_dim", "temperature_label", "unlabelled_negatives"),
+            *("kernel", "kernel_threshold", "msc_alpha"),
+        },
+    }
 
     def build(self, encoder: Encoder) -> None:
         """Make the heads, and the prototypes of ``msc``."""
@@ -97,6 +107,8 @@ class MACL(HeadsObjective):
     the settings, tau_0 is ``temperature_label``, a ``temperature_spread`` and b ``rarity_pull``. The sampling
     is that of :class:`mosaic.training.data.ScenePicker`.
     """
+
+    reads: ClassVar = {"label": {"projection_dim", "temperature_label", "temperature_spread", "rarity_pull"}}
 
     def terms(self, step: Step) -> dict[str, Tensor]:
         """Return ``label``, and ``classify`` where the method weighs it."""

@@ -5,6 +5,7 @@ travel with the keys, so a label kernel reaches further than the batch.
 """
 
 import copy
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,12 @@ class MomentumQueue(HeadsObjective):
     of its scene weigh 1, others what the kernel says. Every process of a run holds the same queue.
     """
 
+    reads: ClassVar = {
+        "label": {
+            *("projection_dim", "temperature_label", "kernel", "kernel_threshold"),
+            *("queue_size", "key_momentum"),
+        }
+    }
     queue: Tensor
     queue_labels: Tensor
     enqueued: Tensor

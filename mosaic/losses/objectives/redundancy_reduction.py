@@ -6,6 +6,7 @@ lightly's. DeCUR: Wang et al. 2024, arXiv:2309.05300.
 
 from functools import partial
 from itertools import combinations
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,6 @@ from mosaic.utils.distributed import gather
 COMMON_SHARE = 0.875
 
 
-@register_loss("vicreg")
 @register_loss("barlow")
 @register_loss("decur")
 class RedundancyReduction(Objective):
@@ -28,6 +28,8 @@ class RedundancyReduction(Objective):
     mean over views and pairs of sensors is ``inter``. Each sensor has one expander for both, as published for
     DeCUR.
     """
+
+    reads: ClassVar = dict.fromkeys(("intra", "inter"), ("projection_dim", "off_diagonal"))
 
     def build(self, encoder: Encoder) -> None:
         """Make an expander for each stream, and the loss."""
@@ -59,6 +61,13 @@ class RedundancyReduction(Objective):
             pairs = [pair for a, b in combinations(z.values(), 2) for pair in zip(a, b, strict=True)]
             terms["inter"] = torch.stack([self.between(*pair) for pair in pairs]).mean()
         return terms
+
+
+@register_loss("vicreg")
+class VICReg(RedundancyReduction):
+    """VICReg's loss."""
+
+    reads: ClassVar = dict.fromkeys(("intra", "inter"), ("projection_dim", "covariance"))
 
 
 def vicreg_loss(a: Tensor, b: Tensor, covariance: float) -> Tensor:

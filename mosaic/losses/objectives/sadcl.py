@@ -8,6 +8,7 @@ cross-entropy scaled by 1000 / C; all three are divided by that scale here, whic
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ class SADCL(Objective):
     """
 
     uses_maps = True
+    reads: ClassVar = {"label": {"projection_dim", "contrast_weight"}}
 
     def build(self, encoder: Encoder) -> None:
         """Make the query decoder and the classifier of its features."""

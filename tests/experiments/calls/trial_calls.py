@@ -37,8 +37,6 @@ def trial(kind, folder, path):
         raise SettingsError("no such thing: choose another")
     if kind == "always_killed" or (first and kind == "killed_once"):
         os.kill(os.getpid(), signal.SIGKILL)
-    if first and kind == "fails_once":
-        raise OSError("the disk was away\nfor a moment")
     if first and kind == "terminated_once":  # as Lightning leaves on SIGTERM
         raise SystemExit
     if first and kind == "preempted_once":
