@@ -1,17 +1,16 @@
 """Turning an archive into packed data: shard by shard, checked before any cast, resumed after a kill."""
 
+import errno
 import hashlib
 import multiprocessing
 import os
-import threading
-import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from mosaic.store.record import Record, averaged, averaging_block, to_record
 from mosaic.store.record_format import INDEX, MANIFEST, VERSION, BandLayout, Manifest, Shard
 from mosaic.utils import files
 from mosaic.utils.errors import PackError, suggest
-from mosaic.utils.forked import default_workers
+from mosaic.utils.forked import default_workers, end_with_parent
 from mosaic.utils.progress import log, progress
 
 BAD_PATCHES = "bad_patches.json"
@@ -40,7 +39,7 @@ def pack(
     """Pack ``archive`` into ``folder``, or open the data that was packed there before.
 
     Killed at any moment it resumes: finished shards are kept when their checksum holds. Finished data of
-    another source is never overwritten.
+    another source is never overwritten. While another process packs into the folder, this one waits for it.
 
     Example:
         >>> archive = BigEarthNetArchive(Path("data/BigEarthNet"), bands="10m")
@@ -57,7 +56,7 @@ def pack(
 
     Raises:
         PackError: bad patches, no training patches, or a folder that holds data of another source.
-        RunError: no space, folder not writable, or a second packer at work.
+        RunError: no space, or folder not writable.
     """
     if on_bad_patch not in ("stop", "skip"):
         raise PackError(f"on_bad_patch is {on_bad_patch!r}{suggest(on_bad_patch, ('stop', 'skip'))}")
@@ -68,7 +67,7 @@ def pack(
     # finished data is only read, by any number of runs at once
     finished = packing.finished()
     if finished is None:
-        with files.lock(folder):
+        with files.lock(folder, wait=True):
             finished = packing.finished()
             if finished is None:
                 packing.write_shards(workers)
@@ -172,7 +171,7 @@ class _Packing:
         _packing = self
         # Fork, not spawn: importing TorchGeo again would take longer than packing 500 patches.
         fork = multiprocessing.get_context("fork")
-        pool = ProcessPoolExecutor(workers, fork, _end_with, (os.getpid(),))
+        pool = ProcessPoolExecutor(workers, fork, end_with_parent, (os.getpid(),))
         try:
             yield from zip(numbers, pool.map(_write_inherited, numbers), strict=True)
         except BrokenProcessPool as error:
@@ -190,7 +189,7 @@ class _Packing:
         skipped: list[dict[str, str]] = []
         sha256, data = hashlib.sha256(), bytearray(record_bytes)
         with files.atomic_path(self._path(number, "bin")) as partial, open(partial, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, len(shard) * record_bytes)  # a full disk shows now
+            _reserve(file, len(shard) * record_bytes)
             for i in shard:
                 try:
                     kept[i] = self._read(i, data)
@@ -281,15 +280,15 @@ def _write_inherited(number: int) -> dict[str, Any]:
     return _packing._write_shard(number)
 
 
-def _end_with(parent: int) -> None:
-    """End this process soon after the packer was killed: it inherited the packer's lock on the folder."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Reserve disk space, so that a full disk shows now; not all systems and file systems can."""
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except AttributeError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            raise
 
 
 def _total(moments: Iterable[Sequence[int]]) -> list[int]:

@@ -1,7 +1,4 @@
-"""Sampling of views by torch, on any device: ``grid_sample``, then radiometry, noise and cut.
-
-:mod:`mosaic.transforms.cpu_sampling` does the same in one pass, and is tested against this.
-"""
+"""Sampling of views by torch, on any device: ``grid_sample``, then radiometry, noise and cut."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,9 +1,7 @@
 """Views: from stored int16 records to normalised, augmented images, batched, on the device of the records.
 
 One affine map of the patch drives the sampling of all band sizes at once, so up-sampling is never stored.
-Sampling is bilinear without antialiasing: from 120 to 64 pixels the reduction stays below two. It is done by
-:mod:`mosaic.transforms.cpu_sampling`, :mod:`mosaic.transforms.gpu_sampling`, or elsewhere
-:mod:`mosaic.transforms.torch_sampling`.
+Sampling is bilinear without antialiasing: from 120 to 64 pixels the reduction stays below two.
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -127,9 +125,7 @@ class Views:
         what :meth:`draw` returns, on the records' device; without ``"seeds"`` there is no speckle.
         """
         batch, device = _shape(several[0])
-        # the first convolution of a network in channels-last takes either; each sampler writes what it can
-        memory = torch.contiguous_format if device.type == "cpu" else torch.channels_last
-        empty = partial(torch.empty, device=device, memory_format=memory)
+        empty = partial(torch.empty, device=device, memory_format=torch.channels_last)
         side, sample = self.image_size, _sampler(device.type)
         images = {
             name: empty((len(several) * batch, len(self.layout.sensor(name).bands), side, side))
@@ -215,10 +211,6 @@ def _constants(
 @cache
 def _sampler(device: str) -> Callable[..., None]:
     """Return the fastest installed sampler for a type of device."""
-    if device == "cpu" and find_spec("numba") is not None:
-        from mosaic.transforms.cpu_sampling import sample  # compiled when a CPU first samples
-
-        return sample
     if device == "cuda" and find_spec("triton") is not None:
         from mosaic.transforms import gpu_sampling  # needs Triton
 

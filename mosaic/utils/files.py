@@ -57,16 +57,16 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_bytes(path: Path, error: type[MosaicError] = RunError, remedy: str = _MADE_AGAIN) -> bytes:
-    """Return the content of a regular file; a folder, a FIFO or what cannot be read raises ``error``."""
+def require_regular(path: Path, error: type[MosaicError] = RunError, remedy: str = _MADE_AGAIN) -> None:
+    """Raise ``error`` when ``path`` is missing, unreadable or no regular file; a FIFO would be waited for."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would be waited for
-            raise error(f"{path} is not a regular file: {remedy}")
-        return path.read_bytes()
+        regular = stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError as cause:
         raise error(f"{path} is missing: {remedy}") from cause
     except OSError as cause:
         raise error(f"{path} cannot be read ({cause.strerror}): {remedy}") from cause
+    if not (regular and os.access(path, os.R_OK)):
+        raise error(f"{path} is {'not readable' if regular else 'not a regular file'}: {remedy}")
 
 
 def read_json(
@@ -124,9 +124,9 @@ def _read(
     error: type[MosaicError],
     remedy: str,
 ) -> Any:
-    content = read_bytes(path, error, remedy)
+    require_regular(path, error, remedy)
     try:
-        parsed = parse(content.decode("utf-8-sig"))
+        parsed = parse(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as cause:
         raise error(f"{path} is not UTF-8 text: {remedy}") from cause
     except (ValueError, yaml.YAMLError, RecursionError) as cause:
@@ -193,7 +193,7 @@ def file_state(path: str | Path) -> str:
     """Return size and time of change of a file as a line, which differs once the file was changed."""
     try:
         state = os.stat(path)
-    except FileNotFoundError:
+    except OSError:  # also a link to itself
         return "absent\n"
     return f"{state.st_size} {state.st_mtime_ns}\n"
 
@@ -243,6 +243,8 @@ def lock(folder: Path, wait: bool = False) -> Iterator[None]:
                 raise RunError(f"{in_use}: wait for it, or give this run another name") from error
             log(f"{in_use}: waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:  # some network file systems
+            log(f"{folder} cannot be locked ({error.strerror}): see to it that only one run uses it")
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

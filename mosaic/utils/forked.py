@@ -2,7 +2,10 @@
 
 import multiprocessing
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -31,13 +34,27 @@ def forked_map(function: Callable[[int], R], count: int, workers: int | None = N
     if workers == 1 or count < 2:
         yield from map(function, range(count))
         return
-    with multiprocessing.get_context("fork").Pool(workers, _initialize, (function,)) as pool:
+    arguments = (function, os.getpid())
+    with multiprocessing.get_context("fork").Pool(workers, _initialize, arguments) as pool:
         yield from pool.imap(_call, range(count), chunksize=16)
 
 
-def _initialize(function: Callable[[int], Any]) -> None:
+def end_with_parent(parent: int) -> None:
+    """Let this process ignore Ctrl-C, and end soon after the process ``parent``, which started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _initialize(function: Callable[[int], Any], parent: int) -> None:
     global _function
     _function = function
+    end_with_parent(parent)
 
 
 def _call(i: int) -> Any:

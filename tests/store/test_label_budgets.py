@@ -97,9 +97,10 @@ def test_order_is_a_permutation_even_with_unlabelled_patches():
 def test_saved_as_patch_ids_with_the_count_of_every_class(store, tmp_path):
     save_budgets(tmp_path / "b.json", {50.0: np.array([3, 4]), 10.0: np.array([1])}, store, seed=2)
     saved = json.loads((tmp_path / "b.json").read_text())
+    names = [*store.index["labels"][3], *store.index["labels"][4]]
     assert saved["seed"] == 2 and [list(budget.values()) for budget in saved["budgets"]] == [
-        [10.0, {"water": 0, "forest": 1, "town": 1}, ["patch_001"]],
-        [50.0, {"water": 1, "forest": 2, "town": 0}, ["patch_003", "patch_004"]],
+        [10.0, {name: store.index["labels"][1].count(name) for name in store.class_names}, ["patch_001"]],
+        [50.0, {name: names.count(name) for name in store.class_names}, ["patch_003", "patch_004"]],
     ]
     assert list(saved["budgets"][0]) == ["fraction_percent", "classes", "patches"]
 

@@ -54,5 +54,5 @@ def test_empty_index():
 
 
 def test_store_offers_them(store):
-    # in the fake archive rows 2k and 2k + 1 share a place but not their labels
-    assert store.temporal_positives.counts.tolist() == [0] * 20
+    # in the fake archive rows 2k and 2k + 1 are two dates of a place
+    assert store.temporal_positives.counts.tolist() == [1] * 20

@@ -227,17 +227,6 @@ def test_a_seed_gives_a_view_and_leaves_the_global_generator_alone(layout):
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize(("threads", "side"), [(1, 48), (2, 48), (1, 19), (1, 5)])
-def test_the_compiled_sampling_is_that_of_torch(layout, monkeypatch, threads, side):
-    records = random_records(layout, batch=65)
-    make = Views(layout, side, shared_geometry=False, crop_scale=0.2)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    compiled = make(records, seeded())
-    monkeypatch.setattr(module, "_sampler", lambda device: torch_sampling.sample)
-    for sensor, image in make(records, seeded()).items():
-        torch.testing.assert_close(compiled[sensor], image, rtol=0, atol=5e-4)  # of 8000 DN between pixels
-
-
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton")
 def test_the_sampling_of_a_gpu_is_that_of_torch(layout, monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")  # on the CPU, one program after another
