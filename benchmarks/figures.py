@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 from common import NOT_MEASURED, Result
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatterSciNotation
 
-from mosaic.plots.layout import legend, marker_handles, panels
-from mosaic.plots.palette import GREY, OKABE_ITO
+from mosaic.plots.layout import legend, panels
+from mosaic.plots.palette import GREY, OKABE_ITO, look
 
 _OURS, _OTHERS = (OKABE_ITO["vermillion"], "o", "this project"), (OKABE_ITO["blue"], "s", "others")
 
@@ -46,8 +45,7 @@ def rate_dots(rows: Sequence[Result]) -> Figure:
         ax.xaxis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=True))
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="x")
-    styles = {label: (color, marker) for color, marker, label in (_OURS, _OTHERS)}
-    legend(fig, marker_handles(styles), above=True)
+    legend(fig, {label: look(color, marker) for color, marker, label in (_OURS, _OTHERS)}, above=True)
     return fig
 
 
@@ -69,6 +67,5 @@ def growth_curves(rows: Sequence[Result], size: str, label: str) -> Figure:
             ax.plot(*zip(*points, strict=True), marker=marker, color=color, markersize=5)
         ax.set(xscale="log", yscale="log", xlabel=label, ylabel=members[0]["unit"], title=group)
         ax.grid()
-    handles = [Line2D([], [], color=c, marker=m, label=name) for name, (c, m, _) in styles.items()]
-    legend(fig, handles)
+    legend(fig, {name: {"color": color, "marker": marker} for name, (color, marker, _) in styles.items()})
     return fig

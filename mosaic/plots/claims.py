@@ -21,7 +21,7 @@ def _effect(row: Mapping[Hashable, Any]) -> str:
     return f"{row['effect']:+.3f}{interval}".replace("-", "−")
 
 
-@layout.needs("statement", "comparison", "effect", "low", "high", "verdict")
+@layout.of_table
 def claims_forest(claims: pd.DataFrame) -> Figure:
     """Show the claims: effect with interval against no effect, and the verdict by colour, marker and sign.
 
@@ -40,25 +40,24 @@ def claims_forest(claims: pd.DataFrame) -> Figure:
     fig, axes = layout.panels(len(parts), 1, 1, gridspec_kw={"height_ratios": sizes})
     line_breaks = (claims["statement"] + claims["comparison"]).str.count("\n").max()
     fig.set_figheight((0.55 + 0.16 * line_breaks) * len(claims) + 0.62 * len(parts))
+    looks = {verdict: look | {"markersize": 8} for verdict, (look, _) in VERDICTS.items()}
     for ax, (measure, part) in zip(axes, parts.items(), strict=True):
         ax.axvline(0, color=GREY, linewidth=1)
+        rows = dict.fromkeys(part.index, "")
+        layout.dots(ax, part.reset_index(), "index", rows, looks, "verdict", value="effect", width=2.2)
         for i, row in enumerate(part.to_dict("records")):
-            color, marker, sign = VERDICTS[row["verdict"]]
-            style, at = {"color": color, "marker": marker, "markersize": 8}, np.array([-i])
-            layout.estimates(ax, part.iloc[[i]], at, style, vertical=False, value="effect", width=2.2)
             for x, side, upper, lower in (
                 (-0.02, "right", row["statement"], row["comparison"]),
-                (1.03, "left", f"{sign} {row['verdict']}", _effect(row)),
+                (1.03, "left", f"{VERDICTS[row['verdict']][1]} {row['verdict']}", _effect(row)),
             ):
                 options: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "ha": side}
                 ax.text(x, 0.04 - i, upper, va="bottom", fontsize=9, **options)
                 ax.text(x, -0.04 - i, lower, va="top", fontsize=8, color=GREY, **options)
-        ax.set(xlabel=measure, ylim=(0.6 - len(part), 0.6), yticks=[])
-        ax.grid(axis="x")
+        ax.set(xlabel=measure, yticks=[])
     return fig
 
 
-@layout.needs("dataset", "name", "effect", "low", "high", "verdict")
+@layout.of_table
 def claims_grid(claims: pd.DataFrame, families: Mapping[str, str]) -> Figure:
     """Show all verdicts at a glance: a row a claim, a column an archive and family of opponents.
 
@@ -72,7 +71,7 @@ def claims_grid(claims: pd.DataFrame, families: Mapping[str, str]) -> Figure:
         family=claims["name"].str.rpartition(" vs ")[2],
         color=claims["verdict"].map(list(VERDICTS).index),
         text=[
-            f"{VERDICTS[row['verdict']][2]} {row['verdict']}\n{_effect(row)}".replace(" [", "\n[")
+            f"{VERDICTS[row['verdict']][1]} {row['verdict']}\n{_effect(row)}".replace(" [", "\n[")
             for row in claims.to_dict("records")
         ],
     )
@@ -80,23 +79,21 @@ def claims_grid(claims: pd.DataFrame, families: Mapping[str, str]) -> Figure:
     cells = claims.set_index(["claim", "dataset", "family"])[["color", "text"]]
     columns = pd.MultiIndex.from_product([datasets, families])
     colors, texts = (cells[name].unstack([1, 2]).reindex(index=rows, columns=columns) for name in cells)
-    fig, (ax,) = layout.panels(1, 1, 0.62 * len(rows) + 1.1)
-    layout.heat_map(
-        ax,
-        colors.to_numpy(float),
+    return layout.heat_map(
+        colors,
         texts.fillna(""),
         [textwrap.fill(name, 20) for name in rows],
         [f"than {families[family]}" for _, family in columns],
-        cmap=ListedColormap([tint(color, 0.82) for color, _, _ in VERDICTS.values()]),
+        row_height=0.62,
+        blocks=[dataset for dataset, _ in columns],
+        cmap=ListedColormap([tint(look["color"], 0.82) for look, _ in VERDICTS.values()]),
         vmin=-0.5,
         vmax=len(VERDICTS) - 0.5,
         linewidths=3,
-    )
-    layout.name_blocks(ax, [dataset for dataset, _ in columns], len(rows))
-    return fig
+    )[0]
 
 
-@layout.needs("dataset", "n_scenes", "n_seeds", "mde")
+@layout.of_table
 def detectable_effects(table: pd.DataFrame, relevant: float) -> Figure:
     """Show the minimum detectable effect over the number of test scenes, a line a number of seeds.
 
@@ -107,12 +104,12 @@ def detectable_effects(table: pd.DataFrame, relevant: float) -> Figure:
     parts = {str(name): part for name, part in table.groupby("dataset", sort=False)}
     fig, axes = layout.panels(len(parts), 2, 3.0, sharey=True)
     for ax, (dataset, part) in zip(axes, parts.items(), strict=True):
-        for (_, line), (color, _) in zip(part.groupby("n_seeds"), SERIES, strict=False):
-            ax.plot(line["n_scenes"], line["mde"], color=color, label=count(line["n_seeds"].iloc[0], "seed"))
+        for (_, line), look in zip(part.groupby("n_seeds"), SERIES, strict=False):
+            label = count(line["n_seeds"].iloc[0], "seed")
+            ax.plot(line["n_scenes"], line["mde"], color=look["color"], label=label)
         ax.axhline(relevant, color=GREY, linewidth=1, linestyle="--")
         ax.set(xscale="log", yscale="log", xlabel="test scenes", title=dataset)
         ax.grid()
-    if axes:
-        axes[0].set_ylabel("minimum detectable effect")
-        axes[0].legend()
+    axes[0].set_ylabel("minimum detectable effect")
+    layout.legend(fig)
     return fig

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, LogLocator, PercentFormatter
-from matplotlib.transforms import offset_copy
+from matplotlib.ticker import LogLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from mosaic.plots import layout
@@ -17,14 +16,14 @@ from mosaic.plots.palette import (
     LIGHT_GREY,
     OKABE_ITO,
     SPLITS,
-    class_group_colors,
+    class_colors,
     group_colors,
     grouped_classes,
+    look,
     short_name,
 )
 
 _SOURCES = {"real": GREY, "simulated": OKABE_ITO["blue"]}
-_STATISTICS_IN_A_ROW = 4
 _PERCENT = PercentFormatter(1, decimals=0, symbol=" %")
 
 
@@ -32,15 +31,15 @@ def label_frequencies(labels: Mapping[str, NDArray], class_names: Sequence[str])
     """Show the share of patches of each class on a log scale; ``labels``: split -> (N, C), 0 or 1."""
     fig, (ax,) = layout.panels(1, 1, 0.27 * len(class_names) + 1.0, width=7.2)
     percent = {name: 100 * np.mean(part, axis=0) for name, part in labels.items()}
-    shares = pd.DataFrame(percent, index=[short_name(name) for name in class_names])
+    shares = pd.DataFrame(percent, index=pd.Index(map(short_name, class_names), name="class"))
     overall = np.concatenate(list(labels.values())).mean(axis=0)
     shares = shares.iloc[np.argsort(-overall, kind="stable")]
     drawn = shares.where(shares > 0)
-    y = layout.label_rows(ax, list(shares.index))
+    more = {name: {"markersize": 5, "label": f"{name} ({len(part):,})"} for name, part in labels.items()}
+    looks = {name: SPLITS[name] | more[name] for name in labels}
+    rows = drawn.melt(var_name="split", ignore_index=False).reset_index()
+    y = layout.dots(ax, rows, "class", {n: n for n in shares.index}, looks, "split", spread=0.4)
     ax.hlines(y, drawn.min(axis=1), drawn.max(axis=1), color=LIGHT_GREY, linewidth=3, zorder=1)
-    for (name, part), offset in zip(labels.items(), -layout.dodge(len(labels), 0.4), strict=True):
-        color, marker = SPLITS[name]
-        ax.plot(drawn[name], y + offset, marker, color=color, label=f"{name} ({len(part):,})", markersize=5)
     ax.set(xscale="log", xlabel="patches that carry the class")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
     ax.xaxis.set_major_formatter("{x:g} %")
@@ -55,17 +54,16 @@ def label_frequencies(labels: Mapping[str, NDArray], class_names: Sequence[str])
 
 def cooccurrence(labels: NDArray, class_names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Figure:
     """Show P(column class | row class) in percent for ``labels`` (N, C), 0 or 1; groups order the classes."""
-    fig, (ax,) = layout.panels(1, 1, 7.6)
     group_of = grouped_classes(class_names, groups)
     ordered = np.asarray(labels, float)[:, [list(class_names).index(name) for name in group_of]]
     counts = ordered.sum(axis=0)
     with np.errstate(invalid="ignore"):
         given = 100 * (ordered.T @ ordered) / counts[:, None]
     np.fill_diagonal(given, np.nan)
-    texts = np.where(np.nan_to_num(given) >= 0.5, np.char.mod("%.0f", np.nan_to_num(given)), "")
+    texts = np.where(np.nan_to_num(given) >= 0.5, np.char.mod("%.0f", given), "")
     names = [short_name(name) for name in group_of]
     rows = [f"{name} ({count:,.0f})" for name, count in zip(names, counts, strict=True)]
-    layout.heat_map(ax, given, texts, rows, names, vmin=0, vmax=100)
+    fig, ax = layout.heat_map(given, texts, rows, names, row_height=0.3, vmin=0, vmax=100)
     ax.set_xlabel("patches of the row's class that carry the column's, %", fontsize=9)
     for i, (before, after) in enumerate(itertools.pairwise(group_of.values()), start=1):
         if before != after:
@@ -94,23 +92,21 @@ def labels_per_patch(labels: NDArray, reference: Mapping[int, float] | None = No
     return fig
 
 
-@layout.needs("kernel", "positive_share", "mean_weight")
+@layout.of_table
 def kernel_positives(frame: pd.DataFrame) -> Figure:
     """Show the share of pairs, in [0, 1], that each label kernel calls positive, and their mean weight."""
-    fig, axes = layout.panels(2, 2, 0.3 * len(frame) + 0.9, sharey=True)
-    for ax, column, text, color, title in (
-        (axes[0], "positive_share", "{:.1%}", "blue", "pairs that count as positive"),
-        (axes[1], "mean_weight", "{:.3g}", "orange", "mean weight of a positive pair"),
-    ):
-        y, values = layout.label_rows(ax, list(frame["kernel"])), frame[column].to_numpy(float)
-        bars = ax.barh(y, values, height=0.5, color=OKABE_ITO[color])
-        ax.bar_label(bars, [text.format(value).replace("%", " %") for value in values], padding=5, fontsize=9)
-        ax.set(title=title, xlim=(0, 1.25 * max(np.nanmax(values, initial=0), 1e-9)))
-    axes[0].xaxis.set_major_formatter(_PERCENT)
+    fig, (left, right) = layout.panels(2, 2, 0.3 * len(frame) + 0.9, sharey=True)
+    frame = frame.set_index("kernel")
+    share, weight = (frame[[name]].set_axis(["value"], axis=1) for name in ("positive_share", "mean_weight"))
+    texts = [f"{100 * value:.1f} %" for value in share["value"]]
+    layout.bars(left, share, texts, OKABE_ITO["blue"], "pairs that count as positive")
+    texts = [f"{value:.3g}" for value in weight["value"]]
+    layout.bars(right, weight, texts, OKABE_ITO["orange"], "mean weight of a positive pair")
+    left.xaxis.set_major_formatter(_PERCENT)
     return fig
 
 
-@layout.needs("tile", "lon", "lat", "split", "count")
+@layout.of_table
 def tile_map(frame: pd.DataFrame) -> Figure:
     """Show tiles at ``lon`` and ``lat`` (degrees, WGS 84): split by colour and marker, patches by area.
 
@@ -119,38 +115,34 @@ def tile_map(frame: pd.DataFrame) -> Figure:
     fig, (ax,) = layout.panels(1, 1, 5.6, width=7.2)
     largest, totals = frame["count"].max(), frame.groupby("split")["count"].sum()
     splits = [name for name in SPLITS if name in totals]
-    # splits of one tile are drawn side by side
-    for split, shift in zip(splits, layout.dodge(len(splits), 9 * (len(splits) - 1)), strict=True):
-        part, (color, marker) = frame[frame["split"] == split], SPLITS[split]
-        sizes = 16 + 130 * part["count"] / largest
-        dots = ax.scatter(part["lon"], part["lat"], sizes, color, marker=marker, alpha=0.8, zorder=3)
-        dots.set(edgecolor="white", linewidth=0.6)
-        dots.set_offset_transform(offset_copy(ax.transData, fig, shift, 0, units="points"))
+    width = 0.02 * max(np.ptp(frame["lon"]), np.ptp(frame["lat"]), 1)
+    for i, split in enumerate(splits):  # those of one tile are drawn side by side
+        part, look = frame[frame["split"] == split], SPLITS[split]
+        x, sizes = part["lon"] + width * (i - (len(splits) - 1) / 2), 16 + 130 * part["count"] / largest
+        marks = ax.scatter(x, part["lat"], sizes, look["color"], marker=look["marker"], alpha=0.8, zorder=3)
+        marks.set(edgecolor="white", linewidth=0.6)
     tiles = frame.groupby("tile", sort=False)[["lon", "lat"]].first()
     if len(tiles) <= 25 and tiles.index.str.len().max() <= 6:
-        below = offset_copy(ax.transData, fig, 0, -10, units="points")
+        style: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": 7}
         for tile, lon, lat in tiles.itertuples():
-            ax.text(lon, lat, tile, transform=below, ha="center", va="top", fontsize=7)
-    ax.update_datalim(frame[["lon", "lat"]].to_numpy(float))  # a shifted marker does not count by itself
-    ax.margins(0.08)
-    ax.autoscale_view()
-    ax.set_aspect(1 / np.cos(np.radians(frame["lat"].mean())), adjustable="datalim")
-    ax.yaxis.set_major_locator(FixedLocator([y for y in ax.get_yticks() if abs(y) <= 90]))
+            ax.annotate(tile, (lon, lat), (0, -6), **style)
+    ax.margins(0.1)
+    ax.set_aspect(1 / np.cos(np.radians(frame["lat"].mean())))
     ax.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}° {'W' if value < 0 else 'E'}")
     ax.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}° {'S' if value < 0 else 'N'}")
     ax.grid()
-    handles = layout.marker_handles({f"{split} ({totals[split]:,})": SPLITS[split] for split in splits})
-    ax.legend(handles=handles, title=f"patches (largest marker: {largest:,})", loc="best")
+    looks = {f"{name} ({totals[name]:,})": SPLITS[name] for name in splits}
+    layout.legend(fig, looks, title=f"patches (largest marker: {largest:,})")
     return fig
 
 
-@layout.needs("class", "band", "wavelength", "p5", "p50", "p95")
+@layout.of_table
 def class_spectra(frame: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> Figure:
     """Show the spectrum of each class over those of all others: median, and band from p5 to p95.
 
     ``wavelength`` is in nm, percentiles in DN (reflectance x 1e4); groups of classes give order and colour.
     """
-    colors = class_group_colors(layout.distinct(frame, "class"), groups)
+    colors = class_colors(layout.distinct(frame, "class"), groups)
     bands = frame.sort_values("wavelength").set_index("wavelength")
     percent = bands[["p5", "p50", "p95"]] / 100  # DN / 100 = per cent
     spectra = dict(list(percent.groupby(bands["class"])))
@@ -171,38 +163,36 @@ def class_spectra(frame: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> F
 
 
 def _group_legend(fig: Figure, groups: Mapping[str, Sequence[str]]) -> None:
-    layout.legend(fig, layout.color_handles(group_colors(list(groups))), most=6)
+    looks = {name: {"color": color, "linewidth": 5} for name, color in group_colors(list(groups)).items()}
+    layout.legend(fig, looks, most=6)
 
 
-@layout.needs("class", "band", "p5", "p50", "p95")
+@layout.of_table
 def backscatter(frame: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> Figure:
     """Show backscatter of each class in dB, one panel a band: median, and line from p5 to p95.
 
     The medians of the first band order the classes; their groups give the colour.
     """
-    bands = dict(list(frame.set_index("class").groupby("band", sort=False)))
-    order = list(next(iter(bands.values()))["p50"].sort_values(ascending=False).index)
-    colors = class_group_colors(order, groups)
-    tones = [colors[name] for name in order]
+    bands = dict(list(frame.rename(columns={"p5": "low", "p95": "high"}).groupby("band", sort=False)))
+    order = list(next(iter(bands.values())).sort_values("p50", ascending=False)["class"])
+    colors, titles = class_colors(order, groups), {name: short_name(name) for name in order}
+    looks = {name: look(colors[name]) for name in order}
     fig, axes = layout.panels(len(bands), 2, 0.24 * len(order) + 1.1, sharey=True)
     for ax, (band, rows) in zip(axes, bands.items(), strict=True):
-        part = rows.reindex(order)
-        y = layout.label_rows(ax, [short_name(name) for name in order])
-        ax.hlines(y, part["p5"], part["p95"], color=tones, linewidth=3, alpha=0.45)
-        ax.scatter(part["p50"], y, 34, tones, zorder=3)
+        layout.dots(ax, rows, "class", titles, looks, "class", value="p50", width=2.5)
         ax.set(title=band, xlabel="backscatter, dB")
     _group_legend(fig, groups)
     return fig
 
 
-@layout.needs("source", "class", "quantity", "p5", "p50", "p95")
+@layout.of_table
 def real_vs_simulated_quantiles(frame: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> Figure:
     """Show ``"simulated"`` against ``"real"`` medians of each class, one panel a quantity, e.g. ``"B04"``.
 
     Crosses span p5 to p95, ``unit`` is that of the axes. A class found on one side only is left out.
     """
     quantities = dict(list(frame.set_index("class").groupby("quantity", sort=False)))
-    colors = pd.Series(class_group_colors(layout.distinct(frame, "class"), groups))
+    colors = pd.Series(class_colors(layout.distinct(frame, "class"), groups))
     fig, axes = layout.panels(len(quantities), 3, layout.WIDTH / 3)
     for ax, (quantity, part) in zip(axes, quantities.items(), strict=True):
         real, simulated = (part[part["source"] == source] for source in _SOURCES)
@@ -221,21 +211,15 @@ def real_vs_simulated_quantiles(frame: pd.DataFrame, groups: Mapping[str, Sequen
     return fig
 
 
-@layout.needs("statistic", "source", "value")
+@layout.of_table
 def real_vs_simulated_bars(frame: pd.DataFrame) -> Figure:
     """Show ``"simulated"`` and ``"real"`` values side by side, one panel a statistic on its own scale."""
-    statistics = layout.distinct(frame, "statistic")
-    fig, axes = layout.panels(len(statistics), _STATISTICS_IN_A_ROW, 1.25)
-    for i, (ax, statistic) in enumerate(zip(axes, statistics, strict=True)):
-        part = frame[frame["statistic"] == statistic].set_index("source").reindex(list(_SOURCES))
-        values, low, high = (layout.column_of(part, name) for name in ("value", "low", "high"))
-        y = layout.label_rows(ax, list(_SOURCES) if i % _STATISTICS_IN_A_ROW == 0 else [""] * len(_SOURCES))
-        ax.barh(y, np.nan_to_num(values), color=list(_SOURCES.values()), height=0.62, alpha=0.85)
-        layout.whiskers(ax, y, low, high, vertical=False, color="black", linewidth=2)
-        texts = [f"{value:#.3g}" if np.isfinite(value) else "–" for value in values]
-        for row, end, text in zip(y, np.nan_to_num(np.fmax(values, high)), texts, strict=True):
-            ax.annotate(text, (end, row), (4, 0), textcoords="offset points", va="center")
-        ax.set(xlim=(0, 1.4 * np.nanmax([*values, *high, 1e-12])), xticks=[])
-        ax.set_title(statistic, fontsize=9)
+    parts = {name: part.set_index("source") for name, part in frame.groupby("statistic", sort=False)}
+    fig, axes = layout.panels(len(parts), 4, 1.25, sharey=True)
+    for ax, (statistic, part) in zip(axes, parts.items(), strict=True):
+        part = part.reindex(list(_SOURCES))
+        texts = ["–" if np.isnan(value) else f"{value:#.3g}" for value in part["value"]]
+        layout.bars(ax, part, texts, list(_SOURCES.values()), str(statistic))
+        ax.set_xticks([])
         ax.spines["bottom"].set_visible(False)
     return fig

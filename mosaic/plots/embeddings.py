@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mosaic.plots import layout
-from mosaic.plots.palette import GREY, LIGHT_GREY, OKABE_ITO, method_label, method_order
+from mosaic.plots.palette import GREY, LIGHT_GREY, OKABE_ITO, look, method_label, method_order
 
 
 def umap_panels(
@@ -45,13 +45,14 @@ def umap_panels(
         ax.margins(0.04)
         sns.despine(ax=ax, left=True, bottom=True)
     fig.supxlabel(parameters, x=0.005, ha="left", fontsize=8, color=GREY)
-    shown = {name: (color, "o") for name, color in colors.items() if (category == name).any()}
-    shown |= {} if known.all() else {"other": (LIGHT_GREY, "o")}
-    layout.legend(fig, layout.marker_handles(shown if maps else {}), above=True, most=7, handlelength=1)
+    shown = {name: color for name, color in colors.items() if (category == name).any()}
+    shown |= {} if known.all() else {"other": LIGHT_GREY}
+    looks = {name: look(color) for name, color in shown.items()}
+    layout.legend(fig, looks, above=True, most=7, handlelength=1)
     return fig
 
 
-@layout.needs("method", "measure", "value", "higher_is_better")
+@layout.of_table
 def coherence_matrix(frame: pd.DataFrame) -> Figure:
     """Show measures of each method as numbers on colour: darker is better in its column, the best starred.
 
@@ -59,39 +60,28 @@ def coherence_matrix(frame: pd.DataFrame) -> Figure:
     """
     methods, measures = layout.methods_of(frame), layout.distinct(frame, "measure")
     upward = frame.groupby("measure")["higher_is_better"].first().reindex(measures).to_numpy(bool)
-    wide = frame.pivot(index="method", columns="measure", values="value")
-    values = wide.loc[methods, measures].to_numpy(float)
+    values = frame.pivot(index="method", columns="measure", values="value").loc[methods, measures]
     shade = layout.merit(np.where(upward, values, -values))
-    texts = np.char.add(np.char.mod("%#.3g", values), np.where(shade == 1, " ★", ""))
-    fig, (ax,) = layout.panels(1, 1, 0.32 * len(methods) + 1.3)
     arrows = np.where(upward, " ↑", " ↓")
     columns = [textwrap.fill(name, 22) + arrow for name, arrow in zip(measures, arrows, strict=True)]
-    layout.heat_map(ax, shade, texts, list(map(method_label, methods)), columns, vmin=-0.15, vmax=1.25)
-    return fig
+    texts, rows = layout.numbers(values, "%#.3g", shade == 1), list(map(method_label, methods))
+    return layout.heat_map(shade, texts, rows, columns, vmin=-0.15, vmax=1.25)[0]
 
 
-@layout.needs("method", "direction", "k", "recall")
+@layout.of_table
 def retrieval_curves(frame: pd.DataFrame, candidates: int | None = None) -> Figure:
     """Show how often the same scene in the other sensor is among the k nearest, one panel a direction.
 
     With a number of ``candidates`` recall by chance, k / candidates, is drawn too.
     """
-    directions, methods = layout.distinct(frame, "direction"), layout.methods_of(frame)
-    ticks = np.sort(frame["k"].unique())
-    fig, axes = layout.panels(len(directions), 2, 3.3, sharex=True, sharey=True)
-    handles = layout.method_handles(methods)
-    for ax, direction in zip(axes, directions, strict=True):
-        ax.set(xscale="log", title=direction, xlabel="k", ylim=(0, 1.02))
+    frame, ticks = frame.rename(columns={"recall": "value"}), np.sort(frame["k"].unique())
+    parts = {str(name): part for name, part in frame.groupby("direction", sort=False)}
+    fig, axes = layout.curves(parts, "k", {k: str(k) for k in ticks}, "recall at k")
+    for ax in axes:
         if candidates:
-            chance = np.minimum(ticks / candidates, 1)
-            line = ax.plot(ticks, chance, color=GREY, linestyle=":", linewidth=1.2, label="chance")
-        part = frame[frame["direction"] == direction].rename(columns={"recall": "value"})
-        layout.draw_methods(ax, part, "k", {k: float(k) for k in ticks}, methods, 0, vertical=True)
-        ax.set_xticks(ticks, ticks)
-        ax.minorticks_off()
-        ax.grid(axis="y")
-    axes[0].set_ylabel("recall at k")
-    layout.legend(fig, handles + line if candidates else handles)
+            ax.plot(np.minimum(ticks / candidates, 1), color=GREY, linestyle=":", linewidth=1.2)
+            ax.annotate("chance", (len(ticks) - 1, min(ticks[-1] / candidates, 1)), fontsize=8, color=GREY)
+        ax.set(xlabel="k", ylim=(0, 1.02))
     return fig
 
 
@@ -131,8 +121,6 @@ def modality_gap(similarities: Mapping[str, tuple[NDArray, NDArray]]) -> Figure:
     colors = {"same scene": OKABE_ITO["vermillion"], "different scenes": OKABE_ITO["blue"]}
     methods = method_order(list(similarities))
     fig, axes = layout.panels(len(methods), 3, 1.8, sharex=True)
-    if not similarities:
-        return fig
     cosines = [np.ravel(part) for pair in similarities.values() for part in pair]
     edges = np.histogram_bin_edges(np.concatenate(cosines), 40).tolist()
     for ax, method in zip(axes, methods, strict=True):
@@ -143,5 +131,6 @@ def modality_gap(similarities: Mapping[str, tuple[NDArray, NDArray]]) -> Figure:
         ax.set_yticks([])
         sns.despine(ax=ax, left=True)
     fig.supxlabel("cosine similarity between embeddings of two sensors", fontsize=9.5)
-    layout.legend(fig, layout.color_handles(colors), above=True)
+    looks = {name: {"color": color, "linewidth": 5} for name, color in colors.items()}
+    layout.legend(fig, looks, above=True)
     return fig

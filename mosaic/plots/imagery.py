@@ -9,11 +9,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from mosaic.plots import layout
-from mosaic.plots.palette import GREY, short_name
+from mosaic.plots.palette import GREY, look, short_name
 
 #: Range of the true-colour composite in DN (reflectance x 1e4), and its gamma.
 OPTICAL_RANGE = (0.0, 2500.0)
@@ -75,10 +74,10 @@ def gallery(
                 ax.set_ylabel(name, fontsize=8.5)
     if maps is not None:
         shown = {short_name(class_names[i]): color for i, color in enumerate(colors) if (maps == i).any()}
-        if (maps == UNLABELLED).any():
-            shown["unlabelled"] = str(0.93)
-        handles = [Patch(facecolor=color, edgecolor=GREY, label=name) for name, color in shown.items()]
-        layout.legend(fig, handles, most=5, handlelength=2)
+        shown |= {"unlabelled": str(0.93)} if (maps == UNLABELLED).any() else {}
+        square = {"markersize": 9, "markeredgecolor": GREY}
+        looks = {name: look(color, "s", **square) for name, color in shown.items()}
+        layout.legend(fig, looks, most=5, handlelength=1)
     return fig
 
 

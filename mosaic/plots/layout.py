@@ -1,7 +1,7 @@
-"""Parts that figures share: panels that fit the report's column, estimates with intervals, legends."""
+"""Parts that figures share: panels that fit the report's column, dots with intervals, heat maps, legends."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -11,31 +11,24 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
-from mosaic.plots.palette import GREY, method_order, method_style
+from mosaic.plots.palette import method_order, method_style
 
 #: Width in inches of a figure that fills the report's column (880 CSS pixels, 96 an inch, some padding).
 WIDTH = 8.8
-NOTHING = "nothing to show"
+#: Label -> keywords of ``Axes.plot``.
+Looks = Mapping[Any, Mapping[str, Any]]
 Draw = TypeVar("Draw", bound=Callable[..., Figure])
 
 
-def needs(*columns: str) -> Callable[[Draw], Draw]:
-    """Make a figure refuse a frame without ``columns`` (ValueError) and say so when the frame is empty."""
+def of_table(draw: Draw) -> Draw:
+    """Make a figure of a table return one without panels where the table is empty."""
 
-    def decorate(draw: Draw) -> Draw:
-        @functools.wraps(draw)
-        def checked(frame: pd.DataFrame, *args: Any, **kwargs: Any) -> Figure:
-            if frame.empty:
-                return panels(0, 1, 1.5)[0]
-            if missing := [column for column in columns if column not in frame]:
-                raise ValueError(f"the figure needs columns {missing}; the frame has {list(frame.columns)}")
-            return draw(frame, *args, **kwargs)
+    @functools.wraps(draw)
+    def checked(frame: pd.DataFrame, *args: Any, **kwargs: Any) -> Figure:
+        return plt.figure() if frame.empty else draw(frame, *args, **kwargs)
 
-        return cast(Draw, checked)
-
-    return decorate
+    return cast(Draw, checked)
 
 
 def distinct(frame: pd.DataFrame, column: str) -> list[Any]:
@@ -48,9 +41,9 @@ def methods_of(frame: pd.DataFrame) -> list[str]:
     return method_order(distinct(frame, "method"))
 
 
-def column_of(frame: pd.DataFrame, name: str) -> np.ndarray:
-    """Return a column as floats (N,); NaN throughout when the frame lacks it."""
-    return frame.reindex(columns=[name])[name].to_numpy(dtype=float, na_value=np.nan)
+def method_looks(frame: pd.DataFrame, **changes: Any) -> dict[str, dict[str, Any]]:
+    """Return the styles of the methods of a frame, with changes."""
+    return {name: method_style(name, **changes) for name in methods_of(frame)}
 
 
 def panels(
@@ -59,93 +52,77 @@ def panels(
     """Make a figure of ``count`` equal panels, filled row by row; rows are kept about equally long.
 
     At most ``columns`` panels are in a row. ``height`` is that of one row, ``width`` that of full rows
-    (inches); ``options`` go to ``plt.subplots``. Without panels the figure says there is nothing to show.
+    (inches); ``options`` go to ``plt.subplots``.
     """
     down = max(1, -(-count // columns))
     across = max(1, -(-count // down))
     size = (width if down > 1 else width * max(across / columns, 0.5), height * down)
     fig, grid = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained", **options)
-    axes = list(grid.ravel())
+    axes = list(grid.flat)
     for i, ax in enumerate(axes[count:], start=count):
         if i >= across:
             axes[i - across].tick_params(labelbottom=True)
-        ax.set_axis_off()
-    if count == 0:
-        write(axes[0], NOTHING)
+        ax.remove()
     return fig, axes[:count]
 
 
-def write(ax: Axes, text: str) -> None:
-    """Write a text in the middle of empty axes."""
-    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=GREY)
-
-
-def whiskers(
-    ax: Axes, at: np.ndarray, low: np.ndarray, high: np.ndarray, *, vertical: bool, **options: Any
-) -> None:
-    """Draw intervals; those with an unknown end are left out. ``at`` is x when ``vertical``, y otherwise."""
-    known = np.isfinite(low) & np.isfinite(high)
-    draw = ax.vlines if vertical else ax.hlines
-    draw(at[known], low[known], high[known], zorder=1.5, **{"linewidth": 1.1} | options)
-
-
-def estimates(
-    ax: Axes,
-    frame: pd.DataFrame,
-    at: np.ndarray,
-    style: Mapping[str, Any],
-    *,
-    vertical: bool,
-    value: str = "value",
-    width: float = 1.1,
-) -> None:
-    """Draw one estimate a row at positions ``at`` (N,), with its interval (``low``, ``high``) if known."""
-    values, low, high = (column_of(frame, name) for name in (value, "low", "high"))
-    whiskers(ax, at, low, high, vertical=vertical, color=style["color"], linewidth=width)
-    ax.plot(*((at, values) if vertical else (values, at)), **style)
-
-
-def dodge(count: int, spread: float) -> np.ndarray:
-    """Return ``count`` offsets centred on 0 that span ``spread``; (count,)."""
-    return np.linspace(-spread / 2, spread / 2, count) if count > 1 else np.zeros(count)
-
-
-def draw_methods(
+def dots(
     ax: Axes,
     frame: pd.DataFrame,
     column: str,
-    positions: Mapping[Any, float],
-    methods: Sequence[str],
-    spread: float,
+    titles: Mapping[Any, str],
+    looks: Looks,
+    by: str = "method",
     *,
-    vertical: bool,
-) -> None:
-    """Draw the estimates of each method, and its seeds, where there are several, as small dots.
+    spread: float = 0.0,
+    vertical: bool = False,
+    value: str = "value",
+    width: float = 1.1,
+) -> np.ndarray:
+    """Draw the estimates of each series side by side, and its seeds, where there are several, as small dots.
 
-    ``frame`` has columns ``method``, ``column`` and ``value``, and ``low``, ``high`` and ``seed`` (-1: all)
-    if known. ``positions`` of the values of ``column`` lie on the x axis when ``vertical``, and a line joins
-    the estimates of a method; on the y axis otherwise. ``spread`` is the distance from the first method to
-    the last, on a logarithmic x axis in decades.
+    ``titles`` of the values of ``column`` name the rows from the top down, or the x axis if ``vertical``;
+    ``looks`` are the styles of the series, values of ``by``, whose first and last are ``spread`` apart where
+    rows are 1 apart. ``frame`` may hold ``low`` and ``high``, drawn ``width`` points wide, and ``seed``
+    (-1: all). Returns the positions of the titles (N,).
 
     Raises:
-        ValueError: when a method has several seeds and no aggregate.
+        ValueError: when a series has several rows for one value of ``column``: aggregate over seeds.
     """
-    for method, offset in zip(methods, dodge(len(methods), spread), strict=True):
-        rows = frame[frame["method"] == method]
-        if rows.empty:
-            continue
-        log = vertical and ax.get_xscale() == "log"
-        at = {key: x * 10**offset if log else x + offset for key, x in positions.items()}
-        style = method_style(method) if vertical else method_style(method, linestyle="none", markersize=6)
-        means = pooled(rows).set_index(column)
-        if not means.index.is_unique:
-            raise ValueError(f"several rows of {method} for one {column}: aggregate over seeds, or filter")
-        means = means.reindex(list(positions))
-        estimates(ax, means, np.array(list(at.values())), style, vertical=vertical)
+    sign = 1.0 if vertical else -1.0
+    at, middle = sign * np.arange(len(titles)), (len(looks) - 1) / 2
+    for i, (name, style) in enumerate(looks.items()):
+        shift = sign * spread * (i - middle) / (2 * middle or 1)
+        rows = frame[frame[by] == name]
+        means = pooled(rows).set_index(column).reindex(index=list(titles), columns=[value, "low", "high"])
+        values, low, high = means.to_numpy(dtype=float, na_value=np.nan).T
+        (ax.vlines if vertical else ax.hlines)(at + shift, low, high, style["color"], zorder=1.5, lw=width)
+        ax.plot(*((at + shift, values) if vertical else (values, at + shift)), **style)
         if "seed" in rows and (seeds := rows[rows["seed"] >= 0])["seed"].nunique() > 1:
-            x, y = seeds[column].map(at), seeds["value"]
-            dots = ax.scatter(*((x, y) if vertical else (y, x)), 11, style["color"], zorder=3.5)
-            dots.set(edgecolor="white", linewidth=0.6)  # so that a dot shows on its own interval
+            place, values = at[[*map(list(titles).index, seeds[column])]] + shift, seeds[value]
+            x, y = (place, values) if vertical else (values, place)
+            small = ax.scatter(x, y, 11, style["color"])
+            small.set(edgecolor="white", linewidth=0.6, zorder=3.5)  # so that it shows on its own interval
+    if not vertical:
+        return label_rows(ax, list(titles.values()))
+    ax.set_xticks(at, list(titles.values()))
+    ax.set_xlim(-0.3, len(titles) - 0.7)
+    ax.grid(axis="y")
+    return at
+
+
+def curves(
+    parts: Mapping[str, pd.DataFrame], column: str, titles: Mapping[Any, str], y_label: str, columns: int = 2
+) -> tuple[Figure, list[Axes]]:
+    """Show the scores of methods over values of ``column`` (value -> title), one panel a part."""
+    looks = method_looks(pd.concat(parts.values()))
+    fig, axes = panels(len(parts), columns, 3.0 + 0.04 * len(looks), sharex=True, sharey=True)
+    for ax, (title, part) in zip(axes, parts.items(), strict=True):
+        dots(ax, part, column, titles, looks, spread=0.16, vertical=True)
+        ax.set_title(title)
+    fig.supylabel(y_label, fontsize=10)
+    legend(fig)
+    return fig, axes
 
 
 def pooled(results: pd.DataFrame) -> pd.DataFrame:
@@ -164,64 +141,74 @@ def label_rows(ax: Axes, labels: Sequence[str]) -> np.ndarray:
     return y
 
 
+def bars(ax: Axes, frame: pd.DataFrame, texts: Sequence[str], color: Any, title: str) -> np.ndarray:
+    """Draw a bar a row (``value``, ``low`` and ``high`` if known), named by the index, a text at its end."""
+    y = label_rows(ax, list(frame.index))
+    values, low, high = frame.reindex(columns=["value", "low", "high"]).to_numpy(float, na_value=np.nan).T
+    spans = np.nan_to_num([values - low, high - values])
+    drawn = ax.barh(y, np.nan_to_num(values), 0.65, color=color, alpha=0.85, xerr=spans)
+    ax.bar_label(drawn, texts, padding=4, fontsize=9)
+    ax.set_xlim(0, 1.3 * max(np.nanmax([values, high], initial=0), 1e-9))
+    ax.set_title(title, fontsize=9.5)
+    return y
+
+
 def heat_map(
-    ax: Axes, values: np.ndarray, texts: Any, rows: Sequence[str], columns: Sequence[str], **options: Any
-) -> None:
-    """Draw values (R, C) as colours under texts (R, C), column labels on top; NaN is grey, without text."""
+    values: Any,
+    texts: Any,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    row_height: float = 0.28,
+    blocks: Sequence[str] = (),
+    **options: Any,
+) -> tuple[Figure, Axes]:
+    """Draw values (R, C) as colours under texts (R, C), column labels on top; NaN is grey, without text.
+
+    ``blocks`` names each column's block, below and parted from the next; ``row_height`` is in inches.
+    """
+    fig, (ax,) = panels(1, 1, row_height * len(rows) + 1.8)
     options = {"cmap": "mako_r", "fmt": "", "cbar": False, "annot_kws": {"fontsize": 7.5}} | options
     labels: dict[str, Any] = {"xticklabels": list(columns), "yticklabels": list(rows)}
-    sns.heatmap(values, annot=np.asarray(texts, dtype=object), ax=ax, **labels, **options)
+    sns.heatmap(np.asarray(values, float), annot=np.asarray(texts, object), ax=ax, **labels, **options)
     ax.set_facecolor("#EEEEEE")
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     plt.setp(ax.get_xticklabels(), rotation=45, ha="left", rotation_mode="anchor", fontsize=8)
     plt.setp(ax.get_yticklabels(), rotation=0, fontsize=8.5)
-
-
-def name_blocks(ax: Axes, names: Sequence[str], rows: int) -> None:
-    """Name blocks of neighbouring columns of a heat map below them, and part them."""
-    for name in dict.fromkeys(names):
-        first, last = names.index(name), len(names) - 1 - names[::-1].index(name)
-        ax.text((first + last + 1) / 2, rows + 0.3, name, ha="center", va="top", fontsize=9.5)
+    for name in dict.fromkeys(blocks):
+        first, last = blocks.index(name), len(blocks) - 1 - blocks[::-1].index(name)
+        ax.text((first + last + 1) / 2, len(rows) + 0.3, name, ha="center", va="top", fontsize=9.5)
         if first:
             ax.axvline(first, color="white", linewidth=5)
+    return fig, ax
 
 
-def merit(values: np.ndarray) -> np.ndarray:
+def numbers(values: Any, format: str, starred: Any, sign: str = " ★") -> np.ndarray:
+    """Return values (R, C) as texts; those ``starred`` carry a sign."""
+    texts = np.char.replace(np.char.mod(format, np.asarray(values, float)), "-", "−")
+    return np.char.add(texts, np.where(starred, sign, ""))
+
+
+def merit(values: Any) -> np.ndarray:
     """Scale each column (R, C) from its worst, 0, to its best, 1; NaN where unknown."""
     above_worst = pd.DataFrame(values) - pd.DataFrame(values).min()
     return (above_worst / above_worst.max().replace(0, 1)).to_numpy()
 
 
-def method_handles(methods: Iterable[str], **changes: Any) -> list[Line2D]:
-    """Return legend entries of methods."""
-    return [Line2D([], [], **method_style(name, **changes)) for name in methods]
-
-
-def marker_handles(looks: Mapping[str, tuple[str, str]]) -> list[Line2D]:
-    """Return legend entries of markers without a line: label -> (colour, marker)."""
-    return [Line2D([], [], color=c, marker=m, linestyle="", label=name) for name, (c, m) in looks.items()]
-
-
-def color_handles(colors: Mapping[str, str]) -> list[Line2D]:
-    """Return legend entries of colours: label -> colour."""
-    return [Line2D([], [], color=color, linewidth=5, label=label) for label, color in colors.items()]
-
-
 def legend(
-    fig: Figure, handles: Sequence[Line2D | Patch], *, above: bool = False, most: int = 4, **options: Any
+    fig: Figure, looks: Looks | None = None, *, above: bool = False, most: int = 4, **options: Any
 ) -> None:
-    """Put one legend under or above all panels, at most ``most`` entries in a row; none without handles."""
-    if handles:
-        rows = -(-len(handles) // most)
+    """Put one legend of all panels under or above them: what they label, or ``looks``, label -> style.
+
+    At most ``most`` entries are in a row; without any there is no legend.
+    """
+    shown: dict[Any, Any] = {name: Line2D([], [], **look) for name, look in (looks or {}).items()}
+    for ax in fig.axes if looks is None else ():
+        handles, labels = ax.get_legend_handles_labels()
+        shown |= dict(zip(labels, handles, strict=True))
+    if shown:
+        rows = -(-len(shown) // most)
         options = {"columnspacing": 1.4, "fontsize": 8.5, "handlelength": 2.8} | options
-        options |= {
-            "loc": f"outside {'upper' if above else 'lower'} center",
-            "ncols": -(-len(handles) // rows),
-        }
-        fig.legend(handles=list(handles), **options)
-
-
-def legend_beside(ax: Axes, **options: Any) -> None:
-    """Put the legend right of the axes."""
-    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), **options)
+        options |= {"loc": f"outside {'upper' if above else 'lower'} center", "ncols": -(-len(shown) // rows)}
+        fig.legend(handles=list(shown.values()), labels=list(shown), **options)

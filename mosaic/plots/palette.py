@@ -1,7 +1,5 @@
 """Colours, markers and short names, the same in every figure and readable without telling colours apart."""
 
-import itertools
-import re
 import textwrap
 import zlib
 from collections.abc import Mapping, Sequence
@@ -25,24 +23,23 @@ OKABE_ITO = {
 }
 GREY = "#767676"  # the lightest grey that keeps text at 4.5 : 1 on white
 LIGHT_GREY = "#D4D4D4"
-#: Colours and markers of a few series that are not methods, e.g. sensors or archives.
-SERIES = (
-    (OKABE_ITO["blue"], "o"),
-    (OKABE_ITO["orange"], "s"),
-    (OKABE_ITO["bluish green"], "^"),
-    (OKABE_ITO["reddish purple"], "D"),
-)
-SPLITS = {
-    "train": (OKABE_ITO["blue"], "o"),
-    "validation": (OKABE_ITO["orange"], "s"),
-    "test": (OKABE_ITO["vermillion"], "^"),
-}
+
+
+def look(color: str, marker: str = "o", **more: Any) -> dict[str, Any]:
+    """Return keywords of ``Axes.plot`` for markers without a line, of a colour of ``OKABE_ITO`` or any."""
+    return {"color": OKABE_ITO.get(color, color), "marker": marker, "linestyle": "", **more}
+
+
+#: A few series that are not methods, e.g. sensors or archives.
+SERIES = (look("blue"), look("orange", "s"), look("bluish green", "^"), look("reddish purple", "D"))
+SPLITS = {"train": look("blue"), "validation": look("orange", "s"), "test": look("vermillion", "^")}
+#: Verdict -> look and sign.
 VERDICTS = {
-    "supported": (OKABE_ITO["bluish green"], "o", "✓"),
-    "too small to matter": (OKABE_ITO["blue"], "o", "≈"),
-    "not supported": (OKABE_ITO["vermillion"], "D", "✗"),
-    "undecided": (GREY, "s", "?"),
-    "not tested": (GREY, "s", "–"),
+    "supported": (look("bluish green"), "✓"),
+    "too small to matter": (look("blue"), "≈"),
+    "not supported": (look("vermillion", "D"), "✗"),
+    "undecided": (look(GREY, "s"), "?"),
+    "not tested": (look(GREY, "s"), "–"),
 }
 
 
@@ -80,11 +77,10 @@ def method_label(name: str) -> str:
 
 
 def method_style(name: str, **changes: Any) -> dict[str, Any]:
-    """Return keywords of ``Axes.plot``: the same look for a method in every figure.
+    """Return keywords of ``Axes.plot``, with ``changes``: the same look for a method in every figure.
 
     The family gives the hue; marker and dashes tell methods apart without colour. A name that is no row of
-    the table of methods is drawn black, with a marker that follows from the name. ``changes`` replace
-    keywords of the style, e.g. ``linestyle="none"``.
+    the table of methods is drawn black.
     """
     family = METHODS[name].family if name in METHODS else "other"
     relatives = [other for other, method in METHODS.items() if method.family == family]
@@ -115,13 +111,14 @@ _SHORT = {
     "Transitional woodland, shrub": "Woodland, shrub",
     "Beaches, dunes, sands": "Beaches, dunes",
 }
-_NEAR = (  # a colour that the name of a group suggests
-    ("artificial|urban|built", "vermillion"),
-    ("agricult|crop", "orange"),
-    ("forest|natural|vegetat", "bluish green"),
-    ("wetland", "reddish purple"),
-    ("water", "blue"),
-)
+#: Okabe-Ito colour -> groups of classes whose names suggest it.
+_GROUPS = {
+    "vermillion": ("Artificial surfaces", "Built or bare"),
+    "orange": ("Agricultural areas", "Low vegetation"),
+    "bluish green": ("Forest and seminatural areas", "Woody vegetation"),
+    "reddish purple": ("Wetlands",),
+    "blue": ("Water bodies", "Water"),
+}
 
 
 def short_name(name: str, most: int = 22) -> str:
@@ -130,15 +127,11 @@ def short_name(name: str, most: int = 22) -> str:
 
 
 def group_colors(groups: Sequence[str]) -> dict[str, str]:
-    """Return an Okabe-Ito colour for each group of classes, the one its name suggests where that is free."""
-    chosen: dict[str, str] = {}
-    for group in groups:
-        near = (OKABE_ITO[color] for pattern, color in _NEAR if re.search(pattern, group, re.IGNORECASE))
-        if color := next((color for color in near if color not in chosen.values()), None):
-            chosen[group] = color
-    free = [OKABE_ITO[name] for name in OKABE_ITO if name not in ("black", "yellow")]
-    rest = itertools.chain((color for color in free if color not in chosen.values()), itertools.repeat(GREY))
-    return {group: chosen.get(group) or next(rest) for group in groups}
+    """Return a colour for each group of classes: the one its name suggests, or one that is free, or grey."""
+    near = {group: OKABE_ITO[color] for color, names in _GROUPS.items() for group in names if group in groups}
+    free = (color for name, color in OKABE_ITO.items() if name not in ("black", "yellow"))
+    rest = (color for color in free if color not in near.values())
+    return {group: near.get(group) or next(rest, GREY) for group in groups}
 
 
 def grouped_classes(class_names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -147,7 +140,7 @@ def grouped_classes(class_names: Sequence[str], groups: Mapping[str, Sequence[st
     return grouped | {name: "Other" for name in class_names if name not in grouped}
 
 
-def class_group_colors(class_names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def class_colors(class_names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Return class -> colour of its group, in the order of ``grouped_classes``; grey without a group."""
     colors = group_colors(list(groups)) | {"Other": GREY}
     return {name: colors[group] for name, group in grouped_classes(class_names, groups).items()}

@@ -54,7 +54,7 @@ def figure(
     headline: bool = False,
     copy: Path | None = None,
 ) -> None:
-    """Show a figure with its caption, and close it.
+    """Show a figure with its caption, and close it; one without panels becomes a note.
 
     Args:
         fig: a matplotlib figure.
@@ -73,6 +73,9 @@ def figure(
     """
     if not caption.strip() or not alt.strip():
         raise ValueError("a figure needs a caption (the finding) and an alt text (what it shows)")
+    if not fig.axes:
+        plt.close(fig)
+        return note(f"Nothing to show: {caption}")
     content, width, height = _encode(fig, format)
     if copy is not None:
         with files.atomic_path(copy.with_suffix(f".{format}")) as partial:

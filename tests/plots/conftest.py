@@ -1,7 +1,9 @@
 """One theme for all figures; every figure is closed after its test."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
@@ -14,3 +16,14 @@ def clean_figures() -> Iterator[None]:
     palette.use_theme()
     yield
     plt.close("all")
+
+
+@pytest.fixture
+def spans() -> Callable[[Any], list[np.ndarray]]:
+    """Return a function that lists the intervals which axes show, as two points each."""
+
+    def spans(ax: Any) -> list[np.ndarray]:
+        lines = [lines for lines in ax.collections if hasattr(lines, "get_segments")]
+        return [span for part in lines for span in part.get_segments() if len(span) == 2]
+
+    return spans

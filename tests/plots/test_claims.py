@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 
 from mosaic.plots import palette
-from mosaic.plots.claims import claims_forest, claims_grid
+from mosaic.plots.claims import claims_forest, claims_grid, detectable_effects
 
 CLAIMS = pd.DataFrame(
     [
@@ -14,17 +14,16 @@ CLAIMS = pd.DataFrame(
 )
 
 
-def test_forest_draws_effects_intervals_and_verdicts() -> None:
+def test_forest_draws_effects_intervals_and_verdicts(spans) -> None:
     (ax,) = claims_forest(CLAIMS).axes
     zero, *points = ax.lines
     assert list(zero.get_xdata()) == [0, 0]
-    assert [point.get_xdata()[0] for point in points[:2]] == [0.031, -0.02]
-    assert np.isnan(points[2].get_xdata()[0])
-    colors = [palette.VERDICTS[name][0] for name in CLAIMS["verdict"]]
-    assert [point.get_color() for point in points] == colors
-    assert len({point.get_marker() for point in points}) == 3
-    spans = [segment for item in ax.collections for segment in item.get_segments()]
-    np.testing.assert_allclose(spans, [[[0.012, 0], [0.05, 0]], [[-0.035, -1], [-0.008, -1]]])
+    drawn = {point.get_color(): point.get_xydata()[np.isfinite(point.get_xdata())] for point in points}
+    looks = {name: look["color"] for name, (look, _) in palette.VERDICTS.items()}
+    np.testing.assert_allclose(drawn[looks["supported"]], [[0.031, 0]])
+    np.testing.assert_allclose(drawn[looks["not supported"]], [[-0.02, -1]])
+    assert not len(drawn[looks["undecided"]])
+    np.testing.assert_allclose(spans(ax), [[[0.012, 0], [0.05, 0]], [[-0.035, -1], [-0.008, -1]]])
     texts = [text.get_text() for text in ax.texts]
     assert texts[:2] == ["More accurate", "MoSAiC − best supervised"]
     assert texts[2:4] == ["✓ supported", "+0.031 [+0.012, +0.050]"]
@@ -33,10 +32,10 @@ def test_forest_draws_effects_intervals_and_verdicts() -> None:
 
 
 def test_each_measure_has_its_own_scale() -> None:
-    claims = CLAIMS.assign(measure=["macro AP", "macro AP", "label-Jaccard@10"])
+    claims = CLAIMS.assign(measure=["macro AP", "label-Jaccard@10", "macro AP"])
     fig = claims_forest(claims)
     assert [ax.get_xlabel() for ax in fig.axes] == ["macro AP", "label-Jaccard@10"]
-    assert [len(ax.lines) for ax in fig.axes] == [3, 2]
+    assert [len(ax.texts) for ax in fig.axes] == [8, 4]
 
 
 def test_statements_do_not_touch_each_other_or_the_axes() -> None:
@@ -47,8 +46,7 @@ def test_statements_do_not_touch_each_other_or_the_axes() -> None:
     boxes = [text.get_window_extent(renderer) for text in fig.axes[0].texts if text.get_ha() == "right"]
     for place, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[place + 1 :])
-        assert box.x1 <= fig.axes[0].bbox.x0
-        assert box.x0 >= 0
+        assert 0 <= box.x0 < box.x1 <= fig.axes[0].bbox.x0
 
 
 def test_grid_has_a_row_a_claim_and_a_column_an_archive_and_family() -> None:
@@ -67,13 +65,19 @@ def test_grid_has_a_row_a_claim_and_a_column_an_archive_and_family() -> None:
     families = {"supervised": "supervised training", "self-supervised": "self-supervision"}
     (ax,) = claims_grid(claims, families).axes
     assert [t.get_text() for t in ax.get_yticklabels()] == ["accuracy", "overlap, few labels"]
-    assert [t.get_text().replace("\n", " ") for t in ax.get_xticklabels()] == [
-        "than supervised training",
-        "than self-supervision",
-    ] * 2
+    columns = ["than supervised training", "than self-supervision"] * 2
+    assert [t.get_text().replace("\n", " ") for t in ax.get_xticklabels()] == columns
     texts = [text.get_text() for text in ax.texts]
     assert texts[:2] == ["✗ not supported\nnot computed", "✓ supported\n+0.020\n[+0.010, +0.030]"]
     assert texts[-2:] == ["A", "B"]
-    colors = ax.collections[0].get_facecolors()
-    assert len(colors) == len(rows)
-    assert len({tuple(color) for color in colors}) == 3
+    assert len({tuple(color) for color in ax.collections[0].get_facecolors()}) == 3
+
+
+def test_detectable_effects_have_a_line_a_number_of_seeds_and_the_relevant_difference() -> None:
+    rows = [("A", scenes, seeds, seeds / scenes) for seeds in (1, 3) for scenes in (10, 100)]
+    (ax,) = detectable_effects(
+        pd.DataFrame(rows, columns=["dataset", "n_scenes", "n_seeds", "mde"]), 0.01
+    ).axes
+    lines = {line.get_label(): list(line.get_ydata()) for line in ax.lines}
+    assert lines["1 seed"] == [0.1, 0.01] and lines["3 seeds"] == [0.3, 0.03]
+    assert [0.01, 0.01] in lines.values() and ax.get_title() == "A"

@@ -45,7 +45,7 @@ def test_gallery_shows_each_pair_in_a_column_and_only_classes_present() -> None:
     assert [ax.get_title() for ax in fig.axes[:3]] == ["a", "b", "c"]
     (legend,) = fig.legends
     assert [text.get_text() for text in legend.get_texts()] == ["Arable land", "Pastures", "unlabelled"]
-    colors = [to_hex(patch.get_facecolor()).upper() for patch in legend.get_patches()]
+    colors = [line.get_color() for line in legend.get_lines()]
     assert colors[:2] == [COLORS[0], COLORS[2]]
 
 

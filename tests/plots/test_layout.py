@@ -8,60 +8,79 @@ from mosaic.plots import claims, compare, data, embeddings, layout, scores, trai
 
 ROOMS = (claims, compare, data, embeddings, scores, training)
 FIGURES = [figure for room in ROOMS for figure in vars(room).values() if hasattr(figure, "__wrapped__")]
+BLUE = {"a": {"color": "blue"}, "b": {"color": "red"}}
 
 
 @pytest.mark.parametrize(
     ("count", "columns", "shape"),
     [(1, 3, (1, 1)), (3, 3, (1, 3)), (4, 3, (2, 2)), (6, 5, (2, 3)), (13, 5, (3, 5)), (7, 4, (2, 4))],
 )
-def test_panels_fill_rows_of_about_equal_length(count: int, columns: int, shape: tuple[int, int]) -> None:
+def test_panels_fill_rows_of_about_equal_length(count, columns, shape):
     fig, axes = layout.panels(count, columns, 2.0)
     grid = axes[0].get_subplotspec().get_gridspec()
     assert (grid.nrows, grid.ncols) == shape
-    assert len(axes) == count
-    assert fig.get_figheight() == 2.0 * shape[0]
-    assert fig.get_figwidth() <= layout.WIDTH
-    assert all(not ax.axison for ax in fig.axes[count:])
+    assert fig.axes == axes and len(axes) == count
+    assert fig.get_figheight() == 2.0 * shape[0] and fig.get_figwidth() <= layout.WIDTH
 
 
-def test_ticks_of_a_column_stay_visible_above_an_empty_place() -> None:
+def test_ticks_of_a_column_stay_visible_above_an_empty_place():
     _, axes = layout.panels(3, 2, 2.0, sharex=True)
     shown = [any(label.get_visible() for label in ax.get_xticklabels()) for ax in axes]
     assert shown == [False, True, True]
 
 
 @pytest.mark.parametrize("draw", FIGURES, ids=lambda draw: draw.__name__)
-def test_an_empty_frame_gives_a_figure_that_says_so_and_a_wrong_one_is_refused(draw) -> None:
+def test_an_empty_frame_gives_a_figure_without_panels(draw):
     parameters = list(inspect.signature(draw).parameters.values())[1:]
-    arguments = [() for parameter in parameters if parameter.default is parameter.empty]
-    (ax,) = draw(pd.DataFrame(), *arguments).axes
-    assert ax.texts[0].get_text() == layout.NOTHING
-    with pytest.raises(ValueError, match=r"needs columns .*; the frame has \['other'\]"):
-        draw(pd.DataFrame({"other": [1]}), *arguments)
+    needed = [one for one in parameters if one.default is one.empty and one.kind is not one.VAR_POSITIONAL]
+    assert draw(pd.DataFrame(), *[()] * len(needed)).axes == []
 
 
-def test_intervals_with_an_unknown_end_are_left_out() -> None:
+@pytest.mark.parametrize("vertical", [True, False])
+def test_dots_stand_side_by_side_with_the_intervals_that_are_known_and_their_seeds(vertical, spans):
     _, (ax,) = layout.panels(1, 1, 3.0)
-    at, low, high = np.array([0.0, 1.0, 2.0]), np.array([0.1, np.nan, 0.3]), np.array([0.2, 0.5, np.nan])
-    for vertical in (True, False):
-        layout.whiskers(ax, at, low, high, color="black", vertical=vertical)
-    upright, flat = (lines.get_segments() for lines in ax.collections)
-    np.testing.assert_allclose(upright, [[[0.0, 0.1], [0.0, 0.2]]])
-    np.testing.assert_allclose(flat, [[[0.1, 0.0], [0.2, 0.0]]])
+    rows = [("x", "a", -1, 0.5, 0.4, 0.6), ("y", "a", -1, 0.7, np.nan, 0.8), ("y", "b", -1, 0.2, 0.1, 0.3)]
+    rows += [("x", "a", 0, 0.45, np.nan, np.nan), ("x", "a", 1, 0.55, np.nan, np.nan)]
+    frame = pd.DataFrame(rows, columns=["place", "by", "seed", "value", "low", "high"])
+    titles = {"x": "first", "y": "second"}
+    at = layout.dots(ax, frame, "place", titles, BLUE, "by", spread=0.2, vertical=vertical)
+    one, step = (0, 1) if vertical else (1, -1)
+    assert at.tolist() == [0, step]
+    points = [line.get_xydata()[:, [one, 1 - one]] for line in ax.lines]
+    np.testing.assert_allclose(points[0], [[-0.1 * step, 0.5], [0.9 * step, 0.7]])
+    np.testing.assert_allclose(points[1], [[0.1 * step, np.nan], [1.1 * step, 0.2]])
+    np.testing.assert_allclose([span[:, 1 - one] for span in spans(ax)], [[0.4, 0.6], [0.1, 0.3]])
+    (small,) = [dots for dots in ax.collections if not hasattr(dots, "get_segments")]
+    np.testing.assert_allclose(small.get_offsets()[:, 1 - one], [0.45, 0.55])
+    names = ax.get_xticklabels() if vertical else ax.get_yticklabels()
+    assert [text.get_text() for text in names] == ["first", "second"]
+    with pytest.raises(ValueError, match="duplicate"):
+        layout.dots(ax, frame.assign(seed=0), "place", titles, BLUE, "by")
 
 
 @pytest.mark.parametrize(("count", "columns"), [(2, 2), (4, 4), (5, 3), (14, 4)])
-def test_a_legend_is_balanced_and_lies_outside_the_panels(count: int, columns: int) -> None:
+def test_a_legend_is_balanced_and_lies_outside_the_panels(count, columns):
     fig, axes = layout.panels(1, 1, 3.0)
-    layout.legend(fig, layout.method_handles([f"method_{k}" for k in range(count)]))
+    for k in range(count):
+        axes[0].plot([0, 1], label=f"method {k}")
+    layout.legend(fig)
     (legend,) = fig.legends
     assert legend._ncols == columns
+    assert [text.get_text() for text in legend.get_texts()] == [f"method {k}" for k in range(count)]
     fig.draw_without_rendering()
     renderer = fig.canvas.get_renderer()
     assert not legend.get_window_extent(renderer).overlaps(axes[0].get_tightbbox(renderer))
 
 
-def test_column_of_a_frame_that_lacks_it_is_unknown() -> None:
-    frame = pd.DataFrame({"low": [1, None]}, dtype="Float64")
-    np.testing.assert_array_equal(layout.column_of(frame, "low"), [1.0, np.nan])
-    np.testing.assert_array_equal(layout.column_of(frame, "high"), [np.nan, np.nan])
+def test_bars_carry_their_interval_and_a_text_at_its_end(spans):
+    _, (ax,) = layout.panels(1, 1, 3.0)
+    frame = pd.DataFrame({"value": [0.5, np.nan], "low": [0.4, np.nan], "high": [0.7, np.nan]}, ["a", "b"])
+    layout.bars(ax, frame, ["half", "–"], "blue", "title")
+    assert [bar.get_width() for bar in ax.patches] == [0.5, 0]
+    assert [text.get_text() for text in ax.texts] == ["half", "–"] and ax.texts[0].xy[0] == 0.7
+    np.testing.assert_allclose(spans(ax)[0], [[0.4, 0], [0.7, 0]])
+
+
+def test_merit_runs_from_the_worst_to_the_best_of_a_column():
+    values = [[1.0, 5.0, np.nan], [3.0, 5.0, 2.0], [2.0, 5.0, np.nan]]
+    np.testing.assert_allclose(layout.merit(values), [[0, 0, np.nan], [1, 0, 0], [0.5, 0, np.nan]])

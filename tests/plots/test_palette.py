@@ -82,7 +82,7 @@ def test_classes_follow_their_groups_and_strays_come_last() -> None:
     grouped = palette.grouped_classes(["Marine waters", "Stray", "Pastures", "Urban fabric"], LEVEL1)
     assert list(grouped) == ["Urban fabric", "Pastures", "Marine waters", "Stray"]
     assert grouped["Stray"] == "Other"
-    colors = palette.class_group_colors(list(grouped), LEVEL1)
+    colors = palette.class_colors(list(grouped), LEVEL1)
     assert list(colors) == list(grouped)
     assert colors["Stray"] == palette.GREY
 

@@ -49,19 +49,16 @@ def test_smoothing_keeps_the_raw_curve_faint() -> None:
     np.testing.assert_allclose(mean.get_ydata(), [2, 8 / 3, 4 / 3, 8 / 3, 2])
 
 
-def test_collapse_monitor_marks_the_isotropic_level() -> None:
-    fig = figures.collapse_monitor(LOG)
+def test_monitor_curves_draw_means_over_runs_and_mark_the_isotropic_level() -> None:
+    fig = figures.monitor_curves(LOG, "embedding_std", "effective_rank")
     spread, rank = fig.axes
     np.testing.assert_allclose(strong(spread)["MoSAiC"].get_ydata(), [0.3, 0.9])
     np.testing.assert_allclose(strong(rank)["MoSAiC"].get_ydata(), [6.0, 60.0])
     assert any(list(line.get_ydata()) == [1, 1] for line in spread.lines)
     assert spread.get_ylim()[0] == rank.get_ylim()[0] == 0
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["IaI-SimCLR", "MoSAiC"]
-
-
-def test_knn_over_time_skips_steps_without_a_score() -> None:
     log = pd.DataFrame({"step": [0, 10, 20], "method": "iai", "knn": [0.2, np.nan, 0.4]})
-    np.testing.assert_allclose(figures.knn_over_time(log).axes[0].lines[0].get_xdata(), [0, 20])
+    np.testing.assert_allclose(figures.monitor_curves(log, "knn").axes[0].lines[0].get_xdata(), [0, 20])
 
 
 def test_alignment_uniformity_marks_where_each_run_ended() -> None:
@@ -69,7 +66,7 @@ def test_alignment_uniformity_marks_where_each_run_ended() -> None:
     ends = [line for line in ax.lines if line.get_linestyle() == "None"]
     points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in ends]
     assert points == [(-1.0, 0.9), (-3.0, 0.5), (-3.2, 0.6)]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["IaI-SimCLR", "MoSAiC"]
+    assert [text.get_text() for text in ax.figure.legends[0].get_texts()] == ["IaI-SimCLR", "MoSAiC"]
 
 
 def test_cost_bars_show_means_and_runs_and_leave_out_what_was_not_measured() -> None:
