@@ -28,10 +28,10 @@ from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore
 from mosaic.store.writer import pack
 from mosaic.training import captured
-from mosaic.training.distributed import resolve_precision
 from mosaic.training.module import Pretraining
 from mosaic.training.pretrain import LOG, pretrain
 from mosaic.transforms.views import Views
+from mosaic.utils.devices import resolve_precision
 
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 WARM_UP = 50 if CUDA else 2  # steps that are not timed; from a GPU the log has the time every 50 steps

@@ -12,15 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from mosaic.methods import Method, get_method
@@ -32,9 +24,33 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 MethodName = Annotated[str, AfterValidator(lambda name: get_method(name).name)]
-MethodNames = Annotated[list[MethodName], Field(min_length=1)]
+_SOME = Field(min_length=1)
+MethodNames = Annotated[list[MethodName], _SOME]
 RunName = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_FOUR = ["random", "supervised_late", "iai", "mosaic"]
+
+
+def setting(default: Any, description: str, **bounds: Any) -> Any:
+    """Declare a field: its default, its meaning as the notebooks show it, and bounds as of ``Field``."""
+    return Field(default, description=description, **bounds)
+
+
+def _ascending(fractions: list[float]) -> list[float]:
+    if sorted(set(fractions)) != fractions:
+        raise ValueError("fractions must ascend and differ")
+    return fractions
+
+
+def _both_sensors(methods: list[str]) -> list[str]:
+    if narrow := [name for name in methods if "fused" not in get_method(name).inputs]:
+        raise ValueError(f"{', '.join(narrow)} see one sensor: a transfer compares methods of both")
+    return methods
+
+
+def _loaded(plugins: list[str]) -> list[str]:
+    load_plugins(plugins)  # before the sections are validated, which may name what plugins register
+    return plugins
 
 
 class Section(BaseModel):
@@ -86,117 +102,105 @@ def fields(kind: type[Section]) -> dict[str, FieldInfo]:
 class DataSettings(Section):
     """The archive, what of it is packed, and how ``01_explore_data`` shows it."""
 
-    dataset: str = Field("bigearthnet", description="layout of the archive: bigearthnet or sen12ms")
-    archive: str = Field("simulated", description="'simulated', or a folder in the official layout")
-    patches: Count = Field(2000, description="size of the simulated archive, pairs")
-    archive_seed: int = Field(0, ge=0, description="seed of the simulated archive")
-    bands: str = Field("all", description="'all', '10m', or Sentinel-2 bands separated by commas")
-    include_snow_cloud: bool = Field(False, description="keep patches officially flagged as snow or cloud")
-    most_pixels: int = Field(128, ge=8, description="longest side of a packed patch; larger are averaged")
-    on_bad_patch: Literal["stop", "skip"] = Field("stop", description="stop with a list, or skip and count")
-    spectra_patches: Count = Field(300, description="patches whose pixels give the spectra of classes")
-    reference_draws: Count = Field(5, description="draws of 120 pairs for the reference classifier")
-    gallery_patches: int = Field(6, ge=1, le=24, description="pairs shown in the gallery")
+    dataset: str = setting("bigearthnet", "layout of the archive: bigearthnet or sen12ms")
+    archive: str = setting("simulated", "'simulated', or a folder in the official layout")
+    patches: Count = setting(2000, "size of the simulated archive, pairs")
+    archive_seed: int = setting(0, "seed of the simulated archive", ge=0)
+    bands: str = setting("all", "'all', '10m', or Sentinel-2 bands separated by commas")
+    include_snow_cloud: bool = setting(False, "keep patches officially flagged as snow or cloud")
+    most_pixels: int = setting(128, "longest side of a packed patch; larger are averaged", ge=8)
+    on_bad_patch: Literal["stop", "skip"] = setting("stop", "stop with a list, or skip and count")
+    spectra_patches: Count = setting(300, "patches whose pixels give the spectra of classes")
+    reference_draws: Count = setting(5, "draws of 120 pairs for the reference classifier")
+    gallery_patches: int = setting(6, "pairs shown in the gallery", ge=1, le=24)
 
 
 class GridSettings(Section):
     """The trials of ``02_pretrain``: methods x seeds x label budgets."""
 
-    methods: MethodNames = Field(
+    methods: MethodNames = setting(
         ["random", "supervised_late", "simclr_s1", "simclr_s2", "iai", "mosaic"],
-        description="rows of the table of methods (mosaic.methods)",
+        "rows of the table of methods (mosaic.methods)",
     )
-    seeds: Count = Field(1, description="number of seeds: 0, 1, ...")
-    one_seed: list[MethodName] = Field([], description="methods that are trained with seed 0 only")
-    tuning_steps: int = Field(0, ge=0, description="steps of a trial of hyperparameters; 0: none are tried")
-    label_fractions: list[Percent] = Field(
-        [5.0, 20.0, 100.0], min_length=1, description="label budgets of the evaluation, % of training labels"
+    seeds: Count = setting(1, "number of seeds: 0, 1, ...")
+    one_seed: list[MethodName] = setting([], "methods that are trained with seed 0 only")
+    tuning_steps: int = setting(0, "steps of a trial of hyperparameters; 0: none are tried", ge=0)
+    label_fractions: Annotated[list[Percent], _SOME, AfterValidator(_ascending)] = setting(
+        [5.0, 20.0, 100.0], "label budgets of the evaluation, % of training labels"
     )
-    label_budgets: Annotated[list[Literal["shared", "full"]], Field(min_length=1)] = Field(
-        ["shared", "full"], description="shared: pretraining has the evaluation's labels; full: all"
+    label_budgets: Annotated[list[Literal["shared", "full"]], _SOME] = setting(
+        ["shared", "full"], "shared: pretraining has the evaluation's labels; full: all"
     )
-    vit_encoder: str = Field("vit_light", description="of methods that need one: vit_light or vit_small")
-
-    @field_validator("label_fractions")
-    @classmethod
-    def _ascending(cls, value: list[float]) -> list[float]:
-        if sorted(set(value)) != value:
-            raise ValueError("fractions must ascend and differ")
-        return value
+    vit_encoder: str = setting("vit_light", "of methods that need one: vit_light or vit_small")
 
 
 class ViewSettings(Section):
     """Random views of a scene."""
 
-    image_size: int = Field(48, ge=16, le=256, description="side of a view, pixels")
-    shared_geometry: bool = Field(True, description="one crop for both sensors of a view")
-    crop_scale: float = Field(0.4, gt=0, le=1, description="least share of a patch in a crop")
-    radiometry: float = Field(1.0, ge=0, description="factor on radiometric augmentation; 0 for none")
+    image_size: int = setting(48, "side of a view, pixels", ge=16, le=256)
+    shared_geometry: bool = setting(True, "one crop for both sensors of a view")
+    crop_scale: float = setting(0.4, "least share of a patch in a crop", gt=0, le=1)
+    radiometry: float = setting(1.0, "factor on radiometric augmentation; 0 for none", ge=0)
 
 
 class LossSettings(Section):
     """What objectives take; each reads the fields it knows."""
 
-    temperature_intra: Positive = Field(0.5, description="intra-modality term, unitless")
-    temperature_inter: Positive = Field(0.5, description="inter-modality term, unitless")
-    temperature_label: Positive = Field(0.1, description="label term, unitless")
-    label_weight: Positive = Field(1.0, description="weight of the label term; instance terms have 1")
-    kernel: str = Field("jaccard", description="label kernel of the label term")
-    kernel_threshold: float = Field(0.0, ge=0, le=1, description="label similarity below it counts as 0")
-    projection_dim: int = Field(128, ge=2, description="width of a projection head's output")
-    inter_style: Literal["simclr", "clip"] = Field(
-        "simclr", description="negatives of both sensors, or of the other only"
-    )
-    unlabelled_negatives: bool = Field(True, description="unlabelled scenes are negatives of the label term")
+    temperature_intra: Positive = setting(0.5, "intra-modality term, unitless")
+    temperature_inter: Positive = setting(0.5, "inter-modality term, unitless")
+    temperature_label: Positive = setting(0.1, "label term, unitless")
+    label_weight: Positive = setting(1.0, "weight of the label term; instance terms have 1")
+    kernel: str = setting("jaccard", "label kernel of the label term")
+    kernel_threshold: float = setting(0.0, "label similarity below it counts as 0", ge=0, le=1)
+    projection_dim: int = setting(128, "width of a projection head's output", ge=2)
+    inter_style: Literal["simclr", "clip"] = setting("simclr", "negatives: both sensors', or the other's")
+    unlabelled_negatives: bool = setting(True, "unlabelled scenes are negatives of the label term")
     # of single objectives, with the values their authors published
-    msc_alpha: float = Field(1.0, ge=0, description="MSC: weight of scenes against prototypes")
-    off_diagonal: float = Field(0.0051, ge=0, description="Barlow Twins, DeCUR: off-diagonal weight")
-    covariance: float = Field(1.0, ge=0, description="VICReg: covariance weight; the two others have 25")
-    queue_size: Count = Field(1024, description="SupCon with queue: keys in the queue")
-    key_momentum: float = Field(0.99, ge=0, le=1, description="SupCon with queue: of the key encoder")
-    temperature_spread: float = Field(0.5, ge=0, description="MACL, a: dissimilar pairs are warmer")
-    rarity_pull: float = Field(0.5, ge=0, lt=1, description="MACL, b: anchors of rare labels are colder")
-    contrast_weight: float = Field(1.0, ge=0, description="SADCL: factor on its two contrasts")
+    msc_alpha: float = setting(1.0, "MSC: weight of scenes against prototypes", ge=0)
+    off_diagonal: float = setting(0.0051, "Barlow Twins, DeCUR: off-diagonal weight", ge=0)
+    covariance: float = setting(1.0, "VICReg: covariance weight; the two others have 25", ge=0)
+    queue_size: Count = setting(1024, "SupCon with queue: keys in the queue")
+    key_momentum: float = setting(0.99, "SupCon with queue: of the key encoder", ge=0, le=1)
+    temperature_spread: float = setting(0.5, "MACL, a: dissimilar pairs are warmer", ge=0)
+    rarity_pull: float = setting(0.5, "MACL, b: anchors of rare labels are colder", ge=0, lt=1)
+    contrast_weight: float = setting(1.0, "SADCL: factor on its two contrasts", ge=0)
 
 
 class OptimiserSettings(Section):
     """AdamW with a linear warm-up and a cosine to 0."""
 
-    learning_rate: Positive = Field(1.0e-3, description="AdamW, peak")
-    weight_decay: float = Field(1.0e-4, ge=0, description="AdamW, of weights")
-    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="share of the steps")
+    learning_rate: Positive = setting(1.0e-3, "AdamW, peak")
+    weight_decay: float = setting(1.0e-4, "AdamW, of weights", ge=0)
+    warmup_fraction: float = setting(0.1, "share of the steps", ge=0, lt=1)
 
 
 class ComputeSettings(Section):
     """How a trial is computed; none of it changes results, except by rounding."""
 
-    capture: bool = Field(True, description="on a GPU, each training step is one CUDA graph")
-    compile_encoder: Literal["auto", "yes", "no"] = Field(
-        "auto", description="torch.compile; auto: a large encoder on a GPU for many steps"
+    capture: bool = setting(True, "on a GPU, each training step is one CUDA graph")
+    compile_encoder: Literal["auto", "yes", "no"] = setting(
+        "auto", "torch.compile; auto: a large encoder on a GPU for many steps"
     )
-    gpu_records: Share = Field(0.5, description="share of free GPU memory that the training split may take")
-    log_every: int = Field(0, ge=0, description="steps between two readings of the loss; 0: 50 on a GPU")
+    gpu_records: Share = setting(0.5, "share of free GPU memory that the training split may take")
+    log_every: int = setting(0, "steps between two readings of the loss; 0: 50 on a GPU", ge=0)
 
 
 class TrialSettings(Section):
     """One encoder to train: what ``pretrain`` takes and ``card.json`` stores."""
 
-    method: MethodName = Field("mosaic", description="row of the table of methods (mosaic.methods)")
-    seed: int = Field(0, ge=0, description="of initialisation, data order and views")
-    encoder: str = Field("light", description="light, resnet18, resnet50, vit_light or vit_small")
-    initial: str | None = Field(None, description="folder of a checkpoint to start from")
+    method: MethodName = setting("mosaic", "row of the table of methods (mosaic.methods)")
+    seed: int = setting(0, "of initialisation, data order and views", ge=0)
+    encoder: str = setting("light", "light, resnet18, resnet50, vit_light or vit_small")
+    initial: str | None = setting(None, "folder of a checkpoint to start from")
     views: ViewSettings = ViewSettings()
     loss: LossSettings = LossSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     compute: ComputeSettings = ComputeSettings()
-    steps: Count = Field(150, description="optimiser steps, the same for every method")
-    batch_scenes: int = Field(64, ge=2, description="scenes in a batch; four views each")
-    labelled_share: float = Field(0.25, ge=0, le=1, description="least share of labelled scenes in a batch")
-    # none that scales its loss: gradients are clipped as they are
-    precision: Literal["auto", "32", "bf16-mixed"] = Field(
-        "auto", description="auto: bf16 on a GPU that has it"
-    )
-    monitor_every: int = Field(50, ge=0, description="steps between two checks of collapse and kNN score")
+    steps: Count = setting(150, "optimiser steps, the same for every method")
+    batch_scenes: int = setting(64, "scenes in a batch; four views each", ge=2)
+    labelled_share: float = setting(0.25, "least share of labelled scenes in a batch", ge=0, le=1)
+    precision: Literal["auto", "32", "bf16-mixed"] = setting("auto", "auto: bf16 on a GPU that has it")
+    monitor_every: int = setting(50, "steps between two checks of collapse and kNN score", ge=0)
 
     def weighted_method(self) -> Method:
         """Return the method with the label term's weight; alone, that would only be another learning rate."""
@@ -209,65 +213,51 @@ class TrialSettings(Section):
 class EvaluationSettings(Section):
     """``03_finetune_low_label``: how encoders are evaluated."""
 
-    evaluations: list[Literal["knn", "linear", "finetune"]] = Field(
-        ["knn", "linear", "finetune"], min_length=1, description="how encoders are evaluated"
+    evaluations: Annotated[list[Literal["knn", "linear", "finetune"]], _SOME] = setting(
+        ["knn", "linear", "finetune"], "how encoders are evaluated"
     )
-    neighbours: Count = Field(20, description="k of the kNN classifier")
-    finetune_steps: Count = Field(40, description="optimiser steps of full fine-tuning")
-    finetune_batch: Count = Field(32, description="scenes in a fine-tuning batch")
-    finetune_learning_rate: Positive = Field(1.0e-4, description="AdamW, peak, whole model")
+    neighbours: Count = setting(20, "k of the kNN classifier")
+    finetune_steps: Count = setting(40, "optimiser steps of full fine-tuning")
+    finetune_batch: Count = setting(32, "scenes in a fine-tuning batch")
+    finetune_learning_rate: Positive = setting(1.0e-4, "AdamW, peak, whole model")
 
 
 class EmbeddingSettings(Section):
     """``04_embeddings_and_coherence``: how embeddings are measured and drawn."""
 
-    most_patches: int = Field(5000, ge=20, description="most patches of a split that are embedded")
-    coherence_neighbours: Count = Field(10, description="k of the neighbours' label Jaccard index")
-    umap_neighbours: int = Field(15, ge=2, description="UMAP n_neighbors")
-    umap_min_dist: float = Field(0.1, ge=0, le=1, description="UMAP min_dist")
-    umap_seeds: Count = Field(2, description="UMAPs of each embedding, seeds 0, 1, ...")
-    umap_methods: MethodNames = Field(
-        ["random", "supervised_late", "iai", "mosaic"], description="methods drawn, if they ran"
-    )
-    gallery_queries: int = Field(4, ge=1, le=12, description="queries of the neighbour gallery")
+    most_patches: int = setting(5000, "most patches of a split that are embedded", ge=20)
+    coherence_neighbours: Count = setting(10, "k of the neighbours' label Jaccard index")
+    umap_neighbours: int = setting(15, "UMAP n_neighbors", ge=2)
+    umap_min_dist: float = setting(0.1, "UMAP min_dist", ge=0, le=1)
+    umap_seeds: Count = setting(2, "UMAPs of each embedding, seeds 0, 1, ...")
+    umap_methods: MethodNames = setting(_FOUR, "methods drawn, if they ran")
+    gallery_queries: int = setting(4, "queries of the neighbour gallery", ge=1, le=12)
 
 
 class TransferSettings(Section):
     """``05_transfer``: other archives, and places that training never saw."""
 
-    transfer_methods: MethodNames = Field(
-        ["random", "supervised_late", "iai", "mosaic"], description="methods, if they ran"
+    transfer_methods: Annotated[MethodNames, AfterValidator(_both_sensors)] = setting(
+        _FOUR, "methods, if they ran"
     )
-    held_out: int = Field(1, ge=0, description="countries or seasons held out, one at a time; 0 for none")
-
-    @field_validator("transfer_methods")
-    @classmethod
-    def _take_both_sensors(cls, value: list[str]) -> list[str]:
-        narrow = [name for name in value if "fused" not in get_method(name).inputs]
-        if narrow:
-            raise ValueError(f"{', '.join(narrow)} see one sensor: a transfer compares methods of both")
-        return value
+    held_out: int = setting(1, "countries or seasons held out, one at a time; 0 for none", ge=0)
 
 
 class StudySettings(Section):
     """All settings of a run of the study."""
 
-    out: RunName = Field("demo", description="name of the run: reports/<out>/")
-    plugins: list[str] = Field([], description="Python files that register losses, kernels, methods, ...")
+    out: RunName = setting("demo", "name of the run: reports/<out>/")
+    plugins: Annotated[list[str], AfterValidator(_loaded)] = setting(
+        [], "Python files that register losses, kernels, methods, ..."
+    )
     data: DataSettings = DataSettings()
     grid: GridSettings = GridSettings()
     trial: TrialSettings = TrialSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     transfer: TransferSettings = TransferSettings()
-    companion_runs: list[RunName] = Field([], description="runs of other archives, made before this one")
-    jobs: int = Field(0, ge=0, description="processes; 0: one for each CPU core, one on a GPU")
-
-    @field_validator("plugins")
-    @classmethod
-    def _load(cls, value: list[str]) -> list[str]:
-        load_plugins(value)  # before the sections below are validated, which may name what plugins register
-        return value
+    companion_runs: list[RunName] = setting([], "runs of other archives, made before this one")
+    jobs: int = setting(0, "processes; 0: one for each CPU core, one on a GPU", ge=0)
 
 
 #: Fields of a trial that no notebook declares: of one trial, or of one objective.

@@ -33,18 +33,24 @@ def knn_scores(
     After the kNN monitor of Wu et al. 2018 (arXiv:1805.01978). Features are centred on the training mean
     first, so that a sensor filled with that mean adds nothing.
     """
-    device = _device()
-    train = torch.from_numpy(train_features).to(device)
+    tensors = map(torch.from_numpy, (train_features, train_labels.astype(np.float32), eval_features))
+    return knn_votes(*(tensor.to(_device()) for tensor in tensors), k, temperature).cpu().numpy()
+
+
+def knn_votes(
+    train: Tensor, labels: Tensor, queries: Tensor, k: int = 20, temperature: float = 0.07
+) -> Tensor:
+    """Return :func:`knn_scores` of float tensors on one device, which nothing waits for."""
     mean = train.mean(0)
     train = functional.normalize(train - mean, dim=1)
-    labels = torch.from_numpy(train_labels).to(device, torch.float32)
     scores = []
-    for chunk in torch.split(torch.from_numpy(eval_features), max(1, _MOST_SIMILARITIES // len(train))):
-        query = functional.normalize(chunk.to(device) - mean, dim=1)
-        similarity, nearest = (query @ train.T).topk(min(k, len(train)), dim=1)
+    for chunk in torch.split(queries, max(1, _MOST_SIMILARITIES // len(train))):
+        similarity, nearest = (functional.normalize(chunk - mean, dim=1) @ train.T).topk(
+            min(k, len(train)), dim=1
+        )
         weight = torch.softmax(similarity / temperature, dim=1)
-        scores.append(torch.einsum("mk,mkc->mc", weight, labels[nearest]).cpu())
-    return torch.cat(scores).clamp_(0, 1).numpy()
+        scores.append(torch.einsum("mk,mkc->mc", weight, labels[nearest]))
+    return torch.cat(scores).clamp_(0, 1)
 
 
 def linear_probe(

@@ -27,8 +27,8 @@ from mosaic.settings import (
 )
 from mosaic.store.label_budgets import label_budgets, save_budgets
 from mosaic.store.reader import PackedStore
-from mosaic.training.distributed import resolve_precision
 from mosaic.training.pretrain import pretrain
+from mosaic.utils.devices import resolve_precision
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import read_json
 from mosaic.utils.plugins import plugin_hashes

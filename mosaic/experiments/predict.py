@@ -19,8 +19,8 @@ from mosaic.experiments.study import Study
 from mosaic.methods import get_method
 from mosaic.settings import EvaluationSettings, TrialSettings
 from mosaic.store.reader import PackedStore
-from mosaic.training.distributed import resolve_precision
 from mosaic.training.finetune import classifier_scores, finetune
+from mosaic.utils.devices import resolve_precision
 from mosaic.utils.files import lock
 
 Inputs = Mapping[str, Features]

@@ -14,6 +14,7 @@ from mosaic.utils.progress import log
 # steps x scenes x pixels of a view x parameters from which on compiling pays, as measured on an H200
 _WORK = 5e17
 _EAGER = 3  # steps before the graph is recorded: they allocate, compile and choose algorithms
+_side_stream = cache(torch.cuda.Stream)
 
 
 class CapturedAdamW(torch.optim.AdamW):
@@ -22,12 +23,9 @@ class CapturedAdamW(torch.optim.AdamW):
     The closure must do the same to the same tensors at every step, and must not wait for the device: its
     inputs and the learning rate are tensors that are filled before each step. Where recording fails, steps go
     on as they are, and the log says why.
-
-    Attributes:
-        capture: whether to record; without it this is plain AdamW.
     """
 
-    capture = False
+    capture = False  # without it this is plain AdamW
     _taken = 0
     _replay: Callable[[], Any] | None = None
 
@@ -45,7 +43,8 @@ class CapturedAdamW(torch.optim.AdamW):
             except RuntimeError as error:
                 if isinstance(error, torch.OutOfMemoryError):
                     raise
-                log(f"training steps are launched kernel by kernel: no CUDA graph ({_first_line(error)})")
+                reason = str(error).partition("\n")[0]
+                log(f"training steps are launched kernel by kernel: no CUDA graph ({reason})")
                 self.capture = False
                 return work()
         return self._replay()
@@ -61,7 +60,7 @@ def record(work: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def aside(work: Callable[[], Any]) -> Any:
-    """Do ``work`` on a stream of its own, as CUDA wants it before a graph is recorded."""
+    """Do ``work`` on another stream, as CUDA wants it before a graph is recorded."""
     stream, current = _side_stream(), torch.cuda.current_stream()
     stream.wait_stream(current)
     with torch.cuda.stream(stream):
@@ -70,31 +69,19 @@ def aside(work: Callable[[], Any]) -> Any:
     return result
 
 
-@cache
-def _side_stream() -> torch.cuda.Stream:
-    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
-
-
 def captures(wanted: bool, device: torch.device, processes: int) -> bool:
     """Return whether steps can be recorded; the log says once why those of a GPU cannot."""
-    if device.type != "cuda" or not wanted:
-        return False
-    if processes > 1:
+    if wanted and device.type == "cuda" and processes > 1:
         log("training steps are launched kernel by kernel: a CUDA graph holds one process")
-    return processes == 1
+    return wanted and device.type == "cuda" and processes == 1
 
 
 def compiles(trial: TrialSettings, encoder: nn.Module, device: torch.device, processes: int) -> bool:
     """Return whether the encoder's training forward and backward are compiled, which takes a minute or so."""
-    wanted = trial.compute.compile_encoder
-    if wanted != "auto":
-        return wanted == "yes"
-    work = (
-        trial.steps
-        * trial.batch_scenes
-        * trial.views.image_size**2
-        * sum(p.numel() for p in encoder.parameters())
-    )
+    if trial.compute.compile_encoder != "auto":
+        return trial.compute.compile_encoder == "yes"
+    parameters = sum(parameter.numel() for parameter in encoder.parameters())
+    work = trial.steps * trial.batch_scenes * trial.views.image_size**2 * parameters
     return device.type == "cuda" and processes == 1 and find_spec("triton") is not None and work >= _WORK
 
 
@@ -120,7 +107,3 @@ class LossRing:
         values = self._values.tolist() if count else []
         steps = range(written - count, written)
         return [dict(zip(self._names, values[step % self.size], strict=True)) for step in steps]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

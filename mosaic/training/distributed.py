@@ -1,4 +1,4 @@
-"""What trains one encoder: the processes that ``torchrun`` or ``srun`` started, and their precision."""
+"""The processes that train one encoder, started by ``torchrun`` or ``srun``."""
 
 import atexit
 import os
@@ -10,14 +10,6 @@ import torch
 from torch import distributed
 
 T = TypeVar("T")
-
-
-def resolve_precision(precision: str) -> str:
-    """Return ``"32"`` or ``"bf16-mixed"``; ``"auto"`` is bf16 only on a GPU that computes in it."""
-    if precision != "auto":
-        return precision
-    capable = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8
-    return "bf16-mixed" if capable else "32"
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ from mosaic.models.checkpoint import LoadedEncoder, layout_for, load_encoder
 from mosaic.models.encoders import Encoder, channels_of
 from mosaic.settings import TrialSettings
 from mosaic.store.prefetch import RecordTable
-from mosaic.store.reader import PackedStore
+from mosaic.store.reader import PackedStore, Rows
 from mosaic.store.record_format import BandLayout
 from mosaic.training.captured import CapturedAdamW, LossRing, captures, compiles
 from mosaic.training.data import Batch, KnownLabels, groups_of, records_of_views
-from mosaic.training.distributed import resolve_precision
 from mosaic.transforms.views import Views
+from mosaic.utils.devices import resolve_precision
 from mosaic.utils.distributed import gather
 from mosaic.utils.errors import CheckpointError, RunError
 
@@ -47,20 +47,13 @@ class Pretraining(LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.trial, views = trial, trial.views
-        self.method = trial.weighted_method()
-        start = load_encoder(trial.initial) if trial.initial is not None else None
+        self.trial, self.method = trial, trial.weighted_method()
+        start = load_encoder(trial.initial) if trial.initial else None
         layout = layout_for(start, store.layout) if start else store.layout
-        self.views = Views(
-            layout,
-            views.image_size,
-            views.shared_geometry,
-            crop_scale=views.crop_scale,
-            radiometry=views.radiometry,
-        )
+        self.views = Views(layout, **dict(trial.views))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(trial.seed)
-            self.encoder = Encoder(trial.encoder, channels_of(self.method, layout), views.image_size)
+            self.encoder = Encoder(trial.encoder, channels_of(self.method, layout), trial.views.image_size)
             idf = idf_weights(known.class_counts, known.total)
             self.objective = build_objective(self.method, self.encoder, trial.loss, idf)
         self._keep_statistics = start is not None
@@ -69,22 +62,19 @@ class Pretraining(LightningModule):
         self._groups, self._table = groups_of(self.method, layout), table
         self._compiled = False
         self._inputs: dict[str, Tensor] = {}
-        self._taken, self._unread = 0, list[Batch]()
+        self._taken, self._unread = 0, list[tuple[int, Rows]]()
         self._ring = LossRing(trial.compute.log_every or (_LOG_EVERY if torch.cuda.is_available() else 1))
         self.train()
 
     def _start_from(self, start: LoadedEncoder) -> None:
         """Take the weights of a trained encoder, and its classifier where there is one."""
-        bands = {stream: start.encoder.in_channels.get(stream) for stream in self.encoder.in_channels}
-        expected = (self.encoder.name, self.encoder.in_channels, self.encoder.image_size)
-        found = (start.encoder.name, bands, start.encoder.image_size)
+        expected, found = ((e.name, e.in_channels, e.image_size) for e in (self.encoder, start.encoder))
         if expected != found:
             raise CheckpointError(
                 f"{self.trial.initial} holds another architecture: expected encoder, bands and image size "
                 f"{expected}, found {found}: choose the settings it was trained with"
             )
-        for stream, backbone in self.encoder.backbones.items():
-            backbone.load_state_dict(start.encoder.backbones[stream].state_dict())
+        self.encoder.load_state_dict(start.encoder.state_dict())
         if self.objective.classifier is not None and start.classifier is not None:
             self.objective.classifier.load_state_dict(start.classifier.state_dict())
 
@@ -107,12 +97,9 @@ class Pretraining(LightningModule):
 
     @torch.no_grad()
     def calibrate_batch_norm(self, batches: Iterable[Batch]) -> None:
-        """Estimate the statistics of batch normalisation on some images; the weights stay as they were drawn.
-
-        Without it an untrained network would be evaluated on activations of arbitrary scale.
-        """
+        """Estimate the statistics of batch normalisation, or untrained weights give features of any scale."""
         for batch in batches:
-            self.encoder(self.two_views({n: t.to(self.device) for n, t in batch.tensors.items()}))
+            self.encoder(self.two_views(self._in_place(batch.tensors)))
 
     def two_views(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return two random views of each scene: sensor -> (2B, bands, H, W), all first views first."""
@@ -153,13 +140,13 @@ class Pretraining(LightningModule):
         """Take a step: forward, loss, backward, clipping and AdamW, on a GPU as one CUDA graph."""
         counted: Any = self.optimizers()  # Lightning counts its steps
         optimizer: CapturedAdamW = counted.optimizer
-        tensors = self._on_device(batch.tensors, optimizer.capture)
+        tensors = self._in_place(batch.tensors)
         self._rate.fill_(self.learning_rate(batch.step))
         for group in optimizer.param_groups:  # loading a checkpoint replaces them
             group["lr"], group["capturable"] = self._rate, self._rate.is_cuda
         counted.step(closure=partial(self._gradients, tensors))
         self._taken += 1
-        self._unread.append(batch)
+        self._unread.append((batch.step + 1, batch.rows[0]))
 
     def _gradients(self, tensors: Mapping[str, Tensor]) -> None:
         """Compute the gradients and keep the values of the terms; nothing waits for the device."""
@@ -172,10 +159,8 @@ class Pretraining(LightningModule):
         self._ring.write(terms)
         self.manual_backward(terms["total"])
 
-    def _on_device(self, tensors: Mapping[str, Tensor], fixed: bool) -> Mapping[str, Tensor]:
-        """Return tensors on the device; ``fixed``: the same ones at every step, filled anew."""
-        if not fixed:
-            return {name: tensor.to(self.device, non_blocking=True) for name, tensor in tensors.items()}
+    def _in_place(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return tensors on the device, the same ones at every step, filled anew."""
         for name, tensor in tensors.items():
             if name not in self._inputs:
                 self._inputs[name] = torch.empty_like(tensor, device=self.device)
@@ -195,33 +180,30 @@ class Pretraining(LightningModule):
         """
         steps, self._unread = self._unread, []
         losses = self._ring.read(self._taken, len(steps)) if steps else []
-        for batch, values in zip(steps, losses, strict=True):
+        for (step, rows), values in zip(steps, losses, strict=True):
             if not np.isfinite(list(values.values())).all():
                 raise RunError(
-                    f"loss became {values} at step {batch.step + 1}, rows {batch.rows[0].tolist()} (of "
-                    f"steps {steps[0].step + 1} to {steps[-1].step + 1}, read together): "
-                    "look at these patches, lower the learning rate, or use precision '32'"
+                    f"loss became {values} at step {step}, rows {rows.tolist()} (of steps {steps[0][0]} to "
+                    f"{steps[-1][0]}, read together): look at these patches, lower the learning rate, or use "
+                    "precision '32'"
                 )
         return losses
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0: linear warm-up, then cosine to 0."""
-        return self.trial.optimiser.learning_rate * self._schedule(step)
-
-    def _schedule(self, step: int) -> float:
-        warmup = round(self.trial.optimiser.warmup_fraction * self.trial.steps)
+        peak, steps = self.trial.optimiser.learning_rate, self.trial.steps
+        warmup = round(self.trial.optimiser.warmup_fraction * steps)
         if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + cos(pi * (step - warmup) / max(1, self.trial.steps - warmup)))
+            return peak * ((step + 1) / warmup)
+        return peak * (0.5 * (1 + cos(pi * (step - warmup) / max(1, steps - warmup))))
 
     def configure_optimizers(self) -> CapturedAdamW:
         """Return AdamW; biases and normalisation do not decay."""
         trained = [p for p in self.parameters() if p.requires_grad]
-        decayed = [p for p in trained if p.ndim > 1]
-        plain = [p for p in trained if p.ndim <= 1]
+        decayed, plain = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-        rate, decay = self.trial.optimiser.learning_rate, self.trial.optimiser.weight_decay
-        optimizer = CapturedAdamW(groups, lr=rate, weight_decay=decay, fused=True)  # in half the time
+        decay = self.trial.optimiser.weight_decay
+        optimizer = CapturedAdamW(groups, weight_decay=decay, fused=True)  # in half the time
         optimizer.capture = captures(self.trial.compute.capture, self.device, self.trainer.world_size)
         cuda = self.device.type == "cuda"
         # AdamW on a GPU reads float32; on a CPU float64, as if it were given a number

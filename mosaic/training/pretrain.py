@@ -17,7 +17,8 @@ from mosaic.models.sync_batch_norm import synchronise
 from mosaic.settings import ComputeSettings, TrialSettings, fields
 from mosaic.store.reader import PackedStore, Rows
 from mosaic.training.data import KnownLabels, ScenePicker, StepBatches, record_table
-from mosaic.training.distributed import Processes, join, resolve_precision
+from mosaic.training.distributed import Processes, join
+from mosaic.utils.devices import resolve_precision
 from mosaic.utils.errors import BudgetError, RunError, SettingsError
 from mosaic.utils.files import hash_json, lock
 
@@ -70,7 +71,6 @@ def pretrain(
 
 
 def _free_memory() -> int:
-    """Return the bytes of memory that a GPU has left; 0 where there is none."""
     return torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
 
 
@@ -129,18 +129,18 @@ def _run(
     from mosaic.training.trainer import Logbook, fit
 
     train, known = store.split_rows("train"), KnownLabels(store, labelled)
-    picker = ScenePicker(trial, train, known)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    picker, device = ScenePicker(trial, train, known), "cuda" if torch.cuda.is_available() else "cpu"
     table = record_table(store, picker, trial, device, _free_memory())
     module = Pretraining(trial, store, known, table)
-    method = module.method
-    logbook = Logbook(store, trial, train, labelled, inputs)
+    method, neighbours = module.method, labelled if len(labelled) else train
+    logbook = Logbook(store, trial, neighbours, inputs, folder / LAST, checkpoint_seconds)
+    steps = range(first, trial.steps) if method.trained else range(_CALIBRATION)
+    shard = (processes.rank, processes.world) if method.trained else (0, 1)
+    batches = StepBatches(store, picker, known, module.views, steps, device, shard, table)
     if method.trained:
-        shard, steps = (processes.rank, processes.world), range(first, trial.steps)
-        batches = StepBatches(store, picker, known, module.views, steps, device, shard, table)
         if processes.world > 1:
             synchronise(module, device)
-        fit(module, logbook, batches, folder / LAST, checkpoint_seconds, processes)
+        fit(module, logbook, batches, processes)
         if processes.rank > 0:
             return
     else:
@@ -148,12 +148,10 @@ def _run(
             from mosaic.models.published_weights import load_published  # torchgeo, for few methods
 
             module.replace_encoder(*load_published(method.weights, store.layout, trial.views.image_size))
-            module.to(device)
         else:
-            batches = StepBatches(store, picker, known, module.views, range(_CALIBRATION), device)
             module.to(device).calibrate_batch_norm(batches)
-        logbook.log_step(module, 0)
-    logbook.write(folder / LOG)
+        logbook.log_step(module.to(device), 0)
+    final = logbook.write(folder / LOG)
     card = {
         "method": trial.method,
         "title": method.title,
@@ -167,7 +165,7 @@ def _run(
             "encoder": sum(p.numel() for p in module.encoder.parameters()),
             "trained": sum(p.numel() for p in module.parameters() if p.requires_grad),
         },
-        "final": logbook.rows[-1],
+        "final": final,
         "timing": logbook.timing(processes.world if method.trained else 1),
         "versions": {name: version(name) for name in ("torch", "lightning", "timm")},
     }

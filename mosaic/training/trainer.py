@@ -6,7 +6,7 @@ import resource
 import signal
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,44 +17,57 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
-from torch.nn import functional
+from torch.nn.functional import normalize
 
 from mosaic.evaluation.coherence import alignment, effective_rank, embedding_std, uniformity
-from mosaic.evaluation.features import encode_rows, fuse
 from mosaic.evaluation.metrics import macro_ap
-from mosaic.evaluation.probes import knn_scores
+from mosaic.evaluation.probes import knn_votes
 from mosaic.settings import TrialSettings
+from mosaic.store.prefetch import read_tensors
 from mosaic.store.reader import PackedStore, Rows
-from mosaic.training.data import StepBatches, random_of, view_generator
-from mosaic.training.distributed import Processes, resolve_precision
+from mosaic.training.data import StepBatches, groups_of, random_of, view_generator
+from mosaic.training.distributed import Processes
 from mosaic.training.module import TERMS, Pretraining
+from mosaic.utils.devices import autocast, resolve_precision
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import atomic_path
 
 HEALTH = ("alignment", "uniformity", "embedding_std", "effective_rank", "knn")
 COLUMNS = ("step", "total", *TERMS, "lr", *HEALTH, "seconds")
 
+for library in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(library).setLevel(logging.ERROR)  # banners and hints; errors still pass
+
 _CLEAR_PEAK = Path("/proc/self/clear_refs")  # writing 5 resets the peak of resident memory; see proc(5)
 _PATCHES = 384  # evaluated on either side of the kNN score
 _PAIRS = 64  # scenes whose two views measure alignment
+_BATCH = 256  # patches encoded at once
 
 
 class Logbook(Callback):
-    """Log every step, and every ``monitor_every`` steps the health of the embedding space.
+    """Log every step, every ``monitor_every`` steps the health of the embedding space, and save the run.
 
     The rows are part of the checkpoint: a file written as it goes, as by Lightning's CSVLogger, would hold
     steps twice after a kill between two checkpoints. ``knn`` is the macro average precision on up to 384
-    validation patches with the labelled training patches as neighbours; without labels, with those of the
-    training split. Evaluating never changes the run: no generator is shared. ``inputs``, the hash of all that
-    decides the result, is kept in the checkpoint.
+    validation patches with as many of the rows ``neighbours`` as such. Evaluating never changes the run: no
+    generator is shared. ``inputs``, the hash of all that decides the result, is kept in the checkpoint, which
+    goes to ``path`` every ``seconds``; Lightning's own saves by time only where it takes the steps.
     """
 
     def __init__(
-        self, store: PackedStore, trial: TrialSettings, train: Rows, labelled: Rows, inputs: str
+        self,
+        store: PackedStore,
+        trial: TrialSettings,
+        neighbours: Rows,
+        inputs: str,
+        path: Path,
+        seconds: float = 60.0,
     ) -> None:
         self._store, self._trial, self._inputs = store, trial, inputs
-        self._train = _monitored(labelled if len(labelled) else train)
-        self._validation = _monitored(store.split_rows("validation"))
+        self.path, self._every, self._saved = path, seconds, time.monotonic()
+        self._monitored = _some(neighbours), _some(store.split_rows("validation"))
+        self._on_device: dict[str, Any] = {}
+        self._pending: tuple[dict[str, float], list[Tensor], Callable[[], None]] | None = None
         self.rows: list[dict[str, float]] = []
         self._earlier = self._evaluating = 0.0
         self._started = time.monotonic()
@@ -76,8 +89,12 @@ class Logbook(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log the step."""
+        """Log the step, and save the run when it is time; all processes at the same step."""
         self.log_step(pl_module, trainer.global_step, trainer.is_global_zero)
+        due = time.monotonic() - self._saved >= self._every and trainer.global_step < self._trial.steps
+        if trainer.strategy.reduce_boolean_decision(due, all=False):
+            trainer.save_checkpoint(self.path)
+            self._saved = time.monotonic()
 
     def log_step(self, module: Pretraining, step: int, evaluate: bool = True) -> None:
         """Add the row of a step, 0 is before training; its losses when they are read.
@@ -88,10 +105,11 @@ class Logbook(Callback):
         self.rows.append({"step": step} | ({"lr": module.learning_rate(step - 1)} if step else {}))
         every, last = self._trial.monitor_every, step == self._trial.steps
         due = every and (step % every == 0 or last)
+        if due and evaluate:
+            self._finish_evaluation()
+            self._start_evaluation()
         if due or last or module.losses_due:
             self._read_losses()
-        if due and evaluate:
-            self.rows[-1] |= self.evaluate(module)
         self.rows[-1]["seconds"] = self.seconds
 
     def _read_losses(self) -> None:
@@ -99,39 +117,62 @@ class Logbook(Callback):
         for row, values in zip(self.rows[len(self.rows) - len(losses) :], losses, strict=True):
             row.update(values)
 
-    def evaluate(self, module: Pretraining) -> dict[str, float]:
-        """Return the health of the embedding space, by the names in ``HEALTH``."""
-        began = time.monotonic()
-        encoder, views, labels = module.encoder.eval(), module.views, self._store.labels
-        with module.uncompiled():
-            train, validation = (
-                fuse(encode_rows(self._store, encoder, views, rows, module.device))
-                for rows in (self._train, self._validation)
-            )
-            pairs = self._two_views(module)
+    @torch.inference_mode()
+    def _start_evaluation(self) -> None:
+        """Compute what an evaluation needs of the device, and wait for none of it.
+
+        The host does its part, :meth:`_finish_evaluation`, when a GPU has more steps to take.
+        """
+        began, module = time.monotonic(), self._module
+        device, views, encoder = module.device, module.views, module.encoder.eval()
+        cuda = device.type == "cuda"
+        inputs = self._on_device or self._inputs_on(device)
+        self._on_device = inputs if cuda else {}  # a GPU keeps them
+
+        def encode(images: dict[str, Tensor]) -> Tensor:
+            with module.uncompiled(), autocast(device, self._trial.precision):
+                return encoder.fused(encoder(images)).float()
+
+        train, validation = (
+            torch.cat([encode(views.evaluation(_part(part, i, _BATCH))) for i in range(0, len(rows), _BATCH)])
+            for part, rows in zip(inputs["records"], self._monitored, strict=True)
+        )
+        paired = _part(inputs["records"][1], 0, _PAIRS)
+        pairs = encode(views.apply((paired, paired), inputs["views"]))
         module.train()
-        scores = knn_scores(train, labels[self._train], validation)
-        unit = functional.normalize(torch.from_numpy(validation), dim=1)
-        values = {
-            "alignment": alignment(*pairs).item(),
+        results = [knn_votes(train, inputs["labels"], validation), validation, pairs]
+        results = [result.to("cpu", non_blocking=True) for result in results]
+        wait = torch.cuda.current_stream().record_event().synchronize if cuda else lambda: None
+        self._pending = self.rows[-1], results, wait
+        self._evaluating += time.monotonic() - began
+
+    def _inputs_on(self, device: torch.device) -> dict[str, Any]:
+        """Return the records and labels of the monitored patches, and two fixed random views of some."""
+        groups, views = groups_of(self._module.method, self._store.layout), self._module.views
+        read = [read_tensors(self._store, rows) for rows in self._monitored]
+        records = [{name: values[name].to(device) for name in groups} for values in read]
+        generator, count = view_generator(self._trial.seed, "alignment"), len(self._monitored[1][:_PAIRS])
+        drawn = views.draw(views.shown(groups), count, generator, views=2)
+        labels = torch.from_numpy(self._store.labels[self._monitored[0]]).to(device, torch.float32)
+        return {"records": records, "views": {n: t.to(device) for n, t in drawn.items()}, "labels": labels}
+
+    def _finish_evaluation(self) -> None:
+        """Add the health of the embedding space, by the names in ``HEALTH``, to the row it is of."""
+        if self._pending is None:
+            return
+        began = time.monotonic()
+        row, (scores, validation, pairs), wait = self._pending
+        wait()
+        unit = normalize(validation, dim=1)
+        row |= {
+            "alignment": alignment(*normalize(pairs, dim=1).chunk(2)).item(),
             "uniformity": uniformity(unit).item(),
             "embedding_std": embedding_std(unit).item(),
             "effective_rank": effective_rank(unit).item(),
-            "knn": macro_ap(labels[self._validation], scores),
+            "knn": macro_ap(self._store.labels[self._monitored[1]], scores.numpy()),
         }
+        self._pending = None
         self._evaluating += time.monotonic() - began
-        return values
-
-    @torch.inference_mode()
-    def _two_views(self, module: Pretraining) -> tuple[Tensor, ...]:
-        """Return the fused, normalised features of two fixed random views of the same scenes, (N, F) each."""
-        records = {
-            name: torch.from_numpy(record).to(module.device)
-            for name, record in self._store.read(self._validation[:_PAIRS]).items()
-        }
-        generator = view_generator(self._trial.seed, "alignment")
-        features = [module.encoder(module.views(records, generator)) for _ in range(2)]
-        return tuple(functional.normalize(torch.cat(list(f.values()), 1).float(), dim=1) for f in features)
 
     def timing(self, processes: int = 1) -> dict[str, Any]:
         """Return what the run cost: seconds, steps per second without evaluation, peak memory in MB, device.
@@ -150,10 +191,12 @@ class Logbook(Callback):
             "processes": processes,
         }
 
-    def write(self, path: Path) -> None:
-        """Write the log as CSV with the columns of ``COLUMNS``; what a step does not have is empty."""
+    def write(self, path: Path) -> dict[str, float]:
+        """Write the log as CSV with the columns of ``COLUMNS``; return its last row."""
+        self._finish_evaluation()
         with atomic_path(path) as partial:
             pd.DataFrame(self.rows, columns=list(COLUMNS)).to_csv(partial, index=False, float_format="%.7g")
+        return self.rows[-1]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Mark the checkpoint with what it belongs to."""
@@ -162,6 +205,7 @@ class Logbook(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs to continue the log; nothing is saved after a loss not finite."""
         self._read_losses()
+        self._finish_evaluation()
         return {"rows": self.rows, "seconds": self.seconds, "evaluating": self._evaluating}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -170,25 +214,13 @@ class Logbook(Callback):
         self._earlier, self._evaluating = state_dict["seconds"], state_dict["evaluating"]
 
 
-class TimedCheckpoint(Callback):
-    """Save the run every so often; Lightning's own saves by time only where it takes the steps."""
-
-    def __init__(self, path: Path, seconds: float) -> None:
-        self._path, self._seconds, self._saved = path, seconds, time.monotonic()
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Save when it is time; all processes at the same step."""
-        due = time.monotonic() - self._saved >= self._seconds and trainer.global_step < trainer.max_steps
-        if trainer.strategy.reduce_boolean_decision(due, all=False):
-            trainer.save_checkpoint(self._path)
-            self._saved = time.monotonic()
-
-
-def _monitored(rows: Rows) -> Rows:
+def _some(rows: Rows) -> Rows:
     """Return up to 384 of ``rows``, the same ones whatever the method and seed."""
     return rows if len(rows) <= _PATCHES else rows[random_of(0, "monitor").permutation(len(rows))[:_PATCHES]]
+
+
+def _part(records: Mapping[str, Tensor], start: int, count: int) -> dict[str, Tensor]:
+    return {name: record[start : start + count] for name, record in records.items()}
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -208,15 +240,8 @@ class AtomicCheckpoints(TorchCheckpointIO):
             ) from error
 
 
-def fit(
-    module: Pretraining,
-    logbook: Logbook,
-    batches: StepBatches,
-    checkpoint: Path,
-    checkpoint_seconds: float,
-    processes: Processes,
-) -> None:
-    """Take the steps of ``batches``; a run that does not start at step 0 resumes from ``checkpoint``.
+def fit(module: Pretraining, logbook: Logbook, batches: StepBatches, processes: Processes) -> None:
+    """Take the steps of ``batches``; where they do not start at step 0, go on from the logbook's checkpoint.
 
     Raises:
         RunError: when GPU memory runs out.
@@ -225,7 +250,7 @@ def fit(
     trial = module.trial
     interrupt = signal.getsignal(signal.SIGINT)
     try:
-        with _quiet():
+        with warnings.catch_warnings(action="ignore"):  # hints about data loaders and loggers
             trainer = Trainer(
                 accelerator="cuda" if torch.cuda.is_available() else "cpu",
                 devices=processes.per_node,
@@ -234,7 +259,7 @@ def fit(
                 strategy=DDPStrategy(broadcast_buffers=False) if processes.world > 1 else "auto",
                 max_steps=trial.steps,
                 max_epochs=-1,
-                callbacks=[logbook, TimedCheckpoint(checkpoint, checkpoint_seconds)],
+                callbacks=[logbook],
                 plugins=[AtomicCheckpoints(), processes.environment or LightningEnvironment()],
                 logger=False,
                 enable_checkpointing=False,
@@ -242,7 +267,8 @@ def fit(
                 enable_model_summary=False,
                 use_distributed_sampler=False,
             )
-            trainer.fit(module, batches, ckpt_path=checkpoint if batches.steps.start else None)
+            resumed = logbook.path if batches.steps.start else None
+            trainer.fit(module, batches, ckpt_path=resumed, weights_only=True)
     except torch.OutOfMemoryError as error:
         raise RunError(
             f"out of GPU memory with {trial.batch_scenes} scenes of {trial.views.image_size} px in "
@@ -255,15 +281,3 @@ def fit(
         # Lightning turns Ctrl-C into this exit and leaves the signal ignored
         signal.signal(signal.SIGINT, interrupt)
         raise KeyboardInterrupt from stop
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Lightning's banners and hints about data loaders and loggers; errors still pass."""
-    with contextlib.ExitStack() as stack:
-        for logger in (logging.getLogger("lightning.pytorch"), logging.getLogger("lightning.fabric")):
-            stack.callback(logger.setLevel, logger.level)
-            logger.setLevel(logging.ERROR)
-        stack.enter_context(warnings.catch_warnings())
-        warnings.filterwarnings("ignore", module=r"lightning\.")
-        yield

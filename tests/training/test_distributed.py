@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from mosaic.training.distributed import Processes, join, resolve_precision
+from mosaic.training.distributed import Processes, join
+from mosaic.utils.devices import resolve_precision
 
 STEP = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_PROCID": "0"}
 
