@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from mosaic.methods import Method, get_method
 from mosaic.utils.errors import SettingsError, suggest
 from mosaic.utils.plugins import load_plugins
+from mosaic.utils.progress import log
 
 Percent = Annotated[float, Field(gt=0, le=100)]
 Positive = Annotated[float, Field(gt=0)]
@@ -285,11 +286,15 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
 def make(notebook: str, values: Mapping[str, Any]) -> StudySettings:
     """Return the settings of the study with the parameters of one notebook, given flat.
 
-    Raises:
-        SettingsError: for a name the notebook does not declare (the nearest is suggested), a wrong type or a
-            value out of range.
+    Those of other notebooks are ignored, so that one file of parameters serves all; SettingsError for a name
+    that none declares (the nearest is suggested), a wrong type or a value out of range.
     """
-    return validated(StudySettings, notebook, values, NOTEBOOKS[notebook])
+    known = {name for names in NOTEBOOKS.values() for name in names}
+    others = [name for name in values if name in known and name not in NOTEBOOKS[notebook]]
+    if others:
+        log(f"{notebook} has no use for {', '.join(others)}: parameters of other notebooks")
+    own = {name: value for name, value in values.items() if name not in others}
+    return validated(StudySettings, notebook, own, NOTEBOOKS[notebook])
 
 
 def validated(kind: type[S], title: str, values: Mapping[str, Any], known: Sequence[str] | None = None) -> S:

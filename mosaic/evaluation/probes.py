@@ -33,8 +33,9 @@ def knn_scores(
     After the kNN monitor of Wu et al. 2018 (arXiv:1805.01978). Features are centred on the training mean
     first, so that a sensor filled with that mean adds nothing.
     """
-    tensors = map(torch.from_numpy, (train_features, train_labels.astype(np.float32), eval_features))
-    return knn_votes(*(tensor.to(_device()) for tensor in tensors), k, temperature).cpu().numpy()
+    arrays = (train_features, train_labels.astype(np.float32), eval_features)
+    train, labels, queries = (torch.from_numpy(array).to(_device()) for array in arrays)
+    return knn_votes(train, labels, queries, k, temperature).cpu().numpy()
 
 
 def knn_votes(

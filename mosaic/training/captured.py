@@ -1,12 +1,12 @@
 """A whole training step as one CUDA graph: a small network leaves a GPU waiting for thousands of launches."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache, partial
 from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mosaic.settings import TrialSettings
 from mosaic.utils.progress import log
@@ -83,27 +83,3 @@ def compiles(trial: TrialSettings, encoder: nn.Module, device: torch.device, pro
     parameters = sum(parameter.numel() for parameter in encoder.parameters())
     work = trial.steps * trial.batch_scenes * trial.views.image_size**2 * parameters
     return device.type == "cuda" and processes == 1 and find_spec("triton") is not None and work >= _WORK
-
-
-class LossRing:
-    """Values of the last steps, kept on the device until they are read, which waits for it."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._names: tuple[str, ...] = ()
-
-    def write(self, terms: Mapping[str, Tensor]) -> None:
-        """Keep the values of a step; on the device alone, so it may be part of a CUDA graph."""
-        values = torch.stack([value.detach() for value in terms.values()])
-        if not self._names:
-            self._names = tuple(terms)
-            self._values = values.new_zeros(self.size, len(terms))
-            self._place = torch.zeros(1, dtype=torch.long, device=values.device)
-        self._values.index_copy_(0, self._place, values[None])
-        self._place.add_(1).remainder_(self.size)
-
-    def read(self, written: int, count: int) -> list[dict[str, float]]:
-        """Return the terms of the last ``count`` of ``written`` steps, ``size`` at most."""
-        values = self._values.tolist() if count else []
-        steps = range(written - count, written)
-        return [dict(zip(self._names, values[step % self.size], strict=True)) for step in steps]

@@ -51,9 +51,9 @@ class KnownLabels:
 class ScenePicker:
     """Draw the training rows of each step.
 
-    Supervised methods see labelled scenes alone, methods with a label term every training scene. When labels
-    are scarce, at least ``labelled_share`` of a batch is labelled: a budget of 1 % would leave most batches
-    without a pair of labelled scenes. MACL draws labelled scenes in proportion to the rarity of their labels.
+    Supervised methods see labelled scenes alone, others every training scene. When labels are scarce, at
+    least ``labelled_share`` of a batch is labelled: a budget of 1 % would leave most batches without a pair
+    of labelled scenes. MACL draws labelled scenes in proportion to the rarity of their labels.
     """
 
     def __init__(self, trial: TrialSettings, train: Rows, known: KnownLabels) -> None:
@@ -134,14 +134,12 @@ def records_of_views(
     tensors: Mapping[str, Tensor], groups: Sequence[str], table: RecordTable | None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the records of first and of second views, group name -> (B, bands, size, size)."""
-
-    def view(number: int) -> dict[str, Tensor]:
-        if table is None:
-            return {name: tensors[name][number] for name in groups}
-        return {name: table.groups[name].index_select(0, tensors["index"][number]) for name in groups}
-
-    first = view(0)
-    return first, first if len(tensors[groups[0] if table is None else "index"]) == 1 else view(1)
+    if table is None:
+        views = [{name: tensors[name][v] for name in groups} for v in range(len(tensors[groups[0]]))]
+    else:
+        kept = table.groups
+        views = [{name: kept[name].index_select(0, index) for name in groups} for index in tensors["index"]]
+    return views[0], views[-1]
 
 
 @dataclass

@@ -25,15 +25,15 @@ class Processes:
         """Return in every process what ``decide`` returns in the first; raise everywhere what it raises."""
         if self.world == 1:
             return decide()
-        outcome: list[Any] = [None, None]
+        outcome: list[Any] = [None]
         if self.rank == 0:
             try:
-                outcome[0] = decide()
+                outcome = [decide()]
             except Exception as error:
-                outcome[1] = error
+                outcome = [error]
         distributed.broadcast_object_list(outcome)
-        if outcome[1] is not None:
-            raise outcome[1]
+        if isinstance(outcome[0], Exception):
+            raise outcome[0]
         return outcome[0]
 
 

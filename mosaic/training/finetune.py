@@ -1,5 +1,6 @@
 """End-to-end scores: of an encoder's own classifier, and of one fine-tuned on a label budget."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import numpy as np
 from mosaic.evaluation.features import Features, encode_splits, extract_features, fuse
 from mosaic.evaluation.probes import Scores, fit_classifier
 from mosaic.methods import METHODS
-from mosaic.models.checkpoint import CARD, WEIGHTS, load_encoder, save_encoder
+from mosaic.models.checkpoint import CARD, WEIGHTS, load_encoder, read_card, save_encoder
 from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore, Rows
 from mosaic.training.pretrain import pretrain
+from mosaic.utils.cached import read_if_sound, read_npz
 from mosaic.utils.errors import CheckpointError, RunError
 from mosaic.utils.files import atomic_path
 
@@ -59,10 +61,20 @@ def finetune(
         RunError: when the folder holds scores of other patches.
     """
     rows = {name: np.asarray(own, dtype=np.int64) for name, own in evaluation.items()}
-    if (folder / SCORES).is_file():
-        return _read(folder / SCORES, rows)
+    if (kept := read_if_sound(folder / SCORES, read_npz)) is not None:
+        found: dict[str, dict[str, Any]] = {}
+        for key, values in kept.items():
+            name, source = key.split("/")
+            found.setdefault(name, {})[source] = values
+        of = {name: scores.pop("rows") for name, scores in found.items()}
+        if of.keys() != rows.keys() or not all(np.array_equal(of[name], rows[name]) for name in rows):
+            kept_in = folder / SCORES
+            raise RunError(
+                f"{kept_in} holds the scores of other patches: choose another folder, or delete it"
+            )
+        return found
     loaded, start = load_encoder(checkpoint), folder / "start"
-    if not (start / CARD).exists():
+    if read_if_sound(start / CARD, lambda path: read_card(path.parent)) is None:
         features = fuse(extract_features(store, checkpoint, labelled_rows))
         card = {key: loaded.card[key] for key in ("method", "class_names", "layout")}
         save_encoder(start, loaded.encoder, card, fit_classifier(features, store.labels[labelled_rows]))
@@ -76,24 +88,13 @@ def finetune(
     pretrain(store, trial, labelled_rows, folder)
     splits = encode_splits(store, folder, {**rows, "train": labelled_rows})
     scores = classifier_scores(folder, {name: splits[name] for name in rows})
-    arrays: dict[str, Any] = {f"{name}/rows": own for name, own in rows.items()}
-    arrays |= {f"{name}/{i}": values for name, inputs in scores.items() for i, values in inputs.items()}
+    arrays = {f"{n}/{key}": v for n, own in rows.items() for key, v in {"rows": own, **scores[n]}.items()}
     with atomic_path(folder / SCORES) as partial:
-        np.savez(partial, **arrays)
-    for encoder in (folder, start):
-        (encoder / CARD).unlink()
-        (encoder / WEIGHTS).unlink()
-    start.rmdir()
+        np.savez(partial, **arrays)  # type: ignore[arg-type]
+    shutil.rmtree(start)
+    for name in (CARD, WEIGHTS):
+        (folder / name).unlink()
     return scores
-
-
-def _read(path: Path, rows: Mapping[str, Rows]) -> InputScores:
-    with np.load(path) as file:
-        arrays = dict(file)
-    found = {name.removesuffix("/rows"): arrays.pop(name) for name in list(arrays) if name.endswith("/rows")}
-    if found.keys() != rows.keys() or not all(np.array_equal(found[name], rows[name]) for name in rows):
-        raise RunError(f"{path} holds the scores of other patches: choose another folder, or delete it")
-    return {n: {k.split("/")[1]: v for k, v in arrays.items() if k.startswith(f"{n}/")} for n in rows}
 
 
 def supervised_method(streams: tuple[str, ...]) -> str:

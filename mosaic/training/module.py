@@ -20,7 +20,7 @@ from mosaic.settings import TrialSettings
 from mosaic.store.prefetch import RecordTable
 from mosaic.store.reader import PackedStore, Rows
 from mosaic.store.record_format import BandLayout
-from mosaic.training.captured import CapturedAdamW, LossRing, captures, compiles
+from mosaic.training.captured import CapturedAdamW, captures, compiles
 from mosaic.training.data import Batch, KnownLabels, groups_of, records_of_views
 from mosaic.transforms.views import Views
 from mosaic.utils.devices import resolve_precision
@@ -62,8 +62,8 @@ class Pretraining(LightningModule):
         self._groups, self._table = groups_of(self.method, layout), table
         self._compiled = False
         self._inputs: dict[str, Tensor] = {}
-        self._taken, self._unread = 0, list[tuple[int, Rows]]()
-        self._ring = LossRing(trial.compute.log_every or (_LOG_EVERY if torch.cuda.is_available() else 1))
+        self._unread = list[tuple[int, Rows, Tensor]]()
+        self._log_every = trial.compute.log_every or (_LOG_EVERY if torch.cuda.is_available() else 1)
         self.train()
 
     def _start_from(self, start: LoadedEncoder) -> None:
@@ -145,8 +145,7 @@ class Pretraining(LightningModule):
         for group in optimizer.param_groups:  # loading a checkpoint replaces them
             group["lr"], group["capturable"] = self._rate, self._rate.is_cuda
         counted.step(closure=partial(self._gradients, tensors))
-        self._taken += 1
-        self._unread.append((batch.step + 1, batch.rows[0]))
+        self._unread.append((batch.step + 1, batch.rows[0], self._losses.clone()))
 
     def _gradients(self, tensors: Mapping[str, Tensor]) -> None:
         """Compute the gradients and keep the values of the terms; nothing waits for the device."""
@@ -156,7 +155,7 @@ class Pretraining(LightningModule):
         # without a cache of casted weights, which would outlive the recording of a graph
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
             terms = self(images, tensors["labels"], tensors["labelled"])
-        self._ring.write(terms)
+        self._names, self._losses = tuple(terms), torch.stack([term.detach() for term in terms.values()])
         self.manual_backward(terms["total"])
 
     def _in_place(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -170,7 +169,7 @@ class Pretraining(LightningModule):
     @property
     def losses_due(self) -> bool:
         """Whether the losses must be read before the next step."""
-        return len(self._unread) == self._ring.size
+        return len(self._unread) >= self._log_every
 
     def read_losses(self) -> list[dict[str, float]]:
         """Return term -> value, and ``"total"``, of the steps since the last call; waits for the device.
@@ -179,8 +178,9 @@ class Pretraining(LightningModule):
             RunError: when a loss is not finite; names the first such step and its rows.
         """
         steps, self._unread = self._unread, []
-        losses = self._ring.read(self._taken, len(steps)) if steps else []
-        for (step, rows), values in zip(steps, losses, strict=True):
+        read = torch.stack([losses for _, _, losses in steps]).tolist() if steps else []
+        losses = [dict(zip(self._names, values, strict=True)) for values in read]
+        for (step, rows, _), values in zip(steps, losses, strict=True):
             if not np.isfinite(list(values.values())).all():
                 raise RunError(
                     f"loss became {values} at step {step}, rows {rows.tolist()} (of steps {steps[0][0]} to "

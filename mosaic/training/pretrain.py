@@ -5,8 +5,10 @@ better moment by its score on validation labels.
 """
 
 import contextlib
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +20,10 @@ from mosaic.settings import ComputeSettings, TrialSettings, fields
 from mosaic.store.reader import PackedStore, Rows
 from mosaic.training.data import KnownLabels, ScenePicker, StepBatches, record_table
 from mosaic.training.distributed import Processes, join
+from mosaic.utils.cached import read_if_sound
 from mosaic.utils.devices import resolve_precision
-from mosaic.utils.errors import BudgetError, RunError, SettingsError
-from mosaic.utils.files import hash_json, lock
+from mosaic.utils.errors import BudgetError, CheckpointError, RunError, SettingsError
+from mosaic.utils.files import hash_json, lock, sha256_file
 
 LAST = "last.ckpt"
 LOG = "log.csv"
@@ -40,9 +43,9 @@ def pretrain(
     ``card.json`` and ``log.csv`` go to ``folder``; every ``checkpoint_seconds`` a checkpoint to resume from.
 
     A killed run resumes from its last checkpoint and, on a CPU, ends with the weights it would have had.
-    While another process trains the same encoder, this one waits for it. Several processes, started by
-    ``torchrun`` or ``srun``, take equal shards of every batch, with the result of one up to rounding. Their
-    number may change when a run resumes.
+    Damaged files are set aside, and what they held is trained again. While another process trains the same
+    encoder, this one waits for it. Several processes, started by ``torchrun`` or ``srun``, take equal shards
+    of every batch, with the result of one up to rounding. Their number may change when a run resumes.
 
     Example:
         >>> store = PackedStore(Path("data/packed"))
@@ -74,43 +77,61 @@ def _free_memory() -> int:
     return torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
 
 
+def finished(folder: Path) -> dict[str, Any] | None:
+    """Return the card of a finished encoder; None where there is none, or where files of it are damaged.
+
+    Then the card is set aside, which the log says, and the encoder can be trained again.
+    """
+    return read_if_sound(folder / CARD, _read_finished)
+
+
+def _read_finished(path: Path) -> dict[str, Any]:
+    card = read_card(path.parent)
+    if sha256_file(path.parent / LOG) != card["log"]:
+        raise CheckpointError(f"{LOG} was changed")
+    return card
+
+
+def _read_last(path: Path) -> dict[str, Any]:
+    """Return a checkpoint, as data only, whose records have the checksums they were written with."""
+    with zipfile.ZipFile(path) as file:
+        if record := file.testzip():
+            raise zipfile.BadZipFile(f"{record} was changed")
+    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return {"inputs": checkpoint["inputs"], "step": int(checkpoint["global_step"])}
+
+
 def _first_step(folder: Path, inputs: str, locks: contextlib.ExitStack) -> int | None:
     """Lock the folder and return the step to start from; None when it holds the finished encoder."""
-    if not (folder / CARD).exists():
+    card = finished(folder)
+    if card is None:
         locks.enter_context(lock(folder, wait=True))
         for partial in folder.glob(".*.partial.*"):  # of a run that was killed while it saved
             partial.unlink()
-    if (folder / CARD).exists():  # perhaps since another process finished it meanwhile
-        if read_card(folder)["inputs"] != inputs:
-            raise RunError(f"{folder} holds an encoder of other settings or data: choose another folder")
-        return None
-    if not (folder / LAST).exists():
-        return 0
-    checkpoint = torch.load(folder / LAST, map_location="cpu", weights_only=True)
-    if checkpoint["inputs"] != inputs:
-        raise RunError(
-            f"{folder} holds an unfinished run of other settings or data: choose another folder, or delete it"
-        )
-    return int(checkpoint["global_step"])
+        card = finished(folder)  # another process may have finished it meanwhile
+    last = card or read_if_sound(folder / LAST, _read_last) or {"inputs": inputs, "step": 0}
+    if last["inputs"] != inputs:
+        kind = "encoder" if card else "unfinished run"
+        raise RunError(f"{folder} holds an {kind} of other settings or data: choose another, or delete it")
+    return None if card else last["step"]
 
 
 def _check(train: Rows, trial: TrialSettings, labelled: Rows, processes: int) -> None:
-    method = trial.weighted_method()
-    stray = np.setdiff1d(labelled, train)
-    if stray.size:
+    method, batch = trial.weighted_method(), trial.batch_scenes
+    if (stray := np.setdiff1d(labelled, train)).size:
         raise BudgetError(
             f"{stray.size} labelled rows are not training rows, e.g. {stray[0]}: draw them anew"
         )
     check_architecture(method, trial.encoder)
     if method.uses_labels and not labelled.size:
         raise BudgetError(f"method {trial.method!r} learns from labels, but the label budget is empty")
-    if not method.sees_labelled_only and trial.batch_scenes > len(train):
+    if not method.sees_labelled_only and batch > len(train):
         few = f"only {len(train)} training patches: use a smaller batch"
-        raise SettingsError(f"a batch of {trial.batch_scenes} scenes, but {few}")
-    if method.trained and trial.batch_scenes % processes:
+        raise SettingsError(f"a batch of {batch} scenes, but {few}")
+    if method.trained and batch % processes:
         raise SettingsError(
-            f"a batch of {trial.batch_scenes} scenes cannot be shared equally by {processes} processes: "
-            f"choose a multiple of {processes}, or another number of processes"
+            f"a batch of {batch} scenes cannot be shared equally by {processes} processes: choose a multiple "
+            f"of {processes}, or another number of processes"
         )
 
 
@@ -166,6 +187,7 @@ def _run(
             "trained": sum(p.numel() for p in module.parameters() if p.requires_grad),
         },
         "final": final,
+        "log": sha256_file(folder / LOG),
         "timing": logbook.timing(processes.world if method.trained else 1),
         "versions": {name: version(name) for name in ("torch", "lightning", "timm")},
     }

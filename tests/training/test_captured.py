@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from mosaic.methods import METHODS, get_method
 from mosaic.training import captured, module
 from mosaic.training import pretrain as pretrain_module
-from mosaic.training.captured import CapturedAdamW, LossRing, captures, compiles
+from mosaic.training.captured import CapturedAdamW, captures, compiles
 from mosaic.training.pretrain import pretrain
 from mosaic.utils.errors import RunError
 
@@ -99,26 +99,17 @@ def test_a_graph_holds_one_process_on_a_gpu(capsys):
     assert "one process" in capsys.readouterr().err
 
 
-def test_losses_are_read_from_a_ring():
-    ring = LossRing(3)
-    for step in range(5):
-        ring.write({"intra": torch.tensor(float(step)), "total": torch.tensor(2.0 * step)})
-    assert ring.read(5, 2) == [{"intra": 3.0, "total": 6.0}, {"intra": 4.0, "total": 8.0}]
-    assert [row["intra"] for row in ring.read(5, 3)] == [2, 3, 4]
-    assert ring.read(5, 0) == []
-
-
 @pytest.mark.parametrize("every", [3, 50])
 def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint(
     store, config, tmp_path, every, monkeypatch
 ):
-    write = LossRing.write
+    forward = module.Pretraining.forward
 
-    def spoil(self, terms):
+    def spoil(self, *arguments):
         self.count = getattr(self, "count", 0) + 1
-        write(self, {name: term / (self.count != 2) for name, term in terms.items()})
+        return {name: term / (self.count != 2) for name, term in forward(self, *arguments).items()}
 
-    monkeypatch.setattr(LossRing, "write", spoil)
+    monkeypatch.setattr(module.Pretraining, "forward", spoil)
     trial = config("iai", monitor_every=0, log_every=every, **SMALL)
     with pytest.raises(
         RunError, match=rf"at step 2, rows \[\d+, .*\(of steps 1 to {min(every, 6)}, read together"

@@ -81,6 +81,10 @@ def test_scores_are_kept_and_weights_are_not(store, start, tmp_path, monkeypatch
     again = finetune(store, start, train[:20], asked, tmp_path / "tuned", SHORT)
     assert first.keys() == again.keys() == {"test", "validation"}
     assert all(np.array_equal(first[name]["fused"], again[name]["fused"]) for name in first)
+    (tmp_path / "tuned" / "scores.npz").write_bytes(b"PK")
+    monkeypatch.setattr(finetune_module, "pretrain", pretrain)
+    again = finetune(store, start, train[:20], asked, tmp_path / "tuned", SHORT)
+    assert all(np.array_equal(first[name]["fused"], again[name]["fused"]) for name in first)
     with pytest.raises(RunError, match="other patches"):
         finetune(store, start, train[:20], {"test": test[:5]}, tmp_path / "tuned", SHORT)
 

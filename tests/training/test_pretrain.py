@@ -1,4 +1,5 @@
 import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from mosaic.training.data import KnownLabels
 from mosaic.training.module import Pretraining
 from mosaic.training.pretrain import pretrain
 from mosaic.training.trainer import COLUMNS, HEALTH, Logbook
-from mosaic.utils.errors import BudgetError, CheckpointError, RunError, SettingsError
+from mosaic.utils.errors import BudgetError, RunError, SettingsError
 
 
 def weights_of(folder):
@@ -110,9 +111,17 @@ def test_finished_run_is_returned_at_once_and_other_settings_are_refused(train, 
     assert train("random") == folder
     with pytest.raises(RunError, match="other settings"):
         train("random", seed=1)
-    (folder / "encoder.safetensors").write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match="damaged"):
-        train("random")
+
+
+@pytest.mark.parametrize("name", ["encoder.safetensors", "card.json", "log.csv"])
+def test_an_encoder_with_a_damaged_file_is_trained_again(train, capfd, name):
+    folder = train("random")
+    sound = weights_of(folder)
+    (folder / name).write_bytes((folder / name).read_bytes()[:-9])
+    assert weights_of(train("random")) == sound
+    assert (folder / "card.json.damaged").exists()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert str(folder) in line and name in line and "made again" in line
 
 
 @pytest.mark.parametrize(
@@ -168,6 +177,38 @@ pretrain(store, TrialSettings(**{config("simclr_s1").model_dump()!r}), [], folde
     resumed = train("simclr_s1", "killed")
     assert steps == [5, 6]
     assert weights_of(resumed) == weights_of(train("simclr_s1", "whole"))
+
+
+class Hostile:
+    def __reduce__(self):
+        return exec, ("import pathlib; pathlib.Path('executed').touch()",)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "one bit", "pickle", "hostile pickle", "folder"])
+def test_a_damaged_checkpoint_is_set_aside_unopened_and_the_trial_starts_again(
+    train, tmp_path, interrupt_at, monkeypatch, capfd, damage
+):
+    monkeypatch.chdir(tmp_path)
+    interrupt_at(3, OSError("killed"))
+    with pytest.raises(OSError, match="killed"):
+        train("simclr_s1", checkpoint_seconds=0)
+    last = tmp_path / "run" / "last.ckpt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    made = {"cut": content[:-1000], "empty": b"", "one bit": content, "pickle": pickle.dumps(Hostile())}
+    last.unlink()
+    if damage == "folder":
+        last.mkdir()
+    elif damage == "hostile pickle":
+        torch.save({"inputs": "x", "global_step": Hostile()}, last)
+    else:
+        last.write_bytes(made[damage])
+    steps = interrupt_at()
+    train("simclr_s1")
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert last.with_name("last.ckpt.damaged").exists() and not (tmp_path / "executed").exists()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"{last} is damaged" in line and "made again" in line
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(144)], ids=["Ctrl-C", "queued again"])
