@@ -1,8 +1,6 @@
 """MoSAiC: multi-modal multi-label supervision-aware contrastive learning on Sentinel-1 and Sentinel-2.
 
-A reconstruction from the abstract of arXiv:2507.08683. The rooms, in the order data flows through them:
-``archives`` (files on disk), ``packed`` (memory-mapped records), ``method`` (views, encoders, losses),
-``training``, ``evaluation``, ``reporting``. Importing this package is cheap; torch is loaded on first use.
+A reconstruction from the abstract of arXiv:2507.08683. Importing this package is cheap.
 """
 
 from typing import Any

@@ -1,6 +1,7 @@
 """The command line: ``python -m mosaic <command>``. Every heavy import waits until a command needs it."""
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -74,17 +75,13 @@ def _parameter(text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     if not separator or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form name=value")
-    try:
+    with contextlib.suppress(json.JSONDecodeError):
         return name, json.loads(value)
-    except json.JSONDecodeError:
-        if not value.startswith("[") and value not in ("True", "False"):
-            return name, value
-    import yaml  # quotes within brackets seldom survive shell and make
-
-    try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} holds no list: write {name}=[first,second]") from error
+    if value.startswith("[") and value.endswith("]"):  # quotes within brackets seldom survive shell and make
+        return name, [_parameter(f"{name}={entry.strip()}")[1] for entry in value[1:-1].split(",")]
+    if value.startswith("["):
+        raise argparse.ArgumentTypeError(f"{text!r} holds no list: write {name}=[first,second]")
+    return name, {"True": True, "False": False}.get(value, value)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -157,6 +154,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; a user's mistake ends with its message and exit status 2."""
     args = parser().parse_args(arguments)
+    if root := os.environ.get("MOSAIC_ROOT"):
+        os.environ["MOSAIC_ROOT"] = os.path.abspath(root)  # kernels start elsewhere
     try:
         return int(args.function(args) or 0)
     except MosaicError as error:

@@ -27,7 +27,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 MethodName = Annotated[str, AfterValidator(lambda name: get_method(name).name)]
 _SOME = Field(min_length=1)
 MethodNames = Annotated[list[MethodName], _SOME]
-RunName = Annotated[str, Field(pattern=r"^[\w.-]+$")]
+RunName = Annotated[str, Field(pattern=r"^[\w-][\w.-]*$")]  # of a folder below reports/
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _FOUR = ["random", "supervised_late", "iai", "mosaic"]
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from mosaic.analysis.tables import pivot_intervals, titled
 from mosaic.evaluation.uncertainty import Estimate, estimate_ap
+from mosaic.experiments.predictions import read_arrays
 from mosaic.experiments.probe import coarse_labels
 from mosaic.experiments.transfer import Side, coarse_classes, domain_rows
 from mosaic.methods import get_method
@@ -42,7 +43,7 @@ def transfer_table(trials: pd.DataFrame, sides: Sequence[Side]) -> pd.DataFrame:
         source, target, method = map(str, tuple(group))
         test = stores[target].split_rows("test")
         labels, scenes = coarse_labels(stores[target], names)[test], stores[target].scenes[test]
-        seeds = {row["seed"]: dict(np.load(row["path"])) for _, row in members.sort_values("seed").iterrows()}
+        seeds = {row["seed"]: read_arrays(row["path"]) for _, row in members.sort_values("seed").iterrows()}
         for name in next(iter(seeds.values())):
             probe, fraction = name.split("|")
             scored = {seed: estimate_ap(labels, [each[name]], scenes) for seed, each in seeds.items()}
@@ -82,7 +83,7 @@ def domain_shift_table(trials: pd.DataFrame, store: PackedStore) -> pd.DataFrame
             continue
         ap = {}
         for training, seeds in members.groupby("training"):
-            scores = [np.load(path)["scores"] for path in seeds.sort_values("seed")["path"]]
+            scores = [read_arrays(path)["scores"] for path in seeds.sort_values("seed")["path"]]
             ap[training] = estimate_ap(labels, scores, scenes)
         ap["change"] = ap["unseen"] - ap["seen"]
         for training, each in ap.items():

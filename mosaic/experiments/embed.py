@@ -14,7 +14,7 @@ from mosaic.evaluation import coherence
 from mosaic.evaluation.features import Features
 from mosaic.experiments.grid import require_trained_on
 from mosaic.experiments.parallel import encoder_task, run_trials
-from mosaic.experiments.predictions import main_input, save_arrays
+from mosaic.experiments.predictions import main_input, read_arrays, save_arrays
 from mosaic.experiments.probe import Rows, encode, split_rows
 from mosaic.experiments.study import Study
 from mosaic.store.reader import PackedStore
@@ -109,8 +109,7 @@ def _across_sensors(
 
 def load_arrays(trial: Mapping[str, Any] | pd.Series, prefix: str) -> dict[str, NDArray[Any]]:
     """Return the arrays of an embedded trial whose names start with ``prefix``, by the rest of the name."""
-    with np.load(trial["path"]) as file:
-        return {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
+    return read_arrays(trial["path"], prefix)
 
 
 def per_seed(embedded: pd.DataFrame, method: str, name: str) -> list[NDArray[Any]]:

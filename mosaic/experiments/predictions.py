@@ -9,6 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mosaic.methods import get_method
+from mosaic.utils.cached import read_if_sound
+from mosaic.utils.errors import RunError
 from mosaic.utils.files import atomic_path
 
 #: Columns that name one set of predictions; seeds are averaged over.
@@ -22,10 +24,26 @@ def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Path:
     return path
 
 
+def read_arrays(path: Path | str, prefix: str = "") -> dict[str, NDArray[Any]]:
+    """Return the arrays of an ``.npz`` whose names start with ``prefix``, by the rest of the name.
+
+    Raises:
+        RunError: when it is damaged, and now set aside, or has gone: the same run makes it again.
+    """
+
+    def read(path: Path) -> dict[str, NDArray[Any]]:
+        with np.load(path, allow_pickle=False) as file:
+            return {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
+
+    arrays = read_if_sound(Path(path), read)
+    if arrays is None:
+        raise RunError(f"{path} was damaged or removed: run the notebook that makes it again")
+    return arrays
+
+
 def load(predictions: pd.Series, split: str = "test") -> NDArray[np.float32]:
     """Load one set of predictions (N, C), rows as in the store's split."""
-    with np.load(predictions["path"]) as file:
-        return file[f"{predictions['key']}|{split}"]
+    return read_arrays(predictions["path"], f"{predictions['key']}|{split}")[""]
 
 
 def main_input(method: str) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mosaic.evaluation.features import Features, encode_splits, extract_features
 from mosaic.evaluation.probes import linear_probe
-from mosaic.experiments.predictions import main_input, save_arrays
+from mosaic.experiments.predictions import main_input, read_arrays, save_arrays
 from mosaic.experiments.study import cache_path, reusable
 from mosaic.methods import get_method
 from mosaic.models.checkpoint import CARD
@@ -43,8 +43,7 @@ def kept_features(
     )
     for known, positions in ((path, slice(None)), (whole, np.searchsorted(split, rows))):
         if reusable(known):
-            with np.load(known) as file:
-                return {stream: file[stream][positions] for stream in file.files}
+            return {stream: values[positions] for stream, values in read_arrays(known).items()}
     features = extract_features(store, checkpoint, rows, store_statistics)
     path.parent.mkdir(parents=True, exist_ok=True)
     if 10 * sum(values.nbytes for values in features.values()) < shutil.disk_usage(path.parent).free:

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mosaic.settings import NOTEBOOKS, StudySettings, injected_names, make
 from mosaic.store.reader import PackedStore
+from mosaic.utils.cached import read_if_sound, read_parquet, write_parquet
 from mosaic.utils.errors import RunError
-from mosaic.utils.files import atomic_path, hash_json, lock, read_json, write_json
+from mosaic.utils.files import hash_json, lock, read_json, write_json
 from mosaic.utils.progress import log
 from mosaic.utils.words import count
 
@@ -38,14 +40,12 @@ TABLES = {
     "ranks": "06_compare_methods",
     "claims": "07_claims",
 }
+_KEYS: dict[str, dict[str, type]] = {"archive": {"packed": str, "title": str, "origin": str}, "choices": {}}
+_PATHS = {"folder", "path", "packed"}  # columns and keys of tables
 
 
 def repository() -> Path:
-    """Return the folder that holds ``notebooks/``: the library's own, or, if that is installed, one above.
-
-    Raises:
-        RunError: when there is none.
-    """
+    """Return the folder that holds ``notebooks/``: the library's own, or, if that is installed, one above."""
     here = Path.cwd()
     for folder in (PACKAGE.parent, here, *here.parents):
         if (folder / "notebooks" / f"{TABLES['archive']}.ipynb").exists():
@@ -58,8 +58,8 @@ def repository() -> Path:
 
 def root() -> Path:
     """Return the folder that holds ``data/`` and ``reports/``: ``$MOSAIC_ROOT``, or the repository."""
-    named = os.environ.get("MOSAIC_ROOT")
-    return Path(named).absolute() if named else repository()
+    named = Path(os.environ.get("MOSAIC_ROOT", "."))
+    return named if named.is_absolute() else (repository() / named).resolve()
 
 
 def data_folder() -> Path:
@@ -90,8 +90,25 @@ def code_hash(package: Path, rooms: tuple[str, ...]) -> str:
 
 
 def reusable(path: Path) -> bool:
-    """Return whether a path of the cache is there, and made since the start of a run with ``--fresh``."""
+    """Return whether a file of the cache can be used: a damaged one is set aside.
+
+    With ``--fresh`` it must have been made since the start of the run.
+    """
+    return _fresh(path) and read_if_sound(path, _check) is not None
+
+
+def _fresh(path: Path) -> bool:
     return path.exists() and path.stat().st_mtime >= float(os.environ.get("MOSAIC_FRESH", 0))
+
+
+def _check(path: Path) -> object:
+    """Raise for a damaged file of the cache; arrays, of which there are many GB, are checked when read."""
+    if path.suffix == ".npz":
+        return np.load(path).close() or path
+    from mosaic.models.checkpoint import read_card  # loads PyTorch, for seconds
+
+    log_file = path.with_name("log.csv")
+    return read_card(path.parent), log_file.exists() and pd.read_csv(log_file)
 
 
 def made_by_other_code(path: Path) -> bool:
@@ -125,8 +142,7 @@ class Study:
 
         Raises:
             SettingsError: for a parameter of unknown name, wrong type or impossible value.
-            RunError: when the folder cannot be written or a run uses it, or this is another library than
-                that of the run.
+            RunError: when the folder cannot be written, a run uses it, or a run has another library.
         """
         package = os.environ.get("MOSAIC_PACKAGE", str(PACKAGE))
         if package != str(PACKAGE):
@@ -145,25 +161,19 @@ class Study:
         ours = os.environ.get("MOSAIC_RUN") == str(self.folder.absolute())
         return contextlib.nullcontext() if ours else lock(self.folder)
 
-    def __repr__(self) -> str:
-        tables = ", ".join(self.tables) or "none yet"
-        lines = [f"Study {self.folder.name!r} at {self.notebook}, in {self.folder}", f"tables: {tables}"]
-        lines += [f"failed: {stage}, {trial}: {why}" for stage, trial, why in self.failed_trials().values]
-        return "\n".join(lines)
-
-    @property
-    def tables(self) -> dict[str, Path]:
-        """Names and files of the tables that the run has so far."""
-        files = [self.folder / f"{name}{suffix}" for name in TABLES for suffix in (".parquet", ".json")]
-        return {path.stem: path for path in files if path.exists()}
-
     def read(self, name: str) -> Any:
         """Return a data frame or JSON content; ``RunError`` when the notebook that writes it has not run."""
-        path = self.tables.get(name)
+        notebook, files = TABLES[name], [self.folder / f"{name}{suffix}" for suffix in (".parquet", ".json")]
+        path = next((path for path in files if path.exists()), None)
         if path is None:
-            raise self._not_run(TABLES[name], f"{self.folder / name}.*")
-        self._note_source(TABLES[name])
-        return pd.read_parquet(path) if path.suffix == ".parquet" else read_json(path)
+            raise self._not_run(notebook, f"{self.folder / name}.*")
+        self._note_source(notebook)
+        if path.suffix == ".json":
+            return _moved(read_json(path, _KEYS.get(name), remedy=f"run {notebook} again"), root().joinpath)
+        try:
+            return _moved(read_parquet(path), root().joinpath)
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} is damaged ({error}): run {notebook} again") from error
 
     def write(self, **tables: Any) -> None:
         """Write tables for later notebooks, data frames as parquet and all else as JSON; and the settings."""
@@ -171,11 +181,11 @@ class Study:
         content = [{name: value for name, value in settings.items() if name not in ("out", "jobs")}]
         with self._locked():
             for name, table in tables.items():
+                table = _moved(table, _below_root)
                 if isinstance(table, pd.DataFrame):
-                    _write_parquet(self.folder / f"{name}.parquet", table)
-                    table = table.drop(columns="reused", errors="ignore").to_json(
-                        orient="records", default_handler=str
-                    )
+                    write_parquet(self.folder / f"{name}.parquet", table)
+                    kept = table.drop(columns="reused", errors="ignore")
+                    table = kept.to_json(orient="records", default_handler=str)
                 else:
                     write_json(self.folder / f"{name}.json", table)
                 content.append(table)
@@ -201,15 +211,16 @@ class Study:
 
     def _record(self, source: str) -> dict[str, Any]:
         path = self.folder.parent / f"{source}.json"
-        return read_json(path) if path.exists() else {}
+        keys, remedy = {"settings": dict, "failed": dict, "hash": str, "sources": dict}, f"run {source} again"
+        content: dict[str, Any] = read_json(path, keys, remedy=remedy) if path.exists() else {}
+        return content
 
     def earlier(self, notebook: str) -> "Study":
         """Return the run as an earlier notebook left it; ``RunError`` when that has not run."""
-        path = self.folder / f"{notebook}.json"
-        if not path.exists():
-            raise self._not_run(notebook, path)
+        content = self._record(f"{self.folder.name}/{notebook}")
+        if not content:
+            raise self._not_run(notebook, self.folder / f"{notebook}.json")
         self._note_source(notebook)
-        content = read_json(path)
         return Study(notebook, make(notebook, content["settings"]), self.folder, content["failed"])
 
     def _not_run(self, notebook: str, missing: Path | str) -> RunError:
@@ -217,11 +228,7 @@ class Study:
         return RunError(f"{missing} is missing: {run}, or the whole sequence with `make study`")
 
     def with_companions(self) -> "list[Study]":
-        """Return this run and those named in ``companion_runs``, whose tables are read as well.
-
-        Raises:
-            RunError: when two of them are of one archive, which would then count twice.
-        """
+        """Return this run and ``companion_runs``; ``RunError`` for one archive, which would count twice."""
         runs = [self, *(replace(self, folder=reports_folder(out)) for out in self.settings.companion_runs)]
         named: dict[str, str] = {}
         for run in runs:
@@ -241,12 +248,13 @@ class Study:
     def cached(self, name: str, key: Mapping[str, Any], compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """Return a table from the cache, or compute and keep it; ``key`` is all it depends on, as JSON."""
         path = cache_path(name, key, ".parquet")
-        if reusable(path):
+        table = read_if_sound(path, read_parquet) if _fresh(path) else None
+        if table is not None:
             log(f"{name}: reused")
-            return pd.read_parquet(path)
+            return table
         if made_by_other_code(path):
             log(f"{name}: code changed since: computed anew")
-        return _write_parquet(path, compute())
+        return write_parquet(path, compute())
 
     def failed_trials(self) -> pd.DataFrame:
         """Return the trials that this notebook goes on without: columns stage, trial and reason."""
@@ -268,7 +276,14 @@ class Study:
         return f"CPU, {count(os.cpu_count() or 1, 'core')}"
 
 
-def _write_parquet(path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    with atomic_path(path) as partial:
-        table.to_parquet(partial, index=False)
+def _moved(table: Any, move: Callable[[str], object]) -> Any:
+    """Return a table with its paths moved: hand-overs hold them relative to the root."""
+    if isinstance(table, pd.DataFrame):
+        return table.assign(**{name: [str(move(p)) for p in table[name]] for name in _PATHS & {*table}})
+    if isinstance(table, dict):
+        return {name: str(move(value)) if name in _PATHS else value for name, value in table.items()}
     return table
+
+
+def _below_root(path: str) -> Path:
+    return Path(path).relative_to(root()) if Path(path).is_relative_to(root()) else Path(path)

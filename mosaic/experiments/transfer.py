@@ -1,7 +1,6 @@
 """Does it carry over to another archive, or to a country or season that training never saw? Runs ``05``.
 
-Archives share bands, and classes by the coarse ones that each declares. The images of each are normalised by
-its own training statistics, so that a transfer is not about the mean of a sensor.
+Archives share bands, and classes by the coarse ones that each declares.
 """
 
 import itertools
@@ -37,20 +36,17 @@ class Side:
         """Return what trains those of the methods that the run has, with every label of a store (its own)."""
         store = store or self.store
         wanted = [name for name in self.settings.grid.methods if name in methods]
-        grid = self.settings.grid.model_copy(update={"methods": wanted, "label_budgets": ["full"]})
         train, tasks = store.split_rows("train"), {}
-        for trial in plan(grid):
+        for trial in (
+            plan(self.settings.grid.replace(methods=wanted, label_budgets=["full"])) if wanted else ()
+        ):
             settings = settings_of(trial, self.settings, self.choices)
             tasks[str(trial)] = training_task(store, trial, settings, train if trial.budget else train[:0])
         return tasks
 
 
 def transfer_sides(study: Study) -> list[Side]:
-    """Return this run and those named in ``companion_runs``, in the bands they share.
-
-    Raises:
-        RunError: when a run was not made, or there is no common band of a sensor.
-    """
+    """Return this run and those named in ``companion_runs``, in the bands they share."""
     runs = study.with_companions()
     archives = [run.read("archive") for run in runs]
     bands = shared_bands([PackedStore(Path(archive["packed"])) for archive in archives])
@@ -65,11 +61,7 @@ def transfer_sides(study: Study) -> list[Side]:
 
 
 def shared_bands(stores: Sequence[PackedStore]) -> list[str]:
-    """Return the bands that all stores have, in the order of the first.
-
-    Raises:
-        RunError: when no band of a sensor is shared.
-    """
+    """Return the bands that all stores have, in the order of the first; ``RunError`` for none of a sensor."""
     shared: list[str] = []
     for sensor in stores[0].layout.sensors:
         bands = [band for band in sensor.bands if all(band in store.layout.bands for store in stores)]
@@ -120,8 +112,8 @@ def domain_column(store: PackedStore) -> str:
 
 def domain_rows(store: PackedStore, domain: str) -> NDArray[np.int64]:
     """Return the test rows of a domain."""
-    test, column = store.split_rows("test"), domain_column(store)
-    return test[store.index[column].to_numpy()[test] == domain]
+    test = store.split_rows("test")
+    return test[store.index[domain_column(store)].to_numpy()[test] == domain]
 
 
 def largest_domains(store: PackedStore, most: int) -> list[str]:
@@ -146,18 +138,17 @@ def domain_shift_all(study: Study, side: Side) -> pd.DataFrame:
         One row an encoder and domain: domain, training (``seen`` or ``unseen``), method, seed, and path of
         the ``scores`` (N, C) of the domain's test patches. Empty where there is no domain to hold out.
     """
-    store, settings, column = side.store, study.settings.transfer, domain_column(side.store)
-    held_out = largest_domains(store, settings.held_out)
+    store, methods, column = side.store, study.settings.transfer.transfer_methods, domain_column(side.store)
+    held_out = largest_domains(store, study.settings.transfer.held_out)
     if not held_out:
         return pd.DataFrame()
     subsets = {name: PackedStore(store.folder, store.bands, (column, name)) for name in held_out}
-    training = side.training(settings.transfer_methods)
     without = {
         f"{trial}, without {name}": replace(task, row={**task.row, "domain": name})
         for name, subset in subsets.items()
-        for trial, task in side.training(settings.transfer_methods, subset).items()
+        for trial, task in side.training(methods, subset).items()
     }
-    seen = run_trials(study, "pretraining", pretrain_trial, training).assign(training="seen")
+    seen = run_trials(study, "pretraining", pretrain_trial, side.training(methods)).assign(training="seen")
     unseen = run_trials(study, f"pretraining without a {column}", pretrain_trial, without)
     everywhere = pd.DataFrame({"domain": held_out}).merge(seen, how="cross")
     tasks = {}

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mosaic.evaluation.metrics import macro_ap
 from mosaic.experiments.grid import Choices, Trial, pretrain_trial, settings_of, training_task
 from mosaic.experiments.parallel import encoder_task, run_trials
+from mosaic.experiments.predictions import read_arrays
 from mosaic.experiments.probe import Probe, probe_trial
 from mosaic.experiments.study import Study
 from mosaic.methods import METHODS, Method, get_method
@@ -87,7 +87,7 @@ def tune_all(study: Study, store: PackedStore) -> pd.DataFrame:
         probing[name] = encoder_task("tuning", row, key, probes, store, validation)
     table = run_trials(study, "probing candidates", probe_trial, probing)
     labels = store.labels[validation]
-    table["validation_ap"] = [macro_ap(labels, np.load(path)["scores"]) for path in table["path"]]
+    table["validation_ap"] = [macro_ap(labels, read_arrays(path)["scores"]) for path in table["path"]]
     table["seconds"] = [read_json(Path(folder) / CARD)["timing"]["seconds"] for folder in table["folder"]]
     best = table.groupby("method")["validation_ap"].idxmax()
     return table.assign(chosen=table.index.isin(best))[columns]

@@ -2,10 +2,12 @@ import time
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from mosaic.experiments import study as study_module
+from mosaic.experiments.predictions import read_arrays, save_arrays
 from mosaic.experiments.study import Study, code_hash
 from mosaic.utils.errors import RunError, SettingsError
 from mosaic.utils.files import lock
@@ -47,7 +49,49 @@ def test_tables_pass_from_notebook_to_notebook():
     left = later.earlier("02_pretrain")
     assert left.settings == earlier.settings and left.settings.trial.steps == 7
     assert left.failed_trials().values.tolist() == [["pretraining", "mosaic seed 0", "out of memory"]]
-    assert "tables: encoders, choices\nfailed: pretraining, mosaic seed 0: out of memory" in repr(left)
+
+
+def test_a_run_can_be_read_where_its_project_was_moved_to(tmp_path, monkeypatch):
+    first = tmp_path / "first"
+    monkeypatch.setenv("MOSAIC_ROOT", str(first))
+    inside, outside = str(first / "data" / "x"), str(tmp_path / "elsewhere" / "y")
+    tables = {"encoders": pd.DataFrame({"folder": [inside, outside]})}
+    opened("02_pretrain").write(choices={}, **tables)
+    opened("01_explore_data").write(archive={"packed": inside, "title": "t", "origin": "simulated"})
+    before = opened().earlier("02_pretrain")
+    first.rename(tmp_path / "second")
+    monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path / "second"))
+    moved = str(tmp_path / "second" / "data" / "x")
+    assert opened().read("encoders")["folder"].tolist() == [moved, outside]
+    assert opened().read("archive") == {"packed": moved, "title": "t", "origin": "simulated"}
+    assert opened().earlier("02_pretrain").settings == before.settings
+
+
+@pytest.mark.parametrize(
+    ("damaged", "content", "message"),
+    [
+        ("archive.json", "[]", "holds a list"),
+        ("archive.json", '{"title": "t", "origin": "real"}', "lacks 'packed'"),
+        ("encoders.parquet", "PAR1", "is damaged"),
+        ("02_pretrain.json", '{"settings": {}}', "lacks 'failed'"),
+        ("02_pretrain.json", "{", "is not valid JSON"),
+    ],
+)
+def test_a_damaged_hand_over_is_named_with_what_to_run_again(tmp_path, damaged, content, message):
+    opened("01_explore_data").write(archive={"packed": "p", "title": "t", "origin": "real"})
+    opened("02_pretrain").write(encoders=pd.DataFrame({"a": [1]}), choices={})
+    (tmp_path / "reports" / "x" / damaged).write_text(content)
+    with pytest.raises(RunError, match=rf"{damaged} {message}.*run (x/)?0\d_\w+ again"):
+        opened().earlier("02_pretrain")
+        opened().read("archive")
+        opened().read("encoders")
+
+
+@pytest.mark.parametrize("out", ["..", ".", "/tmp/x", "a/b", ".hidden", ""])
+def test_a_run_is_a_folder_of_its_own_below_reports(tmp_path, out):
+    with pytest.raises(SettingsError, match="'out'"):
+        opened(out=out)
+    assert not list(tmp_path.iterdir())
 
 
 def handed_over(notebook, reads=(), out="x", **values):
@@ -110,6 +154,10 @@ def test_a_kernel_of_another_clone_is_refused(monkeypatch):
 def test_an_installed_library_works_in_a_clone_and_says_so_elsewhere(tmp_path, monkeypatch):
     monkeypatch.delenv("MOSAIC_ROOT")
     assert study_module.root() == study_module.PACKAGE.parent
+    monkeypatch.setenv("MOSAIC_ROOT", "sub")  # of the repository, wherever a kernel starts
+    monkeypatch.chdir(tmp_path)
+    assert study_module.root() == study_module.PACKAGE.parent / "sub"
+    monkeypatch.delenv("MOSAIC_ROOT")
     monkeypatch.setattr(study_module, "PACKAGE", tmp_path / "site-packages" / "mosaic")
     (tmp_path / "clone" / "notebooks").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "clone" / "notebooks")
@@ -137,6 +185,35 @@ def test_a_table_is_computed_once_for_the_same_key_and_code(monkeypatch, capsys)
     assert compute.call_count == 3
     study.cached("t", {"data": "g"}, compute)
     assert compute.call_count == 4
+
+
+def test_damaged_files_of_the_cache_are_set_aside_and_made_again(tmp_path, capsys):
+    study, compute = opened(), Mock(return_value=pd.DataFrame({"a": [1.5]}))
+    study.cached("t", {"data": "f"}, compute)
+    (table,) = (tmp_path / "data" / "cache" / "t").iterdir()
+    table.write_bytes(table.read_bytes()[:-9])
+    assert study.cached("t", {"data": "f"}, compute)["a"].tolist() == [1.5]
+    assert compute.call_count == 2 and table.with_name(f"{table.name}.damaged").exists()
+    arrays = save_arrays(tmp_path / "x.npz", {"a": np.arange(5000.0)})
+    sound = arrays.read_bytes()
+    assert study_module.reusable(arrays)
+    arrays.write_bytes(sound[:-30])
+    assert not study_module.reusable(arrays) and not arrays.exists()
+    arrays.write_bytes(sound[:900] + b"x" + sound[901:])
+    with pytest.raises(RunError, match=r"x\.npz was damaged or removed: run"):
+        read_arrays(arrays)
+    assert capsys.readouterr().err.count("kept as") == 3
+
+
+def test_an_encoder_with_a_damaged_log_is_trained_again(tmp_path, monkeypatch):
+    card, log_file = tmp_path / "card.json", tmp_path / "log.csv"
+    monkeypatch.setattr("mosaic.models.checkpoint.read_card", lambda folder: {})
+    card.write_text("{}")
+    assert study_module.reusable(card)  # of a method without training
+    log_file.write_text("step,total\n1,2\n")
+    assert study_module.reusable(card)
+    log_file.write_text("")
+    assert not study_module.reusable(card)
 
 
 def test_the_hash_of_code_changes_with_what_it_does(tmp_path):
