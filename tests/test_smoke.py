@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from mosaic.evaluation.metrics import scored_classes
-from mosaic.experiments.grid import Trial, checkpoint_folder, settings_of
+from mosaic.experiments.grid import Trial, settings_of, training_task
 from mosaic.methods import METHODS
 from mosaic.models.checkpoint import load_encoder
 from mosaic.settings import NOTEBOOKS, make
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 def store_of(run: Path) -> PackedStore:
-    return PackedStore(Path(read_json(run / "archive.json")["packed"]))
+    return PackedStore(run.parents[1] / read_json(run / "archive.json")["packed"])
 
 
 def cards(run: Path) -> list[dict]:
@@ -60,7 +60,7 @@ def test_results_are_tidy_and_their_scores_are_scikit_learns(smoke_run):
     store = store_of(smoke_run)
     labels = store.labels[store.split_rows("test")]
     prediction = pd.read_parquet(smoke_run / "predictions.parquet").iloc[7]
-    with np.load(prediction["path"]) as file:
+    with np.load(smoke_run.parents[1] / prediction["path"]) as file:
         scores = file[f"{prediction['key']}|test"]
     scored = scored_classes(labels)
     expected = average_precision_score(labels[:, scored], scores[:, scored], average="macro")
@@ -77,7 +77,7 @@ def test_budgets_are_nested_and_labels_beyond_them_never_reached_an_encoder(smok
     assert quarter["fraction_percent"] == 25
     assert set(quarter["patches"]) < train
     for trial in pd.read_parquet(smoke_run / "encoders.parquet").to_dict("records"):
-        labelled = read_json(Path(trial["folder"]) / "card.json")["patches"]["labelled"]
+        labelled = read_json(smoke_run.parents[1] / trial["folder"] / "card.json")["patches"]["labelled"]
         assert labelled <= np.ceil(len(train) * trial["budget"] / 100)
         assert (labelled > 0) == METHODS[trial["method"]].uses_labels
 
@@ -94,7 +94,7 @@ def test_four_scenes_decide_no_claim(smoke_run):
 
 def test_encoders_load_in_three_lines(smoke_run):
     trial = pd.read_parquet(smoke_run / "encoders.parquet").iloc[-1]
-    encoder = load_encoder(trial["folder"])
+    encoder = load_encoder(smoke_run.parents[1] / trial["folder"])
     assert encoder.card["method"] == trial["method"]
 
 
@@ -131,8 +131,10 @@ def partial_run(smoke_run, run_smoke):
     settings = make("02_pretrain", read_json(smoke_run / "02_pretrain.json")["settings"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOSAIC_ROOT", str(smoke_run.parents[1]))
-        trial = settings_of(Trial("inter", 0, 0.0), settings)
-        in_the_way = checkpoint_folder(store_of(smoke_run), trial, np.empty(0, np.int64))
+        trial = Trial("inter", 0, 0.0)
+        no_labels = np.empty(0, np.int64)
+        task = training_task(store_of(smoke_run), trial, settings_of(trial, settings), no_labels)
+        in_the_way = task.path.parent
     in_the_way.parent.mkdir()
     in_the_way.write_text("in the way")
     changes = {"methods": [*settings.grid.methods, "inter"], "neighbours": 7, "evaluations": ["knn"]}

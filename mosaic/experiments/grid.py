@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mosaic.experiments.parallel import Launch, Task, run_trials
+from mosaic.experiments.parallel import Task, run_trials
 from mosaic.experiments.study import Study, cache_path
 from mosaic.losses.label_kernels import KERNELS
 from mosaic.losses.objectives.base import LOSSES
@@ -32,7 +32,6 @@ from mosaic.utils.devices import resolve_precision
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import read_json
 from mosaic.utils.plugins import plugin_hashes
-from mosaic.utils.progress import log
 
 #: Method -> changes to the run's settings that were chosen for it on validation.
 Choices = Mapping[str, Mapping[str, Any]]
@@ -86,13 +85,10 @@ def pretrain_all(study: Study, store: PackedStore, choices: Choices | None = Non
         One row a finished trial: trial, method, seed, budget (% of training labels), folder of the encoder,
         reused. The budgets are saved as patch ids in ``label_budgets-seed<n>.json`` of the run.
     """
-    grid, size = study.settings.grid, study.settings.trial.views.image_size
+    grid, trials = study.settings.grid, study.settings.trial
     for method in map(get_method, grid.methods):  # before anything is computed
-        encoder = encoder_for(method, study.settings.trial.encoder, grid.vit_encoder)
-        check_encoder(method, encoder, store.layout, size)
-    precision = resolve_precision(study.settings.trial.precision)
-    if Launch.current().cluster == "slurm" and study.settings.trial.precision == "auto":
-        log(f"jobs train in {precision}, as this machine would: set precision if theirs are others")
+        encoder = encoder_for(method, trials.encoder, grid.vit_encoder)
+        check_encoder(method, encoder, store.layout, trials.views.image_size)
     budgets = draw_budgets(store, grid)
     for seed, chosen in budgets.items():
         below = {fraction: rows for fraction, rows in chosen.items() if fraction < 100}
@@ -107,11 +103,9 @@ def pretrain_all(study: Study, store: PackedStore, choices: Choices | None = Non
 def require_trained_on(store: PackedStore, encoders: pd.DataFrame) -> None:
     """Raise ``RunError`` for an encoder that was trained on other data than the store's."""
     for folder in map(Path, encoders["folder"]):
-        if read_json(folder / CARD)["data"] != store.fingerprint:
-            raise RunError(
-                f"{folder} was trained on other data than {store.folder}: run 02_pretrain again, and what "
-                "follows it"
-            )
+        if read_json(folder / CARD, {"data": str})["data"] != store.fingerprint:
+            again = "run 02_pretrain again, and what follows it"
+            raise RunError(f"{folder} was trained on other data than {store.folder}: {again}")
 
 
 def left_out(store: PackedStore, methods: Sequence[str]) -> pd.DataFrame:
@@ -146,15 +140,10 @@ def used_settings(trial: TrialSettings) -> TrialSettings:
 
 
 def training_task(store: PackedStore, trial: Trial, settings: TrialSettings, rows: np.ndarray) -> Task:
-    """Return what trains one encoder, which may use the labels of ``rows``."""
-    settings = used_settings(settings)
-    folder = checkpoint_folder(store, settings, rows)
-    row = {"trial": str(trial), **asdict(trial), "folder": str(folder)}
-    return Task(row, (store, settings, rows), folder / CARD)
+    """Return what trains one encoder, which may use the labels of ``rows``.
 
-
-def checkpoint_folder(store: PackedStore, settings: TrialSettings, labelled_rows: np.ndarray) -> Path:
-    """Return the folder of a trial's encoder: named by data, method, used settings, label budget and code."""
+    Its folder is named by data, method, used settings, label budget and code.
+    """
     method, settings = get_method(settings.method), used_settings(settings)
     shown = ("title", "family", "like")
     key = {
@@ -162,12 +151,14 @@ def checkpoint_folder(store: PackedStore, settings: TrialSettings, labelled_rows
         # a row of the table that changes is another method under the same name
         "method": {name: value for name, value in asdict(method).items() if name not in shown},
         "settings": {name: v for name, v in settings.flat().items() if name not in fields(ComputeSettings)},
-        "labelled": sorted(store.index["patch_id"].to_numpy()[labelled_rows].tolist()),
+        "labelled": sorted(store.index["patch_id"].to_numpy()[rows].tolist()),
     }
     # a loss of a user is another one when its file changes
     if plugins := plugin_hashes(LOSSES[method.loss], KERNELS[method.kernel or settings.loss.kernel]):
         key["plugins"] = plugins
-    return cache_path(f"pretrain/{settings.method}-seed{settings.seed}", key)
+    folder = cache_path(f"pretrain/{settings.method}-seed{settings.seed}", key)
+    row = {"trial": str(trial), **asdict(trial), "folder": str(folder)}
+    return Task(row, (store, settings, rows), folder / CARD)
 
 
 def pretrain_trial(store: PackedStore, settings: TrialSettings, rows: np.ndarray, card: Path) -> None:
@@ -178,17 +169,10 @@ def pretrain_trial(store: PackedStore, settings: TrialSettings, rows: np.ndarray
 def train_one(
     packed: Path, folder: Path, method: str, fraction: float, parameters: Mapping[str, Any]
 ) -> Path:
-    """Train one encoder, for the command line; ``torchrun`` or ``srun`` may start it in several processes.
+    """Train one encoder into ``folder``, for the command line.
 
-    Args:
-        packed: folder of packed data.
-        folder: where the encoder goes; returned.
-        method: its name.
-        fraction: percentage of the training labels to use.
-        parameters: of :class:`mosaic.settings.TrialSettings`, by name; also ``plugins``, a list of files.
-
-    Raises:
-        SettingsError: for a parameter of unknown name, wrong type or impossible value.
+    ``torchrun`` or ``srun`` may start it in several processes. ``fraction`` is the percentage of the training
+    labels to use; ``parameters`` are those of a trial, and ``plugins``, a list of files.
     """
     values = dict(parameters)
     validated(StudySettings, "train", {"plugins": values.pop("plugins", [])})  # loads them

@@ -94,21 +94,15 @@ def reusable(path: Path) -> bool:
 
     With ``--fresh`` it must have been made since the start of the run.
     """
-    return _fresh(path) and read_if_sound(path, _check) is not None
+    if path.suffix == ".npz":  # there are many GB of arrays: only their list is checked before they are read
+        return _fresh(path) and read_if_sound(path, lambda path: np.load(path).close() or path) is not None
+    from mosaic.training.pretrain import finished  # loads PyTorch, for seconds
+
+    return _fresh(path) and finished(path.parent) is not None
 
 
 def _fresh(path: Path) -> bool:
     return path.exists() and path.stat().st_mtime >= float(os.environ.get("MOSAIC_FRESH", 0))
-
-
-def _check(path: Path) -> object:
-    """Raise for a damaged file of the cache; arrays, of which there are many GB, are checked when read."""
-    if path.suffix == ".npz":
-        return np.load(path).close() or path
-    from mosaic.models.checkpoint import read_card  # loads PyTorch, for seconds
-
-    log_file = path.with_name("log.csv")
-    return read_card(path.parent), log_file.exists() and pd.read_csv(log_file)
 
 
 def made_by_other_code(path: Path) -> bool:

@@ -10,12 +10,12 @@ import pytest
 from mosaic.experiments import grid as grid_module
 from mosaic.experiments.grid import (
     Trial,
-    checkpoint_folder,
     left_out,
     plan,
     require_trained_on,
     settings_of,
     train_one,
+    training_task,
     used_settings,
 )
 from mosaic.losses.objectives.base import LOSSES
@@ -71,7 +71,7 @@ def test_a_changed_row_of_the_table_is_another_encoder(tmp_path, monkeypatch):
 
     def folder(**changes):
         monkeypatch.setitem(METHODS, "decur", replace(METHODS["decur"], **changes))
-        return checkpoint_folder(store, config, np.empty(0, np.int64))
+        return training_task(store, Trial("decur", 0, 0.0), config, np.empty(0, np.int64)).path
 
     assert folder() == folder(title="another title") != folder(inter=0.5)
 
@@ -116,7 +116,7 @@ def key(tmp_path, monkeypatch):
 
     def folder(method, **changes):
         config = TrialSettings(method=method).replace(**changes)
-        return checkpoint_folder(store, config, np.empty(0, np.int64)).name
+        return training_task(store, Trial(method, 0, 0.0), config, np.empty(0, np.int64)).path.parent.name
 
     return folder
 

@@ -205,17 +205,6 @@ def test_damaged_files_of_the_cache_are_set_aside_and_made_again(tmp_path, capsy
     assert capsys.readouterr().err.count("kept as") == 3
 
 
-def test_an_encoder_with_a_damaged_log_is_trained_again(tmp_path, monkeypatch):
-    card, log_file = tmp_path / "card.json", tmp_path / "log.csv"
-    monkeypatch.setattr("mosaic.models.checkpoint.read_card", lambda folder: {})
-    card.write_text("{}")
-    assert study_module.reusable(card)  # of a method without training
-    log_file.write_text("step,total\n1,2\n")
-    assert study_module.reusable(card)
-    log_file.write_text("")
-    assert not study_module.reusable(card)
-
-
 def test_the_hash_of_code_changes_with_what_it_does(tmp_path):
     (tmp_path / "losses").mkdir()
     (tmp_path / "losses" / "mine.py").write_text("def loss(x):\n    return x\n")
