@@ -2,9 +2,14 @@
 
 import contextlib
 import datetime
+import errno
 import functools
 import io
 import os
+import shutil
+import signal
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,12 +24,14 @@ from papermill.exceptions import PapermillExecutionError
 from mosaic.experiments.study import PACKAGE, root
 from mosaic.report import provenance
 from mosaic.report.display import KEY
-from mosaic.report.html import RECORD, duration, render_all
+from mosaic.report.html import RECORD, duration, public, read_record, render_all
 from mosaic.report.summary import read_notebook, summarize, title_of
 from mosaic.utils import files
-from mosaic.utils.errors import RunError
+from mosaic.utils.errors import MosaicError, RunError
 from mosaic.utils.progress import PREFIX
 
+#: Of an error that reached nobody.
+_UNTOLD = "its kernel sent no error, as when too many files are open (see `ulimit -n`) or memory is short"
 _START_TIMEOUT = 180  # seconds a kernel may take to start on a busy machine
 Log = Callable[[str], None]
 _PRINT = functools.partial(print, flush=True)
@@ -52,13 +59,37 @@ def run(
     """
     # A kernel "python3" of another environment may be installed for the user: this interpreter's goes first.
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
-    with files.lock(out), _handed_on(out):
-        run = _Run(notebooks, out, profile, command, log)
-        for i, notebook in enumerate(notebooks):
-            run.execute(i, notebook, dict(parameters.get(notebook.stem, {})))
-        index = run.save("finished")
-    log(str(index))
-    return index
+    with files.lock(out), _handed_on(out), _ended_by_signals():
+        record = _Run(notebooks, out, profile, command, log)
+        try:
+            for i, notebook in enumerate(notebooks):
+                record.execute(i, notebook, dict(parameters.get(notebook.stem, {})))
+        except BaseException:
+            record.interrupt()
+            raise
+    log(str(out / "index.html"))
+    return out / "index.html"
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise SystemExit, so that what they end is recorded; one is enough."""
+
+    def leave(number: int, _: object) -> None:
+        for name in handled:
+            signal.signal(name, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    handled = [name for name in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(name) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        handled = []
+    for name in handled:
+        signal.signal(name, leave)
+    try:
+        yield
+    finally:
+        for name in handled:
+            signal.signal(name, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
@@ -117,70 +148,98 @@ class _Run:
             {"name": path.stem, "title": title_of(read_notebook(path), path.stem), "status": "not run"}
             for path in notebooks
         ]
-        self.record: dict[str, Any] = {**self.facts, "started": _now()}
-        self.record |= {"ended": None, "seconds": None, "device": None, "data": None}
+        self.record: dict[str, Any] = {**self.facts, "started": _now(), "ended": None, "seconds": None}
+        self.record |= {"process": os.getpid(), "host": socket.gethostname(), "device": None, "data": None}
+        shutil.rmtree(out / "figures", ignore_errors=True)
         for path in notebooks:
-            for old in (f"{path.stem}.ipynb", f"{path.stem}.html", f".{path.stem}.partial.ipynb"):
+            for old in (f"{path.stem}.ipynb", f"{path.stem}.html", self._partial(path.stem).name):
                 (out / old).unlink(missing_ok=True)
+
+    def _partial(self, name: str) -> Path:
+        return self.out / f".{name}.partial.ipynb"
 
     def execute(self, i: int, notebook: Path, parameters: dict[str, Any]) -> None:
         """Execute one notebook; leave it saved and rendered, whatever happens."""
-        name, entry = notebook.stem, self.entries[i]
+        name, entry, replies = notebook.stem, self.entries[i], [{"ename": "", "evalue": ""}]
         head = f"[{i + 1}/{len(self.entries)} {name}]"
-        partial = self.out / f".{name}.partial.ipynb"
         entry.update(status="running", parameters=parameters, started=_now())
-        self.save("running")
+        self._write("running")
+        render_all(self.out)
         last = f", took {duration(self.earlier[name])} last time" if name in self.earlier else ""
         self.log(f"{head} started{last}")
         start = time.monotonic()
-        status, problem = "failed", ""
-        options = {"kernel_name": "python3", "language": "python", "cwd": notebook.parent}
+        problem = ""
+        options: dict[str, Any] = {"kernel_name": "python3", "language": "python", "cwd": notebook.parent}
         options |= {"progress_bar": False, "start_timeout": _START_TIMEOUT}
         options |= {"stderr_file": _ProgressLines(lambda line: self.log(f"{head} {line}"))}
         options |= {"extra_arguments": ["--log-level=CRITICAL"]}  # a kernel logs its own end as an error
+        options |= {"on_cell_error": lambda execute_reply, **_: replies.append(execute_reply["content"])}
         try:
-            papermill.execute_notebook(notebook, partial, parameters, **options)
-            status = "finished"
+            papermill.execute_notebook(notebook, self._partial(name), parameters, **options)
         except PapermillExecutionError as error:
-            problem = f"{error.ename} in cell {error.exec_count}: {error.evalue}"
+            ename, evalue = error.ename, error.evalue
+            if not evalue and ename == "CellExecutionError":  # the kernel could not send the error itself
+                ename, evalue = replies[-1]["ename"] or ename, replies[-1]["evalue"] or _UNTOLD
+            problem = f"{ename} in cell {error.exec_count}: {evalue}"
         except DeadKernelError:
             problem = "its kernel died, as when memory runs out: free some or use a smaller profile"
         except Exception as error:  # a kernel that does not start, a disk that fills, ...
-            problem = f"{type(error).__name__}: {error}"
-        except BaseException:
-            status = "interrupted"
-            raise
-        finally:
-            seconds = round(time.monotonic() - start, 1)
-            entry.update(status=status, seconds=seconds, ended=_now(), error=problem)
-            self._keep(partial, entry)
-            index = self.save("running" if status == "finished" else status)
+            problem = _in_words(error)
+        entry["seconds"] = round(time.monotonic() - start, 1)
+        problem = self._close(entry, "failed" if problem else "finished", problem)
         if problem:
             page = self.out / f"{name}.html"
-            told = f"see {page if page.exists() else index} for the traceback"
-            raise RunError(f"{name} failed after {duration(seconds)}: {problem}\n{told}")
-        self.log(f"{head} finished in {duration(seconds)}{self._left(i)}")
+            told = f"see {page if page.exists() else self.out / 'index.html'} for the traceback"
+            raise RunError(f"{name} failed after {duration(entry['seconds'])}: {problem}\n{told}")
+        self.log(f"{head} finished in {duration(entry['seconds'])}{self._left(i)}")
 
-    def _keep(self, partial: Path, entry: Mapping[str, Any]) -> None:
+    def interrupt(self) -> None:
+        """Record that the run ended before its end, unless the record already says why."""
+        for entry in self.entries:
+            if entry["status"] == "running":
+                self._close(entry, "interrupted", "")
+        if self.record["status"] == "running":
+            self._write("interrupted")
+            render_all(self.out)
+
+    def _close(self, entry: dict[str, Any], status: str, problem: str) -> str:
+        """Record how a notebook ended, keep it and render the pages; return what is wrong, if anything."""
+        entry.update(status=status, ended=_now(), error=problem)
+        whole = all(one["status"] == "finished" for one in self.entries)
+        goes_on = status == "finished" and not whole
+        try:
+            self._keep(entry)
+            self._write("running" if goes_on else status)
+            render_all(self.out)
+        except (MosaicError, OSError) as error:
+            self._partial(entry["name"]).unlink(missing_ok=True)  # makes room on a full disk
+            problem = problem or _in_words(error)
+            entry.update(status="interrupted" if status == "interrupted" else "failed", error=problem)
+            with contextlib.suppress(MosaicError, OSError):
+                self._write(entry["status"])
+                render_all(self.out)
+        return problem
+
+    def _keep(self, entry: Mapping[str, Any]) -> None:
         """Save the executed notebook under its final name, with the facts its page shows."""
+        partial, notebook = self._partial(entry["name"]), self.out / f"{entry['name']}.ipynb"
         if not partial.exists():
             return
         content = read_notebook(partial)
         content.metadata[KEY] = {**self.facts, "status": entry["status"], "error": entry["error"]}
         _remove_progress(content)
-        notebook = self.out / f"{entry['name']}.ipynb"
-        files.write_text(notebook, nbformat.writes(content))  # type: ignore[no-untyped-call]
+        text = nbformat.writes(content)  # type: ignore[no-untyped-call]
+        files.write_text(notebook, public(text, {**self.facts, "notebooks": [entry]}))
         partial.unlink()
-        facts = summarize(notebook).facts
-        self.record |= {name: facts[name] for name in ("device", "data") if name in facts}
+        summary = summarize(notebook)
+        self.record |= {name: summary.facts[name] for name in ("device", "data") if name in summary.facts}
+        self.record["answer"] = summary.answer
 
-    def save(self, status: str) -> Path:
-        """Write the record and render the pages."""
+    def _write(self, status: str) -> None:
         self.record["status"] = status
         if status != "running":
             self.record.update(ended=_now(), seconds=round(time.monotonic() - self.started, 1))
         files.write_json(self.out / RECORD, {**self.record, "notebooks": self.entries})
-        return render_all(self.out)
 
     def _left(self, i: int) -> str:
         """Estimate the time left from how long the last run of this profile took."""
@@ -194,9 +253,20 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
+def _in_words(error: Exception) -> str:
+    """Return what went wrong in a line."""
+    if isinstance(error, MosaicError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"no space left on the disk{f' of {error.filename}' if error.filename else ''}: free some"
+    return f"{type(error).__name__}: {error}"
+
+
 def _earlier_seconds(out: Path, profile: str) -> dict[str, float]:
     """Return how long each notebook took when this folder's last run, of the same profile, finished it."""
-    record = files.read_json(out / RECORD) if (out / RECORD).exists() else {}
-    if record.get("profile") != profile:
+    try:
+        record = read_record(out)
+        finished = [one for one in record["notebooks"] if one["status"] == "finished"]
+        return {one["name"]: one["seconds"] for one in finished if record["profile"] == profile}
+    except (MosaicError, KeyError):  # none, or a damaged one, which this run replaces
         return {}
-    return {entry["name"]: entry["seconds"] for entry in record["notebooks"] if entry["status"] == "finished"}

@@ -15,6 +15,9 @@ from papermill.translators import PythonTranslator
 from mosaic.report.display import KEY
 from mosaic.report.markdown import Markdown, plain
 from mosaic.utils.errors import SettingsError
+from mosaic.utils.files import require_regular
+
+_REMEDY = "run it again"
 
 
 @dataclass
@@ -33,15 +36,20 @@ class Summary:
     seconds: float | None = None
     thumbnail: str | None = None  # headline figure as a data URI
     thumbnail_alt: str = ""
+    figure: str = ""  # headline figure as HTML, once its page is rendered
     not_run: int = 0  # code cells after the last one executed
 
 
 def read_notebook(path: Path) -> NotebookNode:
     """Read a notebook; SettingsError when it is missing or is none."""
+    require_regular(path, SettingsError, _REMEDY)
     try:
-        return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"cannot read {path} as a notebook: {error}") from error
+        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+        nbformat.validate(notebook)
+    except Exception as error:  # nbformat raises many kinds
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SettingsError(f"cannot read {path} as a notebook ({told[:200]}): {_REMEDY}") from error
+    return notebook
 
 
 def title_of(notebook: NotebookNode, default: str) -> str:

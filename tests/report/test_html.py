@@ -1,4 +1,7 @@
+import base64
+import hashlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -6,10 +9,13 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from mosaic.report.html import duration, render, render_all
+from mosaic.report.html import duration, public, render, render_all
+from mosaic.report.runner import run
 from mosaic.report.summary import summarize
 from mosaic.utils import files
-from mosaic.utils.errors import RunError
+from mosaic.utils.errors import RunError, SettingsError
+
+Writer = Callable[..., list[Path]]
 
 
 def executed(
@@ -62,15 +68,17 @@ def test_a_notebook_without_a_runner_renders_and_nothing_from_elsewhere_can_run(
     page = page_of(executed(new_output("stream", name="stdout", text="hello")), tmp_path)
     assert "<title>A title</title>" in page and "hello" in page
     assert 'class="pager"' not in page and 'id="reproduce"' not in page
-    assert "<script" not in page
-    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page
+    (script,) = re.findall("<script>(.*?)</script>", page, re.DOTALL)  # ours, and the only one that may run
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    assert f'http-equiv="Content-Security-Policy" content="{policy}"' in page
     assert not re.findall(r'(?:src|href)="https?:', page)
 
 
 def test_text_is_escaped(tmp_path: Path) -> None:
     notebook = executed(mosaic={"profile": "<i>", "command": "a && b <c>"}, source="'<script>'")
     page = page_of(notebook, tmp_path)
-    assert "&lt;i&gt;" in page and "a &amp;&amp; b &lt;c&gt;" in page and "<script" not in page
+    assert "&lt;i&gt;" in page and "a &amp;&amp; b &lt;c&gt;" in page and page.count("<script") == 1
 
 
 def test_a_page_above_two_megabytes_is_told(tmp_path: Path) -> None:
@@ -121,6 +129,77 @@ def test_a_killed_run_is_not_shown_as_running(tmp_path: Path) -> None:
     with files.lock(tmp_path):
         assert statuses() == ["running", "running", "not-run"]
     assert statuses() == ["interrupted", "interrupted", "not-run"]
+    record = files.read_json(tmp_path / "run.json")  # corrected by its reader
+    assert record["status"] == record["notebooks"][0]["status"] == "interrupted"
+    files.write_json(tmp_path / "run.json", record | {"status": "running", "host": "elsewhere", "process": 7})
+    assert statuses()[0] == "running"  # whether another machine works on it cannot be told from here
+    assert "process 7 on elsewhere" in (tmp_path / "index.html").read_text()
     (tmp_path / "run.json").unlink()
     with pytest.raises(RunError, match="no executed notebook"):
         render_all(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xfe", b"[]", b"{}", b'{"status": 1, "notebooks": []}', b'{"status": "x", "notebooks": [3]}'],
+)
+def test_a_damaged_record_is_named_and_replaced_by_the_next_run(
+    content: bytes, tmp_path: Path, write_notebooks: Writer
+) -> None:
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"run\.json.*run it again"):
+        render_all(tmp_path)
+    if content == b"[]":
+        run(write_notebooks(a=("A", "1")), {}, tmp_path, profile="p", command="c", log=lambda line: None)
+        assert files.read_json(tmp_path / "run.json")["status"] == "finished"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{}", b'{"nbformat": 4, "nbformat_minor": 5}'])
+def test_a_damaged_notebook_is_named_with_the_remedy(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "01_a.ipynb").write_bytes(content)
+    with pytest.raises(SettingsError, match=r"01_a\.ipynb.*run it again"):
+        render(tmp_path / "01_a.ipynb")
+
+
+def test_paths_are_shown_relative_to_the_project_or_by_their_last_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOSAIC_ROOT", "/srv/study")
+    monkeypatch.setenv("HOME", "/srv")
+    record = {
+        "command": "run --archive=/disk/raw/BEN -p x=1",
+        "notebooks": [{"parameters": {"a": ["/disk"]}}],
+    }
+    shown = {
+        "/srv/study/data/x.json and '/srv/study'": "data/x.json and '.'",
+        "/srv/study-2, /srv/other, a/srv/study/b": "~/study-2, ~/other, a/srv/study/b",
+        "/disk/raw/BEN/S1 on /disk; 1/disk": "BEN/S1 on disk; 1/disk",
+    }
+    assert {text: public(text, record) for text in shown} == shown
+
+
+def test_figures_are_files_that_the_page_links(tmp_path: Path) -> None:
+    image = '<img src="data:image/svg+xml,%3Csvg a=\'1\'/%3E" alt="a">'
+    html = f'<figure class="image">{image}<figcaption>c</figcaption></figure>'
+    figure = new_output("display_data", data={"text/html": html}, metadata={"mosaic": {"role": "figure"}})
+    page = page_of(executed(figure), tmp_path)
+    assert (tmp_path / "figures" / "01_a-1.svg").read_text() == "<svg a='1'/>"
+    assert f'<a class="enlarge" href="figures/01_a-1.svg">{image}</a>' in page
+    assert 'href="01_a.ipynb"' in page and "results.parquet" not in page
+
+
+def test_all_runs_are_listed_and_those_killed_are_corrected(tmp_path: Path) -> None:
+    for name, status, started in (("new", "finished", "2026-02-01"), ("old", "running", "2026-01-01")):
+        folder = tmp_path / "reports" / name
+        folder.mkdir(parents=True)
+        nbformat.write(executed(), folder / "01_a.ipynb")
+        record = {"status": status, "started": started, "profile": "smoke", "answer": f"<em>{name}</em>"}
+        files.write_json(folder / "run.json", record | {"notebooks": [{"name": "01_a", "status": status}]})
+    (tmp_path / "reports" / "damaged").mkdir()
+    (tmp_path / "reports" / "damaged" / "run.json").write_text("[")
+    render_all(tmp_path / "reports" / "new")
+    text = (tmp_path / "reports" / "index.html").read_text()
+    assert re.findall(r'href="(\w+)/index.html"', text) == ["new", "old"]
+    assert "<em>new</em>" in text and 'class="badge interrupted"' in text
+    assert 'class="badge interrupted"' in (tmp_path / "reports" / "old" / "index.html").read_text()
+    assert 'href="../index.html"' in (tmp_path / "reports" / "new" / "index.html").read_text()

@@ -1,13 +1,18 @@
 import json
 import os
 import re
+import signal
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from papermill.exceptions import PapermillExecutionError
 
 from mosaic.experiments.study import PACKAGE, root
 from mosaic.report.html import render_all
@@ -24,8 +29,9 @@ def test_the_failure_is_named_with_its_page(small_run: Any) -> None:
     message = str(small_run.error)
     assert re.match(r"second failed after \d+ s: ValueError in cell 2: no band B13\n", message)
     assert str(small_run.folder / "second.html") in message
-    names = sorted(path.name for path in small_run.folder.iterdir() if path.name != ".lock")
-    assert names == ["first.html", "first.ipynb", "index.html", "run.json", "second.html", "second.ipynb"]
+    names = sorted(str(path.relative_to(small_run.folder)) for path in small_run.folder.rglob("*.*"))
+    pages = ["first.html", "first.ipynb", "index.html", "run.json", "second.html", "second.ipynb"]
+    assert names == [".lock", "figures/first-1.svg", *pages]
 
 
 def test_every_notebook_has_its_status(small_run: Any) -> None:
@@ -101,17 +107,17 @@ def test_pages_can_be_rendered_again(small_run: Any) -> None:
 
 
 def test_a_finished_run_and_its_repetition(write_notebooks: Write, tmp_path: Path) -> None:
-    look = "import os, sys, mosaic\nprint(sys.prefix, os.getcwd(), rate)\n"
-    look += "print(*(os.environ['MOSAIC_' + name] for name in ('RUN', 'PACKAGE', 'ROOT')), mosaic.__file__)"
+    look = "import json, os, sys, mosaic\nseen = [sys.prefix, os.getcwd(), mosaic.__file__]\n"
+    look += "seen += [os.environ['MOSAIC_' + name] for name in ('RUN', 'PACKAGE', 'ROOT')]\n"
+    look += "open(seen[3] + '/seen', 'w').write(json.dumps(seen))"
     notebooks = write_notebooks(a=("A", look))
     (tmp_path / "a.html").write_text("an old page")
     (tmp_path / ".a.partial.ipynb").write_text("left behind by a killed run")
     lines: list[str] = []
     index = run(notebooks, {"a": {"rate": 1}}, tmp_path, profile="p", command="c", log=lines.append)
     assert lines[-1] == str(index) == str(tmp_path / "index.html")
-    page = text(tmp_path / "a.html")
-    assert sys.prefix in page and str(notebooks[0].parent) in page
-    assert f"{tmp_path} {PACKAGE} {root()} {PACKAGE / '__init__.py'}" in page
+    here = [sys.prefix, notebooks[0].parent, PACKAGE / "__init__.py", tmp_path, PACKAGE, root()]
+    assert json.loads(text(tmp_path / "seen")) == list(map(str, here))
     assert "MOSAIC_RUN" not in os.environ
     assert summarize(tmp_path / "a.ipynb").status == "finished"
     assert not (tmp_path / ".a.partial.ipynb").exists()
@@ -132,15 +138,111 @@ def test_a_folder_in_use_is_refused_and_a_dead_kernel_is_told(write_notebooks: W
     assert summarize(tmp_path / "a.ipynb").status == "failed"
 
 
+def quiet(notebooks: list[Path], folder: Path, **parameters: Any) -> Path:
+    return run(notebooks, parameters, folder, profile="p", command="c", log=lambda line: None)
+
+
+def statuses(folder: Path) -> list[str]:
+    record = json.loads(text(folder / "run.json"))
+    return [record["status"], *(entry["status"] for entry in record["notebooks"])]
+
+
+def failing(error: BaseException) -> Callable[..., None]:
+    """Return what stands in for papermill: it saves the notebook and raises."""
+
+    def execute(source: Path, partial: Path, *_: object, on_cell_error: Any, **__: object) -> None:
+        nbformat.write(nbformat.read(source, as_version=4), partial)
+        on_cell_error(cell=None, cell_index=4, execute_reply={"content": {"ename": "OSError", "evalue": ""}})
+        raise error
+
+    return execute
+
+
 def test_an_interruption_leaves_what_was_done(
     write_notebooks: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(source: Path, partial: Path, *_: object, **__: object) -> None:
-        nbformat.write(nbformat.read(source, as_version=4), partial)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("papermill.execute_notebook", interrupted)
+    monkeypatch.setattr("papermill.execute_notebook", failing(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
-        run(write_notebooks(a=("A", "1")), {}, tmp_path, profile="p", command="c", log=lambda line: None)
-    assert json.loads(text(tmp_path / "run.json"))["notebooks"][0]["status"] == "interrupted"
+        quiet(write_notebooks(a=("A", "1")), tmp_path)
+    assert statuses(tmp_path) == ["interrupted", "interrupted"]
     assert summarize(tmp_path / "a.ipynb").status == "interrupted"
+
+
+def test_an_error_that_its_kernel_could_not_send_is_not_empty(
+    write_notebooks: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = PapermillExecutionError(4, 5, "x", "CellExecutionError", "", [])
+    monkeypatch.setattr("papermill.execute_notebook", failing(error))
+    with pytest.raises(RunError, match="OSError in cell 5: its kernel sent no error, as when too many files"):
+        quiet(write_notebooks(a=("A", "1")), tmp_path)
+
+
+RUN = """
+import sys
+from pathlib import Path
+from mosaic.report.runner import run
+run([Path(sys.argv[1])], {}, Path(sys.argv[2]), profile="p", command="c")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_a_run_is_recorded(write_notebooks: Write, tmp_path: Path, number: int) -> None:
+    (notebook,) = write_notebooks(
+        a=("A", "import os, time\nopen('pid', 'w').write(str(os.getpid()))", "time.sleep(99)")
+    )
+    command = [sys.executable, "-c", RUN, str(notebook), str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    kernel = notebook.parent / "pid"
+    while not kernel.exists() or not text(kernel):
+        assert process.poll() is None
+        time.sleep(0.05)
+    record = json.loads(text(tmp_path / "run.json"))
+    assert (record["status"], record["process"], record["host"]) == (
+        "running",
+        process.pid,
+        socket.gethostname(),
+    )
+    assert f"process {process.pid} on {record['host']}" in text(tmp_path / "index.html")
+    process.send_signal(number)
+    assert process.wait(60) == 128 + number
+    assert statuses(tmp_path) == ["interrupted", "interrupted"]
+    assert "running" not in re.findall(r'class="badge (\w+)"', text(tmp_path / "index.html"))
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(text(kernel)), 0)
+
+
+FILL = """\
+import os
+try:
+    with open(os.environ["MOSAIC_RUN"] + "/filler", "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(512))
+except OSError:
+    print("x" * 100_000)"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_full_disk_is_named_and_recorded(write_notebooks: Write, tmp_path: Path) -> None:
+    command = ["mount", "-t", "tmpfs", "-o", "size=128k", "mosaic", str(tmp_path)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("no small disk can be mounted here")
+    try:
+        with pytest.raises(RunError, match=r"a failed after .*: no space left"):
+            quiet(write_notebooks(a=("A", FILL), b=("B", "1")), tmp_path)
+        assert statuses(tmp_path) == ["failed", "failed", "not run"]
+        assert "no space left" in json.loads(text(tmp_path / "run.json"))["notebooks"][0]["error"]
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_pages_hold_no_absolute_path_of_the_project_or_the_archive(
+    write_notebooks: Write, tmp_path: Path
+) -> None:
+    notebooks = write_notebooks(a=("A", "import mosaic\nprint(name, mosaic.__file__)", "raise OSError(name)"))
+    given = {"name": "/disk/raw/BEN", "rate": 1}
+    with pytest.raises(RunError, match="/disk/raw/BEN"):
+        quiet(notebooks, tmp_path, a=given)
+    for path in (tmp_path / "a.html", tmp_path / "index.html", tmp_path / "a.ipynb"):
+        assert "/disk/raw" not in text(path) and str(PACKAGE.parent) not in text(path)
+    assert "BEN mosaic/__init__.py" in text(tmp_path / "a.html")
+    assert json.loads(text(tmp_path / "run.json"))["notebooks"][0]["parameters"] == given
