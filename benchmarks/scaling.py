@@ -45,7 +45,7 @@ RATE = 1000  # scenes/s of one device, to multiply by, where no GPU was measured
 def counted() -> tuple[int, float]:
     """Return the parameters of MoSAiC's encoders and heads, and FLOPs a scene of forward and backward."""
     encoder = Encoder(ENCODER, BANDS, PIXELS)
-    heads = Heads(get_method("mosaic"), encoder.feature_dims, LABELS, DIM)
+    heads = Heads(get_method("mosaic"), encoder.feature_dims, DIM)
     parameters = sum(p.numel() for module in (encoder, heads) for p in module.parameters())
     images = {name: torch.randn(4, bands, PIXELS, PIXELS) for name, bands in BANDS.items()}
     with FlopCounterMode(display=False) as counter:

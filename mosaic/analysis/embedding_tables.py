@@ -16,7 +16,7 @@ from mosaic.analysis.tables import readable, titled
 from mosaic.evaluation.coherence import MEASURES, nearest, single_label_subset
 from mosaic.evaluation.uncertainty import estimate_mean
 from mosaic.experiments.embed import load_arrays, per_seed
-from mosaic.losses.label_kernels import KERNELS, msc_weights, pair_weights
+from mosaic.losses.label_kernels import KERNELS, pair_weights
 from mosaic.store.reader import PackedStore
 
 #: Lengths of the retrieval list.
@@ -148,7 +148,7 @@ def kernel_weights(labels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
     """Return the weights that every label kernel gives to the pairs of a batch: kernel -> (N, N [+ C])."""
     tensor = torch.from_numpy(labels).float()
     weights = {name: pair_weights(tensor, name) for name in KERNELS}
-    weights["msc"] = msc_weights(tensor, tensor, 1.0).fill_diagonal_(0)
+    weights["msc"] = pair_weights(tensor, "msc", prototypes=True)
     return {name: values.numpy() for name, values in weights.items()}
 
 

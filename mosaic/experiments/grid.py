@@ -132,7 +132,7 @@ def used_settings(trial: TrialSettings) -> TrialSettings:
     if reads is not None:
         unused |= set(fields(LossSettings)).difference(*(reads.get(term, ()) for term in terms))
         unused |= {"kernel"} if method.kernel else set()
-        unused |= {"msc_alpha"} if (method.kernel or trial.loss.kernel) != "msc" else set()
+        unused |= {"msc_alpha", "msc_beta"} if (method.kernel or trial.loss.kernel) != "msc" else set()
     unused = unused - {"label_weight"} if "label" in terms and len(terms) > 1 else unused | {"label_weight"}
     defaults = {name: info.get_default() for name, info in fields(TrialSettings).items() if name in unused}
     used = trial.replace(**defaults)

@@ -6,6 +6,7 @@ Each term has its own weight matrix W:
     q_ia = W_ia / sum_b W_ib,    p_ia = softmax_a(z_i . z_a / tau),    A = {i : sum_b W_ib > 0}.
 
 The KL form has a zero floor, so values compare across kernels; its gradient is that of the cross-entropy.
+Anchors may also weigh in proportion to m_i = sum_b W_ib, with sum_i m_i in place of |A|, as in MulSupCon.
 
 It is computed in blocks of anchors, so that memory grows with the number of views, not of pairs. A block's
 gradient is taken right after its value, and only its products with the embeddings are kept: with
@@ -31,7 +32,11 @@ CPU_BLOCK, GPU_BLOCK = 2**21, 2**25
 
 
 def contrastive_loss(
-    embeddings: Tensor, pairs: Pairs | Tensor, temperature: Temperature, candidates: Tensor | None = None
+    embeddings: Tensor,
+    pairs: Pairs | Tensor,
+    temperature: Temperature,
+    candidates: Tensor | None = None,
+    by_mass: bool = False,
 ) -> Tensor:
     """Return the weighted contrastive loss; it has no second derivative.
 
@@ -50,6 +55,7 @@ def contrastive_loss(
             gives rows of it and the pairs to leave out. An anchor is never paired with itself.
         temperature: tau > 0, unitless; one for all pairs, or a function that gives it for rows, (R, M).
         candidates: (M, D), L2-normalised; the first N show the anchors themselves. By default only these.
+        by_mass: anchors weigh in proportion to the sum of their row of W, otherwise all alike.
     """
     candidates = embeddings if candidates is None else candidates
     weights = pairs
@@ -58,53 +64,60 @@ def contrastive_loss(
     block = CPU_BLOCK if embeddings.device.type == "cpu" else GPU_BLOCK
     # half precision would lose the differences between logits that the softmax lives on, and round weights
     with torch.autocast(embeddings.device.type, enabled=False):
-        divergence, anchors = _BlockedDivergence.apply(
-            embeddings[shard].to(wide), candidates.to(wide), rows_of, temperature, shard.start, block
+        divergence, mass = _BlockedDivergence.apply(
+            embeddings[shard].to(wide), candidates.to(wide), rows_of, temperature, shard.start, block, by_mass
         )
-    divergence, anchors = sum_over_processes(torch.stack([divergence, anchors.to(divergence)]))
-    return divergence / anchors.clamp_min(1)
+    divergence, mass = sum_over_processes(torch.stack([divergence, mass]))
+    return divergence / torch.where(mass > 0, mass, 1.0)
 
 
 class _BlockedDivergence(Function):
-    """Sum over A and |A| of anchors z, which candidates ``first`` to ``first + N - 1`` show."""
+    """Weighted sum over anchors z, shown by candidates ``first`` to ``first + N - 1``, and sum of weights."""
 
     @staticmethod
     def forward(
-        ctx: Any, z: Tensor, c: Tensor, pairs: Pairs, temperature: Temperature, first: int, block: int
+        ctx: Any,
+        z: Tensor,
+        c: Tensor,
+        pairs: Pairs,
+        temperature: Temperature,
+        first: int,
+        block: int,
+        by_mass: bool,
     ) -> tuple[Tensor, Tensor]:
         needs_z, needs_c = ctx.needs_input_grad[:2]
         grad_z = torch.empty_like(z) if needs_z else None
         grad_c = torch.zeros_like(c) if needs_c else None
-        divergence, anchors = z.new_zeros(()), torch.zeros((), dtype=torch.long, device=z.device)
+        divergence, mass = z.new_zeros(()), z.new_zeros(())
         step = max(1, block // max(1, len(c)))
         for start in range(0, len(z), step):
             local = slice(start, min(start + step, len(z)))
             rows = slice(first + local.start, first + local.stop)
             tau = temperature(rows) if callable(temperature) else temperature
             logits = (z[local] @ c.T).div_(tau)
-            value, number, grad = _divergence(logits, *pairs(rows), rows.start)
+            value, added, grad = _divergence(logits, *pairs(rows), rows.start, by_mass)
             divergence += value
-            anchors += number
+            mass += added
             grad.div_(tau)
             if grad_z is not None:
                 torch.mm(grad, c, out=grad_z[local])
             if grad_c is not None:
                 grad_c.addmm_(grad.T, z[local])
         ctx.save_for_backward(grad_z, grad_c)
-        ctx.mark_non_differentiable(anchors)
-        return divergence, anchors
+        ctx.mark_non_differentiable(mass)
+        return divergence, mass
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, scale: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         grads = (None if grad is None else grad * scale for grad in ctx.saved_tensors)
-        return (*grads, None, None, None, None)
+        return (*grads, *[None] * 5)
 
 
 def _divergence(
-    logits: Tensor, weights: Tensor, exclude: Tensor | None, first: int
+    logits: Tensor, weights: Tensor, exclude: Tensor | None, first: int, by_mass: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the divergence of a block, its number of anchors, and the gradient, which overwrites the logits.
+    """Return the divergence of a block, the weight of its anchors, and the gradient by the logits, in place.
 
     At this size passes over memory take the time, so they are few and in place.
     """
@@ -116,12 +129,12 @@ def _divergence(
         if exclude is not None:
             values.masked_fill_(exclude, nothing)
     total = weights.sum(1, keepdim=True)
-    anchor = total > 0
-    q = weights.div_(torch.where(anchor, total, 1.0))
+    mass = total if by_mass else (total > 0).to(logits.dtype)
+    q = weights.div_(torch.where(total > 0, total, 1.0))
     logits -= logits.amax(1, keepdim=True)
     # sum_a q (log q - s); torch.xlogy would take about as long as all three matrix products
     value = torch.linalg.vecdot(q, q.clamp_min(limits.tiny).log_().sub_(logits))
     p = logits.exp_()
     norm = p.sum(1, keepdim=True)
-    value = (value + norm.squeeze(1).log()).masked_fill(~anchor.squeeze(1), 0.0)
-    return value.sum(), anchor.sum(), p.mul_(anchor / norm).sub_(q)
+    value = (value + norm.squeeze(1).log()) * mass.squeeze(1)
+    return value.sum(), mass.sum(), p.mul_(mass / norm).sub_(q.mul_(mass) if by_mass else q)

@@ -6,12 +6,13 @@ candidate i as an anchor; what it weighs to itself does not count.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mosaic.losses.label_kernels import msc_weights, pair_weights
+from mosaic.losses.label_kernels import COUNT_OTHER_VIEWS, pair_weights
 
 # Rows -> weights W (R, M) >= 0, and bool that broadcasts to it: neither positive nor negative; None for none.
 Pairs = Callable[[slice], tuple[Tensor, Tensor | None]]
@@ -24,7 +25,7 @@ class LabelledViews:
     embeddings: Tensor  # (N, D)
     labels: Tensor  # (N, C), 0 or 1; zero where they may not be used
     labelled: Tensor  # (N,) bool
-    scene: Tensor  # (N,) int, which scene of the batch each view shows
+    scene: Tensor  # (N,) int, which scene of the batch each view shows; -1 for views of other batches
 
     @classmethod
     def of(cls, embeddings: Mapping[str, Tensor], labels: Tensor, labelled: Tensor) -> "LabelledViews":
@@ -53,50 +54,33 @@ def label_pairs(
     views: LabelledViews,
     kernel: str,
     *,
-    idf: Tensor | None = None,
-    threshold: float = 0.0,
-    other_views: bool = True,
     unlabelled_negatives: bool = True,
-    prototype_alpha: float | None = None,
-    queue_labels: Tensor | None = None,
-    queue_filled: Tensor | None = None,
+    absent: Tensor | None = None,
+    **options: Any,
 ) -> Pairs:
-    """Return pairs weighed by a label kernel: the label term of every method.
+    """Return pairs weighed by a label kernel: those of the label term of every method.
 
-    An unlabelled scene weighs 0: it is no anchor and no positive of others.
+    Other views of the anchor's scene weigh 1, but for kernels that count them as any scene
+    (:data:`mosaic.losses.label_kernels.COUNT_OTHER_VIEWS`). An unlabelled scene weighs 0: it is no anchor and
+    no positive of others.
 
     Args:
-        views: anchors, and the first N candidates.
+        views: the candidates; anchors are the first of them.
         kernel: a key of :data:`mosaic.losses.label_kernels.KERNELS`.
-        idf: as of :func:`mosaic.losses.label_kernels.pair_weights`.
-        threshold: kernel weights below it become 0.
-        other_views: other views of the anchor's scene weigh 1, whatever the kernel says.
         unlabelled_negatives: unlabelled scenes are negatives; otherwise they take no part.
-        prototype_alpha: if given, candidates end with C prototypes, and weights are those of
-            :func:`mosaic.losses.label_kernels.msc_weights` with this alpha; threshold and other views do not
-            apply.
-        queue_labels: (Q, C), labels of further candidates, of other batches.
-        queue_filled: (Q,) bool, which of them there are; the others, whose labels are 0, take no part.
+        absent: (N,) bool, views that take no part.
+        **options: of :func:`mosaic.losses.label_kernels.pair_weights`.
     """
-    labels, scene, added = views.labels, views.scene, 0
-    if queue_labels is not None:
-        added = len(queue_labels)
-        labels = torch.cat([labels, queue_labels])
-        # a scene may come back: its views in the queue count as those of another scene
-        scene = functional.pad(scene, (0, added), value=-1)
-    if prototype_alpha is not None:
-        added += labels.shape[1]
-    exclude = None if unlabelled_negatives else functional.pad(~views.labelled, (0, added))
-    if queue_filled is not None:
-        absent = functional.pad(~queue_filled, (len(views.labelled), added - len(queue_filled)))
-        exclude = absent if exclude is None else exclude | absent
+    masks = [] if unlabelled_negatives else [~views.labelled]
+    masks += [] if absent is None else [absent]
+    prototypes = views.labels.shape[1] if options.get("prototypes") else 0
+    exclude = functional.pad(torch.stack(masks).any(0), (0, prototypes)) if masks else None
 
     def pairs(rows: slice) -> tuple[Tensor, Tensor | None]:
-        if prototype_alpha is not None:
-            return msc_weights(labels[rows], labels, prototype_alpha), exclude
-        weights = pair_weights(labels, kernel, idf=idf, threshold=threshold, rows=rows)
-        if other_views:
-            weights.masked_fill_(scene[rows, None] == scene, 1.0).mul_(views.labelled[rows, None])
+        weights = pair_weights(views.labels, kernel, rows=rows, **options)
+        if kernel not in COUNT_OTHER_VIEWS:
+            weights.masked_fill_(views.scene[rows, None] == views.scene, 1.0)
+            weights.mul_(views.labelled[rows, None])
         return weights, exclude
 
     return pairs

@@ -1,8 +1,8 @@
-"""Heads on the features of an encoder: projections for the contrastive terms, and classifiers.
+"""Heads on the features of an encoder: projections for the contrastive terms, and a classifier that fuses.
 
-MIMRF's classifier: Du and Zare, "Multi-resolution multi-modal sensor fusion for remote sensing data with
-label uncertainty" (arXiv:1805.00930). With sources sorted by confidence, the Choquet integral is
-C_g = sum_k [h_(k) - h_(k+1)] g(A_k); for two sensors and h_1 >= h_2, C_g = g_1 (h_1 - h_2) + h_2. g_1 in
+MIMRF's fusion: Du and Zare, "Multi-resolution multi-modal sensor fusion for remote sensing data with label
+uncertainty" (arXiv:1805.00930). With sources sorted by confidence, the Choquet integral is
+C_g = sum_k [h_(k) - h_(k+1)] g(A_k); for two sensors and h_1 >= h_2, C_g = g_1 h_1 + (1 - g_1) h_2. g_1 in
 [0, 1] is the trust in the sensor of h_1: 1 takes its confidence alone (maximum), 0 the minimum of both.
 """
 
@@ -18,15 +18,13 @@ from mosaic.utils.errors import SettingsError
 
 
 class Heads(nn.Module):
-    """Heads that the terms of a method need, on features of widths ``feature_dims``.
+    """Projection heads that the terms of a method need, on features of widths ``feature_dims``.
 
-    One intra and one inter head for each sensor, one label head that the sensors share, and a linear
-    classifier on the joined features. Each call of a head sees one sensor, so batch norm never mixes them.
+    One intra and one inter head for each sensor, and one label head that the sensors share. Each call of a
+    head sees one sensor, so batch norm never mixes them.
     """
 
-    def __init__(
-        self, method: Method, feature_dims: Mapping[str, int], classes: int, projection_dim: int = 128
-    ) -> None:
+    def __init__(self, method: Method, feature_dims: Mapping[str, int], projection_dim: int = 128) -> None:
         super().__init__()
         self.projections = nn.ModuleDict()
         for term in ("intra", "inter", "label"):
@@ -39,29 +37,20 @@ class Heads(nn.Module):
                         nn.ReLU(inplace=True),
                         nn.Linear(width, projection_dim),
                     )
-        self.classifier = nn.Linear(sum(feature_dims.values()), classes) if method.classify > 0 else None
 
     def project(self, term: str, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Project features through the heads of a term; empty when the method has no such term.
 
         From stream -> (V, b, F), V views stacked, of this process's share of the batch, to stream ->
-        (V, B, D) of the whole batch, L2-normalised, float32 at least.
+        (V, B, D) of the whole batch, L2-normalised.
         """
         projected = {}
         for stream, feature in features.items():
             name = _head_name(term, stream)
             if name in self.projections:
-                z = self.projections[name](feature.flatten(0, 1))
-                z = z.to(torch.promote_types(z.dtype, torch.float32))
-                z = functional.normalize(z, dim=1).view(*feature.shape[:2], -1)
-                projected[stream] = gather(z, dim=1)
+                z = functional.normalize(self.projections[name](feature.flatten(0, 1)), dim=1)
+                projected[stream] = gather(z.view(*feature.shape[:2], -1), dim=1)
         return projected
-
-    def classify(self, features: Mapping[str, Tensor]) -> Tensor | None:
-        """Return the logits (V, B, C) of the whole batch from such features; None without a classifier."""
-        if self.classifier is None:
-            return None
-        return gather(self.classifier(torch.cat(list(features.values()), dim=-1)), dim=1)
 
 
 def _head_name(term: str, stream: str) -> str:
@@ -87,12 +76,10 @@ class ChoquetClassifier(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (..., C) of the fused confidence, from joined features (..., sum of F)."""
         parts = torch.split(features, self.widths, dim=-1)
-        h = [torch.sigmoid(head(part)) for head, part in zip(self.sensors.values(), parts, strict=True)]
-        return torch.logit(choquet_integral(*h, *self.trust), eps=1e-6)
-
-
-def choquet_integral(first: Tensor, second: Tensor, trust_first: Tensor, trust_second: Tensor) -> Tensor:
-    """Return the Choquet integral of two confidences in [0, 1] under the trusts in their sensors."""
-    trust = torch.where(first >= second, trust_first, trust_second)
-    least = torch.minimum(first, second)
-    return trust * (torch.maximum(first, second) - least) + least
+        a, b = (head(part) for head, part in zip(self.sensors.values(), parts, strict=True))
+        most, least = torch.maximum(a, b), torch.minimum(a, b)
+        trust = torch.where(a >= b, self.trust_logits[0], self.trust_logits[1])
+        # log C - log (1 - C), from logits: confidences near 0 and 1 would be rounded and lose their gradient
+        log = functional.logsigmoid
+        yes = torch.logaddexp(log(trust) + log(most), log(-trust) + log(least))
+        return yes - torch.logaddexp(log(trust) + log(-most), log(-trust) + log(-least))

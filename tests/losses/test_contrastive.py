@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mosaic.losses import contrastive as module
 from mosaic.losses.contrastive import contrastive_loss
-from mosaic.losses.label_kernels import KERNELS, msc_weights, pair_weights
+from mosaic.losses.label_kernels import KERNELS, pair_weights
 from mosaic.losses.objectives.contrastive import pair_temperatures
 from mosaic.losses.pairs import LabelledViews, instance_pairs, label_pairs
 
@@ -59,16 +59,25 @@ class TestOracles:
         torch.testing.assert_close(same, gradient)
 
     def test_mulsupcon_weights_give_the_published_double_sum(self, labels, sphere):
-        z, tau = sphere(len(labels), 8), 0.2
-        weights = pair_weights(labels, "mulsupcon")
-        log_p = (z @ z.T / tau).fill_diagonal_(-torch.inf).log_softmax(1)
-        for i in range(len(labels)):
-            published = 0.0
-            for label in labels[i].nonzero().flatten().tolist():
+        z = sphere(len(labels), 8, dtype=torch.float64)
+
+        def published(z):
+            log_p, total = (z @ z.T / 0.2).fill_diagonal_(-torch.inf).log_softmax(1), 0.0
+            for i, label in labels.nonzero().tolist():
                 carriers = [p for p in range(len(labels)) if p != i and labels[p, label]]
-                published += sum(-log_p[i, p].item() for p in carriers) / max(1, len(carriers))
-            weighted = -(weights[i] * log_p[i].masked_fill(weights[i] == 0, 0)).sum().item()
-            assert weighted == pytest.approx(published, rel=1e-5)
+                total -= sum(log_p[i, p] for p in carriers) / max(1, len(carriers))
+            return total / sum(labels[:, c].sum() for c in range(6) if labels[:, c].sum() > 1)
+
+        weights = pair_weights(labels.double(), "mulsupcon")
+        (value, gradient), (theirs, expected) = (
+            value_and_gradients(loss, z)
+            for loss in (lambda z: contrastive_loss(z, weights, 0.2, by_mass=True), published)
+        )
+        mass, q = weights.sum(1), weights / weights.sum(1, keepdim=True).clamp_min(1e-9)
+        torch.testing.assert_close(
+            value, theirs + (mass * torch.special.xlogy(q, q).sum(1)).sum() / mass.sum()
+        )
+        torch.testing.assert_close(gradient, expected)
 
 
 class TestHandComputed:
@@ -101,7 +110,7 @@ ALONE = torch.arange(NUMBER)
 KERNEL_PAIRS = {
     "unlabelled are negatives": {},
     "labelled only": {"unlabelled_negatives": False},
-    "alone above a threshold": {"threshold": 0.15, "other_views": False},
+    "above a threshold": {"threshold": 0.15},
 }
 PAIRS = {
     **{
@@ -109,8 +118,8 @@ PAIRS = {
         for kernel in KERNELS
         for what, options in KERNEL_PAIRS.items()
     },
-    "prototypes": label_pairs(LABELS, "msc", prototype_alpha=0.7),
-    "prototypes, labelled": label_pairs(LABELS, "msc", prototype_alpha=0.7, unlabelled_negatives=False),
+    "prototypes": label_pairs(LABELS, "msc", prototypes=True, alpha=0.7),
+    "prototypes, labelled": label_pairs(LABELS, "msc", prototypes=True, unlabelled_negatives=False),
     "views of a scene": instance_pairs(SCENE),
     "negatives of the other sensor": instance_pairs(SCENE, torch.arange(NUMBER) // (NUMBER // 2)),
 }
@@ -122,7 +131,7 @@ def assert_same_as_dense(request, sphere, dense_loss, monkeypatch):
     """Compare value and gradients by embeddings and prototypes, in blocks of several sizes."""
     monkeypatch.setattr(module, "CPU_BLOCK", request.param)
 
-    def compare(pairs, tau=0.2, loss=contrastive_loss):
+    def compare(pairs, tau=0.2, loss=contrastive_loss, by_mass=False):
         weights, exclude = pairs(ALL)
         whole_tau = tau(ALL) if callable(tau) else tau
         embeddings = [
@@ -130,10 +139,13 @@ def assert_same_as_dense(request, sphere, dense_loss, monkeypatch):
             for seed, number in enumerate((NUMBER, weights.shape[1] - NUMBER))
         ]
         expected = value_and_gradients(
-            lambda z, more: dense_loss(z, weights, whole_tau, torch.cat([z, more]), exclude), *embeddings
+            lambda z, more: dense_loss(z, weights, whole_tau, torch.cat([z, more]), exclude, by_mass),
+            *embeddings,
         )
         assert expected[0] > 0.01
-        blocked = value_and_gradients(lambda z, more: loss(z, pairs, tau, torch.cat([z, more])), *embeddings)
+        blocked = value_and_gradients(
+            lambda z, more: loss(z, pairs, tau, torch.cat([z, more]), by_mass), *embeddings
+        )
         torch.testing.assert_close(blocked, expected, **EXACT)
 
     return compare
@@ -142,7 +154,7 @@ def assert_same_as_dense(request, sphere, dense_loss, monkeypatch):
 class TestBlocks:
     @pytest.mark.parametrize("case", PAIRS)
     def test_value_and_gradients_are_those_of_the_dense_form(self, case, assert_same_as_dense):
-        assert_same_as_dense(PAIRS[case])
+        assert_same_as_dense(PAIRS[case], by_mass=case.startswith("mulsupcon"))
 
     def test_with_a_temperature_for_each_pair(self, assert_same_as_dense):
         rarities = torch.linspace(0, 1, CLASSES, dtype=torch.float64)
@@ -174,7 +186,7 @@ class TestBlocks:
         assert_same_as_dense(PAIRS[case], loss=sharded)
 
     def test_gradient_by_finite_differences(self, labels, sphere, small_blocks):
-        weights = msc_weights(labels.double(), labels.double())
+        weights = pair_weights(labels.double(), "msc", prototypes=True)
         z = sphere(10, 4, dtype=torch.float64).requires_grad_()
         prototypes = sphere(6, 4, seed=1, dtype=torch.float64).requires_grad_()
         exclude = torch.rand(10, 16, generator=torch.Generator().manual_seed(0)) < 0.2

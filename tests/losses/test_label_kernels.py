@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mosaic.losses.label_kernels import KERNELS, idf_weights, msc_weights, pair_weights, register_kernel
+from mosaic.losses.label_kernels import KERNELS, idf_weights, pair_weights, register_kernel
 from mosaic.utils.errors import SettingsError
 
 
@@ -81,20 +81,15 @@ def test_idf_counts_of_the_training_set_replace_those_of_the_batch():
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 3.0])
-def test_msc_weights_of_an_anchor_sum_to_its_number_of_labels(alpha, labels):
-    weights = msc_weights(labels, labels, alpha).fill_diagonal_(0)
-    assert weights.shape == (10, 10 + 6)
+def test_weights_of_msc_and_its_prototypes_are_the_published_ones(alpha, labels):
+    weights, sets = pair_weights(labels, "msc", alpha=alpha, prototypes=True), sets_of(labels)
     torch.testing.assert_close(weights.sum(1), labels.sum(1))
-
-
-def test_msc_prototype_weights_are_the_published_ones(labels):
-    sets = sets_of(labels)
-    prototypes = msc_weights(labels, labels, alpha=2.0)[:, 10:]
+    torch.testing.assert_close(weights[:, :10], pair_weights(labels, "msc", alpha=alpha))
     for i, own in enumerate(sets):
         for label in range(6):
             others = [len(own | sets[k]) for k in range(len(sets)) if k != i and label in sets[k]]
-            expected = 1 / (1 + 2.0 * sum(1 / u for u in others)) if label in own else 0.0
-            assert prototypes[i, label].item() == pytest.approx(expected)
+            expected = 1 / (1 + alpha * sum(1 / u for u in others)) if label in own else 0.0
+            assert weights[i, 10 + label].item() == pytest.approx(expected)
 
 
 def test_kernels_are_known_by_name(labels):

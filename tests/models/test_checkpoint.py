@@ -44,7 +44,7 @@ def test_loaded_encoder_gives_the_features_of_the_one_that_was_saved(store, conf
     assert not loaded.training
     with torch.no_grad():
         expected, found = modules[0].encoder.eval()(images), loaded(images)
-        logits = modules[0].objective.heads.classify(expected)
+        logits = modules[0].objective.classifier(torch.cat([*expected.values()], 1))
     assert found.keys() == {"s1", "s2"}
     assert all(torch.equal(found[stream], expected[stream]) for stream in found)
     fused = torch.cat([found["s1"], found["s2"]], 1).numpy()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mosaic.methods import METHODS
-from mosaic.models.heads import ChoquetClassifier, Heads, choquet_integral
+from mosaic.models.heads import ChoquetClassifier, Heads
 
 
 def choquet_of_any_number(h, g):
@@ -14,28 +14,36 @@ def choquet_of_any_number(h, g):
     return sum((values[k] - values[k + 1]) * g[frozenset(order[: k + 1])] for k in range(len(order)))
 
 
-@pytest.mark.parametrize("h", itertools.product([0.0, 0.2, 0.7, 1.0], repeat=2))
-def test_two_sensors_are_the_general_integral(h):
+def fused(h, trust):
+    """Fuse confidences (N, 2) by a classifier whose features are their logits."""
+    classifier = ChoquetClassifier({"s1": 1, "s2": 1}, classes=1).double()
+    for head in classifier.sensors.values():
+        torch.nn.init.ones_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+    classifier.trust_logits.data = torch.logit(torch.tensor(trust, dtype=torch.float64))[:, None]
+    return torch.sigmoid(classifier(torch.logit(h))).squeeze(1)
+
+
+def test_two_sensors_are_the_general_integral():
     trust = {frozenset({"s1"}): 0.3, frozenset({"s2"}): 0.9, frozenset({"s1", "s2"}): 1.0}
-    expected = choquet_of_any_number({"s1": h[0], "s2": h[1]}, trust)
-    found = choquet_integral(*(torch.tensor(value) for value in (*h, 0.3, 0.9)))
-    assert found.item() == pytest.approx(expected)
+    h = torch.tensor([*itertools.product([0.01, 0.2, 0.7, 0.99], repeat=2)], dtype=torch.float64)
+    expected = [choquet_of_any_number({"s1": a, "s2": b}, trust) for a, b in h.tolist()]
+    assert fused(h, (0.3, 0.9)).tolist() == pytest.approx(expected)
+    assert ChoquetClassifier({"s1": 4, "s2": 6}, classes=3).trust.eq(0.5).all()
+    for one, limit in ((1.0, h.amax(1)), (0.0, h.amin(1)), (0.5, h.mean(1))):
+        torch.testing.assert_close(fused(h, (one, one)), limit)
 
 
-def test_trust_1_is_the_maximum_0_the_minimum_and_a_half_the_mean():
-    a, b = torch.rand(50), torch.rand(50)
-    for trust, expected in ((1.0, torch.maximum(a, b)), (0.0, torch.minimum(a, b)), (0.5, (a + b) / 2)):
-        t = torch.tensor(trust)
-        torch.testing.assert_close(choquet_integral(a, b, t, t), expected)
-
-
-def test_untrained_classifier_is_the_mean_of_the_sensors():
-    classifier = ChoquetClassifier({"s1": 4, "s2": 6}, classes=3)
-    features = torch.randn(7, 10)
-    parts = zip(classifier.sensors.values(), (features[:, :4], features[:, 4:]), strict=True)
-    mean = sum(torch.sigmoid(head(part)) for head, part in parts) / 2
-    torch.testing.assert_close(torch.sigmoid(classifier(features)), mean)
-    assert classifier.trust.shape == (2, 3)
+def test_sure_sensors_keep_their_logit_and_gradient():
+    classifier = ChoquetClassifier({"s1": 1, "s2": 1}, classes=1)
+    features = torch.tensor([[30.0, 30.0], [-30.0, -30.0]], requires_grad=True)
+    for head in classifier.sensors.values():
+        torch.nn.init.ones_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+    logits = classifier(features)
+    logits.sum().backward()
+    torch.testing.assert_close(logits, torch.tensor([[30.0], [-30.0]]))
+    torch.testing.assert_close(features.grad.sum(1), torch.ones(2))
 
 
 def test_trust_is_learned_where_one_sensor_knows():
@@ -69,16 +77,12 @@ def test_trust_is_learned_where_one_sensor_knows():
 )
 def test_heads_are_those_that_the_terms_need(method, projections):
     method = METHODS[method]
-    heads = Heads(method, dict.fromkeys(method.streams, 8), classes=3)
+    heads = Heads(method, dict.fromkeys(method.streams, 8))
     assert set(heads.projections) == projections
-    assert (heads.classifier is not None) == (method.classify > 0)
-    features = {stream: torch.randn(2, 4, 8) for stream in method.streams}
-    logits = heads.classify(features)
-    assert logits is None if heads.classifier is None else logits.shape == (2, 4, 3)
 
 
 def test_batch_statistics_of_a_head_see_one_sensor():
-    heads = Heads(METHODS["mosaic"], {"s1": 8, "s2": 8}, classes=3, projection_dim=4)
+    heads = Heads(METHODS["mosaic"], {"s1": 8, "s2": 8}, projection_dim=4)
     s1, s2 = torch.randn(2, 6, 8), 5 + 3 * torch.randn(2, 6, 8)
     for term in ("intra", "inter", "label"):
         together = heads.project(term, {"s1": s1, "s2": s2})
@@ -89,7 +93,7 @@ def test_batch_statistics_of_a_head_see_one_sensor():
 
 
 def test_sensors_share_the_label_head_only():
-    heads = Heads(METHODS["mosaic"], {"s1": 8, "s2": 8}, classes=3)
+    heads = Heads(METHODS["mosaic"], {"s1": 8, "s2": 8})
     same = torch.randn(2, 6, 8)
     label, intra = (heads.project(term, {"s1": same, "s2": same}) for term in ("label", "intra"))
     torch.testing.assert_close(label["s1"], label["s2"])

@@ -1,7 +1,7 @@
 """The shape of an objective, and the registry that methods choose theirs from."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from mosaic.methods import Method
 from mosaic.models.encoders import Encoder
 from mosaic.models.heads import Heads
 from mosaic.settings import LossSettings
+from mosaic.utils.distributed import gather
 from mosaic.utils.errors import SettingsError
 from mosaic.utils.plugins import Registry
 
@@ -44,6 +45,7 @@ class Objective(nn.Module):
     """
 
     uses_maps = False  # whether feature maps before pooling are needed
+    autocast = False  # whether the encoder of this step worked in half precision
     idf: Tensor  # (C,) weights of labels: idf_weights of the scenes whose labels may be used
 
     def __init__(self, method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor) -> None:
@@ -60,11 +62,29 @@ class Objective(nn.Module):
         """Return scalars ``intra``, ``inter``, ``label``, ``classify``, as far as the method weighs them."""
         raise NotImplementedError
 
+    def classification(self, step: Step) -> dict[str, Tensor]:
+        """Return the ``classify`` term; nothing without a classifier."""
+        if self.classifier is None:
+            return {}
+        logits = gather(self.classifier(torch.cat(list(step.features.values()), dim=-1)), dim=1)
+        return {"classify": classification_term(logits, step.labels, step.labelled)}
+
     def forward(self, step: Step) -> dict[str, Tensor]:
-        """Return the terms, unweighted, and ``"total"``, their sum weighted as the method says."""
-        terms = self.terms(step)
-        weighted = [getattr(self.method, name) * term for name, term in terms.items()]
-        return {**terms, "total": torch.stack(weighted).sum()}
+        """Return the terms, unweighted, and ``"total"``, their sum weighted as the method says.
+
+        Heads and losses compute in float32 at least, whatever autocast says, so that half precision handicaps
+        none of them.
+        """
+        device = step.labels.device.type
+        self.autocast = torch.is_autocast_enabled(device)
+        with torch.autocast(device, enabled=False):
+            terms = self.terms(replace(step, features=_wide(step.features), maps=_wide(step.maps)))
+            weighted = [getattr(self.method, name) * term for name, term in terms.items()]
+            return {**terms, "total": torch.stack(weighted).sum()}
+
+
+def _wide(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.to(torch.promote_types(value.dtype, torch.float32)) for name, value in values.items()}
 
 
 class HeadsObjective(Objective):
@@ -72,14 +92,10 @@ class HeadsObjective(Objective):
 
     def build(self, encoder: Encoder) -> None:
         """Make the heads."""
-        width = self.settings.projection_dim
-        self.heads = Heads(self.method, encoder.feature_dims, len(self.idf), width)
-        self.classifier = self.heads.classifier
-
-    def classification(self, step: Step) -> dict[str, Tensor]:
-        """Return the ``classify`` term; nothing where the method has no classifier."""
-        logits = self.heads.classify(step.features)
-        return {} if logits is None else {"classify": classification_term(logits, step.labels, step.labelled)}
+        widths = encoder.feature_dims
+        self.heads = Heads(self.method, widths, self.settings.projection_dim)
+        if self.method.classify > 0:
+            self.classifier = nn.Linear(sum(widths.values()), len(self.idf))
 
 
 LossFunction = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]
@@ -127,9 +143,9 @@ def build_objective(method: Method, encoder: Encoder, settings: LossSettings, id
 def classification_term(logits: Tensor, labels: Tensor, labelled: Tensor) -> Tensor:
     """Return the binary cross-entropy of labelled scenes from logits (..., B, C), for instance of two views.
 
-    It is the mean over labels, labelled scenes and leading dimensions, float32; 0 when no scene is labelled.
+    It is the mean over labels, labelled scenes and leading dimensions; 0 when no scene is labelled.
     """
-    targets = labels.float().expand(logits.shape)
-    losses = functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none").mean(-1)
+    targets = labels.to(logits).expand(logits.shape)
+    losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(-1)
     use = labelled.expand(losses.shape)
     return (losses * use).sum() / use.sum().clamp_min(1)

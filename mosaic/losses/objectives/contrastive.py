@@ -2,40 +2,88 @@
 
 from collections.abc import Mapping
 from itertools import combinations
+from math import log
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mosaic.losses.contrastive import contrastive_loss
-from mosaic.losses.label_kernels import COUNT_OTHER_VIEWS, KERNELS, pair_weights
+from mosaic.losses.contrastive import Temperature, contrastive_loss
+from mosaic.losses.label_kernels import ANCHORS_BY_MASS, KERNELS, pair_weights
 from mosaic.losses.objectives.base import HeadsObjective, Step, register_loss
 from mosaic.losses.pairs import LabelledViews, instance_pairs, label_pairs
 from mosaic.models.encoders import Encoder
 
+#: Fields of LossSettings that every label term reads; those of its kernel, where it is chosen, in addition.
+LABEL_SETTINGS = {"projection_dim", "temperature_label", "kernel_threshold", "unlabelled_negatives"}
+KERNEL_SETTINGS = LABEL_SETTINGS | {"kernel", "msc_alpha", "msc_beta"}
 
-@register_loss("contrastive")
-class ContrastiveObjective(HeadsObjective):
-    """The terms that the method weighs above 0; the ``msc`` kernel trains a prototype (D,) for each label."""
 
-    reads: ClassVar = {
-        "intra": {"projection_dim", "temperature_intra"},
-        "inter": {"projection_dim", "temperature_inter", "inter_style"},
-        "label": {
-            *("projection_dim", "temperature_label", "unlabelled_negatives"),
-            *("kernel", "kernel_threshold", "msc_alpha"),
-        },
-    }
+class LabelContrast(HeadsObjective):
+    """The label term; it alone reads its settings, so that they mean the same in every method.
+
+    The ``msc`` kernel trains a prototype (D,) for each label.
+    """
+
+    own_kernel: str | None = None  # in place of that of the method or the run
 
     def build(self, encoder: Encoder) -> None:
         """Make the heads, and the prototypes of ``msc``."""
         super().build(encoder)
-        self.kernel = self.method.kernel or self.settings.kernel
+        self.kernel = self.own_kernel or self.method.kernel or self.settings.kernel
         _ = KERNELS[self.kernel]  # an unknown kernel is an error before training starts
         self.prototypes: nn.Parameter | None = None
         if self.kernel == "msc" and self.method.label > 0:
             self.prototypes = nn.Parameter(torch.randn(len(self.idf), self.settings.projection_dim))
+
+    def temperature(self, views: LabelledViews) -> Temperature:
+        """Return the temperature of the label term."""
+        return self.settings.temperature_label
+
+    def label_views(self, step: Step) -> LabelledViews:
+        """Return the projections of all views of all sensors."""
+        return LabelledViews.of(self.heads.project("label", step.features), step.labels, step.labelled)
+
+    def label_term(self, anchors: Tensor, candidates: LabelledViews, absent: Tensor | None = None) -> Tensor:
+        """Return the multi-label supervised contrast of anchors, which the first candidates show."""
+        settings, embeddings = self.settings, candidates.embeddings
+        if self.prototypes is not None:
+            # in the denominator scenes count beta times: a dimension more adds log beta to their logits
+            prototypes = functional.normalize(self.prototypes, dim=1).to(embeddings)
+            offset = functional.pad(
+                embeddings, (0, 1), value=settings.temperature_label * log(settings.msc_beta)
+            )
+            embeddings = torch.cat([offset, functional.pad(prototypes, (0, 1))])
+            anchors = functional.pad(anchors, (0, 1), value=1.0)
+        pairs = label_pairs(
+            candidates,
+            self.kernel,
+            idf=self.idf,
+            threshold=settings.kernel_threshold,
+            unlabelled_negatives=settings.unlabelled_negatives,
+            alpha=settings.msc_alpha,
+            prototypes=self.prototypes is not None,
+            absent=absent,
+        )
+        by_mass = self.kernel in ANCHORS_BY_MASS
+        return contrastive_loss(anchors, pairs, self.temperature(candidates), embeddings, by_mass)
+
+    def terms(self, step: Step) -> dict[str, Tensor]:
+        """Return ``label``, and ``classify`` where the method weighs it."""
+        views = self.label_views(step)
+        return {"label": self.label_term(views.embeddings, views), **self.classification(step)}
+
+
+@register_loss("contrastive")
+class ContrastiveObjective(LabelContrast):
+    """The terms that the method weighs above 0."""
+
+    reads: ClassVar = {
+        "intra": {"projection_dim", "temperature_intra"},
+        "inter": {"projection_dim", "temperature_inter", "inter_style"},
+        "label": KERNEL_SETTINGS,
+    }
 
     def terms(self, step: Step) -> dict[str, Tensor]:
         """Return each term that the method weighs above 0."""
@@ -46,27 +94,7 @@ class ContrastiveObjective(HeadsObjective):
         if self.method.inter > 0:
             z = project("inter", step.features)
             terms["inter"] = inter_term(z, settings.temperature_inter, settings.inter_style)
-        if self.method.label > 0:
-            z = project("label", step.features)
-            terms["label"] = self.label_term(LabelledViews.of(z, step.labels, step.labelled))
-        return {**terms, **self.classification(step)}
-
-    def label_term(self, views: LabelledViews) -> Tensor:
-        """Return the multi-label supervised contrast over all views of all sensors at once."""
-        candidates, alpha = views.embeddings, None
-        if self.prototypes is not None:
-            prototypes = functional.normalize(self.prototypes, dim=1).to(candidates.dtype)
-            candidates, alpha = torch.cat([candidates, prototypes]), self.settings.msc_alpha
-        pairs = label_pairs(
-            views,
-            self.kernel,
-            idf=self.idf,
-            threshold=self.settings.kernel_threshold,
-            other_views=self.kernel not in COUNT_OTHER_VIEWS,
-            unlabelled_negatives=self.settings.unlabelled_negatives,
-            prototype_alpha=alpha,
-        )
-        return contrastive_loss(views.embeddings, pairs, self.settings.temperature_label, candidates)
+        return terms | (super().terms(step) if self.method.label > 0 else self.classification(step))
 
 
 def intra_term(embeddings: Mapping[str, Tensor], temperature: float) -> Tensor:
@@ -95,11 +123,11 @@ def inter_term(embeddings: Mapping[str, Tensor], temperature: float, style: str 
 
 
 @register_loss("macl")
-class MACL(HeadsObjective):
-    """MACL: label contrast over all views with a temperature that depends on the pair (our reading).
+class MACL(LabelContrast):
+    """MACL: label contrast with a temperature that depends on the pair (our variant).
 
     Amir and Aptoula, arXiv:2512.16294, name label re-weighting, dynamic temperature and label-aware sampling;
-    exact formulas were not at hand. Ours, labelled as such wherever shown: the ``idf_jaccard`` kernel, and
+    exact formulas were not at hand. Ours: the ``idf_jaccard`` kernel, and
 
         tau_ij = tau_0 (1 + a (1 - J_ij)) (1 - b rho_i)
 
@@ -108,20 +136,14 @@ class MACL(HeadsObjective):
     is that of :class:`mosaic.training.data.ScenePicker`.
     """
 
-    reads: ClassVar = {"label": {"projection_dim", "temperature_label", "temperature_spread", "rarity_pull"}}
+    reads: ClassVar = {"label": LABEL_SETTINGS | {"temperature_spread", "rarity_pull"}}
+    own_kernel = "idf_jaccard"
 
-    def terms(self, step: Step) -> dict[str, Tensor]:
-        """Return ``label``, and ``classify`` where the method weighs it."""
-        views = LabelledViews.of(self.heads.project("label", step.features), step.labels, step.labelled)
-        pairs = label_pairs(views, "idf_jaccard", idf=self.idf)
+    def temperature(self, views: LabelledViews) -> Temperature:
+        """Return tau_ij of some rows."""
         settings, rarities = self.settings, rarity(self.idf.to(views.labels))
         constants = settings.temperature_label, settings.temperature_spread, settings.rarity_pull
-
-        def temperature(rows: slice) -> Tensor:
-            return pair_temperatures(views.labels, rarities, *constants, rows)
-
-        label = contrastive_loss(views.embeddings, pairs, temperature)
-        return {"label": label, **self.classification(step)}
+        return lambda rows: pair_temperatures(views.labels, rarities, *constants, rows)
 
 
 def rarity(omega: Tensor) -> Tensor:

@@ -10,29 +10,25 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from mosaic.losses.contrastive import contrastive_loss
-from mosaic.losses.objectives.base import HeadsObjective, Step, register_loss
-from mosaic.losses.pairs import LabelledViews, label_pairs
+from mosaic.losses.objectives.base import Step, register_loss
+from mosaic.losses.objectives.contrastive import KERNEL_SETTINGS, LabelContrast
+from mosaic.losses.pairs import LabelledViews
 from mosaic.models.encoders import Encoder
 
 
 @register_loss("queue")
-class MomentumQueue(HeadsObjective):
+class MomentumQueue(LabelContrast):
     """Label contrast of a batch against momentum keys of the same batch and of earlier ones.
 
     Queries are the projections of all views of all sensors; candidates are the keys of the same images, in
-    the same order, and the queue. An image's own key is neither positive nor negative; those of other views
-    of its scene weigh 1, others what the kernel says. Every process of a run holds the same queue.
+    the same order, and the queue. An image's own key is neither positive nor negative. A scene may come back:
+    its views in the queue count as those of another scene. Every process of a run holds the same queue.
     """
 
-    reads: ClassVar = {
-        "label": {
-            *("projection_dim", "temperature_label", "kernel", "kernel_threshold"),
-            *("queue_size", "key_momentum"),
-        }
-    }
+    reads: ClassVar = {"label": KERNEL_SETTINGS | {"queue_size", "key_momentum"}}
     queue: Tensor
     queue_labels: Tensor
+    queue_labelled: Tensor
     enqueued: Tensor
 
     def build(self, encoder: Encoder) -> None:
@@ -45,25 +41,23 @@ class MomentumQueue(HeadsObjective):
         size, width = self.settings.queue_size, self.settings.projection_dim
         self.register_buffer("queue", torch.zeros(size, width))
         self.register_buffer("queue_labels", torch.zeros(size, len(self.idf)))
+        self.register_buffer("queue_labelled", torch.zeros(size, dtype=torch.bool))
         self.register_buffer("enqueued", torch.zeros((), dtype=torch.long))  # keys ever put into the queue
 
     def terms(self, step: Step) -> dict[str, Tensor]:
         """Return ``label`` and ``classify``; while training, move the key encoder on and fill the queue."""
-        views = LabelledViews.of(self.heads.project("label", step.features), step.labels, step.labelled)
-        keys = self._keys(step)
-        pairs = label_pairs(
-            views,
-            self.method.kernel or self.settings.kernel,
-            idf=self.idf,
-            threshold=self.settings.kernel_threshold,
-            queue_labels=self.queue_labels,
-            # a mask, for the number of keys is known to the device alone
-            queue_filled=torch.arange(len(self.queue), device=keys.device) < self.enqueued,
+        queries, keys = self.label_views(step), self._keys(step)
+        candidates = LabelledViews(
+            torch.cat([keys, self.queue]),
+            torch.cat([queries.labels, self.queue_labels]),
+            torch.cat([queries.labelled, self.queue_labelled]),
+            torch.cat([queries.scene, torch.full_like(self.queue_labelled, -1, dtype=torch.long)]),
         )
-        candidates = torch.cat([keys, self.queue])
-        label = contrastive_loss(views.embeddings, pairs, self.settings.temperature_label, candidates)
+        # a mask, for the number of keys is known to the device alone
+        place = torch.arange(len(candidates.scene), device=keys.device)
+        label = self.label_term(queries.embeddings, candidates, absent=place >= len(keys) + self.enqueued)
         if self.training:
-            self._enqueue(keys, views.labels)
+            self._enqueue(keys, queries)
         return {"label": label, **self.classification(step)}
 
     @torch.no_grad()
@@ -72,7 +66,9 @@ class MomentumQueue(HeadsObjective):
         if self.training:
             self._follow(self.key_encoder, self._online[0])
             self._follow(self.key_heads, self.heads)
-        features = self.key_encoder(step.images)
+        device = step.labels.device.type
+        with torch.autocast(device, torch.get_autocast_dtype(device), self.autocast):  # as the encoder
+            features = self.key_encoder(step.images)
         split = {stream: value.unflatten(0, (2, -1)) for stream, value in features.items()}
         keys = self.key_heads.project("label", split)
         return torch.cat([views.flatten(0, 1) for views in keys.values()])
@@ -82,10 +78,11 @@ class MomentumQueue(HeadsObjective):
             average.lerp_(current.detach(), 1 - self.settings.key_momentum)
 
     @torch.no_grad()
-    def _enqueue(self, keys: Tensor, labels: Tensor) -> None:
+    def _enqueue(self, keys: Tensor, views: LabelledViews) -> None:
         """Overwrite the oldest entries."""
-        keys, labels = keys[-len(self.queue) :], labels[-len(self.queue) :]
-        entries = (self.enqueued + torch.arange(len(keys), device=keys.device)) % len(self.queue)
-        self.queue[entries] = keys.to(self.queue)
-        self.queue_labels[entries] = labels.to(self.queue_labels)
-        self.enqueued += len(keys)
+        latest = slice(-len(self.queue), None)
+        entries = (self.enqueued + torch.arange(len(keys[latest]), device=keys.device)) % len(self.queue)
+        self.queue[entries] = keys[latest].to(self.queue)
+        self.queue_labels[entries] = views.labels[latest].to(self.queue_labels)
+        self.queue_labelled[entries] = views.labelled[latest]
+        self.enqueued += len(keys[latest])

@@ -4,6 +4,7 @@ VICReg: Bardes et al. 2022, arXiv:2105.04906. Barlow Twins: Zbontar et al. 2021,
 lightly's. DeCUR: Wang et al. 2024, arXiv:2309.05300.
 """
 
+from collections.abc import Callable
 from functools import partial
 from itertools import combinations
 from typing import ClassVar
@@ -17,19 +18,19 @@ from mosaic.utils.distributed import gather
 
 #: Share of DeCUR's dimensions that the sensors have in common.
 COMMON_SHARE = 0.875
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @register_loss("barlow")
-@register_loss("decur")
-class RedundancyReduction(Objective):
+class BarlowTwins(Objective):
     """A loss between two matrices of projections, applied within each sensor and between the sensors.
 
     Within a sensor: its two views, the mean over sensors is ``intra``. Between: two sensors of a view, the
-    mean over views and pairs of sensors is ``inter``. Each sensor has one expander for both, as published for
-    DeCUR.
+    mean over views and pairs of sensors is ``inter``. Each sensor has one expander for both.
     """
 
-    reads: ClassVar = dict.fromkeys(("intra", "inter"), ("projection_dim", "off_diagonal"))
+    reads: ClassVar = {term: {"projection_dim", "off_diagonal"} for term in ("intra", "inter")}
+    views = slice(None)  # that are compared between sensors
 
     def build(self, encoder: Encoder) -> None:
         """Make an expander for each stream, and the loss."""
@@ -37,37 +38,63 @@ class RedundancyReduction(Objective):
         from lightly.loss import BarlowTwinsLoss
         from lightly.models.modules.heads import BarlowTwinsProjectionHead
 
-        width, off_diagonal = self.settings.projection_dim, self.settings.off_diagonal
+        width = self.settings.projection_dim
         expanders = {s: BarlowTwinsProjectionHead(f, width, width) for s, f in encoder.feature_dims.items()}
         self.expanders = nn.ModuleDict(expanders)
-        vicreg, decur = self.method.loss == "vicreg", self.method.loss == "decur"
-        barlow = BarlowTwinsLoss(lambda_param=off_diagonal)
-        self.within = partial(vicreg_loss, covariance=self.settings.covariance) if vicreg else barlow
-        common = round(COMMON_SHARE * width)
-        decoupled = partial(decoupled_correlation, common=common, off_diagonal=off_diagonal)
-        self.between = decoupled if decur else self.within
+        self.within: Loss = BarlowTwinsLoss(lambda_param=self.settings.off_diagonal).forward
+        self.between = self.within
 
     def terms(self, step: Step) -> dict[str, Tensor]:
         """Return ``intra`` and ``inter`` as far as the method weighs them."""
         # batch norm sees one view of one sensor at a time, as with the two forwards of the published code
         z = {
-            stream: [gather(self.expanders[stream](view).float()) for view in feature]
+            stream: [gather(self.expanders[stream](view)) for view in feature]
             for stream, feature in step.features.items()
         }
         terms: dict[str, Tensor] = {}
         if self.method.intra > 0:
             terms["intra"] = torch.stack([self.within(*views) for views in z.values()]).mean()
         if self.method.inter > 0:
-            pairs = [pair for a, b in combinations(z.values(), 2) for pair in zip(a, b, strict=True)]
+            sensors = [views[self.views] for views in z.values()]
+            pairs = [pair for a, b in combinations(sensors, 2) for pair in zip(a, b, strict=True)]
             terms["inter"] = torch.stack([self.between(*pair) for pair in pairs]).mean()
         return terms
 
 
 @register_loss("vicreg")
-class VICReg(RedundancyReduction):
+class VICReg(BarlowTwins):
     """VICReg's loss."""
 
-    reads: ClassVar = dict.fromkeys(("intra", "inter"), ("projection_dim", "covariance"))
+    reads: ClassVar = {term: {"projection_dim", "covariance"} for term in ("intra", "inter")}
+
+    def build(self, encoder: Encoder) -> None:
+        """Make the expanders and the loss."""
+        super().build(encoder)
+        self.within = self.between = partial(vicreg_loss, covariance=self.settings.covariance)
+
+
+@register_loss("decur")
+class DeCUR(BarlowTwins):
+    """Barlow Twins within a sensor, DeCUR's decoupled correlation between sensors.
+
+    As in the authors' code, unless the settings say otherwise, the sensors share one projector and are
+    compared in the first view alone.
+    """
+
+    reads: ClassVar = {
+        "intra": {"projection_dim", "off_diagonal", "decur_shared_projector"},
+        "inter": {"projection_dim", "off_diagonal", "decur_shared_projector", "decur_views"},
+    }
+
+    def build(self, encoder: Encoder) -> None:
+        """Make the projectors and the losses."""
+        super().build(encoder)
+        settings = self.settings
+        if settings.decur_shared_projector:
+            self.expanders = nn.ModuleDict(dict.fromkeys(self.expanders, next(iter(self.expanders.values()))))
+        self.views = slice(1 if settings.decur_views == "first" else None)
+        common, weight = round(COMMON_SHARE * settings.projection_dim), settings.off_diagonal
+        self.between = partial(decoupled_correlation, common=common, off_diagonal=weight)
 
 
 def vicreg_loss(a: Tensor, b: Tensor, covariance: float) -> Tensor:

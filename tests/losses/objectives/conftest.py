@@ -1,53 +1,56 @@
-from types import SimpleNamespace
-
 import pytest
 import torch
+from torch import nn
 
 from mosaic.losses.label_kernels import idf_weights
 from mosaic.losses.objectives.base import Step, build_objective
-from mosaic.losses.pairs import LabelledViews
 from mosaic.methods import Method, get_method
 from mosaic.settings import LossSettings
 
 SCENES, WIDTH, CLASSES = 8, 8, 5
 
 
-@pytest.fixture
-def labelled():
-    return torch.arange(SCENES) < SCENES - 2
+class Passed(nn.Module):
+    """An encoder whose images are features already."""
+
+    def __init__(self, streams):
+        super().__init__()
+        self.feature_dims, self.scale = dict.fromkeys(streams, WIDTH), nn.Parameter(torch.ones(()))
+
+    def forward(self, images):
+        return {stream: self.scale * image for stream, image in images.items()}
 
 
 @pytest.fixture
-def step(labelled):
-    """Random features of two views of both sensors, with labels of which some are hidden."""
-    torch.manual_seed(0)
-    labels = (torch.rand(SCENES, CLASSES) < 0.5).float()
-    labels[0, 0] = 1
-    features = {s: torch.randn(2, SCENES, WIDTH, requires_grad=True) for s in ("s1", "s2")}
-    maps = {s: torch.randn(2, SCENES, WIDTH, 3, 3, requires_grad=True) for s in ("s1", "s2")}
-    return Step({}, features, maps, labels * labelled[:, None], labelled)
+def make_step():
+    """Make random features of two views: ``make_step(streams, seed)``; labels of the last two are hidden."""
 
-
-@pytest.fixture
-def build():
-    """Build an objective: ``build(method, encoder=None, **settings)``; labels as rare as in eight scenes."""
-
-    def make(method, encoder=None, **settings):
-        torch.manual_seed(0)
-        method = method if isinstance(method, Method) else get_method(method)
-        encoder = encoder or SimpleNamespace(feature_dims=dict.fromkeys(method.streams, WIDTH))
-        settings = LossSettings(**{"projection_dim": 16, **settings})
-        return build_objective(method, encoder, settings, idf_weights(torch.tensor([4, 3, 1, 2, 6]), 8))
+    def make(streams=("s1", "s2"), seed=0):
+        torch.manual_seed(seed)
+        labels, labelled = (torch.rand(SCENES, CLASSES) < 0.5).float(), torch.arange(SCENES) < SCENES - 2
+        labels[0, 0] = 1
+        features = {s: torch.randn(2, SCENES, WIDTH, requires_grad=True) for s in streams}
+        maps = {s: torch.randn(2, SCENES, WIDTH, 3, 3, requires_grad=True) for s in streams}
+        images = {s: feature.detach().flatten(0, 1) for s, feature in features.items()}
+        return Step(images, features, maps, labels * labelled[:, None], labelled)
 
     return make
 
 
 @pytest.fixture
-def projected():
-    """Project by the label heads: ``projected(objective, step) -> LabelledViews``."""
+def step(make_step):
+    return make_step()
 
-    def project(objective, step):
-        z = objective.heads.project("label", step.features)
-        return LabelledViews.of(z, step.labels, step.labelled)
 
-    return project
+@pytest.fixture
+def build():
+    """Build an objective: ``build(method, **settings)``; labels as rare as in eight scenes."""
+
+    def make(method, **settings):
+        torch.manual_seed(0)
+        method = method if isinstance(method, Method) else get_method(method)
+        settings = LossSettings(**{"projection_dim": 16, "queue_size": 40, **settings})
+        idf = idf_weights(torch.tensor([4, 3, 1, 2, 6]), 8)
+        return build_objective(method, Passed(method.streams), settings, idf)
+
+    return make

@@ -1,10 +1,10 @@
-"""Losses are known by name; a plain function is one as well."""
+"""Losses are known by name, a plain function is one as well, and all compute in float32."""
 
 import pytest
 import torch
 
 from mosaic.losses.objectives.base import LOSSES, FunctionObjective, register_loss
-from mosaic.methods import Method
+from mosaic.methods import METHODS, Method
 from mosaic.utils.errors import SettingsError
 
 
@@ -41,3 +41,17 @@ def test_mistakes_are_named(spread, build):
         build("mosaic", kernel="jacard")
     with pytest.raises(SettingsError, match="loss 'vicreg' is registered already"):
         register_loss("vicreg")(lambda views, labels, labelled: labels.sum())
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.trained])
+def test_loss_and_gradient_do_not_depend_on_autocast(name, make_step, build):
+    found = []
+    for half in (False, True):
+        step, objective = make_step(METHODS[name].streams), build(name)
+        inputs = [*(step.maps if objective.uses_maps else step.features).values(), *objective.parameters()]
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            terms = objective(step)
+        leaves = [tensor for tensor in inputs if tensor.requires_grad]
+        found.append((terms, torch.autograd.grad(terms["total"], leaves)))
+    assert all(value.dtype == torch.float32 for value in found[1][0].values())
+    torch.testing.assert_close(found[1], found[0], rtol=1e-6, atol=1e-7)
