@@ -117,7 +117,7 @@ for _method in (
     Method("supervised_s2", "Supervised S2", "supervised", ("s2",), classify=1),
     Method("supervised_early", "Supervised, early fusion", "supervised", ("early",), classify=1),
     Method("supervised_late", "Supervised, late fusion", "supervised", _BOTH, classify=1),
-    Method("mimrf", "MIMRF (Choquet fusion)", "supervised", _BOTH, classify=1, loss="choquet"),
+    Method("mimrf", "MIMRF (our variant)", "supervised", _BOTH, classify=1, loss="choquet"),
     Method("sct", "SCT Fusion", "supervised", ("early",), classify=1, architecture="sct"),
     Method("supervised_vit", "Supervised late, ViT", "supervised", _BOTH, classify=1, architecture="vit"),
     Method("simclr_s1", "SimCLR S1", "self-supervised", ("s1",), intra=1),
@@ -132,10 +132,10 @@ for _method in (
     _SUPCON,
     Method("supcon_queue", "SupCon with queue", "label-contrastive", _BOTH, label=1, loss="queue"),
     Method("msc", "MSC with classifier", "label-contrastive", _BOTH, label=1, classify=1, kernel="msc"),
-    Method("macl", "MACL (our reading)", "label-contrastive", _BOTH, label=1, loss="macl", rare_first=True),
-    Method(
-        "sadcl", "SADCL", "label-contrastive", _BOTH, label=1, classify=1, loss="sadcl", labelled_only=True
+    replace(
+        _SUPCON, name="macl", title="MACL (our variant)", loss="macl", kernel="idf_jaccard", rare_first=True
     ),
+    replace(_SUPCON, name="sadcl", title="SADCL (our variant)", loss="sadcl", classify=1, labelled_only=True),
     Method("mosaic", "MoSAiC", "mosaic", _BOTH, intra=1, inter=1, label=1),
     Method("mosaic_no_intra", "MoSAiC less intra", "ablation", _BOTH, inter=1, label=1, like="mosaic"),
     Method("mosaic_no_inter", "MoSAiC less inter", "ablation", _BOTH, intra=1, label=1, like="mosaic"),

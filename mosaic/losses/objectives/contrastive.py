@@ -15,9 +15,11 @@ from mosaic.losses.objectives.base import HeadsObjective, Step, register_loss
 from mosaic.losses.pairs import LabelledViews, instance_pairs, label_pairs
 from mosaic.models.encoders import Encoder
 
-#: Fields of LossSettings that every label term reads; those of its kernel, where it is chosen, in addition.
-LABEL_SETTINGS = {"projection_dim", "temperature_label", "kernel_threshold", "unlabelled_negatives"}
-KERNEL_SETTINGS = LABEL_SETTINGS | {"kernel", "msc_alpha", "msc_beta"}
+#: Fields of LossSettings that a label term reads.
+LABEL_SETTINGS = {
+    *("projection_dim", "temperature_label", "unlabelled_negatives"),
+    *("kernel", "kernel_threshold", "msc_alpha", "msc_beta"),
+}
 
 
 class LabelContrast(HeadsObjective):
@@ -26,12 +28,10 @@ class LabelContrast(HeadsObjective):
     The ``msc`` kernel trains a prototype (D,) for each label.
     """
 
-    own_kernel: str | None = None  # in place of that of the method or the run
-
     def build(self, encoder: Encoder) -> None:
         """Make the heads, and the prototypes of ``msc``."""
         super().build(encoder)
-        self.kernel = self.own_kernel or self.method.kernel or self.settings.kernel
+        self.kernel = self.method.kernel or self.settings.kernel
         _ = KERNELS[self.kernel]  # an unknown kernel is an error before training starts
         self.prototypes: nn.Parameter | None = None
         if self.kernel == "msc" and self.method.label > 0:
@@ -82,7 +82,7 @@ class ContrastiveObjective(LabelContrast):
     reads: ClassVar = {
         "intra": {"projection_dim", "temperature_intra"},
         "inter": {"projection_dim", "temperature_inter", "inter_style"},
-        "label": KERNEL_SETTINGS,
+        "label": LABEL_SETTINGS,
     }
 
     def terms(self, step: Step) -> dict[str, Tensor]:
@@ -127,7 +127,7 @@ class MACL(LabelContrast):
     """MACL: label contrast with a temperature that depends on the pair (our variant).
 
     Amir and Aptoula, arXiv:2512.16294, name label re-weighting, dynamic temperature and label-aware sampling;
-    exact formulas were not at hand. Ours: the ``idf_jaccard`` kernel, and
+    exact formulas were not at hand. Ours: the ``idf_jaccard`` kernel of its row in the table, and
 
         tau_ij = tau_0 (1 + a (1 - J_ij)) (1 - b rho_i)
 
@@ -137,7 +137,6 @@ class MACL(LabelContrast):
     """
 
     reads: ClassVar = {"label": LABEL_SETTINGS | {"temperature_spread", "rarity_pull"}}
-    own_kernel = "idf_jaccard"
 
     def temperature(self, views: LabelledViews) -> Temperature:
         """Return tau_ij of some rows."""

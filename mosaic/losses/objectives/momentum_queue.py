@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mosaic.losses.objectives.base import Step, register_loss
-from mosaic.losses.objectives.contrastive import KERNEL_SETTINGS, LabelContrast
+from mosaic.losses.objectives.contrastive import LABEL_SETTINGS, LabelContrast
 from mosaic.losses.pairs import LabelledViews
 from mosaic.models.encoders import Encoder
 
@@ -25,7 +25,7 @@ class MomentumQueue(LabelContrast):
     its views in the queue count as those of another scene. Every process of a run holds the same queue.
     """
 
-    reads: ClassVar = {"label": KERNEL_SETTINGS | {"queue_size", "key_momentum"}}
+    reads: ClassVar = {"label": LABEL_SETTINGS | {"queue_size", "key_momentum"}}
     queue: Tensor
     queue_labels: Tensor
     queue_labelled: Tensor
