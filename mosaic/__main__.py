@@ -31,7 +31,7 @@ def _fetch(args: argparse.Namespace) -> None:
 def _verify(args: argparse.Namespace) -> int:
     from mosaic.datasets.verify import format_table, verify
 
-    problems = verify(args.folder, args.dataset, args.bands)
+    problems = verify(args.folder, args.dataset, args.bands, most_nodata=args.most_nodata)
     print(format_table(problems))
     return int((~problems["note"]).any())
 
@@ -40,8 +40,16 @@ def _pack(args: argparse.Namespace) -> None:
     from mosaic.datasets.registry import open_archive
     from mosaic.store.writer import pack
 
-    archive = open_archive(args.dataset, args.folder, args.bands, args.include_snow_cloud)
-    store = pack(archive, args.to, on_bad_patch=args.on_bad_patch, most_pixels=args.most_pixels)
+    left_out: list[Any] | None = [] if args.on_bad_patch == "skip" else None
+    opened = args.bands, args.include_snow_cloud, left_out, args.most_nodata
+    archive = open_archive(args.dataset, args.folder, *opened)
+    store = pack(
+        archive,
+        args.to,
+        on_bad_patch=args.on_bad_patch,
+        most_pixels=args.most_pixels,
+        left_out=left_out or (),
+    )
     print(f"{len(store)} pairs packed in {store.folder}")
 
 
@@ -121,6 +129,8 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("folder", type=Path, help="the archive")
         command.add_argument("--dataset", default="bigearthnet", help=layouts)
         command.add_argument("--bands", default="all", help="'all', '10m' or names separated by commas")
+        nodata = "largest share of a sensor's values without data in a usable patch (default %(default)s)"
+        command.add_argument("--most-nodata", type=float, default=0.5, help=nodata)
     pack.add_argument("--to", type=Path, required=True, help="where the packed data goes")
     pack.add_argument("--most-pixels", type=int, help="average larger patches to at most this side, e.g. 128")
     pack.add_argument("--include-snow-cloud", action="store_true", help="keep patches with snow or cloud")

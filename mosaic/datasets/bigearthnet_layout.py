@@ -3,6 +3,7 @@
 Source: reBEN (Clasen et al. 2024, arXiv:2407.03653).
 """
 
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pandas as pd
 from mosaic.datasets.archive import SPLITS, Problem
 from mosaic.datasets.nomenclature import CORINE
 from mosaic.utils.errors import ArchiveError, suggest
+from mosaic.utils.files import require_regular
 
 #: Sentinel-2 band -> side of its native image in pixels (10, 20 or 60 m a pixel).
 S2_SIZE: dict[str, int] = {
@@ -76,7 +78,7 @@ def read_metadata(root: Path, include_snow_cloud: bool) -> pd.DataFrame:
     if include_snow_cloud and (root / FLAGGED_METADATA).is_file():
         table = pd.concat([table, _read_table(root / FLAGGED_METADATA)], ignore_index=True)
     if not include_snow_cloud:
-        table = table[~table[_FLAGS].astype(bool).any(axis=1)].reset_index(drop=True)
+        table = table[~table[_FLAGS].any(axis=1)].reset_index(drop=True)
     if table.empty:
         hint = "" if include_snow_cloud else " free of snow and clouds (include_snow_cloud adds the others)"
         raise ArchiveError(f"{root / METADATA} lists no patch{hint}")
@@ -84,6 +86,7 @@ def read_metadata(root: Path, include_snow_cloud: bool) -> pd.DataFrame:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
+    require_regular(path, ArchiveError, "restore it")
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
@@ -94,7 +97,14 @@ def _read_table(path: Path) -> pd.DataFrame:
             f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(map(str, table))}: use the "
             "official table of BigEarthNet v2"
         )
-    return table[_COLUMNS]
+    for flag in _FLAGS:
+        wrong = table[flag][~table[flag].isin([True, False])]
+        if len(wrong):
+            raise ArchiveError(
+                f"{path}: {len(wrong)} of {len(table)} values of {flag} are neither true nor false, the "
+                f"first is {wrong.iloc[0]!r}: correct that column"
+            )
+    return table[_COLUMNS].astype(dict.fromkeys(_FLAGS, bool))
 
 
 def parse_metadata(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]]:
@@ -106,9 +116,7 @@ def parse_metadata(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]]:
     tile, column and row agree between ``patch_id`` and ``s1_name``; known splits and labels, at least one
     label; no location in two splits.
     """
-    index = table.sort_values("patch_id", kind="stable", ignore_index=True).astype(
-        dict.fromkeys(_FLAGS, bool)
-    )
+    index = table.sort_values("patch_id", kind="stable", ignore_index=True)
     place = ["tile", "column", "row"]
     s2, s1 = _parse_names(index["patch_id"], _S2_PATTERN), _parse_names(index["s1_name"], _S1_PATTERN)
     index[["date", *place]], index["s1_date"] = s2[["date", *place]], s1["date"]
@@ -148,14 +156,11 @@ def _parse_names(names: pd.Series, pattern: str) -> pd.DataFrame:
     """Split names into date (ISO), tile, column and row; missing, or -1, where the naming is not followed."""
     parts = names.astype("str").str.extract(pattern)
     date = pd.to_datetime(parts["date"], format="%Y%m%d", errors="coerce").dt.strftime("%Y-%m-%d")
-    valid = date.notna() & parts["tile"].isin([t for t in parts["tile"].dropna().unique() if _is_tile(t)])
+    tiles = set()
+    for tile in parts["tile"].dropna().unique():
+        with suppress(ArchiveError):
+            tile_corner(tile)
+            tiles.add(tile)
+    valid = date.notna() & parts["tile"].isin(tiles)
     numbers = parts[["column", "row"]].where(valid, -1).astype("int64")
     return numbers.assign(date=date.where(valid), tile=parts["tile"].where(valid))
-
-
-def _is_tile(name: str) -> bool:
-    try:
-        tile_corner(name)
-    except ArchiveError:
-        return False
-    return True

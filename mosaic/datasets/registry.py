@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from mosaic.datasets.archive import Archive, Problem
+from mosaic.datasets.archive import MOST_NODATA, Archive, Problem
 from mosaic.utils.errors import ArchiveError
 from mosaic.utils.plugins import Registry
 
@@ -61,6 +61,7 @@ def open_archive(
     bands: str = "all",
     include_snow_cloud: bool = False,
     problems: list[Problem] | None = None,
+    most_nodata: float = MOST_NODATA,
 ) -> Archive:
     """Open an archive in the official layout of a registered dataset.
 
@@ -71,13 +72,21 @@ def open_archive(
 
     ``bands`` is ``"all"``, ``"10m"`` or Sentinel-2 band names separated by commas. ``include_snow_cloud``
     keeps patches officially flagged as snow, cloud or shadow. ``problems`` takes the faults of unusable
-    patches; without it they raise.
+    patches; without it they raise. A patch is unusable, too, if more than ``most_nodata`` of the values of a
+    sensor are no data.
 
     Raises:
         SettingsError: when the dataset is unknown; the nearest name is suggested.
         ArchiveError: when the folder is not a complete archive.
     """
-    return DATASETS[dataset].open(Path(root).expanduser(), bands, include_snow_cloud, problems)
+    try:
+        archive = DATASETS[dataset].open(Path(root).expanduser(), bands, include_snow_cloud, problems)
+    except OSError as error:
+        raise ArchiveError(
+            f"{error.filename} cannot be read ({error.strerror}): give it back, or its permissions"
+        ) from error
+    archive.most_nodata = most_nodata
+    return archive
 
 
 def simulate_archive(dataset: str, root: Path, patches: int, seed: int) -> Path:

@@ -12,18 +12,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torchgeo.datasets import SEN12MS
 
-from mosaic.datasets.archive import PatchError, Problem, Sentinel12Archive, join_first, report_faults
-from mosaic.datasets.geotiff import Header, Raster, is_near, read_raster, to_degrees
+from mosaic.datasets.archive import PatchError, Problem, join_first, sound_rows
+from mosaic.datasets.geotiff import Header, is_near, read_raster, to_degrees
 from mosaic.datasets.nomenclature import IGBP, IGNORE
 from mosaic.datasets.reference import Reference, read_moments
 from mosaic.datasets.registry import register_dataset
 from mosaic.datasets.sen12ms_layout import COVERAGE, SIDE, labels_of, read_lists, validation_scenes
-from mosaic.datasets.sensors import WAVELENGTH
+from mosaic.datasets.sensors import S1_BANDS, WAVELENGTH
+from mosaic.datasets.sentinel12 import Sentinel12Archive
 from mosaic.datasets.simulation.sen12ms import simulate
 from mosaic.utils.errors import ArchiveError
 from mosaic.utils.forked import forked_map
@@ -32,8 +31,12 @@ from mosaic.utils.progress import progress
 #: Backscatter is clipped to this range, in dB, as in the published protocol.
 S1_RANGE = (-25.0, 0.0)
 _MAX_DN = 32767  # of 16-bit records; clouds and snow may exceed it at the top of the atmosphere
-#: Sentinel-1, Sentinel-2 and land cover -> number of bands and types of values.
-_SOURCES = {"s1": (2, ("float32",)), "s2": (13, ("uint16",)), "lc": (4, ("uint8", "uint16"))}
+#: Source -> names of its layers, types and limits of its values; only the first layer of land cover is read.
+_SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[float, float, str] | None]] = {
+    "s1": (S1_BANDS, ("float32",), (-327, 327, "dB")),
+    "s2": (tuple(WAVELENGTH), ("uint16",), None),
+    "lc": (("lc", "land cover", "land use", "hydrology"), ("uint8", "uint16"), None),
+}
 
 
 @register_dataset("sen12ms", simulate)
@@ -65,8 +68,10 @@ class SEN12MSArchive(Sentinel12Archive, SEN12MS):
     class_names, class_colors = IGBP.classes, IGBP.colors
     level1, confusable, coarse = IGBP.level1, IGBP.confusable, IGBP.coarse
     native_sizes = dict.fromkeys(WAVELENGTH, SIDE)  # all resampled to 10 m by the authors
+    nomenclature = IGBP
     root: Path
     _hashed = ("patch_id", "split", "labels", "location")
+    _sources, _map = tuple(_SOURCES), "lc"
 
     def __init__(
         self,
@@ -89,19 +94,17 @@ class SEN12MSArchive(Sentinel12Archive, SEN12MS):
         validation = validation_scenes(index.loc[index["split"] == "train", "scene"].unique())
         index = index.assign(split=index["split"].mask(index["scene"].isin(validation), "validation"))
         faults = [
-            Problem(scene, "missing folder", f"of {scene} there is no {key}_ folder beside the others")
-            for scene, existing in sources.items()
-            for key in _SOURCES
-            if existing and key not in existing
+            Problem(patch_id, "missing folder", f"of {scene} there is no {key}_ folder beside the others")
+            for patch_id, scene in zip(index["patch_id"], index["scene"], strict=True)
+            for key in sorted(_SOURCES.keys() - sources[scene])
         ]
-        report_faults(self.root, faults, problems)
-        index = index[~index["scene"].isin([fault.patch_id for fault in faults])].reset_index(drop=True)
+        index = sound_rows(self.root, index, faults, problems)
         if index.empty:
             raise ArchiveError(
                 f"{self.root}: none of the {listed} listed patches is there: extract a season there, "
                 f"so that e.g. {self.root}/ROIs1158_spring/s1_1 is a folder"
             )
-        self.ids: list[str] = index["patch_id"].tolist()
+        self.ids = index["patch_id"].tolist()
         labels = progress(forked_map(self._labels, len(index)), "reading land cover", len(index))
         index["labels"] = pd.Series(list(labels), dtype=object)
         self.index = index.assign(date=index["season"], tile=index["scene"], location=index["scene"])
@@ -114,65 +117,46 @@ class SEN12MSArchive(Sentinel12Archive, SEN12MS):
         season, number = scene.rsplit("_", 1)
         return self.root / season / f"{source}_{number}"
 
-    def path(self, i: int, source: str) -> Path:
-        """Return a file of triplet ``i``: ``"s1"``, ``"s2"`` or ``"lc"``."""
+    def _file(self, i: int, source: str) -> str:
         season, number, patch = self.ids[i].rsplit("_", 2)
-        return self._folder(f"{season}_{number}", source) / f"{season}_{source}_{number}_{patch}.tif"
+        return f"{self.root}/{season}/{source}_{number}/{season}_{source}_{number}_{patch}.tif"
 
-    def _errors(self, i: int, arrays: dict[str, NDArray[Any]]) -> Iterator[PatchError]:
-        layers: dict[str, NDArray[Any]] = {}
-        headers: dict[str, Header] = {}
-        for source in _SOURCES:
-            try:
-                layers[source], headers[source] = self._read(i, source)
-            except PatchError as error:
-                yield error
-        if len(headers) < len(_SOURCES):
-            return
-        arrays |= zip(self.band_sizes, (*layers["s1"], *layers["s2"]), strict=True)
-        arrays["lc"] = layers["lc"]
-        projections = {source: header.epsg or header.crs for source, header in headers.items()}
-        for source in ("s2", "lc"):
-            aligned = is_near(headers[source].transform, headers["s1"].transform)
-            if projections[source] != projections["s1"] or not aligned:
+    def _load(self, i: int, source: str) -> tuple[dict[str, NDArray[Any]], Header]:
+        """Return VV and VH, clipped to the published range; the chosen optical bands; or IGBP codes."""
+        names, dtypes, limits = _SOURCES[source]
+        values, header = read_raster(
+            self._file(i, source), self.ids[i], (len(names), SIDE, SIDE), dtypes, limits
+        )
+        wanted = {"s1": S1_BANDS, "s2": self.s2_bands, "lc": ("lc",)}[source]
+        layers = {name: layer for name, layer in zip(names, values, strict=True) if name in wanted}
+        if source == "s1":
+            layers = {band: layer.clip(*S1_RANGE) for band, layer in layers.items()}
+        if source == "s2":
+            layers = {band: np.minimum(layer, _MAX_DN) for band, layer in layers.items()}
+        return layers, header
+
+    def _contradictions(
+        self, i: int, arrays: dict[str, NDArray[Any]], headers: dict[str, Header]
+    ) -> Iterator[PatchError]:
+        places = {source: (header.epsg or header.crs, header.transform) for source, header in headers.items()}
+        for source in places.keys() - {"s1"} if "s1" in places else ():
+            (crs, transform), (s1_crs, s1_transform) = places[source], places["s1"]
+            if crs != s1_crs or not is_near(transform, s1_transform):
                 reason = (
-                    f"projection and geotransform are {projections[source]} {headers[source].transform}, "
-                    f"those of Sentinel-1 {projections['s1']} {headers['s1'].transform}"
+                    f"projection and geotransform are {crs} {transform}, those of Sentinel-1 {s1_crs} "
+                    f"{s1_transform}"
                 )
                 yield PatchError(self.ids[i], self.path(i, source), reason, "place")
-        if not labels_of(IGBP.class_of_code[arrays["lc"]]):
+        if "lc" in arrays and not labels_of(IGBP.class_of_code[arrays["lc"]]):
             reason = f"no class covers {100 * COVERAGE:.0f} % of the patch"
             yield PatchError(self.ids[i], self.path(i, "lc"), reason, "labels")
-
-    def _read(self, i: int, source: str) -> Raster:
-        """Read VV and VH, clipped to the published range; the chosen optical bands; or IGBP codes."""
-        path, patch_id = self.path(i, source), self.ids[i]
-        count, dtypes = _SOURCES[source]
-        values, header = read_raster(path, patch_id, (count, SIDE, SIDE), *dtypes)
-        if source == "lc":
-            return values[0], header
-        if source == "s2":
-            values = values[[list(WAVELENGTH).index(band) for band in self.s2_bands]]
-        finite = np.isfinite(values)
-        if not finite.all():
-            reason = f"{(~finite).sum()} of {values.size} values are NaN or infinite: leave the patch out"
-            raise PatchError(patch_id, path, reason, "not finite")
-        if (values == values.flat[0]).all():
-            sensor = "Sentinel-1" if source == "s1" else "Sentinel-2"
-            reason = f"every {sensor} band is one and the same value everywhere: leave the patch out"
-            raise PatchError(patch_id, path, reason, "all-zero")
-        return (np.clip(values, *S1_RANGE) if source == "s1" else np.minimum(values, _MAX_DN)), header
 
     def _labels(self, i: int) -> list[str]:
         """Return the labels of triplet ``i``; none if ``read`` will report its land cover as unreadable."""
         try:
-            return labels_of(self.read_map(i))
+            return labels_of(IGBP.class_of_code[self._load(i, "lc")[0]["lc"]])
         except PatchError:
             return []
-
-    def read_map(self, i: int) -> NDArray[np.uint8]:
-        """Return class indices (256, 256) of the land cover, 255 where no class applies."""
-        return IGBP.class_of_code[self._read(i, "lc")[0]]
 
     def _oddities(self, i: int, arrays: dict[str, NDArray[Any]]) -> list[Problem]:
         codes = arrays.get("lc", np.empty(0, int))
@@ -202,23 +186,10 @@ class SEN12MSArchive(Sentinel12Archive, SEN12MS):
 
     def centre(self, tile: str) -> tuple[float, float]:
         """Return longitude and latitude of the centre of a scene's first patch, degrees (WGS 84)."""
-        header = self._read(int(np.argmax(self.index["scene"] == tile)), "lc")[1]
+        header = self._load(int(np.argmax(self.index["scene"] == tile)), "lc")[1]
         step, _, left, _, _, top = header.transform
         return to_degrees(header.epsg, left + step * SIDE / 2, top - step * SIDE / 2)
 
     def reference(self) -> Reference:
         """Return the band statistics of the official code."""
         return Reference(title=self.title, moments=read_moments("sen12ms"))
-
-    def _files(self, i: int) -> list[Path]:
-        return [self.path(i, source) for source in _SOURCES]
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Return one sample; see the class."""
-        labels = np.isin(self.class_names, self.index["labels"].iloc[index])
-        return {
-            "image_s1": torch.from_numpy(self._read(index, "s1")[0]),
-            "image_s2": torch.from_numpy(self._read(index, "s2")[0].astype(np.float32)),
-            "mask": torch.from_numpy(self.read_map(index))[None].long(),
-            "label": torch.from_numpy(labels).long(),
-        }

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mosaic.datasets.archive import join_first, require_files
 from mosaic.datasets.nomenclature import IGBP
 from mosaic.utils.errors import ArchiveError
+from mosaic.utils.files import require_regular
 
 SIDE = 256  # of a patch, in pixels of 10 m
 COVERAGE = 0.10  # share of a patch that a class has to cover to be a label
@@ -22,7 +23,7 @@ COVERAGE = 0.10  # share of a patch that a class has to cover to be a label
 LISTS = {"train": "train_list.txt", "test": "test_list.txt"}
 SEASONS: tuple[str, ...] = ("ROIs1158_spring", "ROIs1868_summer", "ROIs1970_fall", "ROIs2017_winter")
 _VALIDATION_SHARE = 0.2  # of the training scenes
-_LISTED = r"^(?P<season>[^_]+_[^_]+)_(?:s1|s2|lc)_(?P<number>[^_]+)_(?P<patch>[^_]+?)(?:\.tif)?$"
+_LISTED = r"^(?P<season>[^_]+_[^_]+)_(?:s1|s2|lc)_(?P<number>[^_]+)_(?P<patch>[^_]+?)(?:\.(?i:tif))?$"
 
 
 def labels_of(classes: NDArray[np.uint8]) -> list[str]:
@@ -51,13 +52,16 @@ def read_lists(root: Path) -> pd.DataFrame:
 
 
 def _read_list(path: Path, split: str) -> pd.DataFrame:
-    names = pd.Series(path.read_text(encoding="utf-8").split(), dtype=str)
+    remedy = "use the official list"
+    require_regular(path, ArchiveError, remedy)
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    names = pd.Series(text.split(), dtype=str)
     parts = names.str.extract(_LISTED)
     malformed = names[parts["patch"].isna()]
     if len(malformed):
         raise ArchiveError(
             f"{path} holds lines that name no patch: {join_first(malformed, 3)}; expected e.g. "
-            "ROIs1158_spring_s2_1_p30.tif: use the official list"
+            f"ROIs1158_spring_s2_1_p30.tif: {remedy}"
         )
     scene = parts["season"] + "_" + parts["number"]
     columns = {"patch_id": scene + "_" + parts["patch"], "season": parts["season"].str.split("_").str[1]}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mosaic.datasets.archive import SPLITS, Problem
+from mosaic.datasets.archive import MOST_NODATA, SPLITS, Problem
 from mosaic.datasets.registry import DEFAULT_DATASET, open_archive
 from mosaic.utils.forked import forked_map
 from mosaic.utils.progress import progress
@@ -17,6 +17,7 @@ def verify(
     bands: str = "all",
     include_snow_cloud: bool = True,
     workers: int | None = None,
+    most_nodata: float = MOST_NODATA,
 ) -> pd.DataFrame:
     """Check every pair of an archive in its official layout; arguments as of :func:`.registry.open_archive`.
 
@@ -31,7 +32,7 @@ def verify(
         ArchiveError: when the folder is not an archive, or no patch has files of a band.
     """
     problems: list[Problem] = []
-    archive = open_archive(dataset, root, bands, include_snow_cloud, problems)
+    archive = open_archive(dataset, root, bands, include_snow_cloud, problems, most_nodata)
     checked = forked_map(archive.check, len(archive), workers)
     for of_patch in progress(checked, "verifying", total=len(archive)):
         problems += of_patch
@@ -54,11 +55,20 @@ def format_table(problems: pd.DataFrame) -> str:
         path = f" ({row['path']})" if row["path"] else ""
         weight = "note " if row["note"] else "FAULT"
         lines.append(f"{weight}  {row['kind']}  {row['patch_id'] or 'archive'}: {row['detail']}{path}")
-    faults = problems[~problems["note"]]
-    summary = f"{problems.attrs['pairs']} pairs checked, "
-    if faults.empty:
-        summary += "no fault"
-    else:
-        kinds = ", ".join(f"{n} {kind}" for kind, n in faults["kind"].value_counts().items())
-        summary += f"{len(faults)} faults in {faults['patch_id'].nunique()} patches ({kinds})"
-    return "\n".join([*lines, f"{summary}, {len(problems) - len(faults)} notes"])
+    faults, notes = problems[~problems["note"]], problems[problems["note"]]
+    pairs = problems.attrs["pairs"]
+    found = f"{len(faults)} faults in {faults['patch_id'].nunique()} patches" if len(faults) else "no fault"
+    return "\n".join(
+        [*lines, f"{pairs} pairs checked, {found}{_kinds(faults)}, {len(notes)} notes{_kinds(notes, pairs)}"]
+    )
+
+
+def _kinds(problems: pd.DataFrame, pairs: int = 0) -> str:
+    """Return how often each kind occurs, and in which share of the pairs, in brackets."""
+    counts = [
+        f"{n} {kind}" + (f", {100 * n / pairs:.1f} % of the pairs" if pairs and all(ids) else "")
+        for kind, n, ids in (
+            (kind, len(rows), rows["patch_id"]) for kind, rows in problems.groupby("kind", sort=False)
+        )
+    ]
+    return f" ({'; '.join(counts)})" if counts else ""

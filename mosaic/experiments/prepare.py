@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from mosaic.datasets.archive import Problem
 from mosaic.datasets.registry import DEFAULT_DATASET, open_archive, simulate_archive
 from mosaic.datasets.simulation.produce import SIMULATION_NOTE
 from mosaic.experiments.study import data_folder
@@ -36,7 +37,9 @@ def prepare(settings: DataSettings) -> tuple[Any, PackedStore]:
     if settings.archive == "simulated":
         root = simulated_root(settings.dataset, settings.patches, settings.archive_seed)
         root = simulate_archive(settings.dataset, root, settings.patches, settings.archive_seed)
-    archive = open_archive(settings.dataset, root, settings.bands, settings.include_snow_cloud)
+    left_out: list[Problem] | None = [] if settings.on_bad_patch == "skip" else None
+    opened = settings.bands, settings.include_snow_cloud, left_out, settings.most_nodata
+    archive = open_archive(settings.dataset, root, *opened)
     counts = archive.index["split"].value_counts()
     for split in ("train", "validation", "test"):
         if split not in counts:
@@ -50,7 +53,13 @@ def prepare(settings: DataSettings) -> tuple[Any, PackedStore]:
     reduced = averaging_block(archive.band_sizes, settings.most_pixels)
     name = hash_json({**key, "reduced": reduced} if reduced > 1 else key)
     folder = data_folder() / "packed" / f"{archive.root.name}-{name}"
-    store = pack(archive, folder, on_bad_patch=settings.on_bad_patch, most_pixels=settings.most_pixels)
+    store = pack(
+        archive,
+        folder,
+        on_bad_patch=settings.on_bad_patch,
+        most_pixels=settings.most_pixels,
+        left_out=left_out or (),
+    )
     log(f"data: {count(len(store), 'pair')} packed in {folder}")
     return archive, store
 

@@ -20,7 +20,8 @@ class Record:
     """Facts about one packed patch."""
 
     constant_bands: str  # names of bands that hold one value only, joined by blanks; usually empty
-    nodata_share: float  # of the values of unsigned sensors (Sentinel-2), those that are 0, in [0, 1]
+    #: Largest share of a sensor's values without data, in [0, 1]: masked ones, and 0 of unsigned sensors.
+    nodata_share: float
     #: Per band the number, sum and sum of squares of the stored integers: exact, in any order of summation.
     moments: dict[str, list[int]]
 
@@ -36,7 +37,7 @@ def to_record(sample: Mapping[str, NDArray[Any]], layout: BandLayout, out: memor
     """
     constant: list[str] = []
     moments: dict[str, list[int]] = {}
-    zeros = unsigned = 0
+    empty: dict[str, int] = dict.fromkeys(layout.sensor_names, 0)  # values without data
     for group in layout.groups:
         sensor = layout.sensor(group.sensor)
         values, lows, highs = _scaled(sample, group, sensor)
@@ -46,13 +47,15 @@ def to_record(sample: Mapping[str, NDArray[Any]], layout: BandLayout, out: memor
         for band, low, high, *totals in zip(group.bands, lows, highs, sums, squares, strict=True):
             moments[band] = [values.shape[1], *map(int, totals)]
             constant += [band] if low == high else []
-        if not sensor.signed:
-            zeros += values.size - int(np.count_nonzero(values))
-            unsigned += values.size
+        if sensor.signed:
+            empty[sensor.name] += sum(int(np.sum(np.ma.getmask(sample[band]))) for band in group.bands)
+        else:
+            empty[sensor.name] += values.size - int(np.count_nonzero(values))
     for sensor in layout.sensors:
         if not any(moments[band][2] for band in sensor.bands):
             raise ValueError(f"all {sensor.title} values are zero")
-    return Record(" ".join(constant), zeros / max(1, unsigned), moments)
+    shares = [empty[s.name] / sum(moments[band][0] for band in s.bands) for s in layout.sensors]
+    return Record(" ".join(constant), max(shares), moments)
 
 
 def averaging_block(band_sizes: Mapping[str, int], most_pixels: int | None) -> int:
@@ -82,12 +85,14 @@ def averaged(
     for band in sample.keys() & layout.bands:
         size = len(sample[band]) // block
         decibels = layout.sensor(layout.group_of(band)[0].sensor).unit == "dB"
-        values = sample[band].astype(np.float64)
+        values = np.asarray(sample[band], np.float64)
         linear = 10 ** (values / 10) if decibels else values
         mean = linear.reshape(size, block, size, block).mean((1, 3))
         mean = 10 * np.log10(mean) if decibels else mean
         integers = sample[band].dtype.kind in "ui"
-        small[band] = np.rint(mean).astype(sample[band].dtype) if integers else mean
+        mean = np.rint(mean).astype(sample[band].dtype) if integers else mean
+        mask = np.ma.getmaskarray(sample[band]).reshape(size, block, size, block).all((1, 3))
+        small[band] = np.ma.MaskedArray(mean, mask) if mask.any() else mean
     return small
 
 
@@ -107,7 +112,7 @@ def _scaled(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return checked values in units of the scale (bands, pixels), and the extremes of each band."""
     arrays = [_checked(sample, band, group, sensor) for band in group.bands]
-    scaled = np.stack(arrays).reshape(len(arrays), -1).astype(np.float64)
+    scaled = np.stack([np.asarray(array, np.float64) for array in arrays]).reshape(len(arrays), -1)
     if sensor.scale != 1:
         scaled /= sensor.scale
         np.rint(scaled, out=scaled)

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mosaic.datasets.archive import Archive, PatchError
+from mosaic.datasets.archive import Archive, PatchError, Problem
 from mosaic.store.reader import PackedStore, label_matrix
 from mosaic.store.record import Record, averaged, averaging_block, to_record
 from mosaic.store.record_format import INDEX, MANIFEST, VERSION, BandLayout, Manifest, Shard
@@ -35,6 +35,7 @@ def pack(
     shard_size: int = 1024,
     workers: int | None = None,
     most_pixels: int | None = None,
+    left_out: Sequence[Problem] = (),
 ) -> PackedStore:
     """Pack ``archive`` into ``folder``, or open the data that was packed there before.
 
@@ -52,6 +53,7 @@ def pack(
             out and records them in ``manifest.skipped``.
         shard_size: patches per file, which one process writes; 1,024 with 12 bands are 223 MB.
         workers: processes; by default one per available core, at most 8.
+        left_out: faults of patches that the archive was opened without, for ``manifest.skipped``.
         most_pixels: longest side of a band; larger ones are averaged in whole blocks. None packs all pixels.
 
     Raises:
@@ -63,7 +65,7 @@ def pack(
     if shard_size < 1:
         raise PackError(f"shard_size is {shard_size}, expected at least 1 patch")
     block = averaging_block(archive.band_sizes, most_pixels)
-    packing = _Packing(archive, folder, shard_size, skip=on_bad_patch == "skip", block=block)
+    packing = _Packing(archive, folder, shard_size, on_bad_patch == "skip", block, left_out)
     # finished data is only read, by any number of runs at once
     finished = packing.finished()
     if finished is None:
@@ -79,7 +81,15 @@ def pack(
 class _Packing:
     """One packing: finished shards and those left to write."""
 
-    def __init__(self, archive: Archive, folder: Path, shard_size: int, skip: bool, block: int) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        folder: Path,
+        shard_size: int,
+        skip: bool,
+        block: int,
+        left_out: Sequence[Problem],
+    ) -> None:
         self.archive, self.folder, self.skip, self.block = archive, folder, skip, block
         self.index = archive.index
         sensors = tuple(sensor for sensor in archive.sensors if sensor.bands)
@@ -93,6 +103,10 @@ class _Packing:
         self.shards = [patches[start : start + shard_size] for start in patches[::shard_size]]
         self.notes: dict[int, dict[str, Any]] = {}  # of finished shards
         self.skipped: list[dict[str, str]] = []
+        self.left_out = [
+            {"patch_id": fault.patch_id, "path": str(fault.path or archive.root), "reason": fault.detail}
+            for fault in {fault.patch_id: fault for fault in left_out}.values()
+        ]
 
     def _require_training(self, train: NDArray[np.bool_]) -> None:
         if not train.any():
@@ -229,7 +243,7 @@ class _Packing:
             index[column] = [value for note in notes for value in note[column]]
         with files.atomic_path(self.folder / INDEX) as partial:
             index.to_parquet(partial, index=False)
-        archive, skipped = self.archive, self.skipped
+        archive, skipped = self.archive, [*self.left_out, *self.skipped]
         splits = {str(split): int(n) for split, n in index["split"].value_counts().sort_index().items()}
         names = (self._path(number, "bin").name for number in range(len(notes)))
         shards = [Shard(n, len(note["kept"]), note["sha256"]) for n, note in zip(names, notes, strict=True)]

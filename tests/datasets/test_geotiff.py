@@ -1,6 +1,7 @@
 """The fast reader against rasterio: the same bits of what it reads, and nothing of what it does not know."""
 
 import itertools
+import os
 import warnings
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def test_all_else_is_left_to_rasterio(tmp_path, name):
     layers, options = LEFT[name]
     path = write(tmp_path / "band.tif", layers, **options)
     assert read_strips(path) is None
-    values, header = read_raster(path, "patch", layers.shape, layers.dtype.name)
+    values, header = read_raster(path, "patch", layers.shape, [layers.dtype.name])
     assert np.array_equal(values, layers)
     assert header.epsg == 32633
 
@@ -125,15 +126,52 @@ def test_a_file_cut_short_has_the_error_of_rasterio(tmp_path, name, keep):
     path.write_bytes(path.read_bytes()[:keep])
     assert read_strips(path) is None
     with pytest.raises(PatchError, match="the file is truncated or no TIFF") as caught:
-        read_raster(path, "patch", layers.shape, "uint16")
+        read_raster(path, "patch", layers.shape, ["uint16"])
     assert caught.value.kind == "unreadable"
 
 
-def test_no_file_and_a_folder_are_missing_files(tmp_path):
-    for path in (tmp_path / "nothing.tif", tmp_path):
-        assert read_strips(path) is None
-        with pytest.raises(PatchError, match="the file is missing"):
-            read_raster(path, "patch", (1, 41, 33), "uint16")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "the file is missing: restore"),
+        (
+            lambda path: write(path.with_suffix(".TIF"), pixels()),
+            r"missing \(rename band.TIF, which is there",
+        ),
+        (Path.mkdir, "not a regular file"),
+        (os.mkfifo, "not a regular file"),  # which would be waited for
+        (lambda path: path.symlink_to(path), "cannot be opened .*symbolic links"),
+    ],
+    ids=["missing", "capitals", "folder", "pipe", "loop"],
+)
+def test_what_is_no_file_is_not_opened(tmp_path, make, message):
+    make(tmp_path / "band.tif")
+    with pytest.raises(PatchError, match=message):
+        read_raster(tmp_path / "band.tif", "patch", (1, 41, 33), ["uint16"])
+
+
+def test_values_without_data_are_masked_or_zero(tmp_path):
+    radar, optical = pixels(2, dtype="float32"), pixels()
+    radar[:, :10], optical[:, :10] = -9999, 65535
+    values, _ = read_raster(
+        write(tmp_path / "radar.tif", radar, nodata=-9999), "p", radar.shape, ["float32"], (-327, 327, "dB")
+    )
+    assert (values.mask == (radar == -9999)).all()
+    assert values.data[:, 0, 0] == pytest.approx(radar[:, 10:].mean((1, 2)))
+    values, _ = read_raster(
+        write(tmp_path / "optical.tif", optical, nodata=65535), "p", optical.shape, ["uint16"]
+    )
+    assert (values == np.where(optical == 65535, 0, optical)).all()
+
+
+@pytest.mark.parametrize(("rows", "tag", "masked"), [(1, None, 0), (3, None, 3), (1, 0, 1)])
+def test_zero_decibels_are_no_data_where_declared_or_in_strips(tmp_path, rows, tag, masked):
+    """Up to 58 of 65,536 pixels of a sound patch of SEN12MS are exactly 0, its upper limit."""
+    radar = pixels(dtype="float32", size=(200, 200))
+    radar[:, :rows] = 0
+    path = write(tmp_path / "radar.tif", radar, **({} if tag is None else {"nodata": tag}))
+    values, _ = read_raster(path, "p", radar.shape, ["float32"])
+    assert np.ma.getmaskarray(values).sum() == 200 * masked
 
 
 @pytest.mark.parametrize("name", ["map of several strips", "land cover, as colours"])
@@ -156,7 +194,7 @@ def test_the_place_is_rasterios_where_the_tie_point_is_the_middle_of_a_pixel(tmp
     path = write(tmp_path / "band.tif", pixels())
     with rasterio.open(path, "r+") as file:
         file.update_tags(AREA_OR_POINT="Point")
-    assert read_raster(path, "patch", (1, 41, 33), "uint16")[1] == by_rasterio(path)[1]
+    assert read_raster(path, "patch", (1, 41, 33), ["uint16"])[1] == by_rasterio(path)[1]
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real pairs are not beside this checkout")

@@ -143,9 +143,8 @@ def test_bands_are_chosen_by_name(written):
 
 
 CORNER = (500000.0 + 1280 * 30, 5000000.0)
-NAN = (
-    np.where(np.arange(SIDE) < 5, np.nan, -10)[None, :, None].repeat(2, 0).repeat(SIDE, 2).astype(np.float32)
-)
+NAN = np.full((2, SIDE, SIDE), -10, np.float32)
+NAN[:, :5] = np.nan
 
 
 @pytest.mark.parametrize(
@@ -157,7 +156,7 @@ NAN = (
         ("s1", lambda path: write_tif(path, np.ones((1, SIDE, SIDE), np.float32)), "shape"),
         ("s1", lambda path: write_tif(path, np.zeros((2, SIDE, SIDE), np.float32)), "all-zero"),
         ("s1", lambda path: write_tif(path, NAN, CORNER), "not finite"),  # as of the known damaged patch
-        ("s1", lambda path: write_tif(path, np.nan_to_num(NAN), (0.0, 0.0)), "place"),
+        ("s1", lambda path: write_tif(path, np.nan_to_num(NAN, nan=-11), (0.0, 0.0)), "place"),
         ("lc", lambda path: write_tif(path, np.full((4, SIDE, SIDE), 255, np.uint8), CORNER), "labels"),
     ],
 )

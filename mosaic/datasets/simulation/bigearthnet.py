@@ -19,22 +19,7 @@ from mosaic.datasets.simulation.sensors import Conditions, observe
 #: Raise it when the same seed gives other pixels.
 VERSION = 1
 #: Real tiles, each with a country; the first number of a seed's tiles are taken in a shuffled order.
-_TILES: tuple[tuple[str, str], ...] = tuple(
-    (f"{zone}{square}", country)
-    for zone, squares, country in (
-        ("29S", ("NB", "NC", "ND", "PB", "PC", "PD", "QB", "QC"), "Portugal"),
-        ("29U", ("NT", "NU", "PT", "PU", "MT", "MU"), "Ireland"),
-        ("31U", ("DS", "ES", "FS", "FR", "GS", "ER"), "Belgium"),
-        ("32T", ("LT", "MT", "LS", "MS", "NT", "NS"), "Switzerland"),
-        ("33U", ("UP", "VP", "WP", "XP", "VQ", "WQ"), "Austria"),
-        ("34T", ("CQ", "DQ", "DR", "CR", "DP", "EP", "EN", "DN"), "Serbia"),
-        ("34U", ("EF", "FF", "EG", "FG"), "Lithuania"),
-        ("35U", ("LA", "LB", "MA", "MB"), "Lithuania"),
-        ("34V", ("EM", "FM", "EN", "FN", "EL", "FL"), "Finland"),
-        ("35V", ("LJ", "MJ", "NJ", "LK", "MK", "NK", "PK", "PL", "NL", "ML"), "Finland"),
-    )
-    for square in squares
-)
+_TILES = list(pd.read_csv(Path(__file__).with_name("tiles.csv")).itertuples(index=False, name=None))
 _SHARES = {"train": 0.5, "validation": 0.25, "test": 0.25}
 _SCENE_PATCHES = 20
 _REVISITED = 0.3  # share of a tile's locations that were seen on both of its dates
@@ -58,12 +43,12 @@ def simulate(root: Path, patches: int = 2000, seed: int = 0) -> Path:
     with the same labels. Tiles do not cross splits.
     """
     recipe = {"patches": patches, "seed": seed, "version": VERSION}
-    return produce(root, recipe, _PAIR_BYTES, _plan, _write_tile, _write_metadata)
 
+    def write_metadata(partial: Path, rows: Rows) -> None:
+        table = pd.DataFrame(rows).sort_values("patch_id").reset_index(drop=True)
+        table.to_parquet(partial / METADATA, index=False)
 
-def _write_metadata(root: Path, rows: Rows) -> None:
-    table = pd.DataFrame(rows).sort_values("patch_id").reset_index(drop=True)
-    table.to_parquet(root / METADATA, index=False)
+    return produce(root, recipe, _PAIR_BYTES, _plan, _write_tile, write_metadata)
 
 
 def _plan(patches: int, seed: int) -> list[_Tile]:
@@ -94,14 +79,17 @@ def _write_tile(root: Path, tile: _Tile) -> Rows:
     locations = random.choice(91 * 91, size=number - twice, replace=False).tolist()
     epsg, left, top = tile_corner(tile.name)
     random = np.random.default_rng([*tile.seed, 1])
-    optical = [Conditions.draw(random, date.timetuple().tm_yday) for date in dates]
-    radar = [Conditions.draw(random, date.timetuple().tm_yday) for date in dates]
+    optical, radar = ([Conditions.draw(random, d.timetuple().tm_yday) for d in dates] for _ in range(2))
     rows: Rows = []
     for place, location in enumerate(locations):
         column, row = divmod(location, 91)
         labels = tile.labels[place]
         land = draw_landscape(labels, np.random.default_rng([*tile.seed, 2, place]))
-        codes = _codes(land.classes, np.random.default_rng([*tile.seed, 3, place]))
+        # CORINE level-3 codes; a class may appear under any of its codes
+        coding = np.random.default_rng([*tile.seed, 3, place])
+        table = np.full(256, coding.choice(_UNLABELLED), np.uint16)
+        for index, codes in enumerate(CORINE.codes.values()):
+            table[index] = codes[0] if coding.random() > _RARE_CODES else coding.choice(codes)
         for visit in (0, 1) if place < twice else (place % 2,):
             s1_date = dates[visit] + datetime.timedelta(int(random.integers(0, 3)))
             acquired = f"S2A_MSIL2A_{dates[visit]:%Y%m%d}T101031"
@@ -111,7 +99,7 @@ def _write_tile(root: Path, tile: _Tile) -> Rows:
             images = observe(land, optical[visit], radar[visit], column, pixels)
             corner = (left + PATCH_METRES * column, top - PATCH_METRES * row)
             folders = dict.fromkeys(S1_BANDS, "BigEarthNet-S1") | {"reference_map": "Reference_Maps"}
-            for band, image in {**images, "reference_map": codes}.items():
+            for band, image in {**images, "reference_map": table[land.classes]}.items():
                 name, parts = (s1_name, 3) if band in S1_BANDS else (patch_id, 2)
                 parent = root / folders.get(band, "BigEarthNet-S2") / name.rsplit("_", parts)[0]
                 options: dict[str, Any] = {"nodata": 0} if image.dtype == np.uint16 else {}
@@ -132,11 +120,3 @@ def _write_tile(root: Path, tile: _Tile) -> Rows:
                 }
             )
     return rows
-
-
-def _codes(classes: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint16]:
-    """Turn class indices into CORINE level-3 codes; a class may appear under any of its codes."""
-    table = np.full(256, random.choice(_UNLABELLED), np.uint16)
-    for index, codes in enumerate(CORINE.codes.values()):
-        table[index] = codes[0] if random.random() > _RARE_CODES else random.choice(codes)
-    return table[classes]

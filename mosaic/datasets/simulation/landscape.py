@@ -10,55 +10,33 @@ three. The rules follow the wording of the IGBP legend in the user guide of MCD1
 numbers are simplified by hand.
 """
 
-from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 from scipy.spatial import cKDTree
 
-from mosaic.datasets.nomenclature import CORINE
 from mosaic.datasets.reference import label_sets
 
 SIDE = 120
 #: Every class gets at least this many patches in a split of ``_ROOM`` patches or more.
 _LEAST, _ROOM = 3, 200
+_TABLE = pd.read_csv(Path(__file__).with_name("covers.csv"))
 #: The covers: the 19 classes of BigEarthNet, and two that Europe's labels do not name.
-COVERS: tuple[str, ...] = (*CORINE.classes, "Snow and ice", "Rock and desert")
+COVERS: tuple[str, ...] = tuple(_TABLE["name"])
 URBAN, INDUSTRY, ARABLE, PERMANENT, PASTURE, COMPLEX, AGRINATURE, AGROFOREST = range(8)
 BROADLEAF, CONIFER, MIXED, GRASS, MOOR, SHRUB, BEACH, INLANDWET, COASTWET, INLANDWATER, SEA = range(8, 19)
 SNOW, ROCK = 19, 20
-
-#: Map class -> what it really consists of: (cover, share). The cover indices are the classes' own.
-COMPOSITION: dict[int, tuple[tuple[int, float], ...]] = {
-    URBAN: ((URBAN, 0.75), (PASTURE, 0.15), (BROADLEAF, 0.1)),
-    INDUSTRY: ((INDUSTRY, 0.85), (GRASS, 0.15)),
-    ARABLE: ((ARABLE, 0.93), (PASTURE, 0.05), (BROADLEAF, 0.02)),
-    PERMANENT: ((PERMANENT, 0.85), (ARABLE, 0.15)),
-    PASTURE: ((PASTURE, 0.9), (ARABLE, 0.06), (BROADLEAF, 0.04)),
-    COMPLEX: ((ARABLE, 0.4), (PASTURE, 0.3), (PERMANENT, 0.2), (URBAN, 0.1)),
-    AGRINATURE: ((ARABLE, 0.3), (PASTURE, 0.3), (BROADLEAF, 0.2), (SHRUB, 0.2)),
-    AGROFOREST: ((AGROFOREST, 0.75), (PASTURE, 0.15), (BROADLEAF, 0.1)),
-    BROADLEAF: ((BROADLEAF, 0.88), (CONIFER, 0.06), (SHRUB, 0.06)),
-    CONIFER: ((CONIFER, 0.88), (BROADLEAF, 0.05), (SHRUB, 0.07)),
-    MIXED: ((BROADLEAF, 0.45), (CONIFER, 0.47), (SHRUB, 0.08)),
-    GRASS: ((GRASS, 0.85), (MOOR, 0.15)),
-    MOOR: ((MOOR, 0.85), (GRASS, 0.15)),
-    SHRUB: ((SHRUB, 0.6), (CONIFER, 0.2), (BROADLEAF, 0.2)),
-    BEACH: ((BEACH, 0.9), (GRASS, 0.1)),
-    INLANDWET: ((INLANDWET, 0.85), (SHRUB, 0.1), (INLANDWATER, 0.05)),
-    COASTWET: ((COASTWET, 0.85), (SEA, 0.15)),
-    INLANDWATER: ((INLANDWATER, 0.97), (INLANDWET, 0.03)),
-    SEA: ((SEA, 1.0),),
-    SNOW: ((SNOW, 0.9), (ROCK, 0.1)),
-    ROCK: ((ROCK, 0.9), (GRASS, 0.06), (MOOR, 0.04)),
-}
-#: Side of a typical parcel in pixels; small parcels make a fine mosaic.
-_PARCEL = {
-    URBAN: 4, INDUSTRY: 8, ARABLE: 22, PERMANENT: 12, PASTURE: 16, COMPLEX: 8, AGRINATURE: 9, AGROFOREST: 7,
-    BROADLEAF: 18, CONIFER: 18, MIXED: 6, GRASS: 24, MOOR: 18, SHRUB: 8, BEACH: 20, INLANDWET: 14,
-    COASTWET: 16, INLANDWATER: 40, SEA: 60, SNOW: 30, ROCK: 30,
-}  # fmt: skip
+#: Cover on the map -> what it really consists of: (cover, share).
+_COMPOSITION = [
+    [(list(_TABLE["key"]).index(key), float(share)) for key, share in map(str.split, parts.split("|"))]
+    for parts in _TABLE["composition"]
+]
+#: Whether the optical texture of each cover is fine: towns and woods are rough, fields smooth.
+FINE = _TABLE["fine"].to_numpy(bool)
 
 #: Side of a cell, pixels of 10 m.
 CELL = 50
@@ -86,8 +64,7 @@ _GROUPS: dict[str, tuple[int, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class Landscape:
+class Landscape(NamedTuple):
     """The ground of one patch, the same on every date; arrays are (side, side)."""
 
     truth: NDArray[np.uint8]  # cover at 10 m, indices of COVERS
@@ -131,10 +108,7 @@ def _draw_parcels(random: np.random.Generator, size: float, side: int) -> NDArra
     grid = (np.moveaxis(np.mgrid[0:steps, 0:steps], 0, -1) + 0.5) * side / steps
     seeds = (grid + random.uniform(-0.45, 0.45, grid.shape) * side / steps).reshape(-1, 2)
     rows, columns = (axis + 0.15 * size * _field(random, size, side) for axis in np.mgrid[0:side, 0:side])
-    if side > SIDE:  # the table of all distances would not fit into memory
-        return cKDTree(seeds).query(np.stack([rows, columns], axis=-1))[1].astype(np.int64)
-    distance = (rows[..., None] - seeds[:, 0]) ** 2 + (columns[..., None] - seeds[:, 1]) ** 2
-    return distance.argmin(-1)
+    return cKDTree(seeds).query(np.stack([rows, columns], axis=-1))[1].astype(np.int64)
 
 
 def draw_landscape(labels: NDArray[np.uint8], random: np.random.Generator, side: int = SIDE) -> Landscape:
@@ -165,42 +139,26 @@ def draw_landscape(labels: NDArray[np.uint8], random: np.random.Generator, side:
             classes[tuple(random.integers(0, side, 2))] = cover
     if set(np.unique(classes)) != set(present):
         return draw_landscape(labels, random, side)
-    truth, parcels = _truth(classes, level, present, random)
-    if random.random() < 0.15:  # ground no class covers, as in the real maps
-        _unlabel(classes, random)
-    return Landscape(truth, classes, parcels)
-
-
-def _truth(
-    classes: NDArray[np.uint8],
-    level: NDArray[np.float64],
-    present: NDArray[np.int64],
-    random: np.random.Generator,
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Fill each mapped class with the parcels it really consists of, inside borders that CORINE smoothed."""
-    side = len(classes)
+    # the truth: parcels of what each mapped class really consists of, inside borders that CORINE smoothed
     moved = level + 0.25 * np.stack([_field(random, 6.0, side) for _ in present])
     real = np.where(random.random() < 0.9, present[moved.argmax(0)], classes) if len(present) > 1 else classes
     truth = np.zeros((side, side), np.uint8)
     parcels = np.zeros((side, side), np.int64)
     for cover in np.unique(real):
-        cells = _draw_parcels(random, _PARCEL[int(cover)] * random.uniform(0.8, 1.3), side)
-        covers, shares = zip(*COMPOSITION[int(cover)], strict=True)
+        cells = _draw_parcels(random, _TABLE["parcel"][cover] * random.uniform(0.8, 1.3), side)
+        covers, shares = zip(*_COMPOSITION[cover], strict=True)
         # shares differ from place to place: one "mixed forest" is not another
         local = random.dirichlet(np.array(shares) * 12)
         kind = random.choice(covers, size=cells.max() + 1, p=local)
         inside = real == cover
         truth[inside] = kind[cells][inside]
         parcels[inside] = cells[inside] + 1000 * int(cover)  # a rare clash of numbers only shares a tone
-    return truth, parcels
-
-
-def _unlabel(classes: NDArray[np.uint8], random: np.random.Generator) -> None:
-    """Turn part of the most common class into unlabelled ground, at most a fifth of the patch."""
-    common = np.bincount(classes.ravel()).argmax()
-    where = (classes == common) & (_field(random, 15.0, len(classes)) > 1.2)
-    if where.sum() < min(0.2 * classes.size, 0.5 * (classes == common).sum()):
-        classes[where] = 255
+    if random.random() < 0.15:  # ground no class covers, as in the real maps: at most a fifth of the patch
+        common = classes == np.bincount(classes.ravel()).argmax()
+        unlabelled = common & (_field(random, 15.0, side) > 1.2)
+        if unlabelled.sum() < min(0.2 * classes.size, 0.5 * common.sum()):
+            classes[unlabelled] = 255
+    return Landscape(truth, classes, parcels)
 
 
 def land_cover(truth: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:

@@ -4,7 +4,9 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures.process import BrokenProcessPool
+from itertools import repeat
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,8 @@ from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
 from mosaic.utils.errors import ArchiveError
-from mosaic.utils.files import read_json, require_free_space, write_json
-from mosaic.utils.forked import available_cores
+from mosaic.utils.files import lock, read_json, require_free_space, write_json
+from mosaic.utils.forked import available_cores, end_with_parent
 from mosaic.utils.progress import log, progress
 
 Rows = list[dict[str, Any]]
@@ -34,33 +36,75 @@ def produce(
 
     ``recipe`` is everything that determines the content, ``patches`` and ``seed`` among it. ``plan`` turns
     these two into independent parts; ``write_part``, a function of a module, writes one into a folder and
-    returns its index rows, and ``finish`` writes what needs those of all parts.
+    returns its index rows, and ``finish`` writes what needs those of all parts. Stopped or killed, it goes on
+    with the parts that are missing; another process that writes the same archive is waited for.
     """
     if recipe["patches"] < 12:
         raise ArchiveError(f"{recipe['patches']} patches are too few for three splits: simulate 12 or more")
-    note = root / SIMULATION_NOTE
-    if note.exists() and read_json(note) == recipe:
-        log(f"simulated archive: reused {root}")
+    if _is_there(root, recipe):
         return root
-    if root.exists() and any(root.iterdir()):
-        raise ArchiveError(f"{root} holds something else than this simulation: remove it, or choose another")
-    require_free_space(root.parent, recipe["patches"] * patch_bytes)
-    parts = plan(recipe["patches"], recipe["seed"])
-    partial = root.with_name(f".{root.name}.{os.getpid()}.partial")
-    try:
-        rows: Rows = []
-        with ProcessPoolExecutor(available_cores(), get_context("spawn")) as pool:
-            written = pool.map(write_part, [partial] * len(parts), parts)
-            for part_rows in progress(written, "simulating scenes", total=len(parts)):
-                rows += part_rows
+    work = root.with_name(f".{root.name}.partial")
+    with lock(work, wait=True):
+        if _is_there(root, recipe):  # written while this process waited
+            return root
+        partial = work / root.name
+        if partial.exists() and not _is_note(partial / SIMULATION_NOTE, recipe):
+            shutil.rmtree(partial)
+        require_free_space(root.parent, recipe["patches"] * patch_bytes)
+        write_json(partial / SIMULATION_NOTE, recipe)
+        rows = _write_parts(partial, write_part, plan(recipe["patches"], recipe["seed"]))
         finish(partial, rows)
-        write_json(partial / note.name, recipe)
+        for done in partial.glob(".part-*.json"):
+            done.unlink()
         if root.exists():
             root.rmdir()
         partial.rename(root)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(work)
     return root
+
+
+def _is_note(path: Path, recipe: dict[str, Any]) -> bool:
+    return path.exists() and bool(read_json(path, error=ArchiveError, remedy="remove its folder") == recipe)
+
+
+def _is_there(root: Path, recipe: dict[str, Any]) -> bool:
+    if _is_note(root / SIMULATION_NOTE, recipe):
+        log(f"simulated archive: reused {root}")
+        return True
+    if root.exists() and any(root.iterdir()):
+        raise ArchiveError(f"{root} holds something else than this simulation: remove it, or choose another")
+    return False
+
+
+def _write_parts(partial: Path, write_part: Callable[[Path, Any], Rows], parts: Sequence[Any]) -> Rows:
+    spawn = get_context("spawn")
+    pool = ProcessPoolExecutor(available_cores(), spawn, end_with_parent, (os.getpid(),))
+    others, rows = set(active_children()), Rows()
+    try:
+        written = pool.map(_write, repeat(write_part), repeat(partial), range(len(parts)), parts)
+        for part_rows in progress(written, "simulating scenes", total=len(parts)):
+            rows += part_rows
+    except BaseException as error:
+        for child in set(active_children()) - others:  # shutting down would wait for the parts at work
+            child.kill()
+        if isinstance(error, BrokenProcessPool):
+            raise ArchiveError(
+                "a simulating process was killed, perhaps for lack of memory: simulate again, finished parts "
+                "are kept"
+            ) from error
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return rows
+
+
+def _write(write_part: Callable[[Path, Any], Rows], partial: Path, number: int, part: Any) -> Rows:
+    """Write one part, then its note, unless that is there; return the part's rows."""
+    note = partial / f".part-{number}.json"
+    if not note.exists():
+        write_json(note, write_part(partial, part))
+    rows: Rows = read_json(note)
+    return rows
 
 
 def write_geotiff(

@@ -5,8 +5,8 @@ bands follow from them by mixing ratios that reproduce the official band means. 
 scene, parcel and texture, so that much of what tells two patches apart is nuisance.
 """
 
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,12 @@ from scipy.ndimage import gaussian_filter
 from mosaic.datasets.bigearthnet_layout import S2_SIZE
 from mosaic.datasets.nomenclature import CORINE
 from mosaic.datasets.reference import real_quantiles
-from mosaic.datasets.simulation.landscape import COVERS, SNOW, Landscape
+from mosaic.datasets.simulation.landscape import FINE, SNOW, Landscape
 
 #: Variance shares of the scene, the parcel and the texture within a class.
 _SCENE, _PARCEL, _TEXTURE = 0.40, 0.35, 0.25
 #: Equivalent number of looks of Sentinel-1 GRD in high resolution.
 LOOKS = 4.4
-#: Class -> width of its texture in pixels, optical; towns and woods are rough, fields smooth.
-_ROUGH = {0: 0.5, 1: 0.8, 8: 0.7, 9: 0.6, 13: 0.8, 7: 0.7}
 #: Covers that Europe's labels do not name, by hand: DN of the ground in four bands, dB of VV and VH.
 _BEYOND_EUROPE = {
     "Snow and ice": {"B02": 7500, "B03": 7600, "B04": 7500, "B08": 6800, "VV": -12.0, "VH": -19.0},
@@ -38,8 +36,7 @@ _ATMOSPHERE = {
 _HAZE = {"B01": 1.2, "B02": 1.0, "B03": 0.7, "B04": 0.5, "B05": 0.4, "B08": 0.15}
 
 
-@dataclass(frozen=True)
-class Conditions:
+class Conditions(NamedTuple):
     """What all patches of one scene share."""
 
     brightness: float  # illumination and season, standard deviations
@@ -150,10 +147,8 @@ def _ground(
 ) -> tuple[dict[str, NDArray], NDArray]:
     """Return reflectance at the ground, DN of twelve bands at 10 m, and the biomass of every pixel."""
     table, truth = signatures(), land.truth
-    rough = np.array([_ROUGH.get(c, 1.6) for c in range(len(COVERS))])[truth]
-    side = len(truth)
-    fine, broad = _noise(random, 0.5, side), _noise(random, 2.0, side)
-    texture = np.where(rough < 1, fine, broad)
+    fine, broad = _noise(random, 0.5, len(truth)), _noise(random, 2.0, len(truth))
+    texture = np.where(FINE[truth], fine, broad)
     # biomass drives near infrared and, half as much, backscatter: what the sensors share beyond the class
     biomass, tone = _parcel_factor(land, random), _parcel_factor(land, random)
     bright = np.sqrt(_SCENE) * optical.brightness + np.sqrt(_PARCEL) * tone + np.sqrt(_TEXTURE) * texture
