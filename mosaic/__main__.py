@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -59,11 +60,35 @@ def _train(args: argparse.Namespace) -> None:
     print(train_one(args.packed, args.to, args.method, args.fraction, dict(args.parameter)))
 
 
+def _overrides(args: argparse.Namespace) -> dict[str, Any]:
+    return dict(args.parameter) | ({"dataset": args.dataset} if args.dataset else {})
+
+
+def _plan(args: argparse.Namespace) -> None:
+    from mosaic.datasets.registry import open_archive
+    from mosaic.experiments.plan import describe
+    from mosaic.report.sequence import load_profile
+    from mosaic.settings import StudySettings, validated
+
+    values = load_profile(args.profile)[1] | _overrides(args)
+    settings = validated(StudySettings, "plan", values | ({"archive": args.archive} if args.archive else {}))
+    data = settings.data
+    simulated = data.archive == "simulated"
+    print(describe(settings, data.patches if simulated else len(open_archive(data.dataset, data.archive))))
+
+
 def _run(args: argparse.Namespace) -> None:
     from mosaic.experiments.parallel import Launch
     from mosaic.report.sequence import run_sequence
 
-    overrides = dict(args.parameter) | ({"dataset": args.dataset} if args.dataset else {})
+    overrides = _overrides(args)
+    if args.profile != "smoke":  # in a process of its own, which gives its memory back
+        given = {"--profile": args.profile, "--archive": args.archive}
+        options = [word for pair in given.items() if pair[1] for word in pair]
+        options += [f"-p{name}={json.dumps(value)}" for name, value in overrides.items()]
+        subprocess.run(
+            [sys.executable, "-m", "mosaic", "plan", *options], stderr=subprocess.DEVNULL, check=False
+        )
     if args.fresh:
         os.environ["MOSAIC_FRESH"] = str(time.time())  # what is older is made again
     Launch(args.cluster, dict(args.cluster_option), args.keep_going).hand_on()
@@ -143,12 +168,15 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--fraction", type=float, default=100.0, help="%% of the training labels to use")
     train.add_argument(*parameter, **repeated)
 
+    plan = add("plan", _plan, "print what a run takes, measured for half a minute, before anything starts")
     run = add("run", _run, "execute the notebooks in order and write HTML reports")
-    run.add_argument("--profile", default="demo", help="smoke, demo (default), study, field, full, or a file")
-    run.add_argument("--dataset", help="layout of the archive: bigearthnet or sen12ms")
-    run.add_argument("--archive", help="'simulated', or a folder in the official layout")
+    profiles = "smoke, demo (default), study, field, full, or a file"
+    for command in (plan, run):
+        command.add_argument("--profile", default="demo", help=profiles)
+        command.add_argument("--dataset", help="layout of the archive: bigearthnet or sen12ms")
+        command.add_argument("--archive", help="'simulated', or a folder in the official layout")
+        command.add_argument(*parameter, **repeated)
     run.add_argument("--out", help="name of the run: reports/<out>/ (default: the profile's name)")
-    run.add_argument(*parameter, **repeated)
     cluster = "what runs the trials: processes of this machine (the default), or jobs of submitit"
     run.add_argument("--cluster", default="pool", choices=["pool", "slurm"], help=cluster)
     option = repeated | {"help": "one of submitit's, such as slurm_partition=gpu or gpus_per_node=1"}

@@ -112,7 +112,7 @@ def run_trials(
         path.unlink()
         shutil.rmtree(path.with_suffix(""), ignore_errors=True)  # what fine-tuning keeps
     calls = {name: (function, *task.arguments, task.path) for name, task in todo.items()}
-    outcomes = _run(calls, stage, study.settings.jobs or len(_gpus()), Launch.current(), len(tasks))
+    outcomes = _run(calls, stage, study.settings.jobs or len(gpus()), Launch.current(), len(tasks))
     if failed := {name: result.line for name, result in outcomes.items() if isinstance(result, _Failure)}:
         study.failed[stage] = failed
     done = [(name, task) for name, task in tasks.items() if name not in failed]
@@ -209,7 +209,7 @@ def _pool(calls: Calls, stage: str, workers: int) -> Outcomes:
         yield from ((name, _Call()(*call)) for name, call in calls.items())
         return
     # on a CPU, two processes of one thread each finish small models sooner than one process of two threads
-    threads, gpus = str(max(1, available_cores() // workers)), _gpus()
+    threads, devices = str(max(1, available_cores() // workers)), gpus()
     limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
     waiting, free, lost = list(calls), list(range(workers)), set[str]()
     running: dict[Future[Any], tuple[str, int]] = {}
@@ -217,7 +217,7 @@ def _pool(calls: Calls, stage: str, workers: int) -> Outcomes:
         while waiting or running:
             while waiting and free:
                 name, worker = waiting.pop(0), free.pop(0)
-                gpu = {"CUDA_VISIBLE_DEVICES": gpus[worker % len(gpus)]} if gpus else {}
+                gpu = {"CUDA_VISIBLE_DEVICES": devices[worker % len(devices)]} if devices else {}
                 running[_submit(calls[name], worker, {**os.environ, **limits, **gpu})] = name, worker
             for future in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
                 name, worker = running.pop(future)
@@ -248,7 +248,7 @@ def _submit(call: tuple[Any, ...], worker: int, environment: Mapping[str, str]) 
         return _submit(call, worker, environment)
 
 
-def _gpus() -> list[str]:
+def gpus() -> list[str]:
     """Return the GPUs of this machine, as ``CUDA_VISIBLE_DEVICES`` names them."""
     import torch  # seconds, which a process that only scores does without
 

@@ -18,8 +18,9 @@ from mosaic.experiments.parallel import encoder_task, run_trials
 from mosaic.experiments.predictions import read_arrays
 from mosaic.experiments.probe import Probe, probe_trial
 from mosaic.experiments.study import Study
-from mosaic.methods import METHODS, Method, get_method
+from mosaic.methods import METHODS, get_method
 from mosaic.models.checkpoint import CARD
+from mosaic.settings import GridSettings
 from mosaic.store.reader import PackedStore
 from mosaic.utils.files import read_json
 
@@ -52,9 +53,11 @@ GRIDS: dict[str, tuple[Candidate, ...]] = {
 }
 
 
-def grid_of(method: Method) -> tuple[Candidate, ...]:
-    """Return the candidates of a method; none for one that is not trained or takes another's choice."""
-    return () if method.like or not method.trained else GRIDS.get(method.name, _RATES)
+def candidates(grid: GridSettings) -> list[tuple[str, Candidate]]:
+    """Return method and changes of every candidate; a method that takes another's choice has none."""
+    sources = {get_method(name).like or name for name in grid.methods if grid.tuning_steps}
+    tried = [name for name, method in METHODS.items() if name in sources and method.trained]
+    return [(name, changes) for name in tried for changes in GRIDS.get(name, _RATES)]
 
 
 def tune_all(study: Study, store: PackedStore) -> pd.DataFrame:
@@ -70,15 +73,12 @@ def tune_all(study: Study, store: PackedStore) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     short = study.settings.replace(steps=grid.tuning_steps)
     train = store.split_rows("train")
-    sources = {get_method(name).like or name for name in grid.methods}
     tasks = {}
-    for name, method in METHODS.items():
-        for changes in grid_of(method) if name in sources else ():
-            trial = Trial(name, SEED, 100.0)
-            rows = train if method.uses_labels else train[:0]
-            task = training_task(store, trial, settings_of(trial, short, {name: changes}), rows)
-            row = {**task.row, "candidate": in_words(changes), "settings": dict(changes)}
-            tasks[f"{name}, {row['candidate']}"] = replace(task, row=row)
+    for name, changes in candidates(grid):
+        trial, rows = Trial(name, SEED, 100.0), train if get_method(name).uses_labels else train[:0]
+        task = training_task(store, trial, settings_of(trial, short, {name: changes}), rows)
+        row = {**task.row, "candidate": in_words(changes), "settings": dict(changes)}
+        tasks[f"{name}, {row['candidate']}"] = replace(task, row=row)
     table = run_trials(study, "choosing hyperparameters", pretrain_trial, tasks)
     validation, probes = store.split_rows("validation"), {"scores": Probe(store, train)}
     key, probing = {"data": store.fingerprint}, {}

@@ -1,0 +1,66 @@
+import pandas as pd
+import pytest
+
+from mosaic.__main__ import main
+from mosaic.experiments import grid as grid_module
+from mosaic.experiments import plan as plan_module
+from mosaic.experiments import transfer
+from mosaic.experiments.study import Study
+from mosaic.methods import get_method
+from mosaic.settings import StudySettings
+
+CHOSEN = {"methods": ["random", "iai", "mosaic", "supervised_late"], "label_fractions": [25.0, 100.0]}
+CHOSEN |= {"seeds": 2, "one_seed": ["iai"], "steps": 7, "image_size": 24, "batch_scenes": 16}
+
+
+def cost(trial):
+    """A step of the label contrast takes 2 s, any other 1 s."""
+    seconds = 1.0 + (get_method(trial.method).label > 0)
+    return {"step": seconds, "memory": 500.0, "weights": 10.0, "width": 100}
+
+
+def test_trials_and_steps_are_those_that_a_run_trains(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
+    index = store.index.assign(country=["Finland", "Austria"] * (len(store) // 2))
+    monkeypatch.setattr(type(store), "_read_index", lambda self: index)
+    store.index, began = index, {}
+
+    def run_trials(study, stage, function, tasks):
+        trained = [task.arguments[1] for task in tasks.values() if function is grid_module.pretrain_trial]
+        steps = sum(get_method(trial.method).trained * trial.steps for trial in trained)
+        began.setdefault(stage, [len(tasks), steps])  # the domain shift reuses those of the grid
+        return pd.DataFrame([{**task.row, "path": ""} for task in tasks.values()])
+
+    monkeypatch.setattr(grid_module, "run_trials", run_trials)
+    monkeypatch.setattr(transfer, "run_trials", run_trials)
+    settings = StudySettings(**CHOSEN, held_out=2, transfer_methods=["random", "mosaic"])
+    study = Study("02_pretrain", settings, tmp_path)
+    grid_module.pretrain_all(study, store)
+    transfer.domain_shift_all(study, transfer.Side("", store, settings, {}))
+    table = plan_module.stages(settings, 100, cost).set_index("stage")
+    for stage, planned in (("", "pretraining"), (" without a country", "without a domain")):
+        assert table.loc[planned, ["trials", "steps"]].tolist() == began[f"pretraining{stage}"]
+
+
+def test_hours_follow_from_a_measured_step(monkeypatch):
+    settings = StudySettings(**CHOSEN, finetune_steps=8, finetune_batch=4, tuning_steps=3)
+    table = plan_module.stages(settings, 0, cost).set_index("stage")
+    # seeds x budgets x steps x seconds: iai, mosaic, supervised_late
+    assert table.at["pretraining", "hours"] == pytest.approx((1 * 1 * 7 + 2 * 2 * 7 * 2 + 2 * 2 * 7) / 3600)
+    assert table.at["choosing hyperparameters", "trials"] == 9
+    assert table.at["choosing hyperparameters", "hours"] == pytest.approx(3 * 3 * (1 + 2 + 1) / 3600)
+    # random and iai at both fractions; mosaic with 25 % there, with 100 % at both; a quarter of a batch
+    assert table.at["evaluation", "steps"] == 8 * (2 * 2 + 2 + 2 * (1 + 2))
+    encoded = plan_module.stages(settings, 960, cost).set_index("stage")["hours"] - table["hours"]
+    assert encoded["pretraining"] == 0
+    assert encoded["evaluation"] * 3600 == pytest.approx(960 / 16 / 6 * (2 + 1 + 4 * 2 + 4))
+    monkeypatch.setattr(plan_module, "gpus", lambda: ["0", "1"])
+    assert plan_module.stages(settings, 0, cost)["hours"].sum() == pytest.approx(table["hours"].sum() / 2)
+
+
+def test_a_plan_is_measured_and_printed(monkeypatch, capsys):
+    assert main(["plan", "--profile", "smoke", "-p", "image_size=16", "-p", "methods=[iai]"]) == 0
+    told = capsys.readouterr().out
+    assert "pretraining       1      6" in told and "4 trials" not in told
+    one = plan_module.measure("light", "mosaic", 16, 16)
+    assert one["step"] > 0 and one["weights"] > 0.1 and one["width"] > 10
