@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mosaic.datasets.sensors import S1_BANDS, WAVELENGTH, sentinel1, sentinel2
 from mosaic.experiments.parallel import Task, run_trials
 from mosaic.experiments.study import Study, cache_path
 from mosaic.losses.label_kernels import KERNELS
 from mosaic.losses.objectives.base import LOSSES
-from mosaic.methods import get_method
+from mosaic.methods import EARLY, Method, get_method
 from mosaic.models.checkpoint import CARD
 from mosaic.models.encoders import check_encoder, encoder_for
 from mosaic.settings import (
@@ -27,11 +28,14 @@ from mosaic.settings import (
 )
 from mosaic.store.label_budgets import label_budgets, save_budgets
 from mosaic.store.reader import PackedStore
+from mosaic.store.record_format import BandLayout
 from mosaic.training.pretrain import pretrain
 from mosaic.utils.devices import resolve_precision
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import read_json
 from mosaic.utils.plugins import plugin_hashes
+
+_USUAL = BandLayout((sentinel1(), sentinel2(tuple(WAVELENGTH))), dict.fromkeys((*S1_BANDS, *WAVELENGTH), 1))
 
 #: Method -> changes to the run's settings that were chosen for it on validation.
 Choices = Mapping[str, Mapping[str, Any]]
@@ -78,6 +82,25 @@ def settings_of(trial: Trial, settings: StudySettings, choices: Choices | None =
     return settings.trial.replace(method=trial.method, seed=trial.seed, encoder=encoder, **changes)
 
 
+def check_choices(settings: StudySettings, layout: BandLayout | None = None) -> None:
+    """Refuse a kernel, loss or encoder that is unknown or does not fit, before anything is computed.
+
+    Without a layout, that of an archive yet to be packed, sensors have their usual bands.
+
+    Raises:
+        SettingsError: names the first.
+    """
+    grid, trial = settings.grid, settings.trial
+    kinds: dict[Any, Method] = {}
+    for method in map(get_method, grid.methods):
+        KERNELS[method.kernel or trial.loss.kernel], LOSSES[method.loss]
+        encoder = encoder_for(method, trial.encoder, grid.vit_encoder)
+        if layout or {*method.streams} <= {EARLY, *_USUAL.sensor_names}:
+            kinds[encoder, method.streams, method.architecture] = method
+    for (encoder, *_), method in kinds.items():
+        check_encoder(method, encoder, layout or _USUAL, trial.views.image_size)
+
+
 def pretrain_all(study: Study, store: PackedStore, choices: Choices | None = None) -> pd.DataFrame:
     """Train every trial of the grid that is not in the cache yet.
 
@@ -86,9 +109,7 @@ def pretrain_all(study: Study, store: PackedStore, choices: Choices | None = Non
         reused. The budgets are saved as patch ids in ``label_budgets-seed<n>.json`` of the run.
     """
     grid, trials = study.settings.grid, study.settings.trial
-    for method in map(get_method, grid.methods):  # before anything is computed
-        encoder = encoder_for(method, trials.encoder, grid.vit_encoder)
-        check_encoder(method, encoder, store.layout, trials.views.image_size)
+    check_choices(study.settings, store.layout)
     budgets = draw_budgets(store, grid)
     for seed, chosen in budgets.items():
         below = {fraction: rows for fraction, rows in chosen.items() if fraction < 100}

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from mosaic.evaluation.metrics import macro_ap
-from mosaic.experiments.grid import Choices, Trial, pretrain_trial, settings_of, training_task
+from mosaic.experiments.grid import Choices, Trial, check_choices, pretrain_trial, settings_of, training_task
 from mosaic.experiments.parallel import encoder_task, run_trials
 from mosaic.experiments.predictions import read_arrays
 from mosaic.experiments.probe import Probe, probe_trial
@@ -71,6 +71,7 @@ def tune_all(study: Study, store: PackedStore) -> pd.DataFrame:
     columns = ["method", "candidate", "settings", "validation_ap", "seconds", "chosen"]
     if not grid.tuning_steps:
         return pd.DataFrame(columns=columns)
+    check_choices(study.settings, store.layout)
     short = study.settings.replace(steps=grid.tuning_steps)
     train = store.split_rows("train")
     tasks = {}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mosaic.experiments.grid import check_choices
 from mosaic.experiments.study import reports_folder, repository
 from mosaic.report.runner import run as run_notebooks
 from mosaic.settings import NOTEBOOKS, make
@@ -45,7 +46,9 @@ def split_parameters(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     chosen = {}
     for notebook, names in NOTEBOOKS.items():
         chosen[notebook] = {name: value for name, value in values.items() if name in names}
-        make(notebook, chosen[notebook])
+        settings = make(notebook, chosen[notebook])
+        if notebook == "02_pretrain":
+            check_choices(settings)
     return chosen
 
 
