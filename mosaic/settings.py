@@ -262,7 +262,8 @@ class StudySettings(Section):
     embedding: EmbeddingSettings = EmbeddingSettings()
     transfer: TransferSettings = TransferSettings()
     companion_runs: list[RunName] = setting([], "runs of other archives, made before this one")
-    jobs: int = setting(0, "processes; 0: one for each CPU core, one on a GPU", ge=0)
+    jobs: int = setting(0, "processes; 0: one for each CPU core, or as many as fit on a GPU", ge=0)
+    trials_per_gpu: int = setting(0, "trials at a time on one GPU; 0: as many as fit", ge=0)
 
 
 #: Fields of a trial that no notebook declares: of one trial, or of one objective.
@@ -277,7 +278,7 @@ _ALL = ("out", "plugins")
 NOTEBOOKS: dict[str, tuple[str, ...]] = {
     "01_explore_data": (*_ALL, *fields(DataSettings)),
     "02_pretrain": (
-        *(*_ALL, *fields(GridSettings), "jobs"),
+        *(*_ALL, *fields(GridSettings), "jobs", "trials_per_gpu"),
         *(name for name in fields(TrialSettings) if name not in _NOT_DECLARED),
     ),
     "03_finetune_low_label": (*_ALL, *fields(EvaluationSettings), "jobs"),

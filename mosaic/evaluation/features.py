@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from mosaic.models.checkpoint import layout_for, load_encoder
-from mosaic.models.encoders import Encoder
 from mosaic.store.prefetch import prefetch
 from mosaic.store.reader import PackedStore, Rows
 from mosaic.transforms.views import Views
+from mosaic.utils.devices import autocast
 
 #: Stream or input -> float32 (N, F).
 Features = dict[str, NDArray[np.float32]]
@@ -57,10 +57,11 @@ def fuse(features: Features) -> NDArray[np.float32]:
     return np.concatenate(list(features.values()), axis=1, dtype=np.float32)
 
 
+@torch.inference_mode()
 def extract_features(
     store: PackedStore, checkpoint: Path, rows: Rows, store_statistics: bool = False
 ) -> Features:
-    """Encode whole patches without augmentation: stream -> (N, F).
+    """Encode whole patches without augmentation, in bf16 on a GPU that has it: stream -> (N, F).
 
     For early fusion also ``"early_without_s1"`` and so on for each sensor. With ``store_statistics`` the
     store's moments normalise, not those of training: for an encoder of another archive.
@@ -68,33 +69,19 @@ def extract_features(
     Raises:
         CheckpointError: when the checkpoint is damaged or its bands are not the store's.
     """
-    encoder = load_encoder(checkpoint)
+    loaded = load_encoder(checkpoint)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    layout = layout_for(encoder, store.layout)  # also refuses other bands
-    views = Views(store.layout if store_statistics else layout, encoder.encoder.image_size)
-    return encode_rows(store, encoder.to(device).encoder, views, rows, device, drop_sensors=True)
-
-
-@torch.inference_mode()
-def encode_rows(
-    store: PackedStore,
-    encoder: Encoder,
-    views: Views,
-    rows: Rows,
-    device: torch.device,
-    drop_sensors: bool = False,
-) -> Features:
-    """Encode whole patches with an encoder that lies on ``device``: stream -> (N, F).
-
-    With ``drop_sensors`` early fusion is encoded without each sensor as well, as ``"early_without_s1"`` etc.
-    """
+    layout = layout_for(loaded, store.layout)  # also refuses other bands
+    views = Views(store.layout if store_statistics else layout, loaded.encoder.image_size)
+    encoder = loaded.to(device).encoder
     chunks = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
     batches: list[dict[str, torch.Tensor]] = []
     for _, records in prefetch(store, chunks, device.type):
         images = views.evaluation({name: r.to(device, non_blocking=True) for name, r in records.items()})
-        features = encoder(images)
-        for sensor in images if drop_sensors and "early" in features else ():
-            others = {name: image for name, image in images.items() if name != sensor}
-            features[f"early_without_{sensor}"] = encoder(others)["early"]
+        with autocast(device, "auto"):
+            features = encoder(images)
+            for sensor in images if "early" in features else ():
+                others = {name: image for name, image in images.items() if name != sensor}
+                features[f"early_without_{sensor}"] = encoder(others)["early"]
         batches.append({stream: feature.float().cpu() for stream, feature in features.items()})
     return {stream: torch.cat([batch[stream] for batch in batches]).numpy() for stream in batches[0]}

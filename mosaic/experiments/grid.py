@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mosaic.datasets.sensors import S1_BANDS, WAVELENGTH, sentinel1, sentinel2
 from mosaic.experiments.parallel import Task, run_trials
 from mosaic.experiments.study import Study, cache_path
 from mosaic.losses.label_kernels import KERNELS
@@ -29,13 +28,12 @@ from mosaic.settings import (
 from mosaic.store.label_budgets import label_budgets, save_budgets
 from mosaic.store.reader import PackedStore
 from mosaic.store.record_format import BandLayout
+from mosaic.training.memory import USUAL
 from mosaic.training.pretrain import pretrain
 from mosaic.utils.devices import resolve_precision
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import read_json
 from mosaic.utils.plugins import plugin_hashes
-
-_USUAL = BandLayout((sentinel1(), sentinel2(tuple(WAVELENGTH))), dict.fromkeys((*S1_BANDS, *WAVELENGTH), 1))
 
 #: Method -> changes to the run's settings that were chosen for it on validation.
 Choices = Mapping[str, Mapping[str, Any]]
@@ -95,10 +93,10 @@ def check_choices(settings: StudySettings, layout: BandLayout | None = None) -> 
     for method in map(get_method, grid.methods):
         KERNELS[method.kernel or trial.loss.kernel], LOSSES[method.loss]
         encoder = encoder_for(method, trial.encoder, grid.vit_encoder)
-        if layout or {*method.streams} <= {EARLY, *_USUAL.sensor_names}:
+        if layout or {*method.streams} <= {EARLY, *USUAL.sensor_names}:
             kinds[encoder, method.streams, method.architecture] = method
     for (encoder, *_), method in kinds.items():
-        check_encoder(method, encoder, layout or _USUAL, trial.views.image_size)
+        check_encoder(method, encoder, layout or USUAL, trial.views.image_size)
 
 
 def pretrain_all(study: Study, store: PackedStore, choices: Choices | None = None) -> pd.DataFrame:
@@ -108,7 +106,7 @@ def pretrain_all(study: Study, store: PackedStore, choices: Choices | None = Non
         One row a finished trial: trial, method, seed, budget (% of training labels), folder of the encoder,
         reused. The budgets are saved as patch ids in ``label_budgets-seed<n>.json`` of the run.
     """
-    grid, trials = study.settings.grid, study.settings.trial
+    grid = study.settings.grid
     check_choices(study.settings, store.layout)
     budgets = draw_budgets(store, grid)
     for seed, chosen in budgets.items():

@@ -5,6 +5,7 @@ better moment by its score on validation labels.
 """
 
 import contextlib
+import os
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -74,7 +75,9 @@ def pretrain(
 
 
 def _free_memory() -> int:
-    return torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
+    """Return the bytes of GPU memory for this process, of those that share what is left; 0 without a GPU."""
+    processes = int(os.environ.get("MOSAIC_GPU_PROCESSES", "1"))
+    return torch.cuda.mem_get_info()[0] // processes if torch.cuda.is_available() else 0
 
 
 def finished(folder: Path) -> dict[str, Any] | None:

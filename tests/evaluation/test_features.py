@@ -4,7 +4,10 @@ import torch
 
 from mosaic.evaluation import features as features_module
 from mosaic.evaluation.features import encode_splits, extract_features
+from mosaic.evaluation.metrics import macro_ap
+from mosaic.evaluation.probes import knn_scores
 from mosaic.models.checkpoint import load_encoder
+from mosaic.models.encoders import Encoder
 from mosaic.training.pretrain import pretrain
 from mosaic.transforms.views import Views
 
@@ -63,3 +66,20 @@ def test_early_fusion_is_encoded_again_without_each_sensor(store, config, tmp_pa
         expected = load_encoder(early)(without)["early"].numpy()
     np.testing.assert_allclose(inputs["fused_without_s1"], expected, rtol=1e-4, atol=1e-5)
     assert not np.allclose(inputs["fused_without_s1"], inputs["fused"], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["light", "resnet18", "vit_light"])
+def test_features_in_bf16_are_within_two_hundredths_of_their_spread(store, name):
+    torch.manual_seed(0)
+    encoder = Encoder(name, {"s1": {"s1": 2}, "s2": {"s2": 5}}, 24)
+    shown = images(store, np.arange(90))
+    with torch.no_grad():
+        for _ in range(20):
+            encoder.train()(shown)  # batch normalisation sees the images
+        exact = encoder.eval().fused(encoder(shown))
+        with torch.autocast("cpu", torch.bfloat16):  # as on a GPU
+            rounded = encoder.fused(encoder(shown)).float()
+    spread = exact.std(0).mean()
+    assert (rounded - exact).abs().mean() < 0.02 * spread
+    votes = [knn_scores(f[:60].numpy(), store.labels[:60], f[60:].numpy()) for f in (exact, rounded)]
+    assert np.ptp([macro_ap(store.labels[60:90], each) for each in votes]) < 0.02

@@ -9,6 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
+from mosaic.evaluation.coherence import uniformity
+from mosaic.evaluation.features import extract_features, fuse
+from mosaic.evaluation.metrics import macro_ap
+from mosaic.evaluation.probes import knn_scores
 from mosaic.methods import METHODS, get_method
 from mosaic.models.checkpoint import load_encoder
 from mosaic.settings import TrialSettings
@@ -78,6 +82,17 @@ def test_log_has_a_row_a_step_and_monitors_now_and_then(train):
     assert steps["lr"].to_numpy() == pytest.approx(1e-3 * np.array([1 / 3, 2 / 3, 1, 1, 0.75, 0.25]))
     assert log["seconds"].is_monotonic_increasing
     assert log["knn"].dropna().between(0, 1).all()
+
+
+def test_the_last_evaluation_is_of_the_encoder_that_is_saved(store, train):
+    folder = train("iai")
+    rows = store.split_rows("train"), store.split_rows("validation")
+    neighbours, validation = (fuse(extract_features(store, folder, chosen)) for chosen in rows)
+    scores = knn_scores(neighbours, store.labels[rows[0]], validation)
+    unit = torch.nn.functional.normalize(torch.from_numpy(validation), dim=1)
+    last = log_of(folder).iloc[-1]
+    assert last["knn"] == pytest.approx(macro_ap(store.labels[rows[1]], scores), rel=1e-4)
+    assert last["uniformity"] == pytest.approx(uniformity(unit).item(), rel=1e-4)
 
 
 def test_random_weights_stay_as_drawn_and_normalisation_sees_the_images(store, config, train):
