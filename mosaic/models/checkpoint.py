@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ class LoadedEncoder(nn.Module):
         self.card = dict(card)
         self.encoder = encoder
         self.classifier = classifier
-        self.layout = BandLayout.from_json(card["layout"])
+        self.layout = TypeAdapter(BandLayout).validate_python(card["layout"])
 
     def forward(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Encode normalised images, see :meth:`Encoder.forward`: stream -> features (B, F)."""
@@ -92,7 +93,7 @@ def save_encoder(
 ) -> None:
     """Write ``encoder.safetensors`` and then ``card.json``, atomically; the card marks the folder finished.
 
-    The card has ``layout`` (from ``BandLayout.to_json``), ``method`` and ``class_names`` at least; the
+    The card has ``layout`` (from ``asdict``), ``method`` and ``class_names`` at least; the
     classifier sees the joined features.
     """
     tensors = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}

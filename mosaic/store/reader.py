@@ -1,6 +1,11 @@
 """Reading packed data: memory-mapped records and their index."""
 
+import contextlib
+import platform
+import tempfile
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,12 +14,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.store.record_format import INDEX, MANIFEST, Manifest
+from mosaic.store.record_format import INDEX, MANIFEST, Shard, read_manifest
+from mosaic.utils.cached import read_if_sound
 from mosaic.utils.errors import PackError
-from mosaic.utils.files import hash_json, read_json, sha256_file
+from mosaic.utils.files import file_state, hash_json, read_json, sha256_file, write_json
+from mosaic.utils.progress import progress
 
 Rows = NDArray[np.int64]
 Groups = dict[str, NDArray[np.int16]]
+
+_THREADS = 4  # that compare checksums
 
 
 class TemporalPositives:
@@ -87,13 +96,14 @@ class PackedStore:
                 f"{folder} holds {'unfinished' if began else 'no'} packed data ({MANIFEST} is missing): "
                 f"run `python -m mosaic pack` {'again, it resumes' if began else 'first'}"
             )
-        self.manifest = Manifest.from_json(read_json(folder / MANIFEST))
+        self.manifest = read_manifest(folder)
         self.class_names = self.manifest.class_names
         whole = self.manifest.layout
         self.bands = None if bands is None or set(bands) == set(whole.bands) else tuple(bands)
         self.layout = whole if self.bands is None else whole.select(self.bands)
-        self._check_sizes(whole.record_bytes)
-        self.index = self._read_index()
+        self._check()
+        self.index = pd.read_parquet(folder / INDEX)
+        self.index["labels"] = [list(names) for names in self.index["labels"]]
         self.leave_out = leave_out
         if leave_out is not None and leave_out[0] not in self.index:
             raise PackError(
@@ -108,29 +118,42 @@ class PackedStore:
             channels = [stored.bands.index(band) for band in group.bands]
             self._sources.append((stored.name, slice(None) if stored.bands == group.bands else channels))
 
-    def _check_sizes(self, record_bytes: int) -> None:
-        for shard in self.manifest.shards:
-            path = self.folder / shard.file
-            size = path.stat().st_size if path.is_file() else None
-            expected = shard.records * record_bytes
-            if size != expected:
-                state = "is missing" if size is None else f"has {size:,} bytes instead of {expected:,}"
-                raise PackError(
-                    f"{path} {state}: run `python -m mosaic pack` again, only this shard will be read anew"
-                )
+    def _check(self) -> None:
+        """Compare the index with its checksum, and shards that this machine has not compared before.
 
-    def _read_index(self) -> pd.DataFrame:
-        path = self.folder / INDEX
-        remedy = f"delete it and {MANIFEST}, and pack again"
-        try:
-            index = pd.read_parquet(path)
-        except (OSError, ValueError) as error:  # pyarrow's errors for damaged files derive from these
-            raise PackError(f"{path} cannot be read ({error}): {remedy}") from error
-        index["labels"] = [list(names) for names in index["labels"]]
-        expected = sum(shard.records for shard in self.manifest.shards)
-        if len(index) != expected:
-            raise PackError(f"{path} has {len(index)} rows for {expected} records: {remedy}")
-        return index
+        What was compared is remembered with its size and time of change: in the folder or, where that is
+        read-only, in the temporary one.
+        """
+        states = {s.file: f"{s.sha256} {file_state(self.folder / s.file)}" for s in self.manifest.shards}
+        name = f".checked-{hash_json([platform.node(), str(self.folder.resolve())])}.json"
+        notes = [folder / name for folder in (self.folder, Path(tempfile.gettempdir()))]
+        before: dict[str, str] = next(
+            (content for note in notes if (content := read_if_sound(note, read_json))), {}
+        )
+        new = [shard for shard in self.manifest.shards if before.get(shard.file) != states[shard.file]]
+        self.verify(new)
+        for note in notes if new else ():
+            with contextlib.suppress(OSError):
+                write_json(note, states)
+                break
+
+    def verify(self, shards: Sequence[Shard] | None = None) -> None:
+        """Compare the index and shards, by default all, with their checksums: about 1 GB/s.
+
+        Raises:
+            PackError: names the files that are damaged or missing.
+        """
+        shards = self.manifest.shards if shards is None else shards
+        expected = {INDEX: self.manifest.index_sha256} | {shard.file: shard.sha256 for shard in shards}
+        with ThreadPoolExecutor(_THREADS) as pool:
+            found = pool.map(lambda file: _sha256(self.folder / file), expected)
+            compared = zip(expected.items(), progress(found, "checking", len(expected)), strict=True)
+            damaged = [file for (file, sha256), is_now in compared if is_now != sha256]
+        if damaged:
+            raise PackError(
+                f"{self.folder}: {', '.join(damaged)} damaged or missing since it was packed: run `python -m "
+                "mosaic pack` again, only these files are made anew"
+            )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the folder's name: another process opens the index and the maps anew."""
@@ -144,7 +167,8 @@ class PackedStore:
         """Hash of the content: it changes with any pixel, label, split, statistic or choice of a subset."""
         manifest = self.manifest
         shards = [shard.sha256 for shard in manifest.shards]
-        whole = hash_json([manifest.dataset, manifest.layout.to_json(), shards, manifest.index_sha256])
+        content = [manifest.dataset, manifest.class_names, asdict(manifest.layout)]
+        whole = hash_json([*content, shards, manifest.index_sha256])
         complete = self.bands is None and self.leave_out is None
         return whole if complete else hash_json([whole, self.bands, self.leave_out])
 
@@ -222,27 +246,16 @@ class PackedStore:
             for band, (group, channel) in channels.items()
         }
 
-    def verify(self) -> None:
-        """Compare every file with its checksum (about 1 GB/s); PackError names the damaged ones."""
-        expected = {shard.file: shard.sha256 for shard in self.manifest.shards}
-        expected[INDEX] = self.manifest.index_sha256
-        damaged = [name for name, sha256 in expected.items() if sha256_file(self.folder / name) != sha256]
-        if damaged:
-            raise PackError(
-                f"{self.folder}: damaged since it was packed: {', '.join(damaged)}. "
-                "Delete these files and pack again, only they will be made anew"
-            )
+
+def _sha256(path: Path) -> str:
+    return sha256_file(path) if path.is_file() else "no file"
 
 
 def label_matrix(labels: Iterable[Iterable[str]], class_names: Sequence[str]) -> NDArray[np.uint8]:
     """Return label vectors (N, C), 0 or 1, of N lists of class names; PackError for an unknown name."""
-    column = {name: i for i, name in enumerate(class_names)}
-    lists = [list(names) for names in labels]
-    flat = [name for names in lists for name in names]
-    unknown = sorted(set(flat) - set(column))
+    named = [set(names) for names in labels]
+    unknown = sorted(set().union(*named) - set(class_names))
     if unknown:
         raise PackError(f"labels {unknown} are not among the classes {list(class_names)}")
-    matrix = np.zeros((len(lists), len(class_names)), np.uint8)
-    rows = np.repeat(np.arange(len(lists)), [len(names) for names in lists])
-    matrix[rows, [column[name] for name in flat]] = 1
-    return matrix
+    rows = [[name in names for name in class_names] for names in named]
+    return np.array(rows, np.uint8).reshape(len(rows), len(class_names))

@@ -1,19 +1,26 @@
 """Format of packed data: where each band lies in a record, at which size and unit, and the manifest."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from pydantic import TypeAdapter
 
-from mosaic.datasets.sensors import Augmentation, Sensor
+from mosaic.datasets.sensors import Sensor
 from mosaic.utils.errors import PackError
+from mosaic.utils.files import read_json, sealed, unsealed, write_json
 
 #: Increased whenever files of an older version can no longer be read.
-VERSION = 4
+VERSION = 5
 MANIFEST = "manifest.json"
 INDEX = "index.parquet"
+
+
+class FormatError(PackError):
+    """Packed data are of another version of the format."""
 
 
 @dataclass(frozen=True)
@@ -113,19 +120,6 @@ class BandLayout:
                 return group, group.bands.index(band)
         raise PackError(f"band {band!r} is not packed; packed are {', '.join(self.bands)}")
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the layout as plain JSON content."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Build the layout from the content that ``to_json`` returned."""
-        sensors = (
-            Sensor(**{**s, "bands": tuple(s["bands"]), "augmentation": Augmentation(**s["augmentation"])})
-            for s in content["sensors"]
-        )
-        return cls(tuple(sensors), content["band_sizes"], content["statistics"])
-
 
 @dataclass(frozen=True)
 class Shard:
@@ -158,20 +152,28 @@ class Manifest:
     counts: dict[str, int]  # patches per split, in all ("patches") and left out ("skipped")
     skipped: tuple[dict[str, str], ...]  # left out on request, each with patch_id, path and reason
 
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Self:
-        """Build the manifest from such content; PackError when it is of another version or lacks entries."""
-        if content.get("version") != VERSION:
-            raise PackError(
-                f"packed data of format version {content.get('version')}, this code reads {VERSION}: "
-                "delete the folder and pack it again"
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a folder; PackError when it is damaged, FormatError when of another version."""
+
+    def build(content: dict[str, Any]) -> Manifest:
+        if content["version"] != VERSION:
+            raise FormatError(
+                f"packed data of format version {content['version']}, this code reads {VERSION}: "
+                f"delete {folder} and pack it again"
             )
-        missing = {f.name for f in fields(cls)} - set(content)
-        if missing:
-            raise PackError(f"{MANIFEST} lacks {', '.join(sorted(missing))}: delete it and pack again")
-        tuples = {key: tuple(content[key]) for key in ("class_names", "class_colors", "skipped")}
-        groups = ("level1", "confusable", "coarse")
-        mappings = {key: {k: tuple(v) for k, v in content[key].items()} for key in groups}
-        layout = BandLayout.from_json(content["layout"])
-        shards = tuple(Shard(**shard) for shard in content["shards"])
-        return cls(**content | tuples | mappings | {"layout": layout, "shards": shards})
+        return TypeAdapter(Manifest).validate_python(unsealed(content))
+
+    manifest: Manifest = read_json(
+        folder / MANIFEST,
+        {"version": int},
+        build=build,
+        error=PackError,
+        remedy="pack again, it is made anew",
+    )
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest with a seal, by which a later change is noticed."""
+    write_json(folder / MANIFEST, sealed(asdict(manifest)))

@@ -2,26 +2,36 @@
 
 import errno
 import hashlib
-import multiprocessing
 import os
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.datasets.archive import Archive, PatchError, Problem
+from mosaic.datasets.archive import Archive, PatchError, Problem, same_pixels
 from mosaic.store.reader import PackedStore, label_matrix
 from mosaic.store.record import Record, averaged, averaging_block, to_record
-from mosaic.store.record_format import INDEX, MANIFEST, VERSION, BandLayout, Manifest, Shard
+from mosaic.store.record_format import (
+    INDEX,
+    MANIFEST,
+    VERSION,
+    BandLayout,
+    FormatError,
+    Manifest,
+    Shard,
+    read_manifest,
+    write_manifest,
+)
 from mosaic.utils import files
+from mosaic.utils.cached import read_if_sound, set_aside
 from mosaic.utils.errors import PackError, suggest
-from mosaic.utils.forked import default_workers, end_with_parent
+from mosaic.utils.forked import forked_map
 from mosaic.utils.progress import log, progress
 
 BAD_PATCHES = "bad_patches.json"
@@ -115,6 +125,15 @@ class _Packing:
                 "computed from: assign some in its metadata"
             )
 
+    def _require_distinct(self, index: pd.DataFrame) -> None:
+        same = [problem for problem in same_pixels(index, index["pixels"]) if not problem.note]
+        if same:
+            lines = "\n".join(f"  {problem.patch_id} {problem.detail}" for problem in same[:10])
+            raise PackError(
+                f"{self.archive.root} has {len(same)} patches in two splits, under other names:\n{lines}\n"
+                "Remove one of each pair from the archive; `python -m mosaic verify` lists them all"
+            )
+
     def _path(self, number: int, suffix: str) -> Path:
         return self.folder / f"shard-{number:05d}.{suffix}"
 
@@ -127,9 +146,15 @@ class _Packing:
 
     def finished(self) -> PackedStore | None:
         """Return the data in the folder if it is complete and of this source; None when work is left."""
-        if not (self.folder / MANIFEST).is_file():
+        if not (self.folder / MANIFEST).exists():
             return None
-        manifest = Manifest.from_json(files.read_json(self.folder / MANIFEST))
+        try:
+            manifest = read_manifest(self.folder)
+        except FormatError:
+            raise
+        except PackError as error:
+            set_aside(self.folder / MANIFEST, str(error))
+            return None
         packed = f"{manifest.dataset} {manifest.fingerprint} with bands {', '.join(manifest.layout.bands)}"
         wanted = f"{self.archive.name} {self.fingerprint} with bands {', '.join(self.layout.bands)}"
         if (packed, manifest.layout.groups) != (wanted, self.layout.groups):
@@ -141,7 +166,7 @@ class _Packing:
             return None
         if manifest.layout.sensors != self.layout.sensors:  # other titles or augmentation, the same pixels
             layout = replace(manifest.layout, sensors=self.layout.sensors)
-            files.write_json(self.folder / MANIFEST, asdict(replace(manifest, layout=layout)))
+            write_manifest(self.folder, replace(manifest, layout=layout))
         try:
             return PackedStore(self.folder)
         except PackError as error:
@@ -150,12 +175,12 @@ class _Packing:
 
     def _note(self, number: int) -> dict[str, Any] | None:
         """Return the note of a finished shard, or None when it has to be written."""
-        note_path, path = self._path(number, "json"), self._path(number, "bin")
-        if not (note_path.is_file() and path.is_file()):
+        path = self._path(number, "bin")
+        note = read_if_sound(self._path(number, "json"), partial(files.read_json, build=files.unsealed))
+        if note is None or note["key"] != self._key(number) or (note["skipped"] and not self.skip):
             return None
-        note: dict[str, Any] = files.read_json(note_path)
-        usable = note["key"] == self._key(number) and (self.skip or not note["skipped"])
-        return note if usable and files.sha256_file(path) == note["sha256"] else None
+        sound: dict[str, Any] = note
+        return sound if path.is_file() and files.sha256_file(path) == note["sha256"] else None
 
     def write_shards(self, workers: int | None) -> None:
         """Write every shard that is not done; PackError when patches are bad and may not be skipped."""
@@ -169,39 +194,21 @@ class _Packing:
             log(f"the shards in {self.folder} are of another source or damaged: packing anew")
         left = sum(len(self.shards[number]) for number in missing)
         files.require_free_space(self.folder, left * self.layout.record_bytes)
-        with closing(self._written(missing, min(workers or default_workers(), len(missing)))) as written:
-            self.notes |= progress(written, "packing shards", len(missing))
+        with closing(
+            forked_map(lambda k: self._write_shard(missing[k]), len(missing), workers, 1)
+        ) as written:
+            self.notes |= zip(missing, progress(written, "packing shards", len(missing)), strict=True)
         self.skipped = [bad for number in sorted(self.notes) for bad in self.notes[number]["skipped"]]
         if self.skipped and not self.skip:
             files.write_json(self.folder / BAD_PATCHES, self.skipped)
             raise PackError(_listing(self.skipped, len(self.index), self.folder))
-
-    def _written(self, numbers: list[int], workers: int) -> Generator[tuple[int, dict[str, Any]]]:
-        """Write shards, each in one of several processes; yield their numbers and notes."""
-        if workers <= 1:
-            yield from ((number, self._write_shard(number)) for number in numbers)
-            return
-        global _packing
-        _packing = self
-        # Fork, not spawn: importing TorchGeo again would take longer than packing 500 patches.
-        fork = multiprocessing.get_context("fork")
-        pool = ProcessPoolExecutor(workers, fork, end_with_parent, (os.getpid(),))
-        try:
-            yield from zip(numbers, pool.map(_write_inherited, numbers), strict=True)
-        except BrokenProcessPool as error:
-            raise PackError(
-                "a packing process was killed, perhaps for lack of memory: pack again, finished shards are "
-                "kept; if it happens twice, use workers=1"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
 
     def _write_shard(self, number: int) -> dict[str, Any]:
         """Write the good patches of one shard, then its note, which is returned."""
         shard, record_bytes = self.shards[number], self.layout.record_bytes
         kept: dict[int, Record] = {}
         skipped: list[dict[str, str]] = []
-        sha256, data = hashlib.sha256(), bytearray(record_bytes)
+        sha256, data, pixels = hashlib.sha256(), bytearray(record_bytes), list[str]()
         with files.atomic_path(self._path(number, "bin")) as partial, open(partial, "wb") as file:
             _reserve(file, len(shard) * record_bytes)
             for i in shard:
@@ -209,6 +216,7 @@ class _Packing:
                     kept[i] = self._read(i, data)
                     file.write(data)
                     sha256.update(data)
+                    pixels.append(hashlib.sha256(data).hexdigest()[:16])
                 except PatchError as e:
                     skipped.append({"patch_id": e.patch_id, "path": str(e.path), "reason": e.reason})
             file.truncate(len(kept) * record_bytes)
@@ -217,12 +225,13 @@ class _Packing:
             "key": self._key(number),
             "sha256": sha256.hexdigest(),
             "kept": list(kept),
+            "pixels": pixels,
             "constant_bands": [record.constant_bands for record in kept.values()],
             "nodata_share": [record.nodata_share for record in kept.values()],
             "moments": {band: _total(moments[band] for moments in train) for band in self.layout.bands},
             "skipped": skipped,
         }
-        files.write_json(self._path(number, "json"), note)
+        files.write_json(self._path(number, "json"), files.sealed(note))
         return note
 
     def _read(self, i: int, data: bytearray) -> Record:
@@ -239,8 +248,9 @@ class _Packing:
         kept = np.concatenate([np.asarray(note["kept"], dtype=np.int64) for note in notes])
         self._require_training(self.train[kept])
         index = self.index.iloc[kept].reset_index(drop=True)
-        for column in ("constant_bands", "nodata_share"):
+        for column in ("constant_bands", "nodata_share", "pixels"):
             index[column] = [value for note in notes for value in note[column]]
+        self._require_distinct(index)
         with files.atomic_path(self.folder / INDEX) as partial:
             index.to_parquet(partial, index=False)
         archive, skipped = self.archive, [*self.left_out, *self.skipped]
@@ -263,7 +273,7 @@ class _Packing:
             counts={"patches": len(index), **splits, "skipped": len(skipped)},
             skipped=tuple(skipped),
         )
-        files.write_json(self.folder / MANIFEST, asdict(manifest))
+        write_manifest(self.folder, manifest)
         current = {self._path(number, suffix) for number in range(len(notes)) for suffix in ("bin", "json")}
         for path in {*self.folder.glob("shard-*"), self.folder / BAD_PATCHES} - current:
             path.unlink(missing_ok=True)
@@ -285,13 +295,6 @@ class _Packing:
                 )
             statistics[band] = {"mean": total / n * scale, "std": variance**0.5 * scale}
         return statistics
-
-
-_packing: _Packing  # inherited by child processes
-
-
-def _write_inherited(number: int) -> dict[str, Any]:
-    return _packing._write_shard(number)
 
 
 def _reserve(file: BinaryIO, size: int) -> None:

@@ -7,6 +7,7 @@ better moment by its score on validation labels.
 import contextlib
 import os
 import zipfile
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,7 @@ def _run(
         "method": trial.method,
         "title": method.title,
         "class_names": list(store.class_names),
-        "layout": store.layout.to_json() | {"statistics": module.views.layout.statistics},
+        "layout": asdict(store.layout) | {"statistics": module.views.layout.statistics},
         "settings": trial.model_dump(),
         "inputs": inputs,
         "data": store.fingerprint,

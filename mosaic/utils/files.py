@@ -73,79 +73,75 @@ def read_json(
     path: Path,
     keys: Mapping[str, _Type] | None = None,
     *,
-    build: Callable[[Any], Any] | None = None,
+    build: Callable[[Any], Any] = lambda content: content,
     error: type[MosaicError] = RunError,
     remedy: str = _MADE_AGAIN,
+    parse: Callable[[str], Any] = json.loads,
 ) -> Any:
     """Return the content of a JSON file.
 
     Args:
         path: of the file, UTF-8.
         keys: what an object must have: key -> type or types of its value. None for any content.
-        build: turns the content into what is returned, such as ``Model.model_validate``.
+        build: turns the content into what is returned, such as :func:`unsealed` or ``Model.model_validate``.
         error: what is raised.
         remedy: end of its message, which names the file and the key.
+        parse: of the text, for other formats.
 
     Raises:
         MosaicError: ``error``, when the file is missing, no regular file, unreadable, not UTF-8, not JSON or
             of other content than ``keys`` and ``build`` expect.
     """
-    return _read(path, "JSON", json.loads, keys, build, error, remedy)
-
-
-def read_yaml(
-    path: Path,
-    keys: Mapping[str, _Type] | None = None,
-    *,
-    build: Callable[[Any], Any] | None = None,
-    error: type[MosaicError] = SettingsError,
-    remedy: str = "correct it",
-) -> dict[str, Any]:
-    """Return the mapping in a YAML file, whose keys are names; an empty file is an empty mapping.
-
-    Arguments and errors are those of :func:`read_json`. Refused as well are keys that occur twice, of which
-    YAML would keep the last, aliases, which can grow without bound, and tags.
-    """
-
-    def parse(text: str) -> Any:
-        content = yaml.load(text, _StrictLoader)
-        return {} if content is None else content
-
-    mapping: dict[str, Any] = _read(path, "YAML", parse, keys or {}, build, error, remedy)
-    return mapping
-
-
-def _read(
-    path: Path,
-    kind: str,
-    parse: Callable[[str], Any],
-    keys: Mapping[str, _Type] | None,
-    build: Callable[[Any], Any] | None,
-    error: type[MosaicError],
-    remedy: str,
-) -> Any:
     require_regular(path, error, remedy)
     try:
-        parsed = parse(path.read_text(encoding="utf-8-sig"))
+        content = parse(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as cause:
         raise error(f"{path} is not UTF-8 text: {remedy}") from cause
     except (ValueError, yaml.YAMLError, RecursionError) as cause:
+        kind = path.suffix[1:].upper().replace("YML", "YAML")
         raise error(f"{path} is not valid {kind} ({_shortened(cause)}): {remedy}") from cause
-    if keys is not None and not isinstance(parsed, dict):
-        raise error(f"{path} holds a {type(parsed).__name__}, expected names with values: {remedy}")
-    for key, expected in (keys or {}).items():
-        if key not in parsed:
-            raise error(f"{path} lacks {key!r}: {remedy}")
-        if not isinstance(parsed[key], expected):
-            raise error(f"{path} has {key!r} of type {type(parsed[key]).__name__}: {remedy}")
+    if keys is not None and not isinstance(content, dict):
+        raise error(f"{path} holds a {type(content).__name__}, expected names with values: {remedy}")
     try:
-        return parsed if build is None else build(parsed)
+        for key, expected in (keys or {}).items():
+            if not isinstance(content[key], expected):
+                raise TypeError(f"{key!r} is of type {type(content[key]).__name__}")
+        return build(content)
     except MosaicError:
         raise
     except KeyError as cause:
         raise error(f"{path} lacks {cause}: {remedy}") from cause
     except (ValueError, TypeError, AttributeError, IndexError) as cause:
         raise error(f"{path} has unexpected content ({_shortened(cause)}): {remedy}") from cause
+
+
+def read_yaml(path: Path, keys: Mapping[str, _Type] | None = None, **options: Any) -> Any:
+    """Return the mapping in a YAML file, whose keys are names; an empty file is an empty mapping.
+
+    Arguments and errors are those of :func:`read_json`, but ``SettingsError`` by default. Refused as well are
+    keys that occur twice, of which YAML would keep the last, aliases, which can grow without bound, and tags.
+    """
+
+    def parse(text: str) -> Any:
+        content = yaml.load(text, _StrictLoader)
+        return {} if content is None else content
+
+    return read_json(
+        path, keys or {}, parse=parse, **{"error": SettingsError, "remedy": "correct it", **options}
+    )
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return JSON content with a ``seal``: the hash of all the rest, by which a change is noticed."""
+    return {**content, "seal": hash_json(content)}
+
+
+def unsealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was sealed; ``ValueError`` when it was changed since, ``KeyError`` without a seal."""
+    bare = {key: value for key, value in content.items() if key != "seal"}
+    if hash_json(bare) != content["seal"]:
+        raise ValueError("changed since it was written")
+    return bare
 
 
 def _shortened(error: Exception) -> str:

@@ -6,8 +6,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
+
+from mosaic.utils.errors import RunError
 
 R = TypeVar("R")
 
@@ -24,19 +28,32 @@ def default_workers() -> int:
     return min(8, available_cores()) if sys.platform == "linux" else 1
 
 
-def forked_map(function: Callable[[int], R], count: int, workers: int | None = None) -> Iterator[R]:
+def forked_map(
+    function: Callable[[int], R], count: int, workers: int | None = None, chunk: int = 16
+) -> Generator[R]:
     """Yield ``function(0), ..., function(count - 1)``, computed by :func:`default_workers` or ``workers``.
 
-    Forked processes inherit what the function refers to, TorchGeo included, whose import costs more than
-    reading 500 patches; only results are pickled.
+    Forked processes, which take ``chunk`` numbers at once, inherit what the function refers to, TorchGeo
+    included, whose import costs more than reading 500 patches; only results are pickled.
+
+    Raises:
+        RunError: when a process was killed.
     """
-    workers = workers or default_workers()
-    if workers == 1 or count < 2:
+    workers = min(workers or default_workers(), count)
+    if workers <= 1:
         yield from map(function, range(count))
         return
-    arguments = (function, os.getpid())
-    with multiprocessing.get_context("fork").Pool(workers, _initialize, arguments) as pool:
-        yield from pool.imap(_call, range(count), chunksize=16)
+    fork = multiprocessing.get_context("fork")
+    pool = ProcessPoolExecutor(workers, fork, _initialize, (function, os.getpid()))
+    try:
+        yield from pool.map(_call, range(count), chunksize=chunk)
+    except BrokenProcessPool as error:
+        raise RunError(
+            "a reading process was killed, perhaps for lack of memory: start again, finished work is kept. "
+            "If it happens twice, use fewer workers"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def end_with_parent(parent: int) -> None:

@@ -1,6 +1,6 @@
 """Any sensors go from an archive to embeddings: a third one, or one alone, needs no code of its own."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_from_the_archive_to_the_embedding(archive, tmp_path, names, fusion):
 
     method = replace(get_method("random"), streams=names if fusion == "late" else ("early",))
     encoder = Encoder("light", channels_of(method, store.layout), 16).eval()
-    card = {"layout": store.layout.to_json(), "method": "random", "class_names": list(store.class_names)}
+    card = {"layout": asdict(store.layout), "method": "random", "class_names": list(store.class_names)}
     save_encoder(tmp_path / "encoder", encoder, card)
     loaded = load_encoder(tmp_path / "encoder")
 

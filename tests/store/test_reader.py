@@ -1,13 +1,19 @@
+import json
+import os
 import pickle
+import re
 import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from mosaic.store import reader
 from mosaic.store.reader import PackedStore, label_matrix
 from mosaic.store.writer import pack
 from mosaic.utils.errors import PackError
+from mosaic.utils.files import sha256_file
 
 
 def test_any_order_and_repeats_come_back_as_asked(archive, store):
@@ -58,34 +64,77 @@ def test_label_matrix_names_what_it_does_not_know():
         label_matrix([["a", "z"]], "ab")
 
 
-def test_flipped_byte_is_found(store, folder):
-    store.verify()
-    with open(folder / "shard-00001.bin", "r+b") as file:
-        file.seek(5000)
-        byte = file.read(1)[0]
-        file.seek(5000)
-        file.write(bytes([byte ^ 1]))
-    with pytest.raises(PackError, match=r"damaged since it was packed: shard-00001.bin. Delete these files"):
-        PackedStore(folder).verify()
+def edit(key, value):
+    """Change one entry of a manifest."""
+    return lambda content: json.dumps(json.loads(content) | {key: value}).encode()
+
+
+def swapped(path):
+    table = pd.read_parquet(path)
+    table.assign(labels=table["labels"].to_numpy()[::-1]).to_parquet(path, index=False)
 
 
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("shard-00002.bin", lambda _: None, "shard-00002.bin is missing: run `python -m mosaic pack` again"),
-        ("shard-00002.bin", lambda b: b[:-2], "00002.bin has 25,342 bytes instead of 25,344: run `python"),
-        ("index.parquet", lambda b: b[:-100], "index.parquet cannot be read"),
-        ("manifest.json", lambda b: b.replace(b'"version": 4', b'"version": 99'), "99, this code reads 4"),
-        ("manifest.json", lambda b: b.replace(b'"shards"', b'"shard"'), "lacks shards"),
+        (
+            "shard-00002.bin",
+            None,
+            "shard-00002.bin damaged or missing since it was packed: run `py",
+        ),
+        ("shard-00002.bin", lambda b: b[:-2], "shard-00002.bin damaged"),
+        ("shard-00001.bin", lambda b: b[:5000] + b[5001:5002] + b[5000:5001] + b[5002:], "1.bin damaged"),
+        ("index.parquet", lambda b: b[:-100], "index.parquet damaged"),
+        ("index.parquet", swapped, "index.parquet damaged"),
+        ("manifest.json", lambda b: b.replace(b'"version": 5', b'"version": 99'), "99, this code reads 5"),
+        (
+            "manifest.json",
+            edit("class_names", ["a", "b", "c", "d", "e"]),
+            "changed since",
+        ),
+        ("manifest.json", lambda b: b.replace(b'"std": ', b'"std": 1'), "changed since it was written"),
+        ("manifest.json", lambda b: b.replace(b'"shards"', b'"shard"'), "changed since it was written"),
+        ("manifest.json", lambda b: b"[]", "holds a list"),
+        ("manifest.json", lambda b: b"{", "is not valid JSON"),
     ],
 )
-def test_missing_and_damaged_files_are_named(store, folder, file, change, message):
-    changed = change((folder / file).read_bytes())
-    (folder / file).unlink()
-    if changed is not None:
-        (folder / file).write_bytes(changed)
-    with pytest.raises(PackError, match=message):
+def test_damage_is_named_and_packing_again_mends_it(archive, store, folder, file, change, message):
+    path = folder / file
+    if change is None:
+        path.unlink()
+    elif change is swapped:
+        swapped(path)
+    else:
+        path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(PackError, match=rf"{file}|format version") as caught:
         PackedStore(folder)
+    assert re.search(message, str(caught.value))
+    if "99" not in message:
+        archive.reads.clear()
+        assert pack(archive, folder, shard_size=8, workers=1).fingerprint == store.fingerprint
+        assert len(archive.reads) == {"shard-00002.bin": 4, "shard-00001.bin": 8}.get(file, 0)
+
+
+def test_shards_are_compared_once_a_machine_and_always_by_verify(store, folder, monkeypatch):
+    compared = []
+
+    def digest(path):
+        compared.append(path.name)
+        return sha256_file(path)
+
+    monkeypatch.setattr(reader, "sha256_file", digest)
+    PackedStore(folder)
+    assert compared == ["index.parquet"]
+    os.utime(folder / "shard-00001.bin")
+    PackedStore(folder)
+    assert sorted(compared) == ["index.parquet", "index.parquet", "shard-00001.bin"]
+    monkeypatch.setattr(reader.platform, "node", lambda: "another")
+    assert len(PackedStore(folder)) and len(compared) == 3 + 4
+    path, state = folder / "shard-00001.bin", (folder / "shard-00001.bin").stat()
+    path.write_bytes(path.read_bytes()[::-1])
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    with pytest.raises(PackError, match=r"shard-00001\.bin damaged"):
+        PackedStore(folder).verify()
 
 
 def test_empty_folder_says_what_to_do(tmp_path):
@@ -102,7 +151,7 @@ def test_fingerprint_follows_the_content(archive, store, folder, tmp_path):
 def test_reading_needs_neither_torchgeo_nor_rasterio_nor_torch(store, folder):
     code = (
         "import sys\n"
-        "for name in ('torchgeo', 'rasterio', 'pydantic', 'torch'): sys.modules[name] = None\n"
+        "for name in ('torchgeo', 'rasterio', 'torch'): sys.modules[name] = None\n"
         "from pathlib import Path\n"
         "from mosaic.store.reader import PackedStore\n"
         f"print(PackedStore(Path({str(folder)!r})).read([3])['s1'].sum())"

@@ -74,8 +74,7 @@ def test_killed_pack_resumes_by_shard(archive, interrupted, folder):
     (interrupted / ".shard-00001.77.partial.bin").write_bytes(b"half")
     resumed = pack(archive, interrupted, shard_size=8, workers=1)
     assert archive.reads == list(range(8, 20))
-    assert sorted(path.name for path in interrupted.iterdir()) == [
-        ".lock",
+    assert sorted(path.name for path in interrupted.iterdir() if not path.name.startswith(".")) == [
         "index.parquet",
         "manifest.json",
         *(f"shard-0000{n}.{suffix}" for n in range(3) for suffix in ("bin", "json")),
@@ -130,6 +129,19 @@ def test_bad_patches_may_be_skipped_and_are_counted(archive, folder, bad):
     assert np.array_equal(store.read(np.arange(len(kept)))["s2_24"][:, 0], expected)
 
 
+def test_a_record_under_another_name_in_another_split_is_refused(archive, folder):
+    same = archive.sample(0)
+    archive.faults = {row: lambda sample: sample.update(same) for row in (1, 18)}  # of row 0
+    with pytest.raises(
+        PackError,
+        match=r"has 1 patches in two splits.*\n  patch_018 \(test\) has the pixels of "
+        r"patch_000 \(train\)\nRemove one of each pair",
+    ):
+        pack(archive, folder, shard_size=8, workers=1)
+    with pytest.raises(PackError, match="unfinished"):
+        PackedStore(folder)
+
+
 def test_stop_after_skip_still_stops_and_mended_patches_are_taken(archive, store, folder, tmp_path):
     archive.faults = {9: not_a_number}
     pack(archive, tmp_path / "skip", on_bad_patch="skip", shard_size=8, workers=1)
@@ -158,7 +170,7 @@ def test_several_processes_give_the_same_bytes(archive, store, tmp_path):
 
 def test_a_killed_reading_process_is_named(archive, folder):
     archive.faults = {3: lambda _sample: os._exit(9)}
-    with pytest.raises(PackError, match="packing process was killed"):
+    with pytest.raises(RunError, match="process was killed, perhaps for lack of memory"):
         pack(archive, folder, shard_size=8, workers=2)
 
 

@@ -45,7 +45,7 @@ def test_atomic_path_keeps_what_was_there_when_writing_fails(tmp_path, error, sh
         (b'{"a": "\xe4"}', "is not UTF-8 text"),
         (b"[1]", "holds a list, expected names with values"),
         (b'{"b": 1}', "lacks 'a'"),
-        (b'{"a": "1"}', "has 'a' of type str"),
+        (b'{"a": "1"}', r"has unexpected content \('a' is of type str"),
         (b'{"a": 1}', r"lacks 'b'"),
         (b'{"a": 1, "b": null}', "has unexpected content"),
         (lambda path: None, "is missing"),
@@ -66,6 +66,18 @@ def test_a_json_file_that_cannot_be_used_is_named_with_key_and_remedy(tmp_path, 
 def test_json_round_trip(tmp_path):
     files.write_json(tmp_path / "a.json", {"ä": [1, 2.5, None]})
     assert files.read_json(tmp_path / "a.json") == {"ä": [1, 2.5, None]}
+
+
+def test_a_change_of_sealed_content_is_noticed(tmp_path):
+    path, content = tmp_path / "card.json", {"mean": 0.1 + 0.2, "classes": ("water", "town")}
+    files.write_json(path, files.sealed(content))
+    assert files.read_json(path, build=files.unsealed) == {"mean": 0.1 + 0.2, "classes": ["water", "town"]}
+    path.write_text(path.read_text().replace("0.3", "0.4"))
+    with pytest.raises(RunError, match=r"card.json has unexpected content \(changed since it was written"):
+        files.read_json(path, build=files.unsealed)
+    files.write_json(path, content)
+    with pytest.raises(RunError, match="lacks 'seal'"):
+        files.read_json(path, build=files.unsealed)
 
 
 @pytest.mark.parametrize(
