@@ -225,17 +225,19 @@ def as_json(claims: pd.DataFrame) -> dict[str, Any]:
 
 
 def readable_claims(claims: pd.DataFrame) -> pd.DataFrame:
-    """Return the claims under the titles of a report."""
+    """Return the claims under the titles of a report; what a reader asks first comes first."""
     titles = {
-        "dataset": "archive",
         "statement": "claim",
-        "comparison": "comparison",
-        "effect": "effect",
-        "p_corrected": "p, corrected",
-        "mde": "detectable",
-        "n_seeds": "seeds",
-        "n_scenes": "scenes",
         "verdict": "verdict",
         "reason": "why",
+        "effect": "effect",
+        "mde": "detectable",
+        "p_corrected": "p, corrected",
+        "n_seeds": "seeds",
+        "n_scenes": "scenes",
+        "comparison": "comparison",
+        "dataset": "archive",
     }
+    if claims["dataset"].nunique() == 1:
+        del titles["dataset"]
     return readable(claims, titles, "effect")

@@ -1,6 +1,7 @@
 """Parts that figures share: panels that fit the report's column, dots with intervals, heat maps, legends."""
 
 import functools
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
@@ -119,7 +120,7 @@ def curves(
     fig, axes = panels(len(parts), columns, 3.0 + 0.04 * len(looks), sharex=True, sharey=True)
     for ax, (title, part) in zip(axes, parts.items(), strict=True):
         dots(ax, part, column, titles, looks, spread=0.16, vertical=True)
-        ax.set_title(title)
+        ax.set_title(textwrap.fill(title, 90 // columns), fontsize=9.5)
     fig.supylabel(y_label, fontsize=10)
     legend(fig)
     return fig, axes

@@ -46,7 +46,8 @@ def score_vs_fraction(results: pd.DataFrame) -> Figure:
             if len(part := rows[rows["evaluation"] == evaluation]):
                 parts[title + (LABEL_BUDGETS[budget] if len(budgets) > 1 else "")] = part
     titles = {fraction: f"{fraction:g} %" for fraction in sorted(layout.distinct(results, "fraction"))}
-    fig, _ = layout.curves(parts, "fraction", titles, _metric_title(results))
+    columns = -(-len(parts) // len(budgets))
+    fig, _ = layout.curves(parts, "fraction", titles, _metric_title(results), columns)
     fig.supxlabel("training labels used", fontsize=10)
     return fig
 

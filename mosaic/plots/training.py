@@ -76,7 +76,7 @@ def monitor_curves(frame: pd.DataFrame, *columns: str) -> Figure:
     ``embedding_std`` is the mean standard deviation over dimensions x sqrt(D): 1 isotropic, 0 collapsed;
     ``effective_rank`` is RankMe, in dimensions; ``knn`` a score in [0, 1].
     """
-    fig, axes = layout.panels(len(columns), 2, 3.2)
+    fig, axes = layout.panels(len(columns), min(len(columns), 2), 3.2)
     for ax, column in zip(axes, columns, strict=True):
         for method in layout.methods_of(frame):
             style = method_style(method, markersize=4)

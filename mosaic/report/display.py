@@ -8,10 +8,8 @@ import html
 import io
 import math
 import re
-import zlib
 from collections.abc import Mapping
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -21,11 +19,9 @@ import pandas as pd
 from IPython.display import display
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from pandas.io.formats.style import Styler
 from PIL import Image
 
 from mosaic.report.markdown import inline, plain, scroll_box
-from mosaic.utils import files
 from mosaic.utils.words import count
 
 #: Key of the output metadata which the report reads.
@@ -45,15 +41,7 @@ def _emit(role: str, text_html: str, text_plain: str, **content: Any) -> None:
     display(data, raw=True, metadata={KEY: {"role": role, **content}})  # type: ignore[no-untyped-call]
 
 
-def figure(
-    fig: Figure,
-    caption: str,
-    alt: str,
-    *,
-    format: Format = "svg",
-    headline: bool = False,
-    copy: Path | None = None,
-) -> None:
+def figure(fig: Figure, caption: str, alt: str, *, format: Format = "svg", headline: bool = False) -> None:
     """Show a figure with its caption, and close it; one without panels becomes a note.
 
     Args:
@@ -62,7 +50,6 @@ def figure(
         alt: description for readers who cannot see the figure.
         format: ``svg`` for lines and bars, ``png`` (150 dpi) for scatter, ``webp`` for imagery.
         headline: whether the index page shows this figure for the notebook.
-        copy: where a copy is kept, a path whose suffix is replaced by that of the format.
 
     Raises:
         ValueError: when caption or alt text is empty.
@@ -73,38 +60,34 @@ def figure(
     """
     if not caption.strip() or not alt.strip():
         raise ValueError("a figure needs a caption (the finding) and an alt text (what it shows)")
+    plt.close(fig)
     if not fig.axes:
-        plt.close(fig)
         return note(f"Nothing to show: {caption}")
-    content, width, height = _encode(fig, format)
-    if copy is not None:
-        with files.atomic_path(copy.with_suffix(f".{format}")) as partial:
-            partial.write_bytes(content)
+    uri, width, height = _encode(fig, format)
     extra = {}
     if headline:
         small = _raster(fig, "webp", dpi=_THUMBNAIL_WIDTH / max(fig.get_size_inches()))
         extra = {"thumbnail": _data_uri(small, "webp"), "alt": alt}
-    plt.close(fig)
-    size = f'width="{width}" height="{height}"'
-    image = f'<img src="{_data_uri(content, format)}" alt="{html.escape(alt)}" {size}>'
+    image = f'<img src="{uri}" alt="{html.escape(alt)}" width="{width:.0f}" height="{height:.0f}">'
     figure_html = f'<figure class="image">{image}<figcaption>{inline(caption)}</figcaption></figure>'
     _emit("figure", figure_html, f"Figure: {caption}", **extra)
 
 
-def _encode(fig: Figure, format: Format) -> tuple[bytes, int, int]:
-    """Return the file's bytes and its natural width and height in CSS pixels."""
-    if format == "svg":
-        buffer = io.BytesIO()
-        # A fixed salt and no date: the same figure gives the same bytes.
-        with mpl.rc_context({"svg.hashsalt": "mosaic", "svg.fonttype": "path"}):
-            fig.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-        content = buffer.getvalue()
-        box = re.search(rb'viewBox="0 0 ([\d.]+) ([\d.]+)"', content)  # points
-        width, height = (float(side) * _CSS_DPI / 72 for side in box.groups()) if box else (640.0, 480.0)
-        return content, round(width), round(height)
-    content = _raster(fig, format, dpi=_DPI, bbox_inches="tight")
-    columns, rows = Image.open(io.BytesIO(content)).size
-    return content, round(columns * _CSS_DPI / _DPI), round(rows * _CSS_DPI / _DPI)
+def _encode(fig: Figure, format: Format) -> tuple[str, float, float]:
+    """Return a data URI, and natural width and height in CSS pixels; SVG is smaller percent-encoded."""
+    if format != "svg":
+        content = _raster(fig, format, dpi=_DPI, bbox_inches="tight")
+        columns, rows = Image.open(io.BytesIO(content)).size
+        return _data_uri(content, format), columns * _CSS_DPI / _DPI, rows * _CSS_DPI / _DPI
+    buffer = io.StringIO()
+    # a fixed salt and no date: the same figure gives the same bytes
+    with mpl.rc_context({"svg.hashsalt": "mosaic", "svg.fonttype": "path"}):
+        fig.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    text = re.sub(r"^.*?(?=<svg)|<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
+    text = re.sub(r"\s+", " ", text).replace('"', "'")
+    width, height = re.findall(r"viewBox='0 0 ([\d.]+) ([\d.]+)'", text)[0]  # points
+    uri = "data:image/svg+xml," + quote(text, safe=" !$'()*+,-./:;=?@[]_~{}|")
+    return uri, float(width) * _CSS_DPI / 72, float(height) * _CSS_DPI / 72
 
 
 def _raster(fig: Figure, format: str, **options: Any) -> bytes:
@@ -113,12 +96,7 @@ def _raster(fig: Figure, format: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _data_uri(content: bytes, format: Format) -> str:
-    """Return an image as a data URI; SVG is percent-encoded, which is a fifth smaller than base64."""
-    if format == "svg":
-        text = re.sub(r"^.*?(?=<svg)|<metadata>.*?</metadata>", "", content.decode("utf-8"), flags=re.DOTALL)
-        text = re.sub(r"\s+", " ", text)
-        return "data:image/svg+xml," + quote(text.replace('"', "'"), safe=" !$'()*+,-./:;=?@[]_~{}|")
+def _data_uri(content: bytes, format: str) -> str:
     return f"data:image/{format};base64,{base64.b64encode(content).decode('ascii')}"
 
 
@@ -130,7 +108,7 @@ def table(
     by_row: bool = False,
     digits: int | Mapping[Any, int] = _DIGITS,
 ) -> None:
-    """Show a data frame as an accessible table.
+    """Show a data frame as an accessible table; of an empty one only the caption, as a note.
 
     A value may be a tuple ``(value, low, high)``, shown as ``0.812 [0.790, 0.833]`` and ranked by ``value``.
     The first column names the rows: the index, or the first column of a frame with a default index.
@@ -150,37 +128,34 @@ def table(
     """
     if not caption.strip():
         raise ValueError("a table needs a caption (the finding)")
+    if frame.empty:
+        return note(caption)
     levels = 1
     if not isinstance(frame.index, pd.RangeIndex):
         levels = frame.index.nlevels
         frame = frame.reset_index(names=[name or "" for name in frame.index.names])
     columns = list(frame.columns)
-    directions: Mapping[Any, Best | None]
     directions = best if isinstance(best, Mapping) else dict.fromkeys(columns[levels:], best)
     if unknown := [name for name in directions if name not in columns]:
         raise ValueError(f"best names {unknown}, but the columns are {columns}")
     decimals = digits if isinstance(digits, Mapping) else dict.fromkeys(columns, digits)
-
-    merit, cells, styles = {}, {}, {}
-    for name in columns:
+    numbers = pd.DataFrame([[_number(value) for value in row] for row in frame.itertuples(index=False)])
+    merit = numbers * [{"max": 1, "min": -1}.get(directions.get(name) or "", math.nan) for name in columns]
+    is_best = (merit.T.eq(merit.max(axis=1)).T if by_row else merit.eq(merit.max())).to_numpy()
+    head, rows = "", [""] * len(frame)
+    for i, name in enumerate(columns):
+        texts = [_cell(value, decimals.get(name, _DIGITS)) for value in frame[name]]
+        is_long = any(len(text) > _LONG for text in texts)
+        kind = "number" if numbers[i].notna().any() else "long" if is_long else "text"
+        tag = "td" if i else 'th scope="row"'
+        for k, text in enumerate(texts):
+            text = f"<strong>{text}</strong>{_STAR}" if is_best[k, i] else text
+            rows[k] += f'<{tag} class="{kind}">{text}</{tag[:2]}>'
         heading = " ".join(filter(None, map(str, name))) if isinstance(name, tuple) else str(name)
-        numbers = pd.Series([_number(value) for value in frame[name]], dtype=float)
-        cells[heading] = [_cell(value, decimals.get(name, _DIGITS)) for value in frame[name]]
-        merit[heading] = numbers * {"max": 1, "min": -1}.get(directions.get(name) or "", math.nan)
-        if numbers.notna().any():
-            styles[heading] = "text-align: right; white-space: nowrap"
-        elif any(len(text) > _LONG for text in cells[heading]):
-            styles[heading] = "min-width: 14rem"
-    ranked = pd.DataFrame(merit).T if by_row else pd.DataFrame(merit)
-    is_best = ranked.eq(ranked.max())
-    texts = pd.DataFrame(cells, dtype=object)
-    texts = texts.mask(is_best.T if by_row else is_best, "<strong>" + texts + "</strong>" + _STAR)
-    styler = Styler(texts, uuid=f"{zlib.crc32(caption.encode()):x}", cell_ids=False).hide(axis="index")
-    styler.format_index(lambda heading: inline(str(heading)), axis=1)
-    styler.set_table_styles({name: [{"selector": "", "props": props}] for name, props in styles.items()})
-    content = styler.to_html().replace("<th class", '<th scope="col" class')
-    content = re.sub(r'<td (class="data row\d+ col0") >(.*?)</td>', r'<th scope="row" \1>\2</th>', content)
+        head += f'<th scope="col" class="{kind}">{inline(heading)}</th>'
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
     title = inline(caption)
+    content = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     box = scroll_box(content, f"Table: {plain(title)}")
     figure_html = f'<figure class="table"><figcaption>{title}</figcaption>{box}</figure>'
     _emit("table", figure_html, f"{caption}\n{frame.to_string()}")

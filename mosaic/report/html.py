@@ -152,7 +152,8 @@ def render(
     summary, page = summarize(notebook), notebook.with_suffix(".html")
     tables = [name for name in _TABLES if (notebook.parent / name).exists()]
     resources = {"page": summary, "links": links, "path": str(page.with_suffix("")), "tables": tables}
-    text, _ = _exporter().from_notebook_node(read_notebook(notebook), resources=resources)
+    text, made = _exporter().from_notebook_node(read_notebook(notebook), resources=resources)
+    summary.figure = made["page"].figure  # the exporter copies its resources
     files.write_text(page, public(text, record or {}))
     if (size := page.stat().st_size) > MAX_BYTES:
         told = f"{page.name} is {size / 1e6:.1f} MB, above {MAX_BYTES / 1e6:.0f} MB: show fewer or smaller"

@@ -48,10 +48,10 @@ def run(
 ) -> Path:
     """Execute notebooks in order; save and render each as soon as it ends, and return the path of the index.
 
-    The folder ``out`` holds, for each notebook, ``<name>.ipynb`` as executed and ``<name>.html``; and
-    ``index.html`` and ``run.json`` for the run. Pages of an earlier run are removed when this one starts.
-    ``parameters`` are validated values by the file stem of the notebook; the pages show ``profile``, the name
-    of the settings, and ``command``, which reproduces the run; ``log`` receives each line of progress.
+    The folder ``out`` gets ``<name>.ipynb``, as executed, and ``<name>.html`` for each notebook, the images
+    of the pages in ``figures/``, ``index.html`` and ``run.json``; pages of an earlier run are removed.
+    ``parameters`` are validated values by the file stem of the notebook; ``profile`` names them, ``command``
+    reproduces the run, and ``log`` receives each line of progress.
 
     Raises:
         RunError: when the folder is in use or cannot be written, or when a notebook fails; its page is
@@ -74,39 +74,41 @@ def run(
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP raise SystemExit, so that what they end is recorded; one is enough."""
+    numbers = [name for name in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(name) is signal.SIG_DFL]
 
     def leave(number: int, _: object) -> None:
-        for name in handled:
+        for name in numbers:
             signal.signal(name, signal.SIG_IGN)
         raise SystemExit(128 + number)
 
-    handled = [name for name in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(name) is signal.SIG_DFL]
     if threading.current_thread() is not threading.main_thread():
-        handled = []
-    for name in handled:
+        numbers = []
+    for name in numbers:
         signal.signal(name, leave)
     try:
         yield
     finally:
-        for name in handled:
+        for name in numbers:
             signal.signal(name, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
 def _handed_on(out: Path) -> Iterator[None]:
     """Give kernels the library and the folders of this process, which may start elsewhere."""
-    handed = {"MOSAIC_RUN": str(out.absolute()), "MOSAIC_PACKAGE": str(PACKAGE), "MOSAIC_ROOT": str(root())}
+    before = dict(os.environ)
+    os.environ |= {
+        "MOSAIC_RUN": str(out.absolute()),
+        "MOSAIC_PACKAGE": str(PACKAGE),
+        "MOSAIC_ROOT": str(root()),
+    }
     if (PACKAGE.parent / "pyproject.toml").exists():  # a clone, and perhaps not the one that is installed
         paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-        handed["PYTHONPATH"] = os.pathsep.join(paths)
-    before = {name: os.environ.get(name) for name in handed}
-    os.environ.update(handed)
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            os.environ.update({} if value is None else {name: value})
+        os.environ.clear()
+        os.environ.update(before)
 
 
 class _ProgressLines(io.StringIO):
@@ -163,12 +165,10 @@ class _Run:
         name, entry, replies = notebook.stem, self.entries[i], [{"ename": "", "evalue": ""}]
         head = f"[{i + 1}/{len(self.entries)} {name}]"
         entry.update(status="running", parameters=parameters, started=_now())
-        self._write("running")
-        render_all(self.out)
+        self._save("running")
         last = f", took {duration(self.earlier[name])} last time" if name in self.earlier else ""
         self.log(f"{head} started{last}")
-        start = time.monotonic()
-        problem = ""
+        start, problem = time.monotonic(), ""
         options: dict[str, Any] = {"kernel_name": "python3", "language": "python", "cwd": notebook.parent}
         options |= {"progress_bar": False, "start_timeout": _START_TIMEOUT}
         options |= {"stderr_file": _ProgressLines(lambda line: self.log(f"{head} {line}"))}
@@ -187,11 +187,12 @@ class _Run:
             problem = _in_words(error)
         entry["seconds"] = round(time.monotonic() - start, 1)
         problem = self._close(entry, "failed" if problem else "finished", problem)
+        took = duration(entry["seconds"])
         if problem:
-            page = self.out / f"{name}.html"
-            told = f"see {page if page.exists() else self.out / 'index.html'} for the traceback"
-            raise RunError(f"{name} failed after {duration(entry['seconds'])}: {problem}\n{told}")
-        self.log(f"{head} finished in {duration(entry['seconds'])}{self._left(i)}")
+            pages = (self.out / f"{name}.html", self.out / "index.html")
+            told = f"see {pages[not pages[0].exists()]} for the traceback"
+            raise RunError(f"{name} failed after {took}: {problem}\n{told}")
+        self.log(f"{head} finished in {took}{self._left(i)}")
 
     def interrupt(self) -> None:
         """Record that the run ended before its end, unless the record already says why."""
@@ -199,25 +200,21 @@ class _Run:
             if entry["status"] == "running":
                 self._close(entry, "interrupted", "")
         if self.record["status"] == "running":
-            self._write("interrupted")
-            render_all(self.out)
+            self._save("interrupted")
 
     def _close(self, entry: dict[str, Any], status: str, problem: str) -> str:
         """Record how a notebook ended, keep it and render the pages; return what is wrong, if anything."""
         entry.update(status=status, ended=_now(), error=problem)
-        whole = all(one["status"] == "finished" for one in self.entries)
-        goes_on = status == "finished" and not whole
+        goes_on = status == "finished" and any(one["status"] != "finished" for one in self.entries)
         try:
             self._keep(entry)
-            self._write("running" if goes_on else status)
-            render_all(self.out)
+            self._save("running" if goes_on else status)
         except (MosaicError, OSError) as error:
             self._partial(entry["name"]).unlink(missing_ok=True)  # makes room on a full disk
             problem = problem or _in_words(error)
             entry.update(status="interrupted" if status == "interrupted" else "failed", error=problem)
             with contextlib.suppress(MosaicError, OSError):
-                self._write(entry["status"])
-                render_all(self.out)
+                self._save(entry["status"])
         return problem
 
     def _keep(self, entry: Mapping[str, Any]) -> None:
@@ -235,11 +232,13 @@ class _Run:
         self.record |= {name: summary.facts[name] for name in ("device", "data") if name in summary.facts}
         self.record["answer"] = summary.answer
 
-    def _write(self, status: str) -> None:
+    def _save(self, status: str) -> None:
+        """Write the record, then the pages, which may fail."""
         self.record["status"] = status
         if status != "running":
             self.record.update(ended=_now(), seconds=round(time.monotonic() - self.started, 1))
         files.write_json(self.out / RECORD, {**self.record, "notebooks": self.entries})
+        render_all(self.out)
 
     def _left(self, i: int) -> str:
         """Estimate the time left from how long the last run of this profile took."""

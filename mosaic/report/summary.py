@@ -100,16 +100,10 @@ def summarize(path: Path) -> Summary:
 
 def _parameters(notebook: NotebookNode, given: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return what the cell of parameters declares; values are Python literals."""
-    cell = next((cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])), None)
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     parameters = []
-    for declared in PythonTranslator.inspect(cell) if cell else []:
+    for declared in PythonTranslator.inspect(cells[0]) if cells else []:
         default = ast.literal_eval(declared.default)
-        value = given.get(declared.name, default)
-        row = {
-            "name": declared.name,
-            "meaning": declared.help,
-            "default": repr(default),
-            "value": repr(value),
-        }
-        parameters.append(row)
+        shown = {"default": repr(default), "value": repr(given.get(declared.name, default))}
+        parameters.append({"name": declared.name, "meaning": declared.help, **shown})
     return parameters

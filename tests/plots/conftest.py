@@ -1,9 +1,5 @@
 """One theme for all figures; every figure is closed after its test."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
-
-import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
@@ -11,7 +7,7 @@ from mosaic.plots import palette
 
 
 @pytest.fixture(autouse=True)
-def clean_figures() -> Iterator[None]:
+def clean_figures():
     plt.switch_backend("agg")
     palette.use_theme()
     yield
@@ -19,10 +15,10 @@ def clean_figures() -> Iterator[None]:
 
 
 @pytest.fixture
-def spans() -> Callable[[Any], list[np.ndarray]]:
+def spans():
     """Return a function that lists the intervals which axes show, as two points each."""
 
-    def spans(ax: Any) -> list[np.ndarray]:
+    def spans(ax):
         lines = [lines for lines in ax.collections if hasattr(lines, "get_segments")]
         return [span for part in lines for span in part.get_segments() if len(span) == 2]
 

@@ -10,7 +10,7 @@ GROUPS = {"Agricultural areas": ["Arable land", "Pastures"], "Water bodies": ["M
 LABELS = np.array([[1, 0, 0], [1, 0, 1], [0, 1, 0], [1, 0, 0]])
 
 
-def test_label_frequencies_draw_shares_and_name_absent_classes() -> None:
+def test_label_frequencies_draw_shares_and_name_absent_classes():
     (ax,) = figures.label_frequencies({"train": LABELS, "test": LABELS[:2]}, CLASSES).axes
     names = [tick.get_text() for tick in ax.get_yticklabels()]
     assert names[0] == "Arable land"  # the most frequent is on top
@@ -22,7 +22,7 @@ def test_label_frequencies_draw_shares_and_name_absent_classes() -> None:
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["train (4)", "test (2)"]
 
 
-def test_cooccurrence_is_conditional_and_ordered_by_group() -> None:
+def test_cooccurrence_is_conditional_and_ordered_by_group():
     (ax,) = figures.cooccurrence(LABELS, CLASSES, GROUPS).axes
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["Arable land", "Pastures", "Marine waters"]
     rows = ["Arable land (3)", "Pastures (1)", "Marine waters (1)"]
@@ -37,7 +37,7 @@ def test_cooccurrence_is_conditional_and_ordered_by_group() -> None:
     assert np.isnan(drawn[2]).all()
 
 
-def test_labels_per_patch_beside_a_reference() -> None:
+def test_labels_per_patch_beside_a_reference():
     (ax,) = figures.labels_per_patch(LABELS, {1: 0.5, 2: 0.3, 4: 0.2}).axes
     assert [bar.get_height() for bar in ax.patches] == [0.75, 0.25, 0.0, 0.0]
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.5, 0.3, 0.0, 0.2])
@@ -49,7 +49,7 @@ def test_labels_per_patch_beside_a_reference() -> None:
     assert list(ax.get_xticks()) == [0, 1]
 
 
-def test_kernel_positives() -> None:
+def test_kernel_positives():
     rows = [("any", 0.512, 1.0), ("all", 0.018, np.nan)]
     frame = pd.DataFrame(rows, columns=["kernel", "positive_share", "mean_weight"])
     left, right = figures.kernel_positives(frame).axes
@@ -59,7 +59,7 @@ def test_kernel_positives() -> None:
     left.figure.draw_without_rendering()
 
 
-def test_tile_map_places_tiles_and_scales_markers() -> None:
+def test_tile_map_places_tiles_and_scales_markers():
     rows = [("T31UFS", 5, 51, "train", 40), ("T31UFS", 5, 51, "test", 10), ("T35VLH", -24, 60, "train", 20)]
     frame = pd.DataFrame(rows, columns=["tile", "lon", "lat", "split", "count"])
     (ax,) = figures.tile_map(frame).axes
@@ -76,14 +76,14 @@ def test_tile_map_places_tiles_and_scales_markers() -> None:
     figures.tile_map(frame[:1]).draw_without_rendering()
 
 
-def quantiles(column: str, names: dict[str, float]) -> pd.DataFrame:
+def quantiles(column, names):
     classes = {"Marine waters": -10.0, "Arable land": 0.0}
     rows = [(cls, name, names[name] + shift) for cls, shift in classes.items() for name in names]
     frame = pd.DataFrame(rows, columns=["class", column, "p50"])
     return frame.assign(p5=frame["p50"] - 1, p95=frame["p50"] + 2)
 
 
-def test_spectra_show_one_class_over_the_others_by_wavelength() -> None:
+def test_spectra_show_one_class_over_the_others_by_wavelength():
     frame = quantiles("band", {"B08": 900.0, "B02": 300.0})
     frame["wavelength"] = frame["band"].map({"B02": 492.0, "B08": 833.0})
     fig = figures.class_spectra(frame, GROUPS)
@@ -98,7 +98,7 @@ def test_spectra_show_one_class_over_the_others_by_wavelength() -> None:
     assert (band[:, 1].min(), band[:, 1].max()) == pytest.approx((2.99, 9.02))
 
 
-def test_backscatter_is_ordered_by_the_first_band(spans) -> None:
+def test_backscatter_is_ordered_by_the_first_band(spans):
     frame = quantiles("band", {"VV": -10.0, "VH": -17.0})
     left, right = figures.backscatter(frame, GROUPS).axes
     assert [left.get_title(), right.get_title()] == ["VV", "VH"]
@@ -109,7 +109,7 @@ def test_backscatter_is_ordered_by_the_first_band(spans) -> None:
     figures.backscatter(frame[:3], GROUPS).draw_without_rendering()  # a class lacks a band
 
 
-def test_realism_compares_classes_found_on_both_sides() -> None:
+def test_realism_compares_classes_found_on_both_sides():
     real = quantiles("quantity", {"VV": -10.0}).assign(source="real")
     simulated = real[real["class"] == "Arable land"].assign(source="simulated", p50=-9.0)
     (ax,) = figures.real_vs_simulated_quantiles(pd.concat([real, simulated]).assign(unit="dB"), GROUPS).axes
@@ -118,7 +118,7 @@ def test_realism_compares_classes_found_on_both_sides() -> None:
     assert ax.get_xlabel() == "real, dB"
 
 
-def test_bars_stand_beside_each_other_with_intervals_where_known(spans) -> None:
+def test_bars_stand_beside_each_other_with_intervals_where_known(spans):
     rows = [
         ("mean Jaccard", "simulated", 0.17, np.nan, np.nan),
         ("mean Jaccard", "real", 0.16, np.nan, np.nan),

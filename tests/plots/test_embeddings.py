@@ -9,7 +9,7 @@ from mosaic.plots import palette
 RNG = np.random.default_rng(0)
 
 
-def test_umap_panels_colour_points_and_lay_the_rest_beneath() -> None:
+def test_umap_panels_colour_points_and_lay_the_rest_beneath():
     points = RNG.normal(size=(40, 2))
     categories = ["forest"] * 10 + ["water"] * 5 + ["mixed"] * 25
     colors = {"forest": "#009e73", "water": "#0072b2", "absent": "#000000"}
@@ -34,7 +34,7 @@ def test_umap_panels_colour_points_and_lay_the_rest_beneath() -> None:
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["a"]
 
 
-def test_coherence_stars_the_best_in_its_direction() -> None:
+def test_coherence_stars_the_best_in_its_direction():
     values = {"silhouette": (0.1, 0.2), "Davies-Bouldin": (1.5, 1.0), "NMI": (np.nan, 0.3)}
     rows = [
         (method, measure, value, measure != "Davies-Bouldin")
@@ -53,7 +53,7 @@ def test_coherence_stars_the_best_in_its_direction() -> None:
     assert [text.get_text() for text in ax.texts] == ["0.100", "1.50"]
 
 
-def test_retrieval_draws_recall_and_chance(spans) -> None:
+def test_retrieval_draws_recall_and_chance(spans):
     rows = [("S1 → S2", 10, 0.6, 0.5, 0.7), ("S1 → S2", 1, 0.2, 0.1, 0.3)]
     rows += [("S2 → S1", 1, 0.1, np.nan, np.nan), ("S2 → S1", 10, 0.5, np.nan, np.nan)]
     frame = pd.DataFrame(rows, columns=["direction", "k", "recall", "low", "high"]).assign(method="mosaic")
@@ -68,7 +68,7 @@ def test_retrieval_draws_recall_and_chance(spans) -> None:
     assert len(figures.retrieval_curves(frame).axes[0].lines) == 1
 
 
-def test_kernel_matrices_sort_scenes_by_label_and_keep_prototypes() -> None:
+def test_kernel_matrices_sort_scenes_by_label_and_keep_prototypes():
     labels = np.array([[1, 0], [0, 1], [1, 0], [1, 1]])
     same = (labels @ labels.T > 0).astype(float)
     np.fill_diagonal(same, 0)
@@ -87,7 +87,7 @@ def test_kernel_matrices_sort_scenes_by_label_and_keep_prototypes() -> None:
     assert fig.axes[0].get_title() == "all: 0 % positive"
 
 
-def test_modality_gap_shares_bins_and_marks_means() -> None:
+def test_modality_gap_shares_bins_and_marks_means():
     same, other = np.full(50, 0.8), np.full(60, -0.2)
     fig = figures.modality_gap({"mosaic": (same, other), "iai": (same - 0.1, other)})
     iai, mosaic = fig.axes

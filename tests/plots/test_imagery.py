@@ -7,14 +7,14 @@ CLASSES = ["Arable land", "Marine waters", "Pastures"]
 COLORS = ["#FFFFA8", "#E6F2FF", "#E6E64D"]
 
 
-def test_true_colour_stretches_one_fixed_range() -> None:
+def test_true_colour_stretches_one_fixed_range():
     low, high = figures.OPTICAL_RANGE
     middle = (low + high) / 2
     drawn = figures.true_colour(np.array([low - 5, low, middle, high, high + 9], dtype=np.float32))
     np.testing.assert_allclose(drawn, [0, 0, 0.5 ** (1 / figures.OPTICAL_GAMMA), 1, 1])
 
 
-def test_sar_composite_is_vv_vh_and_their_difference() -> None:
+def test_sar_composite_is_vv_vh_and_their_difference():
     sar = np.array([-11.5, -18.5]).reshape(2, 1, 1) * np.ones((2, 2, 2))
     drawn = figures.sar_composite(sar)
     assert drawn.shape == (2, 2, 3)
@@ -22,16 +22,16 @@ def test_sar_composite_is_vv_vh_and_their_difference() -> None:
     np.testing.assert_array_equal(figures.sar_composite(np.full((1, 2, 2, 2), -60.0))[0, 0, 0], [0, 0, 0])
 
 
-def test_the_stretches_are_stated() -> None:
+def test_the_stretches_are_stated():
     assert all(words in figures.STRETCHES for words in ("DN 0 to 2500", "VV −20 to −3", "dB as red"))
 
 
-def pairs(count: int) -> tuple[np.ndarray, np.ndarray]:
+def pairs(count):
     rng = np.random.default_rng(0)
     return rng.integers(0, 3000, (count, 4, 4, 3)), rng.normal(-12, 3, (count, 2, 4, 4))
 
 
-def test_gallery_shows_each_pair_in_a_column_and_only_classes_present() -> None:
+def test_gallery_shows_each_pair_in_a_column_and_only_classes_present():
     optical, sar = pairs(3)
     maps = np.zeros((3, 4, 4), np.uint8)
     maps[1] = 2
@@ -49,7 +49,7 @@ def test_gallery_shows_each_pair_in_a_column_and_only_classes_present() -> None:
     assert colors[:2] == [COLORS[0], COLORS[2]]
 
 
-def test_gallery_without_maps_wraps_into_blocks() -> None:
+def test_gallery_without_maps_wraps_into_blocks():
     optical, sar = pairs(8)
     fig = figures.gallery(optical, sar, None, list("abcdefgh"), CLASSES, COLORS)
     assert fig.legends == []
@@ -60,7 +60,7 @@ def test_gallery_without_maps_wraps_into_blocks() -> None:
     assert len(figures.gallery(optical[:1], sar[:1], None, ["a"], CLASSES, COLORS).axes) == 2
 
 
-def test_neighbours_carry_their_jaccard_index_and_tick_shared_labels() -> None:
+def test_neighbours_carry_their_jaccard_index_and_tick_shared_labels():
     images = 2500 * np.random.default_rng(0).random((2, 3, 4, 4, 3))
     query_labels = np.array([[1, 1, 0], [0, 0, 0]])
     neighbour_labels = np.array([[[1, 1, 0], [0, 1, 1], [0, 0, 1]], [[0, 0, 0], [1, 0, 0], [1, 1, 1]]])

@@ -23,12 +23,6 @@ def test_panels_fill_rows_of_about_equal_length(count, columns, shape):
     assert fig.get_figheight() == 2.0 * shape[0] and fig.get_figwidth() <= layout.WIDTH
 
 
-def test_ticks_of_a_column_stay_visible_above_an_empty_place():
-    _, axes = layout.panels(3, 2, 2.0, sharex=True)
-    shown = [any(label.get_visible() for label in ax.get_xticklabels()) for ax in axes]
-    assert shown == [False, True, True]
-
-
 @pytest.mark.parametrize("draw", FIGURES, ids=lambda draw: draw.__name__)
 def test_an_empty_frame_gives_a_figure_without_panels(draw):
     parameters = list(inspect.signature(draw).parameters.values())[1:]

@@ -7,7 +7,7 @@ from mosaic.plots import palette
 from mosaic.plots import scores as figures
 
 
-def results(**columns: object) -> pd.DataFrame:
+def results(**columns):
     """One aggregated number; keywords replace its columns, and lists make several rows."""
     row: dict[str, object] = {"method": "mosaic", "seed": -1, "label_budget": "shared", "fraction": 100.0}
     row |= {"evaluation": "linear", "input": "fused", "stratum": "all", "metric": "ap_macro"}
@@ -16,7 +16,7 @@ def results(**columns: object) -> pd.DataFrame:
     return pd.DataFrame({name: columns.get(name, value) for name, value in row.items()}, index=range(length))
 
 
-def test_stratum_titles() -> None:
+def test_stratum_titles():
     strata = [
         "all",
         "labels: 1",
@@ -29,7 +29,7 @@ def test_stratum_titles() -> None:
     assert list(map(figures.stratum_title, strata)) == titles
 
 
-def test_scores_against_fraction_stand_in_their_panels(spans) -> None:
+def test_scores_against_fraction_stand_in_their_panels(spans):
     both = {"fraction": [1.0, 100.0]}
     shared = results(value=[0.3, 0.5], low=[0.2, np.nan], high=[0.4, np.nan], **both)
     unlabelled = results(method="iai", label_budget="none", value=[0.25, 0.45], **both)
@@ -52,7 +52,7 @@ def test_scores_against_fraction_stand_in_their_panels(spans) -> None:
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["IaI-SimCLR", "MoSAiC"]
 
 
-def test_per_class_heatmap_stars_the_best_and_bears_gaps() -> None:
+def test_per_class_heatmap_stars_the_best_and_bears_gaps():
     ours = results(stratum=["class: Pastures", "class: Arable land"], value=[0.2, 0.8], metric="ap")
     other = results(method="iai", stratum="class: Pastures", value=0.3, metric="ap")
     frame = pd.concat([ours, other, results()])  # the last is of no class: left out
@@ -67,7 +67,7 @@ def test_per_class_heatmap_stars_the_best_and_bears_gaps() -> None:
     assert [text.get_text() for text in rare.texts] == ["0.50"]
 
 
-def test_strata_have_a_panel_a_kind_and_a_row_each() -> None:
+def test_strata_have_a_panel_a_kind_and_a_row_each():
     strata = ["all", "labels: 1", "labels: 2", "group: forests"]
     other = results(method="iai", stratum="labels: 2", value=0.3, low=np.nan, high=np.nan)
     frame = pd.concat([results(stratum=strata, value=[0.9, 0.4, 0.5, 0.6]), other])
@@ -86,7 +86,7 @@ def test_strata_have_a_panel_a_kind_and_a_row_each() -> None:
     assert ticks == [["1 label"], ["forests"], ["company 1", "company 2"], ["look-alike 1"]]
 
 
-def test_missing_sensor_draws_what_a_method_has() -> None:
+def test_missing_sensor_draws_what_a_method_has():
     inputs = ["fused", "fused_without_s1", "fused_without_s2", "s1"]
     ours, other = results(input=inputs, value=[0.5, 0.4, 0.3, 0.1]), results(method="iai", value=0.45)
     frame = pd.concat([ours, other, results(method="supervised_s1", input="s1")])

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
-from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mosaic.report.runner import run
@@ -51,7 +50,7 @@ display.key_result("macro AP gained over random at 5 %", 0.21, low=0.19, high=0.
 frame.iloc[:2, :3]"""
 
 
-def make_notebook(title: str, *cells: str) -> NotebookNode:
+def make_notebook(title, *cells):
     """Make a notebook; cells that start with ``##`` are Markdown."""
     content = [new_markdown_cell(f"# {title}\n\nDoes it *work*?")]
     content.append(new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}))
@@ -61,10 +60,10 @@ def make_notebook(title: str, *cells: str) -> NotebookNode:
 
 
 @pytest.fixture(scope="session")
-def write_notebooks(tmp_path_factory: pytest.TempPathFactory) -> Writer:
+def write_notebooks(tmp_path_factory):
     """Return a function that writes notebooks, given as ``stem=(title, *cells)``, to a fresh folder."""
 
-    def write(**notebooks: tuple[str, ...]) -> list[Path]:
+    def write(**notebooks):
         folder = tmp_path_factory.mktemp("notebooks")
         for name, content in notebooks.items():
             nbformat.write(make_notebook(*content), folder / f"{name}.ipynb")
@@ -74,7 +73,7 @@ def write_notebooks(tmp_path_factory: pytest.TempPathFactory) -> Writer:
 
 
 @pytest.fixture(scope="session")
-def small_run(write_notebooks: Writer, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def small_run(write_notebooks, tmp_path_factory):
     """Run a notebook with everything in it, one that fails, and one that is therefore not run."""
     notebooks = write_notebooks(
         first=("Everything at once", START, FORMULAS, FIGURE, "## Table", TABLE, "## Table\nagain"),

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from mosaic.report.html import duration, public, render, render_all
@@ -18,14 +17,12 @@ from mosaic.utils.errors import RunError, SettingsError
 Writer = Callable[..., list[Path]]
 
 
-def executed(
-    *outputs: NotebookNode, source: str = "x", count: int | None = 1, **metadata: object
-) -> NotebookNode:
+def executed(*outputs, source="x", count=1, **metadata):
     cell = new_code_cell(source, outputs=list(outputs), execution_count=count)
     return new_notebook(cells=[new_markdown_cell("# A title\n\nA question?"), cell], metadata=metadata)
 
 
-def page_of(notebook: NotebookNode, folder: Path) -> str:
+def page_of(notebook, folder):
     nbformat.write(notebook, folder / "01_a.ipynb")
     render(folder / "01_a.ipynb")
     return (folder / "01_a.html").read_text(encoding="utf-8")
@@ -35,11 +32,11 @@ def page_of(notebook: NotebookNode, folder: Path) -> str:
     ("seconds", "words"),
     [(None, ""), (0.4, "0 s"), (59.6, "1 min 00 s"), (723, "12 min 03 s"), (3900, "1 h 05 min")],
 )
-def test_duration_in_words(seconds: float | None, words: str) -> None:
+def test_duration_in_words(seconds, words):
     assert duration(seconds) == words
 
 
-def test_noise_is_dropped(tmp_path: Path) -> None:
+def test_noise_is_dropped(tmp_path):
     widget = {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "FloatProgress()"}
     streams = (("stderr", "a warning"), ("stdout", "1\r2\rdone\n"), ("stdout", "\x1b[1ma\x1b[0m <b>\n"))
     outputs = [new_output("stream", name=name, text=text) for name, text in streams]
@@ -60,11 +57,11 @@ def test_noise_is_dropped(tmp_path: Path) -> None:
         ({"text/plain": "a < b"}, "<pre.*a &lt; b</pre>"),
     ],
 )
-def test_each_kind_of_output_is_shown(data: dict[str, str], expected: str, tmp_path: Path) -> None:
+def test_each_kind_of_output_is_shown(data, expected, tmp_path):
     assert re.search(expected, page_of(executed(new_output("display_data", data=data)), tmp_path))
 
 
-def test_a_notebook_without_a_runner_renders_and_nothing_from_elsewhere_can_run(tmp_path: Path) -> None:
+def test_a_notebook_without_a_runner_renders_and_nothing_from_elsewhere_can_run(tmp_path):
     page = page_of(executed(new_output("stream", name="stdout", text="hello")), tmp_path)
     assert "<title>A title</title>" in page and "hello" in page
     assert 'class="pager"' not in page and 'id="reproduce"' not in page
@@ -75,19 +72,19 @@ def test_a_notebook_without_a_runner_renders_and_nothing_from_elsewhere_can_run(
     assert not re.findall(r'(?:src|href)="https?:', page)
 
 
-def test_text_is_escaped(tmp_path: Path) -> None:
+def test_text_is_escaped(tmp_path):
     notebook = executed(mosaic={"profile": "<i>", "command": "a && b <c>"}, source="'<script>'")
     page = page_of(notebook, tmp_path)
     assert "&lt;i&gt;" in page and "a &amp;&amp; b &lt;c&gt;" in page and page.count("<script") == 1
 
 
-def test_a_page_above_two_megabytes_is_told(tmp_path: Path) -> None:
+def test_a_page_above_two_megabytes_is_told(tmp_path):
     notebook = executed(new_output("display_data", data={"image/png": "A" * 2_100_000}))
     with pytest.warns(UserWarning, match=r"01_a\.html is 2\.1 MB"):
         page_of(notebook, tmp_path)
 
 
-def test_the_last_answer_stands(tmp_path: Path) -> None:
+def test_the_last_answer_stands(tmp_path):
     outputs = [
         new_output("display_data", data={}, metadata={"mosaic": {"role": "answer", "html": text}})
         for text in ("It hurts.", "It helps.")
@@ -96,7 +93,7 @@ def test_the_last_answer_stands(tmp_path: Path) -> None:
     assert page.count("It helps.") == 1 and "It hurts." not in page
 
 
-def test_status_of_notebooks_that_papermill_never_brought_to_the_end(tmp_path: Path) -> None:
+def test_status_of_notebooks_that_papermill_never_brought_to_the_end(tmp_path):
     notebook = executed(papermill={"start_time": "2026-01-01T00:00:00+00:00", "end_time": None})
     notebook.cells += [new_markdown_cell("## Later"), new_code_cell("later()")]
     page = page_of(notebook, tmp_path)
@@ -108,7 +105,7 @@ def test_status_of_notebooks_that_papermill_never_brought_to_the_end(tmp_path: P
     assert summarize(tmp_path / "01_a.ipynb").status == "failed"
 
 
-def test_a_folder_of_notebooks_without_record_gets_pages_and_links(tmp_path: Path) -> None:
+def test_a_folder_of_notebooks_without_record_gets_pages_and_links(tmp_path):
     for name in ("01_a", "02_b"):
         nbformat.write(executed(), tmp_path / f"{name}.ipynb")
     index = render_all(tmp_path)
@@ -118,12 +115,12 @@ def test_a_folder_of_notebooks_without_record_gets_pages_and_links(tmp_path: Pat
     assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
 
 
-def test_a_killed_run_is_not_shown_as_running(tmp_path: Path) -> None:
+def test_a_killed_run_is_not_shown_as_running(tmp_path):
     states = {"01_a": "running", "02_b": "not run"}
     entries = [{"name": name, "title": name, "status": status} for name, status in states.items()]
     files.write_json(tmp_path / "run.json", {"status": "running", "notebooks": entries})
 
-    def statuses() -> list[str]:
+    def statuses():
         return re.findall(r'class="badge ([\w-]+)"', render_all(tmp_path).read_text())
 
     with files.lock(tmp_path):
@@ -143,9 +140,7 @@ def test_a_killed_run_is_not_shown_as_running(tmp_path: Path) -> None:
     "content",
     [b"", b"\xff\xfe", b"[]", b"{}", b'{"status": 1, "notebooks": []}', b'{"status": "x", "notebooks": [3]}'],
 )
-def test_a_damaged_record_is_named_and_replaced_by_the_next_run(
-    content: bytes, tmp_path: Path, write_notebooks: Writer
-) -> None:
+def test_a_damaged_record_is_named_and_replaced_by_the_next_run(content, tmp_path, write_notebooks):
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(RunError, match=r"run\.json.*run it again"):
         render_all(tmp_path)
@@ -155,15 +150,13 @@ def test_a_damaged_record_is_named_and_replaced_by_the_next_run(
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{}", b'{"nbformat": 4, "nbformat_minor": 5}'])
-def test_a_damaged_notebook_is_named_with_the_remedy(content: bytes, tmp_path: Path) -> None:
+def test_a_damaged_notebook_is_named_with_the_remedy(content, tmp_path):
     (tmp_path / "01_a.ipynb").write_bytes(content)
     with pytest.raises(SettingsError, match=r"01_a\.ipynb.*run it again"):
         render(tmp_path / "01_a.ipynb")
 
 
-def test_paths_are_shown_relative_to_the_project_or_by_their_last_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paths_are_shown_relative_to_the_project_or_by_their_last_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("MOSAIC_ROOT", "/srv/study")
     monkeypatch.setenv("HOME", "/srv")
     record = {
@@ -178,7 +171,7 @@ def test_paths_are_shown_relative_to_the_project_or_by_their_last_folder(
     assert {text: public(text, record) for text in shown} == shown
 
 
-def test_figures_are_files_that_the_page_links(tmp_path: Path) -> None:
+def test_figures_are_files_that_the_page_links(tmp_path):
     image = '<img src="data:image/svg+xml,%3Csvg a=\'1\'/%3E" alt="a">'
     html = f'<figure class="image">{image}<figcaption>c</figcaption></figure>'
     figure = new_output("display_data", data={"text/html": html}, metadata={"mosaic": {"role": "figure"}})
@@ -188,7 +181,7 @@ def test_figures_are_files_that_the_page_links(tmp_path: Path) -> None:
     assert 'href="01_a.ipynb"' in page and "results.parquet" not in page
 
 
-def test_all_runs_are_listed_and_those_killed_are_corrected(tmp_path: Path) -> None:
+def test_all_runs_are_listed_and_those_killed_are_corrected(tmp_path):
     for name, status, started in (("new", "finished", "2026-02-01"), ("old", "running", "2026-01-01")):
         folder = tmp_path / "reports" / name
         folder.mkdir(parents=True)

@@ -3,7 +3,7 @@ import pytest
 from mosaic.report.markdown import Markdown, inline, mathml, plain
 
 
-def test_heading_ids_are_unique_and_the_title_is_not_repeated() -> None:
+def test_heading_ids_are_unique_and_the_title_is_not_repeated():
     markdown = Markdown()
     text = markdown("# Title\n\n## A part") + markdown("## A part\n\n### Loss $L_i$ (a)")
     assert [heading.id for heading in markdown.headings] == ["title", "a-part", "a-part-2", "loss-a"]
@@ -12,7 +12,7 @@ def test_heading_ids_are_unique_and_the_title_is_not_repeated() -> None:
     assert "<math" in markdown.headings[3].html
 
 
-def test_formulas_become_mathml() -> None:
+def test_formulas_become_mathml():
     text = Markdown()("If $a < b$:\n\n$$\\sum_{i=1}^N x_i$$\n\n\\begin{cases}1 & x\\\\0 & y\\end{cases}")
     assert text.count("<math") == 3
     assert text.count('display="block"') == 2
@@ -23,12 +23,12 @@ def test_formulas_become_mathml() -> None:
 
 
 @pytest.mark.parametrize("source", ["1. not a list", "- 0.02 less", "# 3 of them"])
-def test_inline_makes_no_blocks_and_plain_has_no_tags(source: str) -> None:
+def test_inline_makes_no_blocks_and_plain_has_no_tags(source):
     assert inline(source) == source
     assert plain("<b>a</b> &amp; <i>b</i>") == "a & b"
 
 
-def test_tables_scroll_and_name_their_columns() -> None:
+def test_tables_scroll_and_name_their_columns():
     text = Markdown()("| a | b |\n|---|--:|\n| 1 | 2 |")
     assert text.count('<th scope="col"') == 2
     assert 'role="region" tabindex="0"' in text
@@ -44,11 +44,11 @@ def test_tables_scroll_and_name_their_columns() -> None:
         "```\n$a$\n```\n\nand `$c$`.",
     ],
 )
-def test_dollars_of_money_and_code_stay(source: str) -> None:
+def test_dollars_of_money_and_code_stay(source):
     assert "<math" not in Markdown()(source)
 
 
-def test_formulas_are_not_read_as_markdown() -> None:
+def test_formulas_are_not_read_as_markdown():
     text = Markdown()("| a | b |\n|---|---|\n| $x_i * y_j * z$ | $a*b*c$ |")
     assert text.count("<math") == 2 and text.count("<td") == 2
     assert "<em>" not in text

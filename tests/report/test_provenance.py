@@ -2,7 +2,6 @@ import importlib.metadata
 import platform
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +9,7 @@ from mosaic.report import provenance
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_the_commit_and_changes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commit_and_changes_are_named(tmp_path, monkeypatch):
     tracked = tmp_path / "provenance.py"
     tracked.write_text("1\n")
     for command in ("init -q", "add .", "-c user.name=a -c user.email=a@b commit -q -m m"):
@@ -25,7 +24,7 @@ def test_the_commit_and_changes_are_named(tmp_path: Path, monkeypatch: pytest.Mo
     assert provenance.commit() is None
 
 
-def test_versions_are_those_installed() -> None:
+def test_versions_are_those_installed():
     versions = provenance.packages()
     assert versions["python"] == platform.python_version()
     assert versions["papermill"] == importlib.metadata.version("papermill")

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import pytest
@@ -25,7 +24,7 @@ Write = Callable[..., list[Path]]
 text = Path.read_text
 
 
-def test_the_failure_is_named_with_its_page(small_run: Any) -> None:
+def test_the_failure_is_named_with_its_page(small_run):
     message = str(small_run.error)
     assert re.match(r"second failed after \d+ s: ValueError in cell 2: no band B13\n", message)
     assert str(small_run.folder / "second.html") in message
@@ -34,7 +33,7 @@ def test_the_failure_is_named_with_its_page(small_run: Any) -> None:
     assert names == [".lock", "figures/first-1.svg", *pages]
 
 
-def test_every_notebook_has_its_status(small_run: Any) -> None:
+def test_every_notebook_has_its_status(small_run):
     record = json.loads(text(small_run.folder / "run.json"))
     assert [entry["status"] for entry in record["notebooks"]] == ["finished", "failed", "not run"]
     assert (record["status"], record["profile"], record["command"]) == ("failed", "tiny", "make study")
@@ -48,7 +47,7 @@ def test_every_notebook_has_its_status(small_run: Any) -> None:
     assert "Label-aware contrast <strong>helps</strong>" in index
 
 
-def test_progress_goes_to_the_terminal_and_not_to_the_page(small_run: Any) -> None:
+def test_progress_goes_to_the_terminal_and_not_to_the_page(small_run):
     assert small_run.lines[0] == "[1/3 first] started"
     assert "[1/3 first] drawing: 1/1" in small_run.lines
     finished = re.compile(r"\[1/3 first\] finished in \d+ s, time left unknown")
@@ -61,7 +60,7 @@ def test_progress_goes_to_the_terminal_and_not_to_the_page(small_run: Any) -> No
     assert ">rate is 0.5</pre>" in page
 
 
-def test_the_page_opens_with_what_was_found(small_run: Any) -> None:
+def test_the_page_opens_with_what_was_found(small_run):
     page = text(small_run.folder / "first.html")
     head, _, body = page.partition("</header>")
     facts = (
@@ -81,7 +80,7 @@ def test_the_page_opens_with_what_was_found(small_run: Any) -> None:
     assert page.count("<h1>") == 1
 
 
-def test_parameters_show_default_and_value(small_run: Any) -> None:
+def test_parameters_show_default_and_value(small_run):
     page = text(small_run.folder / "first.html")
     row = re.search(r'<th scope="row"><code>rate</code>.*?</tr>', page, re.DOTALL)
     assert row is not None
@@ -90,7 +89,7 @@ def test_parameters_show_default_and_value(small_run: Any) -> None:
     assert page.count('aria-label="changed"') == 1
 
 
-def test_the_failed_page_shows_its_traceback_and_stops_there(small_run: Any) -> None:
+def test_the_failed_page_shows_its_traceback_and_stops_there(small_run):
     page = text(small_run.folder / "second.html")
     assert "ValueError</span>" in page or "ValueError: no band B13" in page
     assert "\x1b" not in page and "papermill-error-cell" not in page
@@ -99,14 +98,14 @@ def test_the_failed_page_shows_its_traceback_and_stops_there(small_run: Any) -> 
     assert '<a rel="next" href="second.html">' in text(small_run.folder / "first.html")
 
 
-def test_pages_can_be_rendered_again(small_run: Any) -> None:
+def test_pages_can_be_rendered_again(small_run):
     before = text(small_run.folder / "first.html")
     (small_run.folder / "first.html").unlink()
     assert render_all(small_run.folder) == small_run.folder / "index.html"
     assert text(small_run.folder / "first.html") == before
 
 
-def test_a_finished_run_and_its_repetition(write_notebooks: Write, tmp_path: Path) -> None:
+def test_a_finished_run_and_its_repetition(write_notebooks, tmp_path):
     look = "import json, os, sys, mosaic\nseen = [sys.prefix, os.getcwd(), mosaic.__file__]\n"
     look += "seen += [os.environ['MOSAIC_' + name] for name in ('RUN', 'PACKAGE', 'ROOT')]\n"
     look += "open(seen[3] + '/seen', 'w').write(json.dumps(seen))"
@@ -128,7 +127,7 @@ def test_a_finished_run_and_its_repetition(write_notebooks: Write, tmp_path: Pat
     assert "0.001" in text(tmp_path / "a.html")
 
 
-def test_a_folder_in_use_is_refused_and_a_dead_kernel_is_told(write_notebooks: Write, tmp_path: Path) -> None:
+def test_a_folder_in_use_is_refused_and_a_dead_kernel_is_told(write_notebooks, tmp_path):
     notebooks = write_notebooks(a=("A", "import os", "os._exit(1)"))
     with lock(tmp_path), pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
         run(notebooks, {}, tmp_path, profile="p", command="c")
@@ -138,19 +137,19 @@ def test_a_folder_in_use_is_refused_and_a_dead_kernel_is_told(write_notebooks: W
     assert summarize(tmp_path / "a.ipynb").status == "failed"
 
 
-def quiet(notebooks: list[Path], folder: Path, **parameters: Any) -> Path:
+def quiet(notebooks, folder, **parameters):
     return run(notebooks, parameters, folder, profile="p", command="c", log=lambda line: None)
 
 
-def statuses(folder: Path) -> list[str]:
+def statuses(folder):
     record = json.loads(text(folder / "run.json"))
     return [record["status"], *(entry["status"] for entry in record["notebooks"])]
 
 
-def failing(error: BaseException) -> Callable[..., None]:
+def failing(error):
     """Return what stands in for papermill: it saves the notebook and raises."""
 
-    def execute(source: Path, partial: Path, *_: object, on_cell_error: Any, **__: object) -> None:
+    def execute(source, partial, *_, on_cell_error, **__):
         nbformat.write(nbformat.read(source, as_version=4), partial)
         on_cell_error(cell=None, cell_index=4, execute_reply={"content": {"ename": "OSError", "evalue": ""}})
         raise error
@@ -158,9 +157,7 @@ def failing(error: BaseException) -> Callable[..., None]:
     return execute
 
 
-def test_an_interruption_leaves_what_was_done(
-    write_notebooks: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interruption_leaves_what_was_done(write_notebooks, tmp_path, monkeypatch):
     monkeypatch.setattr("papermill.execute_notebook", failing(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         quiet(write_notebooks(a=("A", "1")), tmp_path)
@@ -168,9 +165,7 @@ def test_an_interruption_leaves_what_was_done(
     assert summarize(tmp_path / "a.ipynb").status == "interrupted"
 
 
-def test_an_error_that_its_kernel_could_not_send_is_not_empty(
-    write_notebooks: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_that_its_kernel_could_not_send_is_not_empty(write_notebooks, tmp_path, monkeypatch):
     error = PapermillExecutionError(4, 5, "x", "CellExecutionError", "", [])
     monkeypatch.setattr("papermill.execute_notebook", failing(error))
     with pytest.raises(RunError, match="OSError in cell 5: its kernel sent no error, as when too many files"):
@@ -186,7 +181,7 @@ run([Path(sys.argv[1])], {}, Path(sys.argv[2]), profile="p", command="c")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_that_ends_a_run_is_recorded(write_notebooks: Write, tmp_path: Path, number: int) -> None:
+def test_a_signal_that_ends_a_run_is_recorded(write_notebooks, tmp_path, number):
     (notebook,) = write_notebooks(
         a=("A", "import os, time\nopen('pid', 'w').write(str(os.getpid()))", "time.sleep(99)")
     )
@@ -222,7 +217,7 @@ except OSError:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
-def test_a_full_disk_is_named_and_recorded(write_notebooks: Write, tmp_path: Path) -> None:
+def test_a_full_disk_is_named_and_recorded(write_notebooks, tmp_path):
     command = ["mount", "-t", "tmpfs", "-o", "size=128k", "mosaic", str(tmp_path)]
     if subprocess.run(command, check=False, capture_output=True).returncode:
         pytest.skip("no small disk can be mounted here")
@@ -235,9 +230,7 @@ def test_a_full_disk_is_named_and_recorded(write_notebooks: Write, tmp_path: Pat
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_pages_hold_no_absolute_path_of_the_project_or_the_archive(
-    write_notebooks: Write, tmp_path: Path
-) -> None:
+def test_pages_hold_no_absolute_path_of_the_project_or_the_archive(write_notebooks, tmp_path):
     notebooks = write_notebooks(a=("A", "import mosaic\nprint(name, mosaic.__file__)", "raise OSError(name)"))
     given = {"name": "/disk/raw/BEN", "rate": 1}
     with pytest.raises(RunError, match="/disk/raw/BEN"):
