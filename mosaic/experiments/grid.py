@@ -15,6 +15,7 @@ from mosaic.losses.objectives.base import LOSSES
 from mosaic.methods import EARLY, Method, get_method
 from mosaic.models.checkpoint import CARD
 from mosaic.models.encoders import check_encoder, encoder_for
+from mosaic.models.published_weights import check_published
 from mosaic.settings import (
     ComputeSettings,
     GridSettings,
@@ -87,6 +88,7 @@ def check_choices(settings: StudySettings, layout: BandLayout | None = None) -> 
 
     Raises:
         SettingsError: names the first.
+        CheckpointError: when published weights expect other bands.
     """
     grid, trial = settings.grid, settings.trial
     kinds: dict[Any, Method] = {}
@@ -95,6 +97,8 @@ def check_choices(settings: StudySettings, layout: BandLayout | None = None) -> 
         encoder = encoder_for(method, trial.encoder, grid.vit_encoder)
         if layout or {*method.streams} <= {EARLY, *USUAL.sensor_names}:
             kinds[encoder, method.streams, method.architecture] = method
+        if method.weights and layout:
+            check_published(method.weights, layout, trial.views.image_size)
     for (encoder, *_), method in kinds.items():
         check_encoder(method, encoder, layout or USUAL, trial.views.image_size)
 

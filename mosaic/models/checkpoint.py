@@ -14,17 +14,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mosaic.datasets.sensors import Sensor
 from mosaic.models.encoders import FUSIONS, Encoder, timm_recipe
 from mosaic.models.foundation import FOUNDATION
 from mosaic.models.heads import ChoquetClassifier
 from mosaic.store.record_format import BandLayout
 from mosaic.transforms.views import CLIP
 from mosaic.utils.errors import CheckpointError, SettingsError
-from mosaic.utils.files import atomic_path, read_json, sha256_file, write_json
+from mosaic.utils.files import atomic_path, hash_json, read_json, require_regular, sha256_file, write_json
 
 WEIGHTS = "encoder.safetensors"
 CARD = "card.json"
-FORMAT = 2
+FORMAT = 3
+_FAR = 3.0  # between units: a mean off by 3 deviations, or a spread by a factor of 20
 
 
 class LoadedEncoder(nn.Module):
@@ -48,17 +50,26 @@ class LoadedEncoder(nn.Module):
         return self.encoder(images)
 
     @torch.inference_mode()
-    def embed(self, images: Mapping[str, Tensor]) -> Tensor:
+    def embed(self, images: Mapping[str, Tensor | NDArray[Any]]) -> Tensor:
         """Return the joined features of images in physical units; a missing sensor counts as zeros.
 
         Args:
             images: sensor -> (B, bands, H, W) in its unit: dB for ``"s1"``, DN (reflectance x 1e4) for
                 ``"s2"``. Bands as in ``layout.sensor("s2").bands``, up-sampled to one size; any H and W.
-                CheckpointError for other bands.
 
         Returns:
             (B, sum of F) features of all streams in their order.
+
+        Raises:
+            CheckpointError: for no sensor or an unknown one, other bands, NaN, or values that look like
+                another unit beside the statistics of the training data.
         """
+        known = self.layout.sensor_names
+        if not images or set(images) - set(known):
+            found = ", ".join(map(str, images)) or "nothing"
+            raise CheckpointError(
+                f"images are a mapping from one or more of {', '.join(known)}, found {found}"
+            )
         normalised = {sensor: self._normalise(sensor, image) for sensor, image in images.items()}
         return self.encoder.fused(self(normalised))
 
@@ -73,19 +84,55 @@ class LoadedEncoder(nn.Module):
         logits = self.classifier(torch.from_numpy(features).to(next(self.classifier.parameters()).device))
         return torch.sigmoid(logits).cpu().numpy()
 
-    def _normalise(self, name: str, image: Tensor) -> Tensor:
-        bands = self.layout.sensor(name).bands
-        if image.shape[1] != len(bands):
+    def _normalise(self, name: str, given: Tensor | NDArray[Any]) -> Tensor:
+        sensor = self.layout.sensor(name)
+        image = given if isinstance(given, Tensor) else torch.from_numpy(np.array(given, dtype=np.float32))
+        image = image.to(next(self.encoder.parameters())).float()
+        if image.ndim != 4 or image.shape[1] != len(sensor.bands):
             raise CheckpointError(
-                f"{name} has {image.shape[1]} bands, this encoder expects {', '.join(bands)}"
+                f"{name} has shape {tuple(image.shape)}, expected (images, bands, height, width) of "
+                f"{len(sensor.bands)} bands: {', '.join(sensor.bands)}"
             )
+        if not image.isfinite().all():
+            raise CheckpointError(f"{name} holds NaN or infinite values: fill them or leave the images out")
         mean, std = (
-            torch.tensor([self.layout.statistics[b][key] for b in bands], device=image.device).view(-1, 1, 1)
+            torch.tensor([self.layout.statistics[b][key] for b in sensor.bands]).to(image).view(-1, 1, 1)
             for key in ("mean", "std")
         )
+        std = std.clamp_min(1e-6)
+        if found := _other_unit(sensor, image, mean, std):
+            raise CheckpointError(
+                f"{name} looks like {found}: this encoder expects {sensor.unit}, and saw in training means of "
+                f"{_listed(mean)} and deviations of {_listed(std)}"
+            )
         side = self.encoder.image_size
-        image = functional.interpolate(image.float(), (side, side), mode="bilinear", align_corners=False)
-        return ((image - mean) / std.clamp_min(1e-6)).clamp_(-CLIP, CLIP)
+        image = functional.interpolate(image, (side, side), mode="bilinear", align_corners=False)
+        return ((image - mean) / std).clamp_(-CLIP, CLIP)
+
+
+def _listed(values: Tensor) -> str:
+    return ", ".join(f"{value:.4g}" for value in values.flatten().tolist())
+
+
+def _other_unit(sensor: Sensor, image: Tensor, mean: Tensor, std: Tensor) -> str | None:
+    """Return the unit in which images would be far more like the training data than as they are."""
+    units = {"standard deviations from the mean": image * std + mean}
+    if sensor.scale != 1:
+        units[f"multiples of {sensor.scale:g} {sensor.unit}"] = image * sensor.scale
+    if sensor.unit == "dB" and image.min() >= 0:
+        units["linear power"] = 10 * image.clamp_min(1e-6).log10()
+    if sensor.unit == "DN" and image.max() <= 2:
+        units["reflectance in [0, 1]"] = image * 1e4
+
+    def distance(values: Tensor) -> float:
+        """In deviations of the mean, and in e-foldings of the spread."""
+        spread, average = torch.std_mean(values, (0, 2, 3), correction=0)
+        off = (average - mean.flatten()).abs() / std.flatten() + (spread / std.flatten()).log().abs()
+        return float(off.mean())
+
+    distances = {unit: distance(values) for unit, values in units.items()}
+    best = min(distances, key=distances.__getitem__)
+    return best if distance(image) - distances[best] > _FAR else None
 
 
 def save_encoder(
@@ -117,24 +164,33 @@ def save_encoder(
         "classifier": None if classifier is None else kind,
         "weights": {"file": WEIGHTS, "sha256": sha256_file(folder / WEIGHTS)},
     }
-    write_json(folder / CARD, {**architecture, **card})
+    content = {**architecture, **card}
+    write_json(folder / CARD, {**content, "digest": hash_json(content)})
 
 
 def read_card(path: Path | str) -> dict[str, Any]:
     """Return the card of a finished checkpoint; CheckpointError when a file is missing or changed."""
-    folder = Path(path)
-    if not (folder / CARD).is_file():
-        raise CheckpointError(f"{folder} holds no finished checkpoint ({CARD} is missing): train it first")
-    card = read_json(folder / CARD)
-    if card.get("format") != FORMAT:
+    folder, remedy = Path(path), "train the encoder again, in an empty folder"
+
+    def unchanged(card: dict[str, Any]) -> dict[str, Any]:
+        if card["format"] != FORMAT:
+            raise CheckpointError(
+                f"{folder / CARD} has format {card['format']}, this code reads {FORMAT}: {remedy}"
+            )
+        if card.pop("digest") != hash_json(card):
+            raise CheckpointError(f"{folder / CARD} is not as it was written, edited or damaged: {remedy}")
+        return card
+
+    keys = {"format": int, "digest": str}
+    card: dict[str, Any] = read_json(
+        folder / CARD, keys, build=unchanged, error=CheckpointError, remedy=remedy
+    )
+    weights, expected = folder / WEIGHTS, card["weights"]["sha256"]
+    require_regular(weights, CheckpointError, remedy)
+    if (sha256 := sha256_file(weights)) != expected:
         raise CheckpointError(
-            f"{folder / CARD} has format {card.get('format')}, this code reads {FORMAT}: train it again"
+            f"{weights} is damaged: SHA-256 {sha256[:12]}…, expected {expected[:12]}…: {remedy}"
         )
-    weights, expected = folder / card["weights"]["file"], card["weights"]["sha256"]
-    sha256 = sha256_file(weights) if weights.is_file() else ""
-    if sha256 != expected:
-        state = f"damaged: SHA-256 {sha256[:12]}…, expected {expected[:12]}…" if sha256 else "missing"
-        raise CheckpointError(f"{weights} is {state}: delete {folder} and train it again")
     return card
 
 

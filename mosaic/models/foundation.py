@@ -20,19 +20,17 @@ _OPTICAL = (*("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08"), *("B8A", 
 class Croma(nn.Module):
     """CROMA, base (Fuller et al. 2023, arXiv:2311.00566): (B, bands, H, W) -> (B, 768), the pooled features.
 
-    Images come in standard deviations from the mean; they are cut at two of them and scaled to [0, 1]. Of
-    Sentinel-2 it takes the twelve bands other than the cirrus band.
+    Images come in standard deviations from the mean; they are cut at two of them and scaled to [0, 1], and of
+    Sentinel-2 it takes the twelve bands other than the cirrus band (README of github.com/antofuller/CROMA;
+    there mean and deviation are those of the batch).
 
-    Two bands are Sentinel-1. SettingsError for sides other than multiples of 8 pixels, RunError without
-    TorchGeo.
+    Two bands are Sentinel-1. RunError without TorchGeo.
     """
 
     weights = "CROMABase_Weights", "CROMA_VIT"
 
     def __init__(self, bands: int, image_size: int) -> None:
         super().__init__()
-        if image_size % 8:
-            raise SettingsError(f"image_size is {image_size}; CROMA takes multiples of 8 pixels")
         self.sensor = "sar" if bands == len(_RADAR) else "optical"
         self.model = torchgeo_models().croma_base(modalities=[self.sensor], image_size=image_size)
         self.register_buffer("channels", torch.arange(len(self.expected(bands))))
@@ -49,8 +47,10 @@ class Croma(nn.Module):
         return features
 
     @classmethod
-    def require(cls, bands: Sequence[str]) -> None:
-        """Refuse, by a CheckpointError, other bands than the weights expect, with or without B10."""
+    def require(cls, bands: Sequence[str], image_size: int) -> None:
+        """Refuse other sides than multiples of 8 pixels, and other bands than expected and perhaps B10."""
+        if image_size % 8:
+            raise SettingsError(f"image_size is {image_size}; CROMA takes multiples of 8 pixels")
         expected = cls.expected(len(bands))
         if set(expected) != set(bands) - {"B10"}:
             raise CheckpointError(
@@ -74,8 +74,9 @@ class Dofa(nn.Module):
     resized to the 224 pixels of its positions.
     """
 
-    #: Band -> wavelength in µm as the published weights were trained with (``waves.json`` of the authors; for
-    #: Sentinel-1 it says 3.75, see torchgeo issue 3931). B01, B8A, B09 and B10 were not; theirs are ESA's.
+    #: Band -> wavelength in µm. Of the published weights' training: Sentinel-1 3.75 (``waves.json`` of
+    #: github.com/zhu-xlab/DOFA; torchgeo issue 3931), nine bands of Sentinel-2 as in its README. B01, B8A, B09
+    #: and B10 were not in training; theirs are ESA's.
     WAVELENGTHS: Mapping[str, float] = {
         **dict.fromkeys(_RADAR, 3.75),
         **{"B02": 0.49, "B03": 0.56, "B04": 0.665, "B05": 0.705, "B06": 0.74, "B07": 0.783, "B08": 0.842},
@@ -98,7 +99,7 @@ class Dofa(nn.Module):
         return features
 
     @classmethod
-    def require(cls, bands: Sequence[str]) -> None:
+    def require(cls, bands: Sequence[str], image_size: int) -> None:
         """Refuse, by a CheckpointError, bands of unknown wavelength."""
         if unknown := set(bands) - set(cls.WAVELENGTHS):
             raise CheckpointError(f"no wavelength of {', '.join(sorted(unknown))} is known, which DOFA needs")

@@ -14,11 +14,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.hub import HASH_REGEX
 
 from mosaic.models.encoders import Encoder
 from mosaic.models.foundation import FOUNDATION, torchgeo_models
 from mosaic.store.record_format import BandLayout
 from mosaic.utils.errors import CheckpointError, RunError
+from mosaic.utils.files import sha256_file
 
 #: Weights that come with a normalisation -> members of ``torchgeo.models.ResNet50_Weights``, one a sensor.
 PUBLISHED: dict[str, tuple[str, str]] = {
@@ -26,6 +28,16 @@ PUBLISHED: dict[str, tuple[str, str]] = {
     "decur": ("SENTINEL1_ALL_DECUR", "SENTINEL2_ALL_DECUR"),
     "softcon": ("SENTINEL1_GRD_SOFTCON", "SENTINEL2_ALL_SOFTCON"),
 }
+
+
+def check_published(name: str, layout: BandLayout, image_size: int) -> None:
+    """Refuse data that published weights do not fit, as :func:`load_published` does, without reading them."""
+    if name in FOUNDATION:
+        for sensor in layout.sensors:
+            FOUNDATION[name].require(sensor.bands, image_size)
+    else:
+        for sensor in layout.sensors:
+            _matching(PUBLISHED[name], sensor.bands)
 
 
 def load_published(name: str, layout: BandLayout, image_size: int) -> tuple[Encoder, BandLayout]:
@@ -36,21 +48,21 @@ def load_published(name: str, layout: BandLayout, image_size: int) -> tuple[Enco
 
     Raises:
         CheckpointError: when the data do not hold exactly the bands that the weights expect.
-        RunError: when TorchGeo is missing, or the file is neither there nor can be downloaded.
+        SettingsError: for a size that they do not take.
+        RunError: when TorchGeo is missing, or the file is damaged, or neither there nor can be downloaded.
     """
+    check_published(name, layout, image_size)
     channels = {sensor.name: len(sensor.bands) for sensor in layout.sensors}
     backbone: Any
     if name in FOUNDATION:
-        for sensor in layout.sensors:
-            FOUNDATION[name].require(sensor.bands)
         enum, member = FOUNDATION[name].weights
-        encoder = Encoder(name, channels, image_size)
         state = _state(getattr(getattr(torchgeo_models(), enum), member), f"{enum}.{member}")
+        encoder = Encoder(name, channels, image_size)
         for stream, backbone in encoder.backbones.items():
             backbone.load_published(state, layout.sensor(stream).bands)
         return encoder, layout
     statistics: dict[str, Mapping[str, float]] = {}
-    states = []
+    encoder = Encoder("resnet50", channels, image_size)
     for sensor in layout.sensors:
         member, weights, expected = _matching(PUBLISHED[name], sensor.bands)
         step = next(part for part in weights.transforms if hasattr(part, "mean") and hasattr(part, "std"))
@@ -59,10 +71,8 @@ def load_published(name: str, layout: BandLayout, image_size: int) -> tuple[Enco
         statistics |= {b: {"mean": m, "std": s} for b, m, s in zip(expected, mean, std, strict=True)}
         state = {k: v for k, v in _state(weights, member).items() if not k.startswith("fc.")}
         order = [expected.index(band) for band in sensor.bands]
-        states.append({**state, "conv1.weight": state["conv1.weight"][:, order]})
-    encoder = Encoder("resnet50", channels, image_size)
-    for backbone, state in zip(encoder.backbones.values(), states, strict=True):
-        backbone.load_state_dict(state)
+        state["conv1.weight"] = state["conv1.weight"][:, order]
+        encoder.backbones[sensor.name].load_state_dict(state)
     return encoder, replace(layout, statistics=statistics)
 
 
@@ -86,13 +96,19 @@ def _matching(members: Sequence[str], bands: Sequence[str]) -> tuple[str, Any, l
 
 
 def _state(weights: Any, member: str) -> dict[str, Tensor]:
-    """Return the state dict, from torch's cache or the network: tensors alone, never code."""
+    """Return the state dict, from torch's cache or the network: tensors alone, never code.
+
+    torch compares the checksum in a file's name, which SoftCon's lack, only after downloading.
+    """
+    name = weights.url.rsplit("/", 1)[-1]
+    path, checksum = Path(torch.hub.get_dir(), "checkpoints", name), HASH_REGEX.search(name)
+    if checksum and path.exists() and not sha256_file(path).startswith(checksum[1]):
+        raise RunError(f"{path} is damaged, its SHA-256 does not start with {checksum[1]}: delete it")
     try:
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (urllib.error.URLError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
+    except (urllib.error.URLError, OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise RunError(
-            f"the weights {member} cannot be downloaded or read ({error}): put "
-            f"{weights.url.rsplit('/', 1)[-1]} from {weights.url} into {folder}, or leave this method out"
+            f"the weights {member} cannot be downloaded or read ({error}): put {name} from {weights.url} "
+            f"into {path.parent}, or leave this method out"
         ) from error
     return state

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,17 @@ from mosaic.training.module import Pretraining
 from mosaic.training.pretrain import pretrain
 from mosaic.transforms.views import Views
 from mosaic.utils.errors import CheckpointError
+from mosaic.utils.files import hash_json, sha256_file
+
+
+class Hostile:
+    """Leaves a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
 
 
 @pytest.fixture(scope="module")
@@ -51,20 +63,55 @@ def test_loaded_encoder_gives_the_features_of_the_one_that_was_saved(store, conf
     np.testing.assert_allclose(loaded.classify(fused), torch.sigmoid(logits).numpy(), rtol=1e-6)
 
 
-def test_embed_takes_physical_units(store, trained):
+@pytest.fixture
+def images(store, trained):
+    """Sensor -> images of four test patches in physical units, up-sampled to 24 pixels."""
+    rows, images = store.split_rows("test")[:4], {}
+    for sensor in store.layout.sensors:
+        values = store.read_bands(rows, sensor.bands)
+        grown = [values[band].repeat(24 // values[band].shape[-1], -1) for band in sensor.bands]
+        images[sensor.name] = np.stack([g.repeat(24 // g.shape[-2], -2) for g in grown], 1)
+    return images
+
+
+def test_embed_takes_physical_units(store, trained, images):
     encoder = mosaic.load_encoder(trained)
-    rows, s1_bands = store.split_rows("test")[:4], store.layout.sensor("s1").bands
-    values = store.read_bands(rows, s1_bands)
-    s1 = torch.from_numpy(np.stack([values[band] for band in s1_bands], 1))
-    records = {name: torch.from_numpy(record) for name, record in store.read(rows).items()}
+    records = {n: torch.from_numpy(r) for n, r in store.read(store.split_rows("test")[:4]).items()}
     with torch.no_grad():
         expected = encoder(Views(store.layout, 24).evaluation(records))["s1"]
-    embedded = encoder.embed({"s1": s1})
+    embedded = encoder.embed({"s1": images["s1"].astype(">f8")})  # as rasterio may give them
     width = encoder.encoder.feature_dims["s1"]
     torch.testing.assert_close(embedded[:, :width], expected, rtol=1e-3, atol=1e-4)
     assert torch.equal(embedded[:, width:], torch.zeros(4, width))
-    with pytest.raises(CheckpointError, match="s2 has 4 bands, this encoder expects B02, B03, B05, B08, B11"):
-        encoder.embed({"s2": torch.zeros(1, 4, 24, 24)})
+    assert torch.equal(embedded, encoder.embed({"s1": torch.from_numpy(images["s1"])}))
+    flat = {"s1": np.full((1, 2, 9, 9), -25.0), "s2": np.full((1, 5, 9, 9), 80)}  # open water
+    empty = {name: np.zeros_like(image) for name, image in images.items()}
+    for sound in (images, flat, empty):
+        assert encoder.embed(sound).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("sensor", "change", "message"),
+    [
+        ("s1", lambda x: 10 ** (x / 10), "s1 looks like linear power: this encoder expects dB"),
+        ("s1", lambda x: np.round(100 * x), "s1 looks like multiples of 0.01 dB: this encoder expects dB"),
+        ("s1", lambda x: (x - x.mean()) / x.std(), "s1 looks like standard deviations from the mean"),
+        ("s2", lambda x: x / 10_000, r"s2 looks like reflectance in \[0, 1\]: this encoder expects DN"),
+        ("s2", lambda x: (x - 2000) / 300, "s2 looks like standard deviations from the mean"),
+        ("s2", lambda x: np.where(x > 2300, np.nan, x), "s2 holds NaN or infinite values"),
+        ("s2", lambda x: x[:, :4], r"shape \(4, 4, 24, 24\), expected .* 5 bands: B02, B03, B05, B08, B11"),
+        ("s2", lambda x: x[0], r"s2 has shape \(5, 24, 24\), expected \(images, bands, height, width\)"),
+    ],
+)
+def test_images_of_another_unit_or_shape_are_recognised(trained, images, sensor, change, message):
+    with pytest.raises(CheckpointError, match=message):
+        load_encoder(trained).embed({sensor: change(images[sensor].astype(float))})
+
+
+@pytest.mark.parametrize(("images", "found"), [({}, "nothing"), ({"S2": np.ones((1, 5, 8, 8))}, "S2")])
+def test_unknown_sensors_are_named(trained, images, found):
+    with pytest.raises(CheckpointError, match=f"one or more of s1, s2, found {found}"):
+        load_encoder(trained).embed(images)
 
 
 def test_backbone_loads_into_timm(trained):
@@ -79,38 +126,63 @@ def test_backbone_loads_into_timm(trained):
 
 
 def flip_a_bit(path):
-    weights = bytearray(path.read_bytes())
-    weights[-5] ^= 1
-    path.write_bytes(weights)
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
+def edit(path, **changes):
+    """Change a card as someone who signs it anew."""
+    card = json.loads(path.read_text()) | changes
+    digest = hash_json({key: value for key, value in card.items() if key != "digest"})
+    path.write_text(json.dumps({**card, "digest": digest}))
+
+
+def edit_a_mean(path):
+    card = json.loads(path.read_text())
+    card["layout"]["statistics"]["B02"]["mean"] += 1
+    path.write_text(json.dumps(card))
+
+
+def plant(path):
+    """Put a pickle that would leave a file beside it in place of a file."""
+    torch.save({"x": Hostile(path.parent / "executed")}, path)
+    if path.name != "card.json":
+        edit(path.with_name("card.json"), weights={"sha256": sha256_file(path)})
 
 
 @pytest.mark.parametrize(
-    "file, damage, message",
+    ("file", "damage", "message"),
     [
-        ("card.json", Path.unlink, r"card\.json is missing"),
-        ("encoder.safetensors", Path.unlink, r"encoder\.safetensors is missing"),
-        ("encoder.safetensors", flip_a_bit, "damaged: SHA-256"),
+        ("card.json", Path.unlink, "is missing: train the encoder again"),
+        ("card.json", plant, "is not UTF-8 text: train"),
+        ("card.json", lambda path: path.write_text("[]"), "holds a list, expected names with values: train"),
+        ("card.json", lambda path: path.write_text('{"format": 3}'), "lacks 'digest': train"),
+        ("card.json", edit_a_mean, "is not as it was written, edited or damaged: train"),
+        ("card.json", lambda path: edit(path, format=99), "has format 99, this code reads 3: train"),
+        ("encoder.safetensors", Path.unlink, "is missing: train the encoder again"),
+        ("encoder.safetensors", flip_a_bit, "is damaged: SHA-256"),
+        ("encoder.safetensors", plant, "cannot be read"),
     ],
 )
-def test_missing_and_damaged_files_are_named(copy, file, damage, message):
+def test_damaged_and_hostile_files_are_named_and_not_run(copy, file, damage, message):
     damage(copy / file)
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=rf"{re.escape(file)} {message}"):
         load_encoder(copy)
+    assert not (copy / "executed").exists()
 
 
 @pytest.mark.parametrize(
-    "changes, message",
+    ("changes", "message"),
     [
         ({"encoder": "resnet18"}, "another architecture than 'resnet18': (Missing key|size mismatch)"),
         ({"in_channels": {"s1": 2, "s2": 12}}, r"size mismatch for encoder.* 5, 3, 3\]\).*12, 3, 3\]\)"),
         ({"class_names": ["one"]}, r"size mismatch for classifier.weight: .*\[5, 512\].*\[1, 512\]"),
         ({"encoder": "resnet99"}, "cannot be loaded: unknown encoder 'resnet99': did you mean 'resnet50'"),
-        ({"format": 99}, "has format 99, this code reads 2"),
     ],
 )
 def test_another_architecture_says_what_was_found_and_expected(copy, changes, message):
-    card = json.loads((copy / "card.json").read_text())
-    (copy / "card.json").write_text(json.dumps(card | changes))
+    edit(copy / "card.json", **changes)
     with pytest.raises(CheckpointError, match=message):
         load_encoder(copy)
 

@@ -3,11 +3,15 @@ import re
 import numpy as np
 import pytest
 import torch
+from torch.hub import HASH_REGEX
+from torchgeo import models
 
 from mosaic.datasets.sensors import sentinel1, sentinel2
 from mosaic.evaluation.features import extract_features
+from mosaic.models import published_weights
 from mosaic.models.encoders import build_backbone
-from mosaic.models.published_weights import PUBLISHED, load_published
+from mosaic.models.foundation import FOUNDATION
+from mosaic.models.published_weights import PUBLISHED, check_published, load_published
 from mosaic.store.record_format import BandLayout
 from mosaic.store.writer import pack
 from mosaic.training.pretrain import pretrain
@@ -28,26 +32,38 @@ def hub(tmp_path, monkeypatch):
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(folder.parent))
+    # files in place of the published ones have the checksums that their names promise
+    monkeypatch.setattr(published_weights, "sha256_file", lambda path: HASH_REGEX.search(path.name)[1])
     return folder
 
 
 @pytest.fixture
 def cache(hub):
     """Files in place of the published ones, under their true names."""
-    from torchgeo.models import ResNet50_Weights
-
     backbones = []
-    for weights in (getattr(ResNet50_Weights, member) for member in PUBLISHED["moco"]):
+    for weights in (getattr(models.ResNet50_Weights, member) for member in PUBLISHED["moco"]):
         backbones.append(build_backbone("resnet50", [weights.meta["in_chans"]], 32).eval())
         head = {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
         torch.save(backbones[-1].state_dict() | head, hub / weights.url.rsplit("/", 1)[-1])
     return backbones
 
 
-def test_the_normalisation_is_the_published_one(cache):
-    _, layout = load_published("moco", layout_of(), 32)
-    assert layout.statistics["B8A"] == {"mean": 0.0, "std": 10000.0}
-    assert layout.statistics["VH"] == pytest.approx({"mean": -20.26, "std": 5.91}, rel=1e-3)
+@pytest.mark.parametrize("bands", [S2, (*S2[5:], *S2[:5])])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_images_are_normalised_as_torchgeo_does(name, bands, hub, monkeypatch):
+    blank = build_backbone("resnet50", [2], 32).state_dict()
+    state = {2: blank, 13: blank | {"conv1.weight": blank["conv1.weight"][:, :1].repeat(1, 13, 1, 1)}}
+    monkeypatch.setattr(published_weights, "_state", lambda weights, _: dict(state[weights.meta["in_chans"]]))
+    _, layout = load_published(name, layout_of(bands), 32)
+    for sensor, member in zip(layout.sensors, PUBLISHED[name], strict=True):
+        weights = getattr(models.ResNet50_Weights, member)
+        theirs = [b if b in S1 else f"B{b[1:].upper().zfill(2)}" for b in weights.meta["bands"]]
+        image = 10 + 3000 * torch.rand(1, len(theirs), 256, 256)
+        expected = weights.transforms(image.clone())[0]
+        for band in sensor.bands:
+            mean, std = layout.statistics[band].values()
+            ours = (image[0, theirs.index(band), 16:240, 16:240] - mean) / std
+            torch.testing.assert_close(ours, expected[theirs.index(band)], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("bands", [S2, (*S2[5:], *S2[:5])])
@@ -63,8 +79,6 @@ def test_they_come_out_of_a_study_as_they_went_in(cache, studied, bands):
 @pytest.fixture
 def transformers(hub, monkeypatch):
     """Small CROMA and DOFA in place of the base ones, and files of their weights under the true names."""
-    from torchgeo import models
-
     croma = {"encoder_dim": 32, "encoder_depth": 2, "num_heads": 16}
     dofa = {"patch_size": 16, "embed_dim": 32, "depth": 1, "num_heads": 2}
     monkeypatch.setattr(models, "croma_base", lambda **options: models.CROMA(**croma, **options))
@@ -135,24 +149,28 @@ def test_dofa_is_told_the_wavelengths(transformers, studied):
 @pytest.mark.parametrize(
     ("name", "bands", "size", "message"),
     [
-        ("moco", tuple(b for b in S2 if b != "B10"), 32, "lack B10 and have none in addition"),
+        ("softcon", tuple(b for b in S2 if b != "B10"), 32, "lack B10 and have none in addition"),
         ("croma", S2[:4], 32, r"CROMA expects B01, .*pack those bands"),
         ("croma", S2, 36, "image_size is 36; CROMA takes multiples of 8"),
     ],
 )
-def test_what_they_cannot_see_is_refused(cache, transformers, name, bands, size, message):
-    with pytest.raises((CheckpointError, SettingsError), match=message):
-        load_published(name, layout_of(bands), size)
+def test_what_they_cannot_see_is_refused_before_anything_is_read(
+    hub, monkeypatch, name, bands, size, message
+):
+    monkeypatch.setattr(published_weights, "_state", lambda *_: pytest.fail("weights were read"))
+    for refuse in (check_published, load_published):
+        with pytest.raises((CheckpointError, SettingsError), match=message):
+            refuse(name, layout_of(bands), size)
+    for sound in ("moco", "decur", "softcon", "croma", "dofa"):
+        check_published(sound, layout_of(), 32)
 
 
-def test_missing_files_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-
+def test_missing_files_are_named(hub, monkeypatch):
     def no_network(*args, **kwargs):
         raise OSError("no network")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
-    with pytest.raises(RunError, match=re.escape(str(tmp_path / "checkpoints"))):
+    with pytest.raises(RunError, match=re.escape(str(hub))):
         load_published("moco", layout_of(), 32)
 
 
@@ -166,11 +184,21 @@ class Hostile:
         return open, (str(self.path), "w")
 
 
-def test_code_in_a_file_of_weights_is_not_run(hub, tmp_path):
-    from torchgeo.models import ResNet50_Weights
-
-    name = ResNet50_Weights.SENTINEL1_ALL_MOCO.url.rsplit("/", 1)[-1]
-    torch.save({"conv1.weight": Hostile(tmp_path / "executed")}, hub / name)
-    with pytest.raises(RunError, match="cannot be downloaded or read"):
-        load_published("moco", layout_of(), 32)
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("name", [*PUBLISHED, *FOUNDATION])
+def test_code_in_a_file_of_weights_is_not_run(name, checked, hub, tmp_path, monkeypatch):
+    """It is no tensor, whatever its checksum; where the name has one, it is not even opened."""
+    if checked:
+        monkeypatch.undo()
+        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(hub.parent))
+    if name in PUBLISHED:
+        weights = getattr(models.ResNet50_Weights, PUBLISHED[name][0])
+    else:
+        enum, member = FOUNDATION[name].weights
+        weights = getattr(getattr(models, enum), member)
+    file = hub / weights.url.rsplit("/", 1)[-1]
+    torch.save({"conv1.weight": Hostile(tmp_path / "executed")}, file)
+    message = "is damaged, its SHA-256" if checked and name != "softcon" else "cannot be downloaded or read"
+    with pytest.raises(RunError, match=f"{re.escape(file.name)} {message}|{message}"):
+        load_published(name, layout_of(), 32)
     assert not (tmp_path / "executed").exists()
