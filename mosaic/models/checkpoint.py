@@ -102,7 +102,7 @@ class LoadedEncoder(nn.Module):
         std = std.clamp_min(1e-6)
         if found := _other_unit(sensor, image, mean, std):
             raise CheckpointError(
-                f"{name} looks like {found}: this encoder expects {sensor.unit}, and saw in training means of "
+                f"{name} looks like {found}: this encoder expects {sensor.unit}, in training with means of "
                 f"{_listed(mean)} and deviations of {_listed(std)}"
             )
         side = self.encoder.image_size

@@ -75,8 +75,8 @@ class Dofa(nn.Module):
     """
 
     #: Band -> wavelength in µm. Of the published weights' training: Sentinel-1 3.75 (``waves.json`` of
-    #: github.com/zhu-xlab/DOFA; torchgeo issue 3931), nine bands of Sentinel-2 as in its README. B01, B8A, B09
-    #: and B10 were not in training; theirs are ESA's.
+    #: github.com/zhu-xlab/DOFA; torchgeo issue 3931), nine bands of Sentinel-2 as in its README. B01,
+    #: B8A, B09 and B10 were not in training; theirs are ESA's.
     WAVELENGTHS: Mapping[str, float] = {
         **dict.fromkeys(_RADAR, 3.75),
         **{"B02": 0.49, "B03": 0.56, "B04": 0.665, "B05": 0.705, "B06": 0.74, "B07": 0.783, "B08": 0.842},
