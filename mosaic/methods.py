@@ -4,7 +4,9 @@ Variants that are parameters of a run rather than rows (other term weights) are
 ``dataclasses.replace(get_method("mosaic"), label=5.0)``.
 """
 
+import csv
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from mosaic.utils.errors import SettingsError
@@ -108,6 +110,12 @@ def register_method(method: Method) -> Method:
 def get_method(name: str) -> Method:
     """Return a row of the table; SettingsError for an unknown name, which suggests the nearest."""
     return METHODS[name]
+
+
+def method_sources() -> list[dict[str, str]]:
+    """Return what methods were compared with: methods, title, source, equals and deviates."""
+    with open(Path(__file__).with_suffix(".csv"), encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 _SUPCON = Method("supcon", "Multi-label SupCon", "label-contrastive", _BOTH, label=1)

@@ -1,9 +1,18 @@
 from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
 
 import pytest
 
 from mosaic.losses.label_kernels import KERNELS
-from mosaic.methods import ABLATIONS, METHODS, SAME_UNTUNED, Method, get_method, register_method
+from mosaic.methods import (
+    ABLATIONS,
+    METHODS,
+    SAME_UNTUNED,
+    Method,
+    get_method,
+    method_sources,
+    register_method,
+)
 from mosaic.utils.errors import SettingsError
 
 
@@ -81,3 +90,16 @@ def test_impossible_rows_are_refused():
         Method("x", "X", "ablation", ("s1",), inter=1.0)
     with pytest.raises(SettingsError, match="below 0"):
         Method("x", "X", "ablation", ("s1",), intra=-1.0)
+
+
+def test_every_method_stands_beside_its_source_in_the_docs_as_well():
+    rows, page = method_sources(), Path(__file__).parents[1].joinpath("docs", "methods.md").read_text()
+    named = [name for row in rows for name in row["methods"].split()]
+    assert set(METHODS) <= set(named) and len(named) == len(set(named))
+    variants = {m.name for m in METHODS.values() if "(our variant)" in m.title}
+    assert variants == {row["methods"] for row in rows if "(our variant)" in row["title"]}
+    for row in rows:
+        assert row["source"] and row["equals"] and (row["deviates"] or "variant" not in row["title"])
+        names = ", ".join(f"`{name}`" for name in row["methods"].split())
+        cells = names, row["title"], row["source"], row["equals"], row["deviates"] or "—"
+        assert f"| {' | '.join(cells)} |\n" in page
