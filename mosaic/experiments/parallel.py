@@ -5,14 +5,13 @@ run is started again.
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
-import threading
-import time
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent import futures
@@ -27,8 +26,8 @@ from joblib.externals.loky import ProcessPoolExecutor
 
 from mosaic.experiments.study import Study, cache_path, data_folder, made_by_other_code, reusable
 from mosaic.utils.errors import MosaicError, RunError, SettingsError
-from mosaic.utils.files import write_text
-from mosaic.utils.forked import available_cores
+from mosaic.utils.files import read_json, write_text
+from mosaic.utils.forked import available_cores, end_with_parent
 from mosaic.utils.plugins import load_plugins
 from mosaic.utils.progress import log, progress
 from mosaic.utils.words import count
@@ -36,6 +35,11 @@ from mosaic.utils.words import count
 _IDLE_S = 60  # after which a worker process without a trial ends
 _TIMEOUT_MIN = 240  # of a job; submitit's own default is 5
 _REQUEUES = 20  # of a job that reached its time limit
+_CAUSES = {  # of a process that cannot start
+    errno.EMFILE: "too many files are open: allow more, as with `ulimit -n 4096`",
+    errno.ENOSPC: "/dev/shm is full: free it (`df /dev/shm`)",
+    None: "the path of temporary files is too long: set TMPDIR to a shorter one",  # of a socket, no errno
+}
 _POLL_S = 1.0  # between two looks at the queue
 _MOST_JOBS = 1000  # in the queue at a time: SLURM takes no larger array, unless it is told otherwise
 
@@ -96,7 +100,7 @@ def run_trials(
     """Compute the ``tasks`` of a ``stage``, by name, that have not finished; note in the study which failed.
 
     The function is of an importable module; the study's settings give the number of processes, by default
-    one a GPU, or one a core.
+    as many as fit on the GPUs, or one a core.
 
     Returns:
         The rows of the finished trials, each with ``path``, and whether it was ``reused``.
@@ -112,7 +116,14 @@ def run_trials(
         path.unlink()
         shutil.rmtree(path.with_suffix(""), ignore_errors=True)  # what fine-tuning keeps
     calls = {name: (function, *task.arguments, task.path) for name, task in todo.items()}
-    outcomes = _run(calls, stage, study.settings.jobs or len(gpus()), Launch.current(), len(tasks))
+    from mosaic.training.memory import (
+        trials_per_gpu,
+    )  # PyTorch, which a process that only scores does without
+
+    cards = [task.path for task in tasks.values() if task.path.name == "card.json" and task.path.exists()]
+    fitting = trials_per_gpu(study.settings, read_json(cards[0], {"timing": dict}) if cards else None)
+    jobs = study.settings.jobs or len(gpus()) * fitting
+    outcomes = _run(calls, stage, jobs, Launch.current(), len(tasks))
     if failed := {name: result.line for name, result in outcomes.items() if isinstance(result, _Failure)}:
         study.failed[stage] = failed
     done = [(name, task) for name, task in tasks.items() if name not in failed]
@@ -217,7 +228,10 @@ def _pool(calls: Calls, stage: str, workers: int) -> Outcomes:
         while waiting or running:
             while waiting and free:
                 name, worker = waiting.pop(0), free.pop(0)
-                gpu = {"CUDA_VISIBLE_DEVICES": devices[worker % len(devices)]} if devices else {}
+                gpu = {}
+                if devices:
+                    gpu["CUDA_VISIBLE_DEVICES"] = devices[worker % len(devices)]
+                    gpu["MOSAIC_GPU_PROCESSES"] = str(-(-workers // len(devices)))  # that share it
                 running[_submit(calls[name], worker, {**os.environ, **limits, **gpu})] = name, worker
             for future in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
                 name, worker = running.pop(future)
@@ -238,14 +252,17 @@ def _pool(calls: Calls, stage: str, workers: int) -> Outcomes:
 
 def _submit(call: tuple[Any, ...], worker: int, environment: Mapping[str, str]) -> Future[Any]:
     key = worker, json.dumps(environment)
-    if key not in _workers:
-        options = {"initializer": _end_with, "initargs": (os.getpid(),), "env": environment}
-        _workers[key] = ProcessPoolExecutor(1, timeout=_IDLE_S, **options)
     try:
+        if key not in _workers:
+            options = {"initializer": end_with_parent, "initargs": (os.getpid(),), "env": environment}
+            _workers[key] = ProcessPoolExecutor(1, timeout=_IDLE_S, **options)
         return _workers[key].submit(_Call(), *call)
     except futures.BrokenExecutor:  # its process was killed during or after the last call
         del _workers[key]
         return _submit(call, worker, environment)
+    except (OSError, UnboundLocalError) as error:  # the latter is loky's, when it may open no more files
+        number = errno.EMFILE if isinstance(error, UnboundLocalError) else error.errno
+        raise RunError(f"no worker process can start: {_CAUSES.get(number, error)}") from error
 
 
 def gpus() -> list[str]:
@@ -255,17 +272,6 @@ def gpus() -> list[str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = map(str, range(torch.cuda.device_count())) if visible is None else visible.split(",")
     return [name for name in names if name]
-
-
-def _end_with(parent: int) -> None:
-    """End this worker once its parent is gone: a killed run must not go on training unseen."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _jobs(calls: Calls, executor: submitit.AutoExecutor) -> Outcomes:

@@ -3,6 +3,7 @@
 import functools
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mosaic.datasets.sensors import S1_BANDS, WAVELENGTH, sentinel1, sentinel2
 from mosaic.experiments.grid import Trial, plan, settings_of
 from mosaic.experiments.parallel import gpus
 from mosaic.experiments.predict import evaluated_fractions
@@ -19,12 +19,13 @@ from mosaic.methods import get_method
 from mosaic.models.checkpoint import read_card
 from mosaic.settings import StudySettings, TrialSettings
 from mosaic.store.reader import PackedStore
-from mosaic.store.record_format import BandLayout
+from mosaic.training.memory import USUAL
 from mosaic.training.pretrain import LOG, pretrain
 from mosaic.utils.forked import available_cores
 from mosaic.utils.words import count
 
 _FORWARDS = 6  # of an image, that a step costs a scene: two views, forward and backward
+_MOMENTS = {"mean": 0.0, "std": 1000.0}
 _SCENES = 16  # of a measured step on a CPU, whose time grows with them
 
 
@@ -32,12 +33,8 @@ class RandomStore(PackedStore):
     """Random records in place of packed data: the time of a step does not depend on what they show."""
 
     def __init__(self, patches: int) -> None:
-        random, bands = np.random.default_rng(0), (*S1_BANDS, *WAVELENGTH)
-        self.layout = BandLayout(
-            (sentinel1(), sentinel2(tuple(WAVELENGTH))),
-            dict.fromkeys(bands, 120),
-            {band: {"mean": 0.0, "std": 1000.0} for band in bands},
-        )
+        random, sizes = np.random.default_rng(0), dict.fromkeys(USUAL.bands, 120)
+        self.layout = replace(USUAL, band_sizes=sizes, statistics=dict.fromkeys(sizes, _MOMENTS))
         self.folder, self.fingerprint, self.leave_out = Path("random"), "random", None
         self.class_names = tuple(map(str, range(19)))
         self.labels = (random.random((patches + 32, 19)) < 0.2).astype(np.uint8)

@@ -95,11 +95,13 @@ def reusable(path: Path) -> bool:
 
     With ``--fresh`` it must have been made since the start of the run.
     """
-    if path.suffix == ".npz":  # there are many GB of arrays: only their list is checked before they are read
-        return _fresh(path) and read_if_sound(path, lambda path: np.load(path).close() or path) is not None
-    from mosaic.training.pretrain import finished  # loads PyTorch, for seconds
+    if _fresh(path) and path.name == "card.json":
+        from mosaic.training.pretrain import finished  # loads PyTorch, for seconds
 
-    return _fresh(path) and finished(path.parent) is not None
+        return finished(path.parent) is not None
+    # there are many GB of arrays: only their list is checked before they are read
+    check = np.load if path.suffix == ".npz" else Path.stat
+    return _fresh(path) and read_if_sound(path, check) is not None
 
 
 def _fresh(path: Path) -> bool:

@@ -10,12 +10,14 @@ import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import submitit
 
 from mosaic.experiments import parallel
 from mosaic.experiments.parallel import Launch, Task, parallel_map, run_trials
+from mosaic.experiments.predictions import save_arrays
 from mosaic.experiments.study import Study
 from mosaic.settings import StudySettings
 from mosaic.utils.errors import RunError, SettingsError
@@ -114,6 +116,36 @@ def test_a_trial_that_fails_is_named_a_killed_one_runs_again_and_the_others_fini
     progress = capfd.readouterr().err
     assert "pretraining: 5 trials to run, 0 reused\n" in progress
     assert "killed_once: its process died; it runs once again\n" in progress
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (OSError(28, "No space left on device"), "/dev/shm is full: free it"),
+        (OSError(24, "Too many open files"), "allow more, as with `ulimit -n"),
+        (UnboundLocalError("parent_r"), "allow more, as with `ulimit -n"),  # loky's, for the same
+        (OSError("AF_UNIX path too long"), "set TMPDIR to a shorter one"),
+    ],
+)
+def test_why_no_worker_can_start_is_said(calls, tmp_path, monkeypatch, error, cause):
+    monkeypatch.setattr(parallel, "ProcessPoolExecutor", Mock(side_effect=error))
+    with pytest.raises(RunError, match=f"no worker process can start: .*{cause}"):
+        parallel_map(calls.square, [(tmp_path, 1), (tmp_path, 2)], "squares", 2)
+
+
+def test_trials_that_fit_on_the_gpus_run_at_a_time(calls, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    monkeypatch.setattr("mosaic.training.memory.trials_per_gpu", lambda settings, card: 2 if card else 1)
+    pool = Mock(side_effect=lambda calls, stage, workers: ((name, workers) for name in calls))
+    monkeypatch.setattr(parallel, "_pool", pool)
+    tasks = kinds(tmp_path, *"abcdef")
+    run(calls.trial, tasks, jobs=0)
+    (tmp_path / "card.json").write_text('{"timing": {"peak_memory_mb": 1}}')
+    monkeypatch.setattr(parallel, "reusable", lambda path: path.name == "card.json")
+    tasks["z"] = Task({"name": "z"}, (), tmp_path / "card.json")
+    run(calls.trial, tasks, jobs=0)
+    run(calls.trial, tasks, jobs=3)
+    assert [call.args[2] for call in pool.mock_calls] == [2, 4, 3]
 
 
 def test_arguments_that_cannot_be_passed_on_are_a_failure(calls, tmp_path):
@@ -230,7 +262,7 @@ def test_edited_code_is_said_and_a_fresh_run_reuses_nothing(tmp_path, monkeypatc
     old, new = (tmp_path / f"{'a' * 16}-{code * 8}.npz" for code in "12")
 
     def lines(path):
-        run(lambda path: path.write_text(""), {"x": Task({"name": "x"}, (), path)}, jobs=1)
+        run(lambda path: save_arrays(path, {}), {"x": Task({"name": "x"}, (), path)}, jobs=1)
         return capsys.readouterr().err
 
     assert "1 trial to run, 0 reused\n" in lines(old)
