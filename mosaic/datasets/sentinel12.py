@@ -89,6 +89,9 @@ class Sentinel12Archive:
         """Return everything wrong with the files of patch ``i``, and notes on oddities."""
         arrays: dict[str, NDArray[Any]] = {}
         problems = [Problem(e.patch_id, e.kind, e.reason, e.path) for e in self._errors(i, arrays)]
+        complete = arrays.keys() >= self.band_sizes.keys()
+        pixels = b"".join(arrays[band].tobytes() for band in self.band_sizes) if complete else b""
+        self.checked_pixels = hashlib.sha256(pixels).hexdigest() if complete else ""
         for sensor in self.sensors:
             share = _nodata_share(sensor, arrays)
             if _NOTED_NODATA <= share <= self.most_nodata:

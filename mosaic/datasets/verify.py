@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mosaic.datasets.archive import MOST_NODATA, SPLITS, Problem
+from mosaic.datasets.archive import MOST_NODATA, SPLITS, Problem, same_pixels
 from mosaic.datasets.registry import DEFAULT_DATASET, open_archive
 from mosaic.utils.forked import forked_map
 from mosaic.utils.progress import progress
@@ -22,7 +22,8 @@ def verify(
     """Check every pair of an archive in its official layout; arguments as of :func:`.registry.open_archive`.
 
     Index: names, splits, labels, tiles; no location in two splits. Files: pairs complete; shape, type, value
-    range and georeference of every band; content; labels against maps. Empty splits, stray files and other
+    range and georeference of every band; content, not twice under other
+    names; labels against maps. Empty splits, stray files and other
     oddities are notes. ``workers`` is the number of reading processes, by default one per available core.
 
     The table has one row a problem: patch_id, kind, detail, path, note (True where it is no fault);
@@ -33,9 +34,15 @@ def verify(
     """
     problems: list[Problem] = []
     archive = open_archive(dataset, root, bands, include_snow_cloud, problems, most_nodata)
-    checked = forked_map(archive.check, len(archive), workers)
-    for of_patch in progress(checked, "verifying", total=len(archive)):
+
+    def check(i: int) -> tuple[list[Problem], str]:
+        return archive.check(i), getattr(archive, "checked_pixels", "")
+
+    pixels = []
+    for of_patch, hashed in progress(forked_map(check, len(archive), workers), "verifying", len(archive)):
         problems += of_patch
+        pixels.append(hashed)
+    problems += same_pixels(archive.index, pixels)
     problems += archive.notes()
     problems += [
         Problem("", "split", f"no patch in split {split}", note=True)

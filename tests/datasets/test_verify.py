@@ -56,6 +56,23 @@ def test_every_kind_of_fault_is_in_the_table(official_archive, tmp_path, workers
     assert "5 pairs checked, 7 faults in 7 patches" in text
 
 
+def test_a_record_under_another_name_is_found_and_both_are_named(official_archive, tmp_path):
+    root = official_archive(tmp_path / "ben", patches=6)
+    sound = BigEarthNetArchive(root)
+    first, second = sound.index.patch_id[[0, 3]]
+    table = pd.read_parquet(root / "metadata.parquet").set_index("patch_id", drop=False)
+    table.at[second, "labels"] = table.at[first, "labels"]
+    table.loc[[first, second], "split"] = ["train", "test"]
+    for band in (*sound.band_sizes, "map"):  # the pixels alone: each file keeps its own georeference
+        with rasterio.open(sound.path(0, band)) as source, rasterio.open(sound.path(3, band), "r+") as copy:
+            copy.write(source.read())
+    table.to_parquet(root / "metadata.parquet", index=False)
+    problems = verify(root, workers=1)
+    (same,) = problems[problems.kind == "same pixels"].to_dict("records")
+    assert (same["patch_id"], same["note"]) == (second, False)
+    assert same["detail"] == f"(test) has the pixels of {first} (train)"
+
+
 ROWS = {  # case -> change of the table, kinds of the notes, number of faults, what is printed
     "scene in two splits": (
         lambda t: t.assign(
