@@ -31,7 +31,13 @@ def _fetch(args: argparse.Namespace) -> None:
 
 def _verify(args: argparse.Namespace) -> int:
     from mosaic.datasets.verify import format_table, verify
+    from mosaic.store.reader import PackedStore
+    from mosaic.store.record_format import MANIFEST
 
+    if (args.folder / MANIFEST).exists():
+        PackedStore(args.folder).verify()
+        print(f"{args.folder}: packed data are as they were packed")
+        return 0
     problems = verify(args.folder, args.dataset, args.bands, most_nodata=args.most_nodata)
     print(format_table(problems))
     return int((~problems["note"]).any())
@@ -147,7 +153,7 @@ def parser() -> argparse.ArgumentParser:
     fetch.add_argument("--folder", type=Path, help="where to put it (default data/archives/<name>)")
     fetch.add_argument("--yes", action="store_true", help="do not ask before downloading")
 
-    verify = add("verify", _verify, "check an archive, patch by patch, and print what is wrong")
+    verify = add("verify", _verify, "check an archive, patch by patch, or packed data: print what is wrong")
 
     pack = add("pack", _pack, "turn an archive into memory-mapped records")
     for command in (verify, pack):

@@ -92,6 +92,8 @@ def test_pack_from_the_command_line(shared_archive, tmp_path, capsys):
     assert "24 pairs packed" in capsys.readouterr().out
     manifest = json.loads((tmp_path / "packed" / "manifest.json").read_text())
     assert "B11" not in json.dumps(manifest["layout"])
+    assert main(["verify", str(tmp_path / "packed")]) == 0
+    assert "are as they were packed" in capsys.readouterr().out
 
 
 def test_as_a_module():

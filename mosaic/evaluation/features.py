@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from mosaic.models.checkpoint import layout_for, load_encoder
-from mosaic.store.prefetch import prefetch
+from mosaic.store.prefetch import read_ahead, read_tensors
 from mosaic.store.reader import PackedStore, Rows
 from mosaic.transforms.views import Views
 from mosaic.utils.devices import autocast
@@ -76,7 +76,7 @@ def extract_features(
     encoder = loaded.to(device).encoder
     chunks = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
     batches: list[dict[str, torch.Tensor]] = []
-    for _, records in prefetch(store, chunks, device.type):
+    for records in read_ahead(lambda rows: read_tensors(store, rows, device.type), chunks):
         images = views.evaluation({name: r.to(device, non_blocking=True) for name, r in records.items()})
         with autocast(device, "auto"):
             features = encoder(images)

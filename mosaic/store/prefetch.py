@@ -17,7 +17,6 @@ from mosaic.store.reader import PackedStore, Rows
 
 T = TypeVar("T")
 U = TypeVar("U")
-Batch = tuple[Rows, dict[str, Tensor]]
 
 _AHEAD = 2  # batches
 _THREADS = 4  # that fill pinned memory; more read no faster
@@ -36,45 +35,22 @@ def read_ahead(read: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
             yield reading.popleft().result()
 
 
-def prefetch(store: PackedStore, batches: Iterable[Rows], device: str = "cpu") -> Iterator[Batch]:
-    """Yield rows (B,) and their records, group name -> int16 (B, bands, size, size), in the order given.
-
-    Two batches are read ahead, for ``device`` as :func:`read_tensors` takes it.
-    """
-
-    def read(rows: Rows) -> Batch:
-        return rows, read_tensors(store, rows, device)
-
-    return read_ahead(read, batches)
-
-
 def read_tensors(store: PackedStore, rows: Rows, device: str = "cpu") -> dict[str, Tensor]:
-    """Read records as tensors.
+    """Read records (B,) as tensors on the CPU: group name -> stored int16 (B, bands, size, size).
 
-    Args:
-        store: packed data.
-        rows: row numbers (B,).
-        device: where the records will go. For ``"cuda"`` the tensors lie in pinned memory, so that
-            ``tensor.to(device, non_blocking=True)`` overlaps with computation; torch hands it out again when
-            the copy is done. They are never moved here.
-
-    Returns:
-        Group name -> stored int16 tensor (B, bands, size, size).
+    For a ``device`` ``"cuda"`` they lie in pinned memory, so that ``tensor.to(device, non_blocking=True)``
+    overlaps with computation; torch hands the memory out again when the copy is done.
     """
     pinned = device.startswith("cuda")
     tensors = {
         group.name: torch.empty((len(rows), *group.shape), dtype=torch.int16, pin_memory=pinned)
         for group in store.layout.groups
     }
-    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-    if not pinned:
-        store.read(rows, out=arrays)
-        return tensors
-    share = -(-len(rows) // _THREADS) or 1
+    share = -(-len(rows) // (_THREADS if pinned else 1)) or 1
 
     def work(start: int) -> None:
         shard = slice(start, start + share)
-        store.read(rows[shard], out={name: array[shard] for name, array in arrays.items()})
+        store.read(rows[shard], out={name: tensor[shard].numpy() for name, tensor in tensors.items()})
 
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(work, range(0, len(rows), share)))
@@ -83,27 +59,22 @@ def read_tensors(store: PackedStore, rows: Rows, device: str = "cpu") -> dict[st
 
 @dataclass(frozen=True)
 class RecordTable:
-    """Records that are kept in the memory of a device and gathered by position.
+    """Records that are kept in the memory of a device and gathered by position."""
 
-    Attributes:
-        rows: of the store, ascending (N,).
-        groups: group name -> int16 (N, bands, size, size).
-    """
-
-    rows: Rows
-    groups: dict[str, Tensor]
+    rows: Rows  # of the store, ascending (N,)
+    groups: dict[str, Tensor]  # group name -> int16 (N, bands, size, size)
 
     @classmethod
     def load(cls, store: PackedStore, rows: Rows, groups: Sequence[str], device: str) -> "RecordTable":
         """Read the records of ``rows``, ascending, and move those of some groups to a device."""
-        shapes = {group.name: group.shape for group in store.layout.groups if group.name in groups}
         tables = {
-            name: torch.empty((len(rows), *shape), dtype=torch.int16, device=device)
-            for name, shape in shapes.items()
+            group.name: torch.empty((len(rows), *group.shape), dtype=torch.int16, device=device)
+            for group in store.layout.groups
+            if group.name in groups
         }
         starts = range(0, len(rows), _CHUNK)
-        chunks = prefetch(store, (rows[start : start + _CHUNK] for start in starts), device)
-        for start, (_, records) in zip(starts, chunks, strict=True):
+        chunks = read_ahead(lambda start: read_tensors(store, rows[start : start + _CHUNK], device), starts)
+        for start, records in zip(starts, chunks, strict=True):
             for name, table in tables.items():
                 table[start : start + _CHUNK].copy_(records[name], non_blocking=True)
         return cls(rows, tables)

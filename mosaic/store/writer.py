@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from mosaic.datasets.archive import Archive, PatchError, Problem, same_pixels
@@ -50,7 +49,7 @@ def pack(
     """Pack ``archive`` into ``folder``, or open the data that was packed there before.
 
     Killed at any moment it resumes: finished shards are kept when their checksum holds. Finished data of
-    another source is never overwritten. While another process packs into the folder, this one waits for it.
+    another source is never overwritten. While another process packs there, this one waits for it.
 
     Example:
         >>> archive = BigEarthNetArchive(Path("data/BigEarthNet"), bands="10m")
@@ -75,15 +74,14 @@ def pack(
     if shard_size < 1:
         raise PackError(f"shard_size is {shard_size}, expected at least 1 patch")
     block = averaging_block(archive.band_sizes, most_pixels)
-    packing = _Packing(archive, folder, shard_size, on_bad_patch == "skip", block, left_out)
+    packing = _Packing(archive, folder, shard_size, on_bad_patch == "skip", block)
     # finished data is only read, by any number of runs at once
     finished = packing.finished()
     if finished is None:
         with files.lock(folder, wait=True):
             finished = packing.finished()
             if finished is None:
-                packing.write_shards(workers)
-                return packing.finish()
+                return packing.finish(packing.write_shards(workers), left_out)
     log(f"packed data in {folder} is up to date: {len(finished)} patches reused")
     return finished
 
@@ -91,15 +89,7 @@ def pack(
 class _Packing:
     """One packing: finished shards and those left to write."""
 
-    def __init__(
-        self,
-        archive: Archive,
-        folder: Path,
-        shard_size: int,
-        skip: bool,
-        block: int,
-        left_out: Sequence[Problem],
-    ) -> None:
+    def __init__(self, archive: Archive, folder: Path, shard_size: int, skip: bool, block: int) -> None:
         self.archive, self.folder, self.skip, self.block = archive, folder, skip, block
         self.index = archive.index
         sensors = tuple(sensor for sensor in archive.sensors if sensor.bands)
@@ -111,27 +101,12 @@ class _Packing:
         self._require_training(self.train)
         patches = range(len(self.index))
         self.shards = [patches[start : start + shard_size] for start in patches[::shard_size]]
-        self.notes: dict[int, dict[str, Any]] = {}  # of finished shards
-        self.skipped: list[dict[str, str]] = []
-        self.left_out = [
-            {"patch_id": fault.patch_id, "path": str(fault.path or archive.root), "reason": fault.detail}
-            for fault in {fault.patch_id: fault for fault in left_out}.values()
-        ]
 
     def _require_training(self, train: NDArray[np.bool_]) -> None:
         if not train.any():
             raise PackError(
                 f"{self.archive.root} has no usable patch in split 'train', which the normalisation is "
                 "computed from: assign some in its metadata"
-            )
-
-    def _require_distinct(self, index: pd.DataFrame) -> None:
-        same = [problem for problem in same_pixels(index, index["pixels"]) if not problem.note]
-        if same:
-            lines = "\n".join(f"  {problem.patch_id} {problem.detail}" for problem in same[:10])
-            raise PackError(
-                f"{self.archive.root} has {len(same)} patches in two splits, under other names:\n{lines}\n"
-                "Remove one of each pair from the archive; `python -m mosaic verify` lists them all"
             )
 
     def _path(self, number: int, suffix: str) -> Path:
@@ -176,32 +151,38 @@ class _Packing:
     def _note(self, number: int) -> dict[str, Any] | None:
         """Return the note of a finished shard, or None when it has to be written."""
         path = self._path(number, "bin")
-        note = read_if_sound(self._path(number, "json"), partial(files.read_json, build=files.unsealed))
-        if note is None or note["key"] != self._key(number) or (note["skipped"] and not self.skip):
+        note: dict[str, Any] | None = read_if_sound(self._path(number, "json"), _read_note)
+        if not note or note["key"] != self._key(number) or (note["skipped"] and not self.skip):
             return None
-        sound: dict[str, Any] = note
-        return sound if path.is_file() and files.sha256_file(path) == note["sha256"] else None
+        return note if path.is_file() and files.sha256_file(path) == note["sha256"] else None
 
-    def write_shards(self, workers: int | None) -> None:
-        """Write every shard that is not done; PackError when patches are bad and may not be skipped."""
+    def write_shards(self, workers: int | None) -> list[dict[str, Any]]:
+        """Write shards that are not done, and return the notes of all.
+
+        Raises:
+            PackError: when patches are bad and may not be skipped.
+        """
         for leftover in self.folder.glob(".*.partial*"):
             leftover.unlink()
-        self.notes = {number: note for number in range(len(self.shards)) if (note := self._note(number))}
-        missing = [number for number in range(len(self.shards)) if number not in self.notes]
-        if self.notes:
-            log(f"packing resumes: {len(self.notes)} of {len(self.shards)} shards are done")
+        notes = {number: note for number in range(len(self.shards)) if (note := self._note(number))}
+        missing = [number for number in range(len(self.shards)) if number not in notes]
+        if notes:
+            log(f"packing resumes: {len(notes)} of {len(self.shards)} shards are done")
         elif any(self.folder.glob("shard-*.json")):
             log(f"the shards in {self.folder} are of another source or damaged: packing anew")
         left = sum(len(self.shards[number]) for number in missing)
         files.require_free_space(self.folder, left * self.layout.record_bytes)
-        with closing(
-            forked_map(lambda k: self._write_shard(missing[k]), len(missing), workers, 1)
-        ) as written:
-            self.notes |= zip(missing, progress(written, "packing shards", len(missing)), strict=True)
-        self.skipped = [bad for number in sorted(self.notes) for bad in self.notes[number]["skipped"]]
-        if self.skipped and not self.skip:
-            files.write_json(self.folder / BAD_PATCHES, self.skipped)
-            raise PackError(_listing(self.skipped, len(self.index), self.folder))
+        written = forked_map(lambda k: self._write_shard(missing[k]), len(missing), workers, chunk=1)
+        with closing(written):
+            notes |= zip(missing, progress(written, "packing shards", len(missing)), strict=True)
+        skipped = [bad for number in sorted(notes) for bad in notes[number]["skipped"]]
+        if skipped and not self.skip:
+            files.write_json(self.folder / BAD_PATCHES, skipped)
+            what = f"{len(skipped)} of {len(self.index)} patches cannot be packed"
+            lines = [f"{bad['patch_id']}: {bad['reason']} ({bad['path']})" for bad in skipped]
+            remedy = "set on_bad_patch to 'skip' to leave them out and count them"
+            raise PackError(_listing(what, lines, f"all in {self.folder / BAD_PATCHES}", remedy))
+        return [notes[number] for number in range(len(self.shards))]
 
     def _write_shard(self, number: int) -> dict[str, Any]:
         """Write the good patches of one shard, then its note, which is returned."""
@@ -242,21 +223,28 @@ class _Packing:
         except ValueError as error:
             raise PatchError(str(self.index["patch_id"].iloc[i]), self.archive.root, str(error)) from error
 
-    def finish(self) -> PackedStore:
+    def finish(self, notes: Sequence[Mapping[str, Any]], left_out: Sequence[Problem]) -> PackedStore:
         """Write the index and, last, the manifest; remove files of an earlier source."""
-        notes = [self.notes[number] for number in range(len(self.shards))]
+        archive = self.archive
         kept = np.concatenate([np.asarray(note["kept"], dtype=np.int64) for note in notes])
         self._require_training(self.train[kept])
         index = self.index.iloc[kept].reset_index(drop=True)
         for column in ("constant_bands", "nodata_share", "pixels"):
             index[column] = [value for note in notes for value in note[column]]
-        self._require_distinct(index)
+        same = [problem for problem in same_pixels(index, index["pixels"]) if not problem.note]
+        if same:
+            what = f"{archive.root} has {len(same)} patches in two splits, under other names"
+            lines = [f"{problem.patch_id} {problem.detail}" for problem in same]
+            raise PackError(_listing(what, lines, "see `python -m mosaic verify`", "keep one of each pair"))
         with files.atomic_path(self.folder / INDEX) as partial:
             index.to_parquet(partial, index=False)
-        archive, skipped = self.archive, [*self.left_out, *self.skipped]
+        skipped = [
+            {"patch_id": fault.patch_id, "path": str(fault.path or archive.root), "reason": fault.detail}
+            for fault in {fault.patch_id: fault for fault in left_out}.values()
+        ] + [bad for note in notes for bad in note["skipped"]]
         splits = {str(split): int(n) for split, n in index["split"].value_counts().sort_index().items()}
-        names = (self._path(number, "bin").name for number in range(len(notes)))
-        shards = [Shard(n, len(note["kept"]), note["sha256"]) for n, note in zip(names, notes, strict=True)]
+        paths = [self._path(number, "bin") for number in range(len(notes))]
+        shards = zip(paths, notes, strict=True)
         manifest = Manifest(
             version=VERSION,
             dataset=archive.name,
@@ -268,20 +256,20 @@ class _Packing:
             confusable=archive.confusable,
             coarse=archive.coarse,
             layout=replace(self.layout, statistics=self._statistics(notes)),
-            shards=tuple(shards),
+            shards=tuple(Shard(path.name, len(note["kept"]), note["sha256"]) for path, note in shards),
             index_sha256=files.sha256_file(self.folder / INDEX),
             counts={"patches": len(index), **splits, "skipped": len(skipped)},
             skipped=tuple(skipped),
         )
         write_manifest(self.folder, manifest)
-        current = {self._path(number, suffix) for number in range(len(notes)) for suffix in ("bin", "json")}
+        current = {path.with_suffix(suffix) for path in paths for suffix in (".bin", ".json")}
         for path in {*self.folder.glob("shard-*"), self.folder / BAD_PATCHES} - current:
             path.unlink(missing_ok=True)
         if skipped:
             log(f"packed {len(index)} patches, skipped {len(skipped)} bad ones (listed in {MANIFEST})")
         return PackedStore(self.folder)
 
-    def _statistics(self, notes: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    def _statistics(self, notes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
         """Return mean and standard deviation per band over the training patches, in physical units."""
         statistics = {}
         for band in self.layout.bands:
@@ -295,6 +283,9 @@ class _Packing:
                 )
             statistics[band] = {"mean": total / n * scale, "std": variance**0.5 * scale}
         return statistics
+
+
+_read_note = partial(files.read_json, build=files.unsealed)
 
 
 def _reserve(file: BinaryIO, size: int) -> None:
@@ -313,8 +304,8 @@ def _total(moments: Iterable[Sequence[int]]) -> list[int]:
     return [sum(column) for column in zip([0, 0, 0], *moments, strict=True)]
 
 
-def _listing(bad: Sequence[Mapping[str, str]], patches: int, folder: Path) -> str:
-    lines = [f"  {problem['patch_id']}: {problem['reason']} ({problem['path']})" for problem in bad[:10]]
-    lines += [f"  and {len(bad) - 10} more, all in {folder / BAD_PATCHES}"] if len(bad) > 10 else []
-    remedy = "Repair or remove them, or set on_bad_patch to 'skip' to leave them out and count them"
-    return "\n".join([f"{len(bad)} of {patches} patches cannot be packed:", *lines, remedy])
+def _listing(what: str, lines: Sequence[str], rest: str, remedy: str) -> str:
+    """Return an error of many lines, of which ten are shown."""
+    shown = [f"  {line}" for line in lines[:10]]
+    shown += [f"  and {len(lines) - 10} more, {rest}"] if len(lines) > 10 else []
+    return "\n".join([f"{what}:", *shown, f"Repair or remove them, or {remedy}"])

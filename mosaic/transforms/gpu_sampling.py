@@ -16,9 +16,7 @@ _BLOCK = 128  # pixels of a program
 
 def sample(
     stored: Tensor,
-    theta: Tensor,
-    factor: Tensor,
-    shift: Tensor,
+    affine: Tensor,
     channels: Tensor,
     image: Tensor,
     clip: float,
@@ -27,12 +25,11 @@ def sample(
     """Do what :func:`mosaic.transforms.torch_sampling.sample` does, whose arguments it takes, on a GPU."""
     batch, bands, size = stored.shape[:3]
     side = image.shape[-1]
-    seeds, strength = noise or (channels, theta)  # not read without noise
+    seeds, strength = noise or (channels, affine)  # not read without noise
     kernel: Any = _sample
     kernel[(batch, triton.cdiv(side * side, _BLOCK))](
-        *(stored.contiguous(), theta, factor, shift, channels, image, seeds, strength),
-        *(theta.stride(0), factor.stride(0), shift.stride(0), seeds.stride(0), *image.stride()),
-        *(bands, size, side, clip, GRAIN_UNIT),
+        *(stored.contiguous(), affine, channels, image, seeds, strength),
+        *(affine.stride(0), seeds.stride(0), image.shape[1], bands, size, side, clip, GRAIN_UNIT),
         NOISE=noise is not None,
         BANDS=triton.next_power_of_2(bands),
         BLOCK=_BLOCK,
@@ -42,21 +39,14 @@ def sample(
 @triton.jit
 def _sample(  # type: ignore[no-untyped-def]
     stored,
-    theta,
-    factor,
-    shift,
+    affine,
     channels,
     image,
     seeds,
     strength,
-    theta_stride,
-    factor_stride,
-    shift_stride,
+    affine_stride,
     seeds_stride,
-    image_stride,
-    channel_stride,
-    row_stride,
-    column_stride,
+    all_channels,
     bands,
     size,
     side,
@@ -74,7 +64,7 @@ def _sample(  # type: ignore[no-untyped-def]
     # positions in the patch, cut at its border
     x = (2 * column + 1).to(tl.float32) / side - 1
     y = (2 * row + 1).to(tl.float32) / side - 1
-    t = theta + scene * theta_stride
+    t = affine + scene * affine_stride
     along = tl.load(t) * x + tl.load(t + 1) * y + tl.load(t + 2)
     down = tl.load(t + 3) * x + tl.load(t + 4) * y + tl.load(t + 5)
     along = tl.minimum(tl.maximum(((along + 1) * size - 1) * 0.5, 0.0), (size - 1).to(tl.float32))
@@ -92,8 +82,8 @@ def _sample(  # type: ignore[no-untyped-def]
     upper, lower = a + wx * (b - a), c + wx * (d - c)
     value = upper + wy * (lower - upper)
     channel = tl.load(channels + band, mask=band < bands, other=0).to(tl.int32)
-    gain = tl.load(factor + scene * factor_stride + channel)[None, :]
-    offset = tl.load(shift + scene * shift_stride + channel)[None, :]
+    gain = tl.load(t + 6 + channel)[None, :]
+    offset = tl.load(t + 6 + all_channels + channel)[None, :]
     value = value * gain + offset
     if NOISE:  # the hash of torch_sampling.grain
         place = (channel[None, :] * side + row[:, None]) * side + column[:, None]
@@ -106,6 +96,5 @@ def _sample(  # type: ignore[no-untyped-def]
         grain = (total.to(tl.float32) - 510) * grain_unit
         value += grain * tl.load(strength + channel)[None, :]
     value = tl.minimum(tl.maximum(value, -clip), clip)
-    target = image + scene * image_stride + channel[None, :] * channel_stride
-    target += row[:, None] * row_stride + column[:, None] * column_stride
-    tl.store(target, value, mask=inside)
+    target = ((scene * side + row[:, None]) * side + column[:, None]) * all_channels + channel[None, :]
+    tl.store(image + target, value, mask=inside)

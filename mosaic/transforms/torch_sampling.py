@@ -12,28 +12,25 @@ from mosaic.utils.progress import log
 
 def sample(
     stored: Tensor,
-    theta: Tensor,
-    factor: Tensor,
-    shift: Tensor,
+    affine: Tensor,
     channels: Tensor,
     image: Tensor,
     clip: float,
     noise: tuple[Tensor, Tensor] | None = None,
 ) -> None:
-    """Write ``stored`` sampled where ``theta`` says, times ``factor`` plus ``shift``, into ``image``.
+    """Write stored values, sampled along an affine map, times a factor plus a shift, into ``image``.
 
     Args:
         stored: (B, bands, size, size), int16.
-        theta: (B, 2, 3), from view to patch coordinates, both (x, y) in [-1, 1]; its matrix is diagonal or
-            anti-diagonal.
-        factor: (B, channels), as ``shift``.
-        shift: (B, channels).
+        affine: (B, 6 + 2 channels), the map (2, 3) from view to patch coordinates, both (x, y) in [-1, 1],
+            row by row, then factor and shift of each channel.
         channels: (bands,), channels of the image that the bands go to.
-        image: (B, channels, side, side).
+        image: (B, channels, side, side), channels last in memory.
         clip: values are cut at plus and minus this.
         noise: seeds (B,) int32 and strength (channels,) of :func:`grain`, which is added before the cut.
     """
-    grid = _grid(theta, image.shape[-1])
+    theta, factor, shift = torch.split(affine, [6, image.shape[1], image.shape[1]], 1)
+    grid = _grid(theta.view(-1, 2, 3), image.shape[-1])
     sampled = functional.grid_sample(stored.float(), grid, padding_mode="border", align_corners=False)
     sampled.mul_(factor[:, channels, None, None]).add_(shift[:, channels, None, None])
     if noise is not None:
@@ -70,9 +67,10 @@ def grain(seeds: Tensor, channels: int, side: int) -> Tensor:
     From ``seeds`` (B,) int32, one a scene, to (B, channels, side, side), float32, within +-3.45.
     """
     pixel = torch.arange(channels * side * side, dtype=torch.int32, device=seeds.device)
-    x = seeds[:, None] + pixel * _signed(0x9E3779B9)
-    x = (x ^ _shifted(x, 16)) * _signed(0x85EBCA6B)
-    x = (x ^ _shifted(x, 13)) * _signed(0xC2B2AE35)
+    # as signed numbers 0x9E3779B9, 0x85EBCA6B and 0xC2B2AE35
+    x = seeds[:, None] + pixel * -0x61C88647
+    x = (x ^ _shifted(x, 16)) * -0x7A143595
+    x = (x ^ _shifted(x, 13)) * -0x3D4D51CB
     x = x ^ _shifted(x, 16)
     total = (x & 255) + (_shifted(x, 8) & 255) + (_shifted(x, 16) & 255) + _shifted(x, 24)
     return ((total.float() - 510) * GRAIN_UNIT).view(-1, channels, side, side)
@@ -80,10 +78,6 @@ def grain(seeds: Tensor, channels: int, side: int) -> Tensor:
 
 #: 1 / deviation of the sum of four bytes.
 GRAIN_UNIT = float((4 * (256**2 - 1) / 12) ** -0.5)
-
-
-def _signed(word: int) -> int:
-    return word - (1 << 32) if word >> 31 else word
 
 
 def _shifted(x: Tensor, by: int) -> Tensor:

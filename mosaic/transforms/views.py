@@ -91,9 +91,14 @@ class Views:
             coordinates, row by row, then factor and shift of each band; and ``"seeds"`` of the speckle, int32
             (B, views x sensors).
         """
-        draw = _drawer(generator, batch, shard)
+        index, count = shard
         affine: list[Tensor] = []
         seeds: list[Tensor] = []
+
+        def draw(function: Callable[..., Tensor], *shape: int) -> Tensor:
+            whole = function((batch * count, *shape), generator=generator)
+            return whole[batch * index : batch * (index + 1)]
+
         for _ in range(views):
             theta = self._random_theta(draw)
             for name in sensors:
@@ -108,12 +113,11 @@ class Views:
     def evaluation(self, records: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the whole patch at the view's size, without augmentation; shapes as in ``__call__``."""
         batch, device = _shape(records)
-        whole = torch.eye(2, 3, device=device).flatten()
         row: list[Tensor] = []
         for name in self.shown(records):
             _, gain, shift, _ = self._constants(self.layout.sensor(name), device)
-            row += [whole, gain.flatten(), shift.flatten()]
-        return self.apply((records,), {"affine": torch.cat(row).expand(batch, -1)})
+            row += [torch.eye(2, 3, device=device), gain, shift]
+        return self.apply((records,), {"affine": torch.cat([t.flatten() for t in row]).expand(batch, -1)})
 
     @torch.no_grad()
     def apply(
@@ -136,16 +140,15 @@ class Views:
             for name, image in images.items():
                 sensor, bands = self.layout.sensor(name), image.shape[1]
                 channels_of_group, _, _, per_unit = self._constants(sensor, device)
-                numbers = parameters["affine"][:, column : column + 6 + 2 * bands]
-                theta, factor, shift = torch.split(numbers, [6, bands, bands], 1)
+                affine = parameters["affine"][:, column : column + 6 + 2 * bands]
                 speckle = self.radiometry * sensor.augmentation.speckle
                 noise = None
                 if seeds is not None and speckle > 0:
                     noise = seeds[:, number], speckle * per_unit.flatten()
                 target = image[i * batch : (i + 1) * batch]
                 for group, channels in channels_of_group.items():
-                    sample(records[group], theta.view(-1, 2, 3), factor, shift, channels, target, CLIP, noise)
-                column, number = column + 6 + 2 * bands, number + 1
+                    sample(records[group], affine, channels, target, CLIP, noise)
+                column, number = column + affine.shape[1], number + 1
         return images
 
     def shown(self, groups: Container[str]) -> list[str]:
@@ -216,16 +219,6 @@ def _sampler(device: str) -> Callable[..., None]:
 
         return torch_sampling.guarded(gpu_sampling.sample)
     return torch_sampling.sample
-
-
-def _drawer(generator: torch.Generator | None, batch: int, shard: tuple[int, int]) -> Draw:
-    """Return a function that draws numbers for a whole batch and keeps those of one shard."""
-    index, count = shard
-
-    def draw(function: Callable[..., Tensor], *shape: int) -> Tensor:
-        return function((batch * count, *shape), generator=generator)[batch * index : batch * (index + 1)]
-
-    return draw
 
 
 def _shape(records: Mapping[str, Tensor]) -> tuple[int, torch.device]:

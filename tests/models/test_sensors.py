@@ -10,7 +10,7 @@ from mosaic.datasets.sensors import Augmentation, Sensor
 from mosaic.methods import get_method
 from mosaic.models.checkpoint import load_encoder, save_encoder
 from mosaic.models.encoders import Encoder, channels_of
-from mosaic.store.prefetch import prefetch
+from mosaic.store.prefetch import read_tensors
 from mosaic.store.writer import pack
 from mosaic.transforms.views import Views
 
@@ -49,7 +49,7 @@ def test_from_the_archive_to_the_embedding(archive, tmp_path, names, fusion):
     store = pack(source, tmp_path / "packed", workers=1)
     assert store.layout.sensor_names == names
     rows = store.split_rows("test")[:4]
-    ((_, records),) = prefetch(store, [rows])
+    records = read_tensors(store, rows)
 
     make = Views(store.layout, 16)
     views, plain = make(records, torch.Generator().manual_seed(0)), make.evaluation(records)

@@ -4,62 +4,62 @@ import numpy as np
 import pytest
 import torch
 
-from mosaic.store.prefetch import prefetch
+from mosaic.store.prefetch import RecordTable, read_ahead, read_tensors
+from mosaic.store.reader import PackedStore
 
-BATCHES = [np.array([3, 1]), np.array([19, 8, 0]), np.array([5])]
+ROWS = np.array([3, 1, 19, 8, 0, 5])
 
 
 def readers():
     return [thread for thread in threading.enumerate() if thread.name.startswith("mosaic-prefetch")]
 
 
-def test_same_batches_in_the_same_order(store):
-    found = list(prefetch(store, BATCHES))
-    assert [rows.tolist() for rows, _ in found] == [rows.tolist() for rows in BATCHES]
-    for rows, groups in found:
-        expected = store.read(rows)
-        assert groups.keys() == expected.keys()
-        for name, tensor in groups.items():
-            assert tensor.dtype == torch.int16
-            assert np.array_equal(tensor.numpy(), expected[name])
+def test_results_come_in_order_and_two_are_computed_ahead():
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(len(taken))
+            yield taken[-1]
+
+    iterator = read_ahead(lambda item: item * 10, endless())
+    assert [next(iterator) for _ in range(2)] == [0, 10] and len(taken) == 4
+    iterator.close()
     assert not readers()
-    assert list(prefetch(store, [])) == []
+    assert list(read_ahead(str, [])) == []
 
 
 def broken_sampler():
-    yield from BATCHES
+    yield 0
     raise ValueError("sampler broke")
 
 
 @pytest.mark.parametrize(
-    ("batches", "message"),
-    [([BATCHES[0], np.array([20])], "asked for"), (broken_sampler(), "sampler broke")],
+    ("items", "message"), [([0, "x"], "invalid literal"), (broken_sampler(), "sampler broke")]
 )
-def test_errors_reach_the_consumer_after_a_good_batch(store, batches, message):
-    iterator = prefetch(store, batches)
-    assert next(iterator)[0].tolist() == [3, 1]
+def test_errors_reach_the_consumer_after_a_good_item(items, message):
+    iterator = read_ahead(int, items)
     with pytest.raises(ValueError, match=message):
         list(iterator)
     assert not readers()
 
 
-def test_reads_two_batches_ahead_and_the_consumer_may_stop_early(store):
-    taken = []
-
-    def endless():
-        while True:
-            taken.append(0)
-            yield np.array([0])
-
-    iterator = prefetch(store, endless())
-    next(iterator)
-    assert len(taken) == 3
-    iterator.close()
-    assert not readers()
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="GPU"))]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="pinned memory needs a CUDA device")
-def test_pinned_for_cuda(store):
-    for rows, groups in prefetch(store, BATCHES, "cuda"):
-        assert all(tensor.is_pinned() for tensor in groups.values())
-        assert np.array_equal(groups["s1"].to("cuda", non_blocking=True).cpu(), store.read(rows)["s1"])
+@pytest.mark.parametrize("device", DEVICES)
+def test_tensors_are_the_stored_records_and_pinned_for_a_gpu(store, device):
+    expected, tensors = store.read(ROWS), read_tensors(store, ROWS, device)
+    assert tensors.keys() == expected.keys()
+    for name, tensor in tensors.items():
+        assert tensor.dtype == torch.int16 and tensor.is_pinned() == (device == "cuda")
+        assert np.array_equal(tensor.numpy(), expected[name])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_table_holds_the_records_of_its_rows(store, device, monkeypatch):
+    monkeypatch.setattr("mosaic.store.prefetch._CHUNK", 4)
+    table = RecordTable.load(PackedStore(store.folder), np.sort(ROWS), ["s1"], device)
+    assert list(table.groups) == ["s1"] and table.positions(ROWS).tolist() == [2, 1, 5, 4, 0, 3]
+    found = table.groups["s1"][table.positions(ROWS).to(device)].cpu()
+    assert np.array_equal(found.numpy(), store.read(ROWS)["s1"])

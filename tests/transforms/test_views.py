@@ -90,7 +90,7 @@ def test_independent_geometry_moves_the_sensors_apart(layout):
 
 def test_crops_are_inside_the_patch_and_of_the_stated_area(layout):
     make = Views(layout, 32, crop_scale=0.4, dihedral=False)
-    theta = make._random_theta(module._drawer(seeded(), 5000, (0, 1)))
+    theta = make.draw(["s1"], 5000, seeded())["affine"][:, :6].view(-1, 2, 3)
     half, centre = theta[:, :, :2].diagonal(dim1=1, dim2=2), theta[:, :, 2]
     assert (centre.abs() + half <= 1 + 1e-6).all()
     area, aspect = half.prod(1), half[:, 0] / half[:, 1]
