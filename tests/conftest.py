@@ -226,7 +226,7 @@ def store(packed):
     return PackedStore(packed)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fake_archive():
     """Return the class of archives, for other bands or sizes."""
     return FakeArchive
