@@ -11,10 +11,10 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
+from timeit import timeit
 from typing import Any
 from unittest.mock import patch
 
@@ -30,6 +30,7 @@ from mosaic.losses.pairs import LabelledViews, label_pairs
 DIM, VIEWS = 128, 4  # two views of two sensors
 SIZES = [1024 * 2**i for i in range(7)]
 SMALL, LARGE = 4096, 65536  # views: where the two forms are compared, and where memory is judged
+MOST_GIB, MOST_SECONDS = 8, 1800  # that a call may take
 LABEL = "jaccard over 19 labels"
 BLOCKS, AT_ONCE = "ours, in blocks", "ours, all pairs at once"
 DEVICE = "cuda" if CUDA else "cpu"
@@ -37,12 +38,9 @@ STATUS = Path("/proc/self/status")
 
 
 def step(form: str, number: int, block: int | None = None) -> Callable[[], int]:
-    """Return forward and backward over ``number`` prepared views; it returns their number.
+    """Return forward and backward over ``number`` prepared views, of a quarter as many scenes.
 
-    Args:
-        form: ``BLOCKS`` or ``AT_ONCE``.
-        number: views, of a quarter as many scenes.
-        block: pairs in memory at once, for ``BLOCKS``; by default those of the library.
+    In ``BLOCKS``, ``block`` pairs are in memory at once, by default as many as in the library.
     """
     z = normalize(torch.randn(number, DIM, generator=torch.Generator().manual_seed(0)), dim=1)
     z = z.to(DEVICE).requires_grad_()
@@ -81,17 +79,11 @@ def measure(form: str, number: int, args: argparse.Namespace) -> dict[str, Any]:
     step(form, 256)()  # loads what it needs
     work = step(form, number)
     before = peak_bytes(reset=True)
-    first = _seconds(work)
+    first = timeit(work, number=1)
     gib, times = max(0, peak_bytes() - before) / 2**30, []  # Linux counts in steps of some pages
     while first < 10 * args.seconds and len(times) < args.rounds and sum(times) < args.seconds:
-        times.append(_seconds(work))
+        times.append(timeit(work, number=1))
     return {"gib": gib, "seconds": times or [first]}
-
-
-def _seconds(work: Callable[[], int]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def growth(form: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -104,8 +96,8 @@ def growth(form: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         yield row(f"{group}: time", form, measured["seconds"], "s", ours=True, size=number)
         yield row(f"{group}: memory", form, measured["gib"], "GiB", ours=True, size=number)
         # twice as many views are four times the pairs
-        if 4 * measured["gib"] > args.memory or 4 * median(measured["seconds"]) > args.limit:
-            note = f"{NOT_MEASURED}: more than {args.memory:g} GiB or {args.limit:g} s"
+        if 4 * measured["gib"] > MOST_GIB or 4 * median(measured["seconds"]) > MOST_SECONDS:
+            note = f"{NOT_MEASURED}: more than {MOST_GIB:g} GiB or {MOST_SECONDS:g} s"
             yield row(f"{group}: time", form, None, "s", ours=True, size=2 * number, note=note)
             return
 
@@ -113,8 +105,6 @@ def growth(form: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--most", type=int, default=LARGE, help="views")
-    options.add_argument("--memory", type=float, default=8.0, help="GiB that a form may take")
-    options.add_argument("--limit", type=float, default=1800.0, help="seconds that a call may take")
     options.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     args = options.parse_args()
     if args.one:
@@ -127,16 +117,16 @@ def main() -> None:
     rows += [one for form in (BLOCKS, AT_ONCE) for one in growth(form, args)]
     memory = {one["size"]: one["value"] for one in rows if one["unit"] == "GiB" and one["name"] == BLOCKS}
     relative = over(side_by_side, AT_ONCE, BLOCKS)
+    gib = memory.get(LARGE)
     save(
         "loss",
         "Time and memory of the label term, forward and backward, over the number of views.",
         rows,
         [
             ratio(f"time in blocks / all at once, {SMALL:,} views, {DEVICE}", relative, 1.3, at_most=True),
-            ratio(f"GiB above the inputs, {LARGE:,} views, {DEVICE}", memory.get(LARGE), 2, at_most=True),
+            ratio(f"GiB above the inputs, {LARGE:,} views, {DEVICE}", gib, 2, at_most=True),
         ],
         args.results,
-        limits={"gib": args.memory, "seconds": args.limit},
         threads=torch.get_num_threads(),
         settings={"seconds": args.seconds, "rounds": args.rounds, "most": args.most},
     )

@@ -24,14 +24,8 @@ BATCH = 128
 SIZES = (64, 120)
 TORCHGEO, RECORDS = "TorchGeo BigEarthNetV2, 1 core", "mosaic, packed records, 1 core"
 CORES = {1: "1 core", 2: "2 cores"}
-
-
-def peer_name(cores: int) -> str:
-    return f"ConfigILM, LMDB of safetensors, {CORES[cores]}"
-
-
-def views_name(size: int, cores: int) -> str:
-    return f"mosaic, views of {size} px, {CORES[cores]}"
+PEER = {cores: f"ConfigILM, LMDB of safetensors, {title}" for cores, title in CORES.items()}
+VIEWS = {(n, cores): f"mosaic, views of {n} px, {title}" for cores, title in CORES.items() for n in SIZES}
 
 
 class Packed:
@@ -79,15 +73,15 @@ def main() -> None:
     peer, unmeasured = None, {}
     try:
         peer = ConfigILM(archive, DATA, BATCH)
-        candidates |= {peer_name(1): partial(peer.read, 0, 4 * BATCH)}
-        candidates |= {peer_name(2): partial(peer.read, 2, 8 * BATCH)}
+        candidates |= {PEER[1]: partial(peer.read, 0, 4 * BATCH)}
+        candidates |= {PEER[2]: partial(peer.read, 2, 8 * BATCH)}
     except PeerError as error:
         unmeasured = {"note": f"not measured: {error}"}
         print(error, file=sys.stderr)
     for size in SIZES:
-        candidates[views_name(size, 1)] = partial(readers[0].view, size)
+        candidates[VIEWS[size, 1]] = partial(readers[0].view, size)
         both = [partial(reader.view, size, 4) for reader in readers]
-        candidates[views_name(size, 2)] = partial(on_two_cores, pool, both)
+        candidates[VIEWS[size, 2]] = partial(on_two_cores, pool, both)
     measured = rates(candidates, args.seconds, args.rounds)
     if peer is not None:
         peer.close()
@@ -97,20 +91,15 @@ def main() -> None:
         row(stored, TORCHGEO, measured[TORCHGEO], "pairs/s"),
         row(stored, RECORDS, measured[RECORDS], "pairs/s", ours=True),
     ]
-    rows += [
-        row(stored, peer_name(cores), measured.get(peer_name(cores)), "pairs/s", **unmeasured)
-        for cores in CORES
-    ]
-    names = [views_name(size, cores) for cores in CORES for size in SIZES]
-    rows += [row(ready, name, measured[name], "pairs/s", ours=True) for name in names]
+    rows += [row(stored, name, measured.get(name), "pairs/s", **unmeasured) for name in PEER.values()]
+    rows += [row(ready, name, measured[name], "pairs/s", ours=True) for name in VIEWS.values()]
     ratios = [
         ratio("packed records over TorchGeo, 1 core", over(measured, RECORDS, TORCHGEO), 400),
-        ratio("packed records over ConfigILM, 1 core", over(measured, RECORDS, peer_name(1)), 30),
+        ratio("packed records over ConfigILM, 1 core", over(measured, RECORDS, PEER[1]), 30),
     ]
-    for size in SIZES:
-        for cores, title in CORES.items():
-            value = over(measured, views_name(size, cores), peer_name(cores))
-            ratios.append(ratio(f"views of {size} px over ConfigILM, {title}", value, 10))
+    for size, cores in sorted(VIEWS):
+        value = over(measured, VIEWS[size, cores], PEER[cores])
+        ratios.append(ratio(f"views of {size} px over ConfigILM, {CORES[cores]}", value, 10))
     save(
         "reading",
         "How many pairs of BigEarthNet v2 a second are read, and made ready to train on?",

@@ -7,13 +7,11 @@ encoders. Defaults depend on the device: ResNet-18 at 64 pixels in 32 bits on a 
 pixels in bfloat16 with 512 scenes on a GPU. There it also measures what one CUDA graph a step is worth.
 """
 
-import subprocess
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -27,8 +25,6 @@ from mosaic.models.encoders import Encoder
 from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore
 from mosaic.store.writer import pack
-from mosaic.training import captured
-from mosaic.training.module import Pretraining
 from mosaic.training.pretrain import LOG, pretrain
 from mosaic.transforms.views import Views
 from mosaic.utils.devices import resolve_precision
@@ -54,41 +50,8 @@ def whole_step(store: PackedStore, trial: TrialSettings) -> float:
     return float(trial.batch_scenes * (len(seconds) - WARM_UP) / (seconds[-1] - seconds[WARM_UP - 1]))
 
 
-def captured_step(store: PackedStore, trial: TrialSettings) -> tuple[float, float]:
-    """Return scenes per second of the whole step, and of its CUDA graph alone, replayed."""
-    recorded: list[Callable[[], None]] = []
-    alone: list[float] = []
-    record = captured.record
-
-    def keep(work: Callable[[], None]) -> Callable[[], None]:
-        recorded.append(record(work))
-        return recorded[-1]
-
-    def replay(module: Pretraining) -> None:
-        for count in (3, 40):
-            start = _now()
-            for _ in range(count):
-                recorded[-1]()
-            seconds = _now() - start
-        alone.append(trial.batch_scenes * count / seconds)
-
-    with mock.patch.object(captured, "record", keep), mock.patch.object(Pretraining, "on_train_end", replay):
-        whole = whole_step(store, trial)
-    return whole, alone[0]
-
-
-def busy_share(store: PackedStore, trial: TrialSettings) -> float:
-    """Return the share of time in which the GPU works, from the start of a trial to its saved encoder."""
-    query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "100"]
-    with tempfile.TemporaryDirectory() as folder, subprocess.Popen(query, stdout=-1, text=True) as sampling:
-        pretrain(store, trial, store.split_rows("train"), Path(folder))
-        sampling.terminate()
-        used = [float(line) for line in (sampling.stdout or []) if line.strip()]
-    return sum(used) / len(used) / 100
-
-
 def gpu_rows(store: PackedStore, trial: TrialSettings, rounds: int) -> tuple[list[Result], list[Result]]:
-    """Return what a captured step is worth at three sizes, and how busy a whole trial keeps the GPU."""
+    """Return what a captured step is worth at three sizes."""
     rows, ratios = [], []
     for encoder, pixels, scenes, compiled, target in SIZES:
         size = f"{encoder}, {pixels} px, {scenes} scenes"
@@ -96,29 +59,15 @@ def gpu_rows(store: PackedStore, trial: TrialSettings, rounds: int) -> tuple[lis
         eager = sized.replace(
             capture=False, gpu_records=0.0, log_every=1, compile_encoder="no", steps=WARM_UP + 10
         )
-        sized = sized.replace(compile_encoder=compiled)
-        eagerly: list[float] = []
-        both: list[tuple[float, float]] = []
-        for _ in range(rounds if CUDA else 0):
-            eagerly.append(whole_step(store, eager.replace(steps=WARM_UP + 10)))
-            both.append(captured_step(store, sized))
-            torch.cuda.empty_cache()
         kind = "captured, compiled encoder" if compiled == "yes" else "captured"
-        measured = {
-            "launched kernel by kernel": eagerly,
-            kind: [whole for whole, _ in both],
-            "its CUDA graph alone": [alone for _, alone in both],
-        }
+        measured: dict[str, list[float]] = {"launched kernel by kernel": [], kind: []}
+        for _ in range(rounds if CUDA else 0):
+            measured["launched kernel by kernel"].append(whole_step(store, eager))
+            measured[kind].append(whole_step(store, sized.replace(compile_encoder=compiled)))
+            torch.cuda.empty_cache()
         rows += [row(size, name, values, "scenes/s", ours=name == kind) for name, values in measured.items()]
         gain = over(measured, kind, "launched kernel by kernel")
-        graph = over(measured, kind, "its CUDA graph alone")
         ratios.append(ratio(f"GPU: captured step / kernel by kernel, {size}", gain, target))
-        more = graph and 1 / graph - 1
-        ratios.append(ratio(f"GPU: whole step over its graph alone, {size}", more, 0.1, at_most=True))
-    long = trial.replace(encoder="resnet18", image_size=64, batch_scenes=256, compile_encoder="auto")
-    busy = [busy_share(store, long.replace(steps=2000, monitor_every=1000))] if CUDA else None
-    rows.append(row("whole trial", "GPU busy, resnet18, 2,000 steps, three evaluations", busy, "share"))
-    ratios.append(ratio("GPU: busy in a whole trial, resnet18, 2,000 steps", busy and busy[0], 0.9))
     return rows, ratios
 
 
@@ -154,11 +103,10 @@ def encoders_alone(store: PackedStore, trial: TrialSettings) -> Callable[[], Non
         for backbone in encoder.backbones.values():
             backbone.compile(dynamic=False)
     images = {
-        sensor.name: torch.randn(2 * trial.batch_scenes, len(sensor.bands), side, side, device=DEVICE).to(
-            memory_format=torch.channels_last
-        )
+        sensor.name: torch.randn(2 * trial.batch_scenes, len(sensor.bands), side, side, device=DEVICE)
         for sensor in store.layout.sensors
     }
+    images = {name: image.to(memory_format=torch.channels_last) for name, image in images.items()}
 
     def step() -> None:
         with autocast(trial):
@@ -204,29 +152,18 @@ def published_iai(store: PackedStore, trial: TrialSettings) -> Callable[[], None
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--packed", type=Path, help="packed data; simulated by default")
-    options.add_argument(
-        "--patches", type=int, default=3000 if CUDA else 600, help="of the simulated archive"
-    )
+    options.add_argument("--patches", type=int, default=3000 if CUDA else 600)
     options.add_argument("--steps", type=int, default=100 if CUDA else 3, help="timed steps a round")
     options.add_argument("--encoder", default="resnet50" if CUDA else "resnet18")
     options.add_argument("--pixels", type=int, default=120 if CUDA else 64)
     options.add_argument("--scenes", type=int, default=512 if CUDA else 64)
     args = options.parse_args()
     warnings.simplefilter("ignore")
-    store = (
-        PackedStore(args.packed)
-        if args.packed
-        else pack(simulated(args.patches), DATA / f"packed-{args.patches}")
-    )
-    trial = TrialSettings(
-        method="mosaic",
-        encoder=args.encoder,
-        image_size=args.pixels,
-        batch_scenes=args.scenes,
-        steps=args.steps + WARM_UP,
-        monitor_every=0,
-        compile_encoder="yes" if CUDA else "no",
-    )
+    packed = args.packed or pack(simulated(args.patches), DATA / f"packed-{args.patches}").folder
+    store = PackedStore(packed)
+    size = {"encoder": args.encoder, "image_size": args.pixels, "batch_scenes": args.scenes}
+    options = {"monitor_every": 0, "compile_encoder": "yes" if CUDA else "no"}
+    trial = TrialSettings(method="mosaic", steps=args.steps + WARM_UP, **size, **options)
     candidates = {
         ENCODERS: lambda: timed(encoders_alone(store, trial), trial),
         WHOLE: lambda: whole_step(store, trial),
@@ -252,17 +189,14 @@ def main() -> None:
     share = over(measured, WHOLE, ENCODERS)
     gpu, gpu_ratios = gpu_rows(store, trial, args.rounds)
     overhead = f"{where}: overhead of the step over the encoders, {about}"
+    relative = over(measured, WHOLE, IAI)
     save(
         "step",
         f"A training step on a {where}: {about}; four images a scene.",
         [*rows, *gpu],
         [
             ratio(overhead, share and 1 - share, 0.15 if CUDA else 0.1, at_most=True),
-            ratio(
-                f"{where}: MoSAiC step / IaI-SimCLR in six passes",
-                over(measured, WHOLE, IAI),
-                2 if CUDA else None,
-            ),
+            ratio(f"{where}: MoSAiC step / IaI-SimCLR in six passes", relative, 2 if CUDA else None),
             *gpu_ratios,
         ],
         args.results,

@@ -51,21 +51,15 @@ def torchgeo_pairs(root: Path) -> Any:
     from torch.utils.data import ConcatDataset
     from torchgeo.datasets import BigEarthNetV2
 
-    return ConcatDataset(
-        [BigEarthNetV2(root, split=split, bands="all") for split in ("train", "val", "test")]
-    )
+    splits = ("train", "val", "test")
+    return ConcatDataset([BigEarthNetV2(root, split=split, bands="all") for split in splits])
 
 
 def rates(candidates: Mapping[str, Callable[[], int]], seconds: float, rounds: int) -> dict[str, list[float]]:
-    """Measure how many items per second each candidate delivers, in alternating rounds.
+    """Measure how many items a second each candidate delivers: name -> one rate per round.
 
-    Args:
-        candidates: name -> function that does some work and returns how many items it did.
-        seconds: least duration of a candidate in a round.
-        rounds: number of rounds; a first call of each is not counted.
-
-    Returns:
-        Name -> one rate per round.
+    A candidate does some work and returns how many items it did; in every round each takes at least
+    ``seconds``, in turns. A first call of each is not counted.
     """
     for work in candidates.values():
         work()
@@ -82,15 +76,9 @@ def rates(candidates: Mapping[str, Callable[[], int]], seconds: float, rounds: i
 def row(
     group: str, name: str, values: Sequence[float] | float | None, unit: str, ours: bool = False, **more: Any
 ) -> dict[str, Any]:
-    """Return one row of a result.
+    """Return one row of a result: ``name`` among the candidates of its ``group``.
 
-    Args:
-        group: the candidates it is compared with.
-        name: the candidate.
-        values: one per round, a single number, or None for what was not measured.
-        unit: of the values.
-        ours: whether the candidate is this project's.
-        **more: further facts, such as ``note``.
+    ``values`` are one per round, a single number, or None for what was not measured.
     """
     each = [values] if isinstance(values, int | float) else list(values or [])
     spread = {"value": median(each), "low": min(each), "high": max(each)} if each else {}
@@ -98,13 +86,10 @@ def row(
     return {"group": group, "name": name, "unit": unit, "ours": ours, **(spread or empty), **more}
 
 
-def ratio(
-    what: str, value: float | None, target: float | None = None, at_most: bool = False
-) -> dict[str, Any]:
+def ratio(what: str, value: float | None, target: float | None, at_most: bool = False) -> dict[str, Any]:
     """Return one comparison and its target, the least or the most it should be."""
-    reached = None
-    if value is not None and target is not None:
-        reached = value <= target if at_most else value >= target
+    known = value is not None and target is not None
+    reached = (value <= target if at_most else value >= target) if known else None
     return {"what": what, "value": value, "target": target, "at_most": at_most, "reached": reached}
 
 
@@ -116,19 +101,15 @@ def over(measured: Mapping[str, Sequence[float]], name: str, other: str) -> floa
 
 def machine() -> dict[str, Any]:
     """Return what the numbers are measured on."""
-    cpus = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    memory = [int(line.split()[1]) / 1e6 for line in _lines("/proc/meminfo") if line.startswith("MemTotal")]
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    cpus = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return {
         "cpu": cpus[0] if cpus else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
-        "memory_gb": round(memory[0], 1) if memory else None,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": platform.system(),
     }
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []
 
 
 def save(
@@ -142,14 +123,7 @@ def save(
 ) -> None:
     """Write a result to ``<folder>/<name>.json`` and print it; on a GPU to ``<name>-cuda.json``.
 
-    Args:
-        name: of the benchmark.
-        title: what it asks.
-        rows: of :func:`row`.
-        ratios: of :func:`ratio`.
-        folder: where to.
-        packages: whose versions matter, besides Python, NumPy and torch.
-        **more: settings and further facts.
+    ``packages`` are those whose versions matter, besides Python, NumPy and torch.
     """
     name += "-cuda" if torch.cuda.is_available() else ""
     content = {
@@ -169,9 +143,6 @@ def save(
         print(pd.DataFrame(table, columns=columns).to_string(index=False))
 
 
-# --------------------------------------------------------------------------------------- the report
-
-
 def load_all(folder: str | Path) -> dict[str, Result]:
     """Return name -> result of every JSON file in a folder, by name; none where nothing was measured."""
     paths = sorted(Path(folder).glob("*.json"))
@@ -187,18 +158,11 @@ def machine_title(result: Result) -> str:
 def target_table(results: Mapping[str, Result]) -> pd.DataFrame:
     """Return every comparison that has a target: benchmark, comparison, measured, target, reached."""
     reached = {True: "yes", False: "no", None: NOT_MEASURED}
-    rows = [
-        {
-            "benchmark": name,
-            "comparison": one["what"],
-            "measured": _short(one["value"]),
-            "target": f"{'at most' if one['at_most'] else 'at least'} {one['target']:g}",
-            "reached": reached[one["reached"]],
-        }
-        for name, result in results.items()
-        for one in result["ratios"]
-        if one["target"] is not None
-    ]
+    rows = []
+    for name, one in [(name, one) for name, result in results.items() for one in result["ratios"]]:
+        if one["target"] is not None:
+            target = f"{'at most' if one['at_most'] else 'at least'} {one['target']:g}"
+            rows.append((name, one["what"], _short(one["value"]), target, reached[one["reached"]]))
     return pd.DataFrame(rows, columns=["benchmark", "comparison", "measured", "target", "reached"])
 
 
@@ -222,16 +186,10 @@ def show(results: Mapping[str, Result], name: str) -> None:
     plain = [row for row in result["rows"] if "size" not in row]
     about = f"{machine_title(result)}; {result['measured'][:10]}."
     if sizes:
-        display.figure(
-            figures.growth_curves(sizes, "size", "views"),
-            f"{result['title']} {about}",
-            "Lines over size, one panel a group.",
-        )
+        curves = figures.growth_curves(sizes, "size", "views")
+        display.figure(curves, f"{result['title']} {about}", "Lines over size, one panel a group.")
     if plain:
-        display.figure(
-            figures.rate_dots(plain),
-            f"{result['title']} Dots are medians of the rounds, lines span least and most. {about}",
-            "Dots on a logarithmic axis, one panel a group.",
-        )
+        caption = f"{result['title']} Dots are medians of the rounds, lines span least and most. {about}"
+        display.figure(figures.rate_dots(plain), caption, "Dots on a logarithmic axis, one panel a group.")
     ratios = [{"comparison": one["what"], "ratio": _short(one["value"])} for one in result["ratios"]]
     display.table(pd.DataFrame(ratios), f"Comparisons of the {name} benchmark, within its one run.")

@@ -12,12 +12,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+# pyarrow: the last ones built for NumPy below 2
 REQUIREMENTS = (
     "configilm==0.7.1",
     "torch==2.13.0",
     "numpy<2",
     "lmdb<2",
-    "pyarrow<17",  # the last ones built for NumPy below 2
+    "pyarrow<17",
     "pandas",
     "safetensors",
 )
@@ -28,15 +29,9 @@ class PeerError(Exception):
 
 
 class ConfigILM:
-    """ConfigILM's data set over an archive, in a process of its own.
+    """ConfigILM's data set over an archive, in batches and in a process of its own.
 
-    Args:
-        archive: opened archive in the official layout.
-        folder: where the environment and the LMDB are kept; both are made once.
-        batch: patches a batch.
-
-    Raises:
-        PeerError: when the environment cannot be made or its process fails.
+    The environment and the LMDB are made once and kept in ``folder``; PeerError when that fails.
     """
 
     def __init__(self, archive: Any, folder: Path, batch: int) -> None:
@@ -45,9 +40,8 @@ class ConfigILM:
         if not lmdb.exists():
             _write(python, archive, lmdb)
         command = [python, __file__, "serve", lmdb, archive.root / "metadata.parquet", batch]
-        self._process = subprocess.Popen(
-            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self._process = subprocess.Popen(list(map(str, command)), **pipes)
         self.versions = self._ask("versions")
 
     def read(self, workers: int, patches: int) -> int:
@@ -144,13 +138,8 @@ def serve(lmdb: str, metadata: str, batch: str) -> None:
             if question not in loaders:
                 workers, number = map(int, question.split()[1:])
                 sampler = RandomSampler(patches, num_samples=number)
-                loaders[question] = DataLoader(
-                    patches,
-                    int(batch),
-                    sampler=sampler,
-                    num_workers=workers,
-                    persistent_workers=workers > 0,
-                )
+                options = {"num_workers": workers, "persistent_workers": workers > 0}
+                loaders[question] = DataLoader(patches, int(batch), sampler=sampler, **options)
             answer = sum(len(images) for images, _ in loaders[question])
         print("answer", json.dumps(answer), flush=True)
 

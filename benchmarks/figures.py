@@ -13,11 +13,7 @@ _OURS, _OTHERS = (OKABE_ITO["vermillion"], "o", "this project"), (OKABE_ITO["blu
 
 
 def rate_dots(rows: Sequence[Result]) -> Figure:
-    """Show every row of a result: one panel a group, on a logarithmic axis; what was not measured says so.
-
-    Args:
-        rows: of :func:`common.row`.
-    """
+    """Show every row of a result: one panel a group, on a logarithmic axis; what was not measured says so."""
     groups = list(dict.fromkeys(row["group"] for row in rows))
     members = [[row for row in rows if row["group"] == group] for group in groups]
     heights = [len(group_rows) + 1.6 for group_rows in members]
@@ -50,13 +46,7 @@ def rate_dots(rows: Sequence[Result]) -> Figure:
 
 
 def growth_curves(rows: Sequence[Result], size: str, label: str) -> Figure:
-    """Show how rows grow with a size, one panel a group, both axes logarithmic.
-
-    Args:
-        rows: of :func:`common.row`, each with the number ``size``; those without a value are left out.
-        size: key of the size.
-        label: of its axis.
-    """
+    """Show how rows grow with their number ``size``, one panel a group, but for those without a value."""
     groups, names = (list(dict.fromkeys(row[key] for row in rows)) for key in ("group", "name"))
     fig, axes = panels(len(groups), 2, 3.4, sharex=True)
     styles = dict(zip(names, (_OURS, _OTHERS), strict=False))

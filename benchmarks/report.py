@@ -1,7 +1,4 @@
-"""Render the measured results as one HTML report, reports/benchmarks/index.html.
-
-Usage: python benchmarks/report.py
-"""
+"""Render the measured results as one HTML report, reports/benchmarks/index.html."""
 
 from pathlib import Path
 

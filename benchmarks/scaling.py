@@ -1,13 +1,11 @@
 """Write scaling.md: what pretraining costs on 1, 8 and 64 devices, and which term breaks first.
 
-Usage: python benchmarks/scaling.py [--results benchmarks/results]
+Usage: python benchmarks/scaling.py
 
 Counts (parameters, FLOPs, bytes) are taken from the code; rates from the results of bench_step.py,
 bench_loss.py and bench_packing.py. Run those first.
 """
 
-import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -65,11 +63,8 @@ def measured_rates(results: Mapping[str, Result]) -> tuple[float, float, int]:
     """Return scenes/s of a whole training step, pairs/s of the label term, and over how many views."""
     (step,) = [r["value"] for r in results["step"]["rows"] if r["name"] == WHOLE]
     group = f"{LABEL}, cpu: time"
-    times = {
-        r["size"]: r["value"]
-        for r in results["loss"]["rows"]
-        if r["group"] == group and r["name"] == BLOCKS and r["value"]
-    }
+    rows = [r for r in results["loss"]["rows"] if r["group"] == group and r["name"] == BLOCKS and r["value"]]
+    times = {r["size"]: r["value"] for r in rows}
     largest = max(times)
     return step, largest**2 / times[largest], largest
 
@@ -140,55 +135,35 @@ def document(results: Mapping[str, Result]) -> str:
     )
     batch = int(step.split(" scenes")[0].split()[-1])
     most = SCENES * DEVICES[-1]
-    text = TEMPLATE.read_text(encoding="utf-8")
-    return Template(text, undefined=StrictUndefined, keep_trailing_newline=True).render(
+    template = Template(TEMPLATE.read_text("utf-8"), undefined=StrictUndefined, keep_trailing_newline=True)
+    counts = {"scenes": f"{SCENES:,}", "encoder": ENCODER, "pixels": PIXELS, "bands": list(BANDS.values())}
+    counts |= {"millions": f"{parameters / 1e6:.1f}", "gflop": f"{flops / 1e9:.1f}", "pairs": PAIRS}
+    counts |= {"flops_a_pair": FLOPS_A_PAIR, "projections": PROJECTIONS, "dim": DIM, "labels": LABELS + 1}
+    counts |= {"link": f"{LINK / 1e9:g}", "devices": DEVICES[-1], "epochs": EPOCHS, "batch": batch}
+    rates = {"rate": f"{rate:,.1f}", "views": f"{views:,}", "pair_rate": f"{pairs / 1e6:,.0f}"}
+    rates |= {"given": f"{given or RATE:,.0f}", "record": f"{record:,.0f}"}
+    return template.render(
+        **counts,
+        **rates,
         gpu=given is not None,
         peak=f"{peak:.1f}" if peak else "",
+        step=step,
         measured_step=measured_step and f"{results['step-cuda']['machine']['gpu']}, {measured_step}",
         where=machine_title(results["step"]),
-        scenes=f"{SCENES:,}",
-        encoder=ENCODER,
-        pixels=PIXELS,
-        bands=list(BANDS.values()),
-        millions=f"{parameters / 1e6:.1f}",
-        gflop=f"{flops / 1e9:.1f}",
-        pairs=PAIRS,
-        flops_a_pair=FLOPS_A_PAIR,
-        projections=PROJECTIONS,
-        dim=DIM,
-        labels=LABELS + 1,
-        link=f"{LINK / 1e9:g}",
+        threads=results["loss"]["threads"],
         work=work_table(parameters, flops),
-        devices=DEVICES[-1],
+        here=step_table(batch, rate, pairs),
+        hours=hours_table(parameters, flops, given or RATE, record),
         times=f"{FLOPS_A_PAIR * PAIRS * most**2 / SCENES / flops:.1f}",
         matrix=f"{FLOAT * (VIEWS * most) ** 2 / 2**30:,.0f}",
-        step=step,
-        rate=f"{rate:,.1f}",
-        views=f"{views:,}",
-        pair_rate=f"{pairs / 1e6:,.0f}",
-        threads=results["loss"]["threads"],
-        batch=batch,
-        here=step_table(batch, rate, pairs),
-        epochs=EPOCHS,
-        given=f"{given or RATE:,.0f}",
-        record=f"{record:,.0f}",
-        hours=hours_table(parameters, flops, given or RATE, record),
         state=f"{16 * parameters / 2**30:.2f}",
         reading=f"{(given or RATE) * record / 1e6:,.0f}",
     )
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    options.add_argument("--results", type=Path, default=RESULTS)
-    options.add_argument("--to", type=Path, default=TARGET)
-    args = options.parse_args()
-    results = load_all(args.results)
-    lacking = [name for name in ("step", "loss", "packing") if name not in results]
-    if lacking:
-        sys.exit(f"no results in {args.results}: run benchmarks/bench_{', bench_'.join(lacking)} first")
-    write_text(args.to, document(results))
-    print(args.to)
+    write_text(TARGET, document(load_all(RESULTS)))
+    print(TARGET)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,254 @@
+"""Whole commands that are killed, or that run where something is missing: what they say, leave and resume.
+
+A new stage, signal or surrounding is a row of ``STAGES``, ``SIGNALS`` or ``SURROUNDINGS``. Runs on request,
+by ``make faults``, and in CI.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pytest
+
+from mosaic.utils.files import read_json
+
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+PROFILE = """\
+patches: 48
+methods: [random, mosaic]
+label_fractions: [100.0]
+evaluations: [knn]
+image_size: 16
+steps: 60
+batch_scenes: 16
+monitor_every: 0
+held_out: 0
+gallery_patches: 2
+gallery_queries: 1
+spectra_patches: 12
+reference_draws: 1
+umap_methods: []
+transfer_methods: [random]
+"""
+RUN = ("run", "--profile", "{root}/tiny.yaml")
+TRAIN = ("train", "{root}/packed", "--to", "{root}/encoder", "-p", "steps=60", "-p", "batch_scenes=16")
+TRAIN += ("-p", "image_size=16", "-p", "encoder=light", "-p", "monitor_every=0")
+PACK = ("pack", "{root}/archive", "--to", "{root}/packed")
+SIMULATE = ("simulate", "--patches", "48", "--folder", "{root}/archive")
+
+
+class Stage(NamedTuple):
+    command: tuple[str, ...]
+    under_way: str  # pattern of a file that is there once the stage is
+    result: str  # pattern of the files that must be as if nothing had happened
+    kept: tuple[str, ...] = ()  # what earlier stages have left
+
+
+STAGES = {
+    "simulating": Stage(SIMULATE, ".archive*partial/**/*.tif", "archive/**/*.tif"),
+    "packing": Stage(PACK, "packed/.shard*", "packed/shard-*.bin", ("archive",)),
+    "training": Stage(TRAIN, "encoder/.lock", "encoder/encoder.safetensors", ("packed",)),
+    "scoring": Stage(RUN, "data/cache/predictions/*", "reports/tiny/results.parquet", ("data",)),
+    "rendering": Stage(("report", "tiny"), "reports/tiny/.*.html", "reports/tiny/0*.html", ("reports",)),
+}
+SIGNALS = {
+    "Ctrl-C": (signal.SIGINT, 130, "interrupted"),
+    "SIGTERM": (signal.SIGTERM, 143, ""),
+    "SIGHUP": (signal.SIGHUP, 129, ""),
+    "SIGKILL": (signal.SIGKILL, -9, ""),
+}
+
+
+class Surrounding(NamedTuple):
+    command: tuple[str, ...]
+    told: str  # by the error; empty where the command works all the same
+    kept: tuple[str, ...] = ()
+    environment: dict[str, str] = {}  # noqa: RUF012
+    before: Callable[[], Any] | None = None  # in the process, before the command
+    full: str = ""  # folder whose disk holds 1 MB
+    locked: str = ""  # folder that may not be written
+
+
+def few_files() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+
+SURROUNDINGS = {
+    "full disk, simulating": Surrounding(SIMULATE, "space", full=""),
+    "full disk, packing": Surrounding(PACK, "space", ("archive",), full="packed"),
+    "full disk, training": Surrounding(TRAIN, "space", ("packed",), full="encoder"),
+    "full disk, notebooks": Surrounding(RUN, "space", ("data",), full="reports"),
+    "read-only, packing": Surrounding(PACK, "cannot write to", ("archive",), locked="packed"),
+    "read-only, training": Surrounding(TRAIN, "cannot write to", ("packed",), locked="encoder"),
+    "read-only, notebooks": Surrounding(RUN, "cannot write to", ("data",), locked="reports"),
+    "few open files, packing": Surrounding(PACK, "", ("archive",), before=few_files),
+    "few open files, training": Surrounding(TRAIN, "", ("packed",), before=few_files),
+    "few open files, notebooks": Surrounding(RUN, "open files", ("data",), before=few_files),
+    "no writable home": Surrounding(
+        RUN, "", ("data",), {"HOME": "/proc/nowhere", "XDG_CACHE_HOME": "/proc/x"}
+    ),
+    "one core": Surrounding(RUN, "", ("data",), before=lambda: os.sched_setaffinity(0, {0})),
+    "long TMPDIR": Surrounding(RUN, "", ("data",), {"TMPDIR": "{root}/" + "a" * 130}),
+    "relative MOSAIC_ROOT": Surrounding(RUN, "", ("data",), {"MOSAIC_ROOT": "."}),
+    "out above reports": Surrounding((*RUN, "--out", ".."), "name"),
+    "out is reports": Surrounding((*RUN, "--out", "."), "name"),
+    "loop of links": Surrounding(("verify", "{root}/loop"), "loop"),
+}
+
+
+def started(root: Path, command: tuple[str, ...], **options: Any) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "mosaic", *(word.format(root=root) for word in command)]
+    environment = options.pop("environment", {})
+    environment = {**os.environ, "MOSAIC_ROOT": str(root), "OF_TEST": str(root), **environment}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": root}
+    return subprocess.Popen(words, env=environment, start_new_session=True, **pipes, **options)
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """Return what a process said, once it has ended."""
+    return process.communicate(timeout=900)[0]
+
+
+def finished(root: Path, command: tuple[str, ...]) -> str:
+    process = started(root, command)
+    said = ended(process)
+    assert process.returncode == 0, said
+    return said
+
+
+def processes_of(root: Path) -> list[int]:
+    """Return the processes that a test started, and what these started."""
+    found, mark = [], f"OF_TEST={root}\0".encode()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, what
+        time.sleep(0.02)
+
+
+def contents(root: Path, pattern: str) -> dict[str, str]:
+    """Return the digests of files; of a table of results, of its values."""
+
+    def digest(path: Path) -> str:
+        content = pd.read_parquet(path).to_csv().encode() if path.stem == "results" else path.read_bytes()
+        return hashlib.sha256(content).hexdigest()
+
+    return {str(path.relative_to(root)): digest(path) for path in sorted(root.glob(pattern))}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of commands that nothing disturbed."""
+    root = tmp_path_factory.mktemp("whole") / "Ä root of its own"
+    root.mkdir()
+    (root / "tiny.yaml").write_text(PROFILE)
+    (root / "loop").symlink_to(root / "loop")
+    for command in (SIMULATE, PACK, TRAIN, RUN):
+        finished(root, command)
+    return root
+
+
+@pytest.fixture
+def place(whole: Path, tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Return a function that gives a new root with some of the folders; at the end nothing runs there."""
+    root = tmp_path / whole.name
+
+    def make(kept: tuple[str, ...]) -> Path:
+        shutil.copytree(
+            whole,
+            root,
+            symlinks=True,
+            ignore=lambda folder, names: (
+                set(names) - set(kept) - {"tiny.yaml", "loop"} if folder == str(whole) else ()
+            ),
+        )
+        return root
+
+    yield make
+    for pid in processes_of(root):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_killed_command_leaves_no_process_and_resumes(whole, place, stage, name):
+    command, under_way, result, kept = STAGES[stage]
+    number, code, told = SIGNALS[name]
+    root = place(kept)
+    shutil.rmtree(root / "data" / "cache" / "predictions", ignore_errors=True)
+    process = started(root, command)
+    wait_until(lambda: any(root.glob(under_way)) or process.poll() is not None, 300, "it never began")
+    process.send_signal(number)
+    said = ended(process)
+    if process.returncode != 0:  # 0: it was done before the signal came
+        assert process.returncode in (code, -number), said
+        assert told in said and "Traceback" not in said, said
+    wait_until(lambda: not processes_of(root), 20, f"left: {processes_of(root)}")
+    for record in root.glob("reports/*/run.json"):
+        assert name == "SIGKILL" or read_json(record)["status"] != "running"
+    said = finished(root, command)
+    assert not [path for path in root.rglob("*partial*") if ".lock" not in path.name], said
+    assert contents(root, result) == contents(whole, result)
+
+
+@pytest.mark.parametrize("name", SURROUNDINGS)
+def test_a_command_works_or_says_what_is_missing(place, name):
+    command, told, kept, environment, before, full, locked = SURROUNDINGS[name]
+    root = place(kept)
+    environment = {key: value.format(root=root) for key, value in environment.items()}
+    if "TMPDIR" in environment:
+        Path(environment["TMPDIR"]).mkdir()
+    with contextlib.ExitStack() as undo:
+        if full:
+            (root / full).mkdir()
+            mounted = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(root / full)]
+            if subprocess.run(mounted, capture_output=True, check=False).returncode:
+                pytest.skip("needs the right to mount a small disk")
+            undo.callback(subprocess.run, ["umount", "-l", str(root / full)], check=True)
+        if locked:
+            (root / locked).mkdir()
+            (root / locked).chmod(0o555)
+            undo.callback((root / locked).chmod, 0o755)
+        process = started(
+            root, command, environment=environment, preexec_fn=before or (bind if locked else None)
+        )
+        said = ended(process)
+        assert (process.returncode == 2) == bool(told), said
+        assert told in said and "Traceback" not in said, said
+        for record in root.glob("reports/*/run.json"):
+            assert read_json(record)["status"] == ("failed" if told else "finished")
+
+
+def bind() -> None:
+    """Bind root to permissions, before another program starts: see capabilities(7) and prctl(2)."""
+    for capability in (1, 2):
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+
+
+def test_two_runs_that_start_together_on_nothing_share_their_work(place):
+    root = place(())
+    runs = [started(root, (*RUN, "--out", out)) for out in ("one", "two")]
+    said = [ended(run) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    assert any("waiting" in each for each in said)
+    one, two = (pd.read_parquet(root / "reports" / out / "results.parquet") for out in ("one", "two"))
+    pd.testing.assert_frame_equal(one, two)
