@@ -13,7 +13,7 @@ SEQUENCE := tests/report/test_browser.py tests/test_smoke.py
 
 RUN_ARGS := --profile $(PROFILE) $(if $(ARCHIVE),--archive "$(ARCHIVE)") $(if $(OUT),--out "$(OUT)") $(ARGS)
 
-.PHONY: help study test lint lab bench clean clean-archives
+.PHONY: help study test faults lint lab bench clean clean-archives
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,6 +27,9 @@ test: $(VENV)/.installed-dev  ## pass all tests, the whole sequence at the smoke
 	echo "the whole sequence, and all other tests at the same time:"; \
 	$(BIN)/python -m pytest $(SEQUENCE); whole=$$?; \
 	wait $$!; others=$$?; cat "$$log"; rm -f "$$log"; exit $$((whole || others))
+
+faults: $(VENV)/.installed-dev  ## kill whole commands, and start them on full disks, without a home, ... (half an hour)
+	@$(BIN)/python -m pytest -m faults
 
 lint: $(VENV)/.installed-dev  ## ruff (library, tests, notebooks) and mypy (library)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

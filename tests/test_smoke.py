@@ -1,11 +1,13 @@
 """The whole sequence, tiny: what it leaves, what a rerun reuses, and what one changed parameter reruns."""
 
 import json
+import sys
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pandas as pd
+import papermill
 import pytest
 from sklearn.metrics import average_precision_score
 
@@ -13,11 +15,13 @@ from mosaic.evaluation.metrics import scored_classes
 from mosaic.experiments.grid import Trial, settings_of, training_task
 from mosaic.methods import METHODS
 from mosaic.models.checkpoint import load_encoder
+from mosaic.report.sequence import load_profile, notebooks_folder
 from mosaic.settings import NOTEBOOKS, make
 from mosaic.store.reader import PackedStore
 from mosaic.utils.files import read_json
 
 pytestmark = pytest.mark.slow
+BY_HAND = "03_finetune_low_label"
 
 
 def store_of(run: Path) -> PackedStore:
@@ -110,56 +114,55 @@ def test_a_place_that_was_held_out_reached_neither_encoder_nor_budget(smoke_run)
     assert {card["patches"]["labelled"] for card in without} == {0, elsewhere}
 
 
-def test_the_same_again_reuses_all_work_and_gives_the_same_numbers(smoke_run, run_smoke):
-    before = pd.read_parquet(smoke_run / "results.parquet")
-    claims = (smoke_run / "claims.json").read_text()
-    told = run_smoke()
-    for stage, trials in (("pretraining", 9), ("evaluation", 9), ("embeddings", 6)):
-        assert f"{stage}: 0 trials to run, {trials} reused" in told
-    assert "simulating" not in told
-    assert told.rstrip().endswith("index.html")
-    pd.testing.assert_frame_equal(pd.read_parquet(smoke_run / "results.parquet"), before)
-    assert (smoke_run / "claims.json").read_text() == claims
-
-
 @pytest.fixture(scope="module")
 def partial_run(smoke_run, run_smoke):
-    """A rerun with one method more, which fails as a file lies where its encoder should go, and another k.
+    """The same again with one method more, which fails as a file lies where its encoder should go.
 
     Returns its folder, what the terminal showed and that file.
     """
     settings = make("02_pretrain", read_json(smoke_run / "02_pretrain.json")["settings"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOSAIC_ROOT", str(smoke_run.parents[1]))
-        trial = Trial("inter", 0, 0.0)
-        no_labels = np.empty(0, np.int64)
+        trial, no_labels = Trial("inter", 0, 0.0), np.empty(0, np.int64)
         task = training_task(store_of(smoke_run), trial, settings_of(trial, settings), no_labels)
         in_the_way = task.path.parent
     in_the_way.parent.mkdir()
     in_the_way.write_text("in the way")
-    changes = {"methods": [*settings.grid.methods, "inter"], "neighbours": 7, "evaluations": ["knn"]}
-    told = run_smoke("--out", "partial", "--keep-going", **changes)
+    told = run_smoke("--out", "partial", "--keep-going", methods=[*settings.grid.methods, "inter"])
     return smoke_run.with_name("partial"), told, in_the_way
 
 
+def test_the_same_again_reuses_all_work_and_gives_the_same_numbers(smoke_run, partial_run):
+    folder, told, _ = partial_run
+    for stage, again, trials in (("pretraining", 1, 9), ("evaluation", 0, 9), ("embeddings", 0, 6)):
+        assert f"{stage}: {again} trial{'s' * (again == 0)} to run, {trials} reused" in told
+    assert "simulating" not in told
+    assert told.rstrip().endswith("index.html")
+    results, before = (pd.read_parquet(run / "results.parquet") for run in (folder, smoke_run))
+    pd.testing.assert_frame_equal(results, before)
+    assert read_json(folder / "claims.json")["claims"] == read_json(smoke_run / "claims.json")["claims"]
+
+
 def test_a_run_that_keeps_going_reports_what_finished(smoke_run, partial_run):
-    folder, told, in_the_way = partial_run
-    assert "pretraining: 1 trial to run, 9 reused" in told
-    methods, before = (
-        set(pd.read_parquet(run / "encoders.parquet")["method"]) for run in (folder, smoke_run)
-    )
-    assert methods == before
+    folder, _, in_the_way = partial_run
+    encoders, before = (pd.read_parquet(run / "encoders.parquet") for run in (folder, smoke_run))
+    assert set(encoders["method"]) == set(before["method"])
     (reason,) = read_json(folder / "02_pretrain.json")["failed"]["pretraining"].values()
     assert str(in_the_way) in reason
     assert "inter seed 0" in (folder / "02_pretrain.html").read_text()
     assert_finished(folder)
 
 
-def test_one_parameter_reruns_what_depends_on_it(partial_run):
-    """Another k of the kNN classifier: nothing is trained, every encoder is judged anew."""
-    folder, told, _ = partial_run
-    assert "evaluation: 9 trials to run, 0 reused" in told
-    assert "embeddings: 0 trials to run, 6 reused" in told
+def test_one_parameter_reruns_what_depends_on_it(partial_run, tmp_path, monkeypatch, capfd):
+    """Another k of the kNN classifier, in a notebook run by hand: every encoder is judged anew."""
+    folder = partial_run[0]
+    monkeypatch.setenv("MOSAIC_ROOT", str(folder.parents[1]))
+    parameters = load_profile("smoke")[1] | {"out": folder.name, "neighbours": 7, "evaluations": ["knn"]}
+    parameters = {name: value for name, value in parameters.items() if name in NOTEBOOKS[BY_HAND]}
+    notebook = notebooks_folder() / f"{BY_HAND}.ipynb"
+    options = {"cwd": notebook.parent, "stderr_file": sys.stderr, "progress_bar": False}
+    papermill.execute_notebook(notebook, tmp_path / notebook.name, parameters, **options)
+    assert "evaluation: 9 trials to run, 0 reused" in capfd.readouterr().err
     assert set(pd.read_parquet(folder / "results.parquet")["evaluation"]) == {"knn", "end_to_end"}
 
 

@@ -23,6 +23,7 @@ import pytest
 
 from mosaic.utils.files import read_json
 
+Process = subprocess.Popen[str]
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 PROFILE = """\
 patches: 48
@@ -44,8 +45,8 @@ transfer_methods: [random]
 RUN = ("run", "--profile", "{root}/tiny.yaml")
 TRAIN = ("train", "{root}/packed", "--to", "{root}/encoder", "-p", "steps=60", "-p", "batch_scenes=16")
 TRAIN += ("-p", "image_size=16", "-p", "encoder=light", "-p", "monitor_every=0")
-PACK = ("pack", "{root}/archive", "--to", "{root}/packed")
-SIMULATE = ("simulate", "--patches", "48", "--folder", "{root}/archive")
+PACK = ("pack", "{root}/archives/new", "--to", "{root}/packed")
+SIMULATE = ("simulate", "--patches", "48", "--folder", "{root}/archives/new")
 
 
 class Stage(NamedTuple):
@@ -56,8 +57,8 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "simulating": Stage(SIMULATE, ".archive*partial/**/*.tif", "archive/**/*.tif"),
-    "packing": Stage(PACK, "packed/.shard*", "packed/shard-*.bin", ("archive",)),
+    "simulating": Stage(SIMULATE, "archives/.new*/**/*.tif", "archives/new/**/*.tif"),
+    "packing": Stage(PACK, "packed/.shard*", "packed/shard-*.bin", ("archives",)),
     "training": Stage(TRAIN, "encoder/.lock", "encoder/encoder.safetensors", ("packed",)),
     "scoring": Stage(RUN, "data/cache/predictions/*", "reports/tiny/results.parquet", ("data",)),
     "rendering": Stage(("report", "tiny"), "reports/tiny/.*.html", "reports/tiny/0*.html", ("reports",)),
@@ -74,48 +75,54 @@ class Surrounding(NamedTuple):
     command: tuple[str, ...]
     told: str  # by the error; empty where the command works all the same
     kept: tuple[str, ...] = ()
-    environment: dict[str, str] = {}  # noqa: RUF012
-    before: Callable[[], Any] | None = None  # in the process, before the command
+    before: Callable[[], None] | None = None  # in the process, before the command
     full: str = ""  # folder whose disk holds 1 MB
-    locked: str = ""  # folder that may not be written
+    environment: tuple[str, str] = ("OF_TEST", "{root}")
 
 
 def few_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 
 
+def one_core() -> None:
+    os.sched_setaffinity(0, {0})
+
+
+def bind() -> None:
+    """Bind root to permissions, before another program starts: see capabilities(7) and prctl(2)."""
+    for capability in (1, 2):
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+
+
 SURROUNDINGS = {
-    "full disk, simulating": Surrounding(SIMULATE, "space", full=""),
-    "full disk, packing": Surrounding(PACK, "space", ("archive",), full="packed"),
+    "full disk, simulating": Surrounding(SIMULATE, "space", full="archives"),
+    "full disk, packing": Surrounding(PACK, "space", ("archives",), full="packed"),
     "full disk, training": Surrounding(TRAIN, "space", ("packed",), full="encoder"),
     "full disk, notebooks": Surrounding(RUN, "space", ("data",), full="reports"),
-    "read-only, packing": Surrounding(PACK, "cannot write to", ("archive",), locked="packed"),
-    "read-only, training": Surrounding(TRAIN, "cannot write to", ("packed",), locked="encoder"),
-    "read-only, notebooks": Surrounding(RUN, "cannot write to", ("data",), locked="reports"),
-    "few open files, packing": Surrounding(PACK, "", ("archive",), before=few_files),
-    "few open files, training": Surrounding(TRAIN, "", ("packed",), before=few_files),
-    "few open files, notebooks": Surrounding(RUN, "open files", ("data",), before=few_files),
-    "no writable home": Surrounding(
-        RUN, "", ("data",), {"HOME": "/proc/nowhere", "XDG_CACHE_HOME": "/proc/x"}
-    ),
-    "one core": Surrounding(RUN, "", ("data",), before=lambda: os.sched_setaffinity(0, {0})),
-    "long TMPDIR": Surrounding(RUN, "", ("data",), {"TMPDIR": "{root}/" + "a" * 130}),
-    "relative MOSAIC_ROOT": Surrounding(RUN, "", ("data",), {"MOSAIC_ROOT": "."}),
+    "read-only, packing": Surrounding(PACK, "cannot write to", ("archives",), bind),
+    "read-only, training": Surrounding(TRAIN, "cannot write to", ("packed",), bind),
+    "read-only, notebooks": Surrounding(RUN, "cannot write to", ("data",), bind),
+    "few open files, packing": Surrounding(PACK, "", ("archives",), few_files),
+    "few open files, training": Surrounding(TRAIN, "", ("packed",), few_files),
+    "few open files, notebooks": Surrounding(RUN, "open files", ("data",), few_files),
+    "no writable home": Surrounding(RUN, "", ("data",), environment=("HOME", "/proc/nowhere")),
+    "one core": Surrounding(RUN, "", ("data",), one_core),
+    "long TMPDIR": Surrounding(RUN, "", ("data",), environment=("TMPDIR", "{root}/" + "a" * 130)),
+    "relative MOSAIC_ROOT": Surrounding(RUN, "", ("data",), environment=("MOSAIC_ROOT", ".")),
     "out above reports": Surrounding((*RUN, "--out", ".."), "name"),
     "out is reports": Surrounding((*RUN, "--out", "."), "name"),
     "loop of links": Surrounding(("verify", "{root}/loop"), "loop"),
 }
 
 
-def started(root: Path, command: tuple[str, ...], **options: Any) -> subprocess.Popen[str]:
+def started(root: Path, command: tuple[str, ...], before: Any = None, **environment: str) -> Process:
     words = [sys.executable, "-m", "mosaic", *(word.format(root=root) for word in command)]
-    environment = options.pop("environment", {})
     environment = {**os.environ, "MOSAIC_ROOT": str(root), "OF_TEST": str(root), **environment}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": root}
-    return subprocess.Popen(words, env=environment, start_new_session=True, **pipes, **options)
+    return subprocess.Popen(words, env=environment, start_new_session=True, preexec_fn=before, **pipes)
 
 
-def ended(process: subprocess.Popen[str]) -> str:
+def ended(process: Process) -> str:
     """Return what a process said, once it has ended."""
     return process.communicate(timeout=900)[0]
 
@@ -169,18 +176,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def place(whole: Path, tmp_path: Path) -> Iterator[Callable[..., Path]]:
     """Return a function that gives a new root with some of the folders; at the end nothing runs there."""
-    root = tmp_path / whole.name
+    root, beside = tmp_path / whole.name, {"tiny.yaml", "loop"}
+
+    def others(folder: str, names: list[str]) -> set[str]:
+        return set(names) - beside if folder == str(whole) else set()
 
     def make(kept: tuple[str, ...]) -> Path:
-        shutil.copytree(
-            whole,
-            root,
-            symlinks=True,
-            ignore=lambda folder, names: (
-                set(names) - set(kept) - {"tiny.yaml", "loop"} if folder == str(whole) else ()
-            ),
-        )
-        return root
+        beside.update(kept)
+        return shutil.copytree(whole, root, symlinks=True, ignore=others)
 
     yield make
     for pid in processes_of(root):
@@ -211,37 +214,26 @@ def test_a_killed_command_leaves_no_process_and_resumes(whole, place, stage, nam
 
 
 @pytest.mark.parametrize("name", SURROUNDINGS)
-def test_a_command_works_or_says_what_is_missing(place, name):
-    command, told, kept, environment, before, full, locked = SURROUNDINGS[name]
+def test_a_command_works_or_says_what_is_missing(place, request, name):
+    command, told, kept, before, full, (variable, value) = SURROUNDINGS[name]
     root = place(kept)
-    environment = {key: value.format(root=root) for key, value in environment.items()}
-    if "TMPDIR" in environment:
-        Path(environment["TMPDIR"]).mkdir()
-    with contextlib.ExitStack() as undo:
-        if full:
-            (root / full).mkdir()
-            mounted = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(root / full)]
-            if subprocess.run(mounted, capture_output=True, check=False).returncode:
-                pytest.skip("needs the right to mount a small disk")
-            undo.callback(subprocess.run, ["umount", "-l", str(root / full)], check=True)
-        if locked:
-            (root / locked).mkdir()
-            (root / locked).chmod(0o555)
-            undo.callback((root / locked).chmod, 0o755)
-        process = started(
-            root, command, environment=environment, preexec_fn=before or (bind if locked else None)
-        )
-        said = ended(process)
-        assert (process.returncode == 2) == bool(told), said
-        assert told in said and "Traceback" not in said, said
-        for record in root.glob("reports/*/run.json"):
-            assert read_json(record)["status"] == ("failed" if told else "finished")
-
-
-def bind() -> None:
-    """Bind root to permissions, before another program starts: see capabilities(7) and prctl(2)."""
-    for capability in (1, 2):
-        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+    value = value.format(root=root)
+    if variable == "TMPDIR":
+        Path(value).mkdir()
+    if full:
+        (root / full).mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(root / full)]
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("needs the right to mount a small disk")
+        request.addfinalizer(lambda: subprocess.run(["umount", "-l", str(root / full)], check=True))
+    if before is bind:
+        root.chmod(0o555)
+    process = started(root, command, before, **{variable: value})
+    said = ended(process)
+    assert (process.returncode == 2) == bool(told), said
+    assert told in said and "Traceback" not in said, said
+    for record in root.glob("reports/*/run.json"):
+        assert read_json(record)["status"] == ("failed" if told else "finished")
 
 
 def test_two_runs_that_start_together_on_nothing_share_their_work(place):

@@ -154,7 +154,9 @@ def rendered(tiny: SimpleNamespace) -> bool:
 
 ENCODER, RUN, JSON = "data/cache/pretrain/*/*", "reports/tiny", ANY | OBJECT
 KINDS = {
-    "archive, metadata": Kind("archive/metadata.parquet", lambda t: len(opened(t)), "official", ANY),
+    "archive, metadata": Kind(
+        "archive/metadata.parquet", lambda t: len(opened(t)), "official|restore|again", ANY
+    ),
     "archive, band": Kind(
         "archive/*S2/*/*/*_B02.tif", lambda t: packed(opened(t), t.root / "x"), "skip", ANY
     ),
@@ -204,7 +206,13 @@ def sound(official_archive, fake_archive, request, tmp_path_factory) -> SimpleNa
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOSAIC_ROOT", str(root))
         patch.setenv("MOSAIC_LAUNCH", "{}")
-        study("01_explore_data").write(archive={"packed": str(root / "packed"), "origin": "simulated"})
+        about = {
+            "packed": str(root / "packed"),
+            "title": "Tiny",
+            "origin": "simulated",
+            "root": str(root / "archive"),
+        }
+        study("01_explore_data").write(archive=about)
         tiny.encoders = pretrain_all(study("02_pretrain"), study().store())
         tiny.encoder = Path(tiny.encoders["folder"][0])
         study("02_pretrain").write(encoders=tiny.encoders)
