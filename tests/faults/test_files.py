@@ -233,13 +233,13 @@ def make_sound(tiny: SimpleNamespace) -> None:
 @contextlib.contextmanager
 def watched(path: Path) -> Iterator[None]:
     """Let nobody wait for ever for a writer of a pipe: that is a failure."""
-    waited: list[int] = []
-    timer = threading.Timer(5, lambda: waited.append(os.open(path, os.O_RDWR | os.O_NONBLOCK)))
+    waited = threading.Event()
+    timer = threading.Timer(5, lambda: (waited.set(), os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))))
     if path.is_fifo():
         timer.start()
     yield
     timer.cancel()
-    assert not waited, f"waits for ever for {path}"
+    assert not waited.is_set(), f"waits for ever for {path}"
 
 
 @contextlib.contextmanager
