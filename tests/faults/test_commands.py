@@ -39,7 +39,8 @@ gallery_patches: 2
 gallery_queries: 1
 spectra_patches: 12
 reference_draws: 1
-umap_methods: []
+umap_methods: [mosaic]
+umap_seeds: 1
 transfer_methods: [random]
 """
 RUN = ("run", "--profile", "{root}/tiny.yaml")

@@ -271,12 +271,9 @@ def test_a_damaged_file_is_named_or_made_again(sound, monkeypatch, capfd, name, 
     DAMAGES[damage](path)
     capfd.readouterr()
     error, found = "", sound.expected[name]
-    with (
-        watched(path),
-        ThreadPoolExecutor(1, initializer=bind if damage == "no permission" else None) as thread,
-    ):
+    with watched(path), ThreadPoolExecutor(1, initializer=bind) as bound:
         try:
-            found = thread.submit(kind.read, sound).result()
+            found = bound.submit(kind.read, sound).result() if damage == "no permission" else kind.read(sound)
         except MosaicError as raised:
             error = str(raised)
     said = capfd.readouterr().err
@@ -289,3 +286,7 @@ def test_a_damaged_file_is_named_or_made_again(sound, monkeypatch, capfd, name, 
         assert may_not_matter or (not kind.told and f"{path.parent}" in said) or kind.told == "nothing", said
     expected = sound.expected[name]
     assert expected.equals(found) if isinstance(expected, pd.Series | pd.DataFrame) else expected == found
+
+
+def test_the_readme_states_the_number_of_cases():
+    assert f": {len(CASES)}\ndamaged files" in (Path(__file__).parents[2] / "README.md").read_text("utf-8")
