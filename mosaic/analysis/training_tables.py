@@ -87,4 +87,10 @@ def training_answer(encoders: pd.DataFrame, last: pd.DataFrame, steps: int) -> s
         return f"{text}; none was checked for collapse."
     collapsed = last.loc[last["effective_rank"] <= _COLLAPSED, "method"].unique()
     names = ", ".join(get_method(name).title for name in collapsed)
-    return f"{text}; {f'{names} collapsed' if names else 'none collapsed'}: least effective rank {least:.0f}."
+    text = f"{text}; {f'{names} collapsed' if names else 'none collapsed'}: least effective rank {least:.0f}."
+    ranks = last.loc[last["method"] == "mosaic", "effective_rank"].dropna()
+    if ranks.empty:
+        return text
+    ends = " to ".join(dict.fromkeys(f"{rank:.0f}" for rank in (ranks.min(), ranks.max())))
+    whether = "collapsed" if ranks.min() <= _COLLAPSED else "does not collapse"
+    return f"MoSAiC {whether}: effective rank {ends} ({count(len(ranks), 'encoder')}). {text}"

@@ -158,13 +158,8 @@ def class_spectra(frame: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> F
     fig.supxlabel("wavelength, nm", fontsize=9.5)
     fig.supylabel("reflectance, %", fontsize=9.5)
     axes[0].set_ylim(0, 1.03 * float(percent["p95"].max()))
-    _group_legend(fig, groups)
+    layout.legend(fig, group_colors(list(groups)), most=6)
     return fig
-
-
-def _group_legend(fig: Figure, groups: Mapping[str, Sequence[str]]) -> None:
-    looks = {name: {"color": color, "linewidth": 5} for name, color in group_colors(list(groups)).items()}
-    layout.legend(fig, looks, most=6)
 
 
 @layout.of_table
@@ -181,7 +176,7 @@ def backscatter(frame: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> Fig
     for ax, (band, rows) in zip(axes, bands.items(), strict=True):
         layout.dots(ax, rows, "class", titles, looks, "class", value="p50", width=2.5)
         ax.set(title=band, xlabel="backscatter, dB")
-    _group_legend(fig, groups)
+    layout.legend(fig, group_colors(list(groups)), most=6)
     return fig
 
 
@@ -207,7 +202,7 @@ def real_vs_simulated_quantiles(frame: pd.DataFrame, groups: Mapping[str, Sequen
         unit = f", {part['unit'].iloc[0]}" if "unit" in part else ""
         ax.set(xlabel=f"real{unit}", ylabel=f"simulated{unit}", title=quantity)
         ax.locator_params(nbins=4, steps=[1, 2, 5, 10])
-    _group_legend(fig, groups)
+    layout.legend(fig, group_colors(list(groups)), most=6)
     return fig
 
 

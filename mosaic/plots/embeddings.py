@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mosaic.plots import layout
-from mosaic.plots.palette import GREY, LIGHT_GREY, OKABE_ITO, look, method_label, method_order
+from mosaic.plots.palette import GREY, LIGHT_GREY, OKABE_ITO, method_label, method_order
 
 
 def umap_panels(
@@ -47,8 +47,7 @@ def umap_panels(
     fig.supxlabel(parameters, x=0.005, ha="left", fontsize=8, color=GREY)
     shown = {name: color for name, color in colors.items() if (category == name).any()}
     shown |= {} if known.all() else {"other": LIGHT_GREY}
-    looks = {name: look(color) for name, color in shown.items()}
-    layout.legend(fig, looks, above=True, most=7, handlelength=1)
+    layout.legend(fig, shown, above=True, most=7, handlelength=1)
     return fig
 
 
@@ -131,6 +130,5 @@ def modality_gap(similarities: Mapping[str, tuple[NDArray, NDArray]]) -> Figure:
         ax.set_yticks([])
         sns.despine(ax=ax, left=True)
     fig.supxlabel("cosine similarity between embeddings of two sensors", fontsize=9.5)
-    looks = {name: {"color": color, "linewidth": 5} for name, color in colors.items()}
-    layout.legend(fig, looks, above=True)
+    layout.legend(fig, colors, above=True)
     return fig

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mosaic.plots import layout
-from mosaic.plots.palette import GREY, look, short_name
+from mosaic.plots.palette import short_name
 
 #: Range of the true-colour composite in DN (reflectance x 1e4), and its gamma.
 OPTICAL_RANGE = (0.0, 2500.0)
@@ -75,9 +75,7 @@ def gallery(
     if maps is not None:
         shown = {short_name(class_names[i]): color for i, color in enumerate(colors) if (maps == i).any()}
         shown |= {"unlabelled": str(0.93)} if (maps == UNLABELLED).any() else {}
-        square = {"markersize": 9, "markeredgecolor": GREY}
-        looks = {name: look(color, "s", **square) for name, color in shown.items()}
-        layout.legend(fig, looks, most=5, handlelength=1)
+        layout.legend(fig, shown, most=5, handlelength=1)
     return fig
 
 
@@ -94,7 +92,6 @@ def neighbour_gallery(
     query_labels: NDArray,
     neighbour_labels: NDArray,
     class_names: Sequence[str],
-    query_titles: Sequence[str] | None = None,
 ) -> Figure:
     """Show queries and their nearest neighbours, with labels; the frame's colour is the Jaccard index.
 
@@ -109,8 +106,6 @@ def neighbour_gallery(
     shades = sns.color_palette("mako_r", as_cmap=True)
     for i, query in enumerate(query_labels > 0):
         _picture(grid[i, 0], queries[i], "query", "white", _label_lines(query, ~query, class_names))
-        if query_titles is not None:
-            grid[i, 0].set_ylabel(query_titles[i], fontsize=8)
         for ax, image, labels in zip(grid[i, 1:], neighbours[i], neighbour_labels[i] > 0, strict=True):
             jaccard = (query & labels).sum() / max((query | labels).sum(), 1)
             color = shades(0.1 + 0.75 * jaccard)

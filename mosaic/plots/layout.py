@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mosaic.plots.palette import method_order, method_style
+from mosaic.plots.palette import GREY, method_order, method_style
 
 #: Width in inches of a figure that fills the report's column (880 CSS pixels, 96 an inch, some padding).
 WIDTH = 8.8
-#: Label -> keywords of ``Axes.plot``.
+#: Series -> keywords of ``Axes.plot``.
 Looks = Mapping[Any, Mapping[str, Any]]
 Draw = TypeVar("Draw", bound=Callable[..., Figure])
 
@@ -122,7 +122,7 @@ def curves(
         dots(ax, part, column, titles, looks, spread=0.16, vertical=True)
         ax.set_title(textwrap.fill(title, 90 // columns), fontsize=9.5)
     fig.supylabel(y_label, fontsize=10)
-    legend(fig)
+    legend(fig, above=True)
     return fig, axes
 
 
@@ -198,13 +198,16 @@ def merit(values: Any) -> np.ndarray:
 
 
 def legend(
-    fig: Figure, looks: Looks | None = None, *, above: bool = False, most: int = 4, **options: Any
+    fig: Figure, looks: Mapping[str, Any] | None = None, *, above: bool = False, most: int = 4, **options: Any
 ) -> None:
-    """Put one legend of all panels under or above them: what they label, or ``looks``, label -> style.
+    """Put one legend of all panels under or above them, at most ``most`` entries in a row.
 
-    At most ``most`` entries are in a row; without any there is no legend.
+    It shows what the panels label, or ``looks``: label -> keywords of ``Axes.plot``, or a colour.
     """
-    shown: dict[Any, Any] = {name: Line2D([], [], **look) for name, look in (looks or {}).items()}
+    square = {"marker": "s", "markersize": 9, "markeredgecolor": GREY, "linestyle": ""}
+    shown: dict[Any, Any] = {}
+    for name, look in (looks or {}).items():
+        shown[name] = Line2D([], [], **{**square, "color": look} if isinstance(look, str) else look)
     for ax in fig.axes if looks is None else ():
         handles, labels = ax.get_legend_handles_labels()
         shown |= dict(zip(labels, handles, strict=True))

@@ -48,8 +48,10 @@ def test_logs_and_costs_stand_beside_method_seed_and_budget(tmp_path):
         (["random"], [], "No method of this run is trained."),
         (["random", "iai"], [9.2], "1 encoder of 1 method and 1 seed trained for 1 step; none collapsed: "
          "least effective rank 9."),
-        (["iai", "mosaic"], [9.2, 1.1], "2 encoders of 2 methods and 1 seed trained for 1 step; MoSAiC "
-         "collapsed: least effective rank 1."),
+        (["iai", "mosaic"], [9.2, 1.1], "MoSAiC collapsed: effective rank 1 (1 encoder). 2 encoders of 2 "
+         "methods and 1 seed trained for 1 step; MoSAiC collapsed: least effective rank 1."),
+        (["mosaic"] * 2, [9.2, 12.1], "MoSAiC does not collapse: effective rank 9 to 12 (2 encoders). 2 "
+         "encoders of 1 method and 1 seed trained for 1 step; none collapsed: least effective rank 9."),
         (["iai"], [], "1 encoder of 1 method and 1 seed trained for 1 step; none was checked for collapse."),
     ],
 )  # fmt: skip

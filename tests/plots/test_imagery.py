@@ -64,7 +64,7 @@ def test_neighbours_carry_their_jaccard_index_and_tick_shared_labels():
     images = 2500 * np.random.default_rng(0).random((2, 3, 4, 4, 3))
     query_labels = np.array([[1, 1, 0], [0, 0, 0]])
     neighbour_labels = np.array([[[1, 1, 0], [0, 1, 1], [0, 0, 1]], [[0, 0, 0], [1, 0, 0], [1, 1, 1]]])
-    fig = figures.neighbour_gallery(images[:, 0], images, query_labels, neighbour_labels, CLASSES, ["A", "B"])
+    fig = figures.neighbour_gallery(images[:, 0], images, query_labels, neighbour_labels, CLASSES)
     grid = np.array(fig.axes).reshape(2, 4)
     assert [ax.get_title() for ax in grid[0]] == ["query", "Jaccard 1.00", "Jaccard 0.33", "Jaccard 0.00"]
     assert [ax.get_title() for ax in grid[1, 1:]] == ["Jaccard 0.00"] * 3
