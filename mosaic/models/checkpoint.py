@@ -21,7 +21,15 @@ from mosaic.models.heads import ChoquetClassifier
 from mosaic.store.record_format import BandLayout
 from mosaic.transforms.views import CLIP
 from mosaic.utils.errors import CheckpointError, SettingsError
-from mosaic.utils.files import atomic_path, hash_json, read_json, require_regular, sha256_file, write_json
+from mosaic.utils.files import (
+    atomic_path,
+    read_json,
+    require_regular,
+    sealed,
+    sha256_file,
+    unsealed,
+    write_json,
+)
 
 WEIGHTS = "encoder.safetensors"
 CARD = "card.json"
@@ -30,23 +38,18 @@ _FAR = 3.0  # between units: a mean off by 3 deviations, or a spread by a factor
 
 
 class LoadedEncoder(nn.Module):
-    """A trained encoder, ready for use: in evaluation mode, on the CPU until moved.
-
-    Attributes:
-        card: content of ``card.json``: method, class names, bands, statistics, configuration, timing.
-        classifier: of a supervised method, otherwise None.
-        layout: sensors and bands in the order the encoder expects, and the statistics it was trained with.
-    """
+    """A trained encoder, ready for use: in evaluation mode, on the CPU until moved."""
 
     def __init__(self, encoder: Encoder, classifier: nn.Module | None, card: Mapping[str, Any]) -> None:
         super().__init__()
-        self.card = dict(card)
-        self.encoder = encoder
-        self.classifier = classifier
-        self.layout = TypeAdapter(BandLayout).validate_python(card["layout"])
+        self.card = dict(card)  # content of card.json: method, class names, bands, settings, timing
+        self.encoder, self.classifier = encoder, classifier
+        self.layout = TypeAdapter(BandLayout).validate_python(
+            card["layout"]
+        )  # with the statistics it was trained with
 
     def forward(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Encode normalised images, see :meth:`Encoder.forward`: stream -> features (B, F)."""
+        """Encode normalised images as :meth:`Encoder.forward` does."""
         return self.encoder(images)
 
     @torch.inference_mode()
@@ -138,10 +141,9 @@ def _other_unit(sensor: Sensor, image: Tensor, mean: Tensor, std: Tensor) -> str
 def save_encoder(
     folder: Path, encoder: Encoder, card: Mapping[str, Any], classifier: nn.Module | None = None
 ) -> None:
-    """Write ``encoder.safetensors`` and then ``card.json``, atomically; the card marks the folder finished.
+    """Write ``encoder.safetensors`` and then ``card.json``, which marks the folder finished.
 
-    The card has ``layout`` (from ``asdict``), ``method`` and ``class_names`` at least; the
-    classifier sees the joined features.
+    The card has ``layout``, ``method`` and ``class_names`` at least; the classifier sees the joined features.
     """
     tensors = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
     if classifier is not None:
@@ -164,8 +166,7 @@ def save_encoder(
         "classifier": None if classifier is None else kind,
         "weights": {"file": WEIGHTS, "sha256": sha256_file(folder / WEIGHTS)},
     }
-    content = {**architecture, **card}
-    write_json(folder / CARD, {**content, "digest": hash_json(content)})
+    write_json(folder / CARD, sealed({**architecture, **card}))
 
 
 def read_card(path: Path | str) -> dict[str, Any]:
@@ -174,16 +175,11 @@ def read_card(path: Path | str) -> dict[str, Any]:
 
     def unchanged(card: dict[str, Any]) -> dict[str, Any]:
         if card["format"] != FORMAT:
-            raise CheckpointError(
-                f"{folder / CARD} has format {card['format']}, this code reads {FORMAT}: {remedy}"
-            )
-        if card.pop("digest") != hash_json(card):
-            raise CheckpointError(f"{folder / CARD} is not as it was written, edited or damaged: {remedy}")
-        return card
+            raise ValueError(f"format {card['format']}, this code reads {FORMAT}")
+        return unsealed(card)
 
-    keys = {"format": int, "digest": str}
     card: dict[str, Any] = read_json(
-        folder / CARD, keys, build=unchanged, error=CheckpointError, remedy=remedy
+        folder / CARD, {"format": int}, build=unchanged, error=CheckpointError, remedy=remedy
     )
     weights, expected = folder / WEIGHTS, card["weights"]["sha256"]
     require_regular(weights, CheckpointError, remedy)
@@ -205,29 +201,21 @@ def load_encoder(path: Path | str) -> LoadedEncoder:
     Raises:
         CheckpointError: when it is missing, damaged, or of another architecture than its card says.
     """
-    folder, card = Path(path), read_card(path)
-    try:
-        tensors = load_file(folder / WEIGHTS)
-        encoder = Encoder(card["encoder"], card["in_channels"], card["image_size"])
-    except SafetensorError as error:
-        raise CheckpointError(f"{folder / WEIGHTS} cannot be read ({error}): train it again") from error
-    except SettingsError as error:
-        raise CheckpointError(f"{folder} cannot be loaded: {error}") from error
-    widths, classes = encoder.feature_dims, len(card["class_names"])
+    card = read_card(path)
     classifier: nn.Module | None = None
-    if card["classifier"]:
-        choquet = card["classifier"] == "choquet"
-        classifier = (
-            ChoquetClassifier(widths, classes) if choquet else nn.Linear(sum(widths.values()), classes)
-        )
-    loaded = LoadedEncoder(encoder, classifier, card)
     try:
-        loaded.load_state_dict(tensors)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip()[:200]
+        encoder = Encoder(card["encoder"], card["in_channels"], card["image_size"])
+        widths, classes = encoder.feature_dims, len(card["class_names"])
+        if card["classifier"] == "choquet":
+            classifier = ChoquetClassifier(widths, classes)
+        elif card["classifier"]:
+            classifier = nn.Linear(sum(widths.values()), classes)
+        loaded = LoadedEncoder(encoder, classifier, card)
+        loaded.load_state_dict(load_file(Path(path) / WEIGHTS))
+    except (SafetensorError, SettingsError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
         raise CheckpointError(
-            f"{folder} is of another architecture than {card['encoder']!r}: {first}. Choose the encoder it "
-            "was trained with, or train it again"
+            f"{Path(path) / WEIGHTS} cannot be read as encoder {card['encoder']!r} ({reason}): train it again"
         ) from error
     return loaded.eval()
 
@@ -238,7 +226,7 @@ def layout_for(encoder: LoadedEncoder, layout: BandLayout) -> BandLayout:
     CheckpointError when the bands are not the encoder's.
     """
     trained = encoder.layout
-    if [(s.name, s.bands) for s in trained.sensors] != [(s.name, s.bands) for s in layout.sensors]:
+    if trained.bands != layout.bands:
         raise CheckpointError(
             f"the encoder was trained on {', '.join(trained.bands)}, the data hold "
             f"{', '.join(layout.bands)}: pack the same bands, or train again"

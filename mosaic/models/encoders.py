@@ -29,10 +29,9 @@ FUSIONS: dict[str, str] = {"sct_light": "vit_light", "sct_small": "vit_small"}
 
 
 def timm_recipe(name: str, in_channels: int, image_size: int) -> dict[str, Any]:
-    """Return the keyword arguments with which ``timm.create_model`` builds a backbone without a classifier.
+    """Return the arguments with which ``timm.create_model`` builds a backbone without a classifier.
 
-    The name is a key of :data:`ENCODERS`, or any of ``timm.list_models()``; SettingsError for another. Only
-    architectures of a fixed size, such as a ViT, depend on ``image_size``, the side of a view in pixels.
+    The name is a key of :data:`ENCODERS`, or any of ``timm.list_models()``; SettingsError for another.
     """
     import timm  # takes seconds
 
@@ -49,10 +48,7 @@ def timm_recipe(name: str, in_channels: int, image_size: int) -> dict[str, Any]:
 
 
 def encoder_for(method: Method, encoder: str, vit: str) -> str:
-    """Return the encoder of a method: ``encoder``, or for methods that need a transformer, one of ``vit``.
-
-    SettingsError when ``vit`` is none of the vision transformers.
-    """
+    """Return the encoder of a method: ``encoder``, or ``vit`` or its fusion where it needs a transformer."""
     if not method.architecture:
         return encoder
     fusions = {transformer: fusion for fusion, transformer in FUSIONS.items()}
@@ -69,12 +65,7 @@ def check_architecture(method: Method, encoder: str) -> None:
 
 
 def check_encoder(method: Method, encoder: str, layout: BandLayout, image_size: int) -> None:
-    """Refuse an encoder that cannot be built for the images of a method, without computing anything.
-
-    Raises:
-        SettingsError: when it is unknown, or takes other sizes or numbers of bands.
-        PackError: when a sensor of the method is not packed.
-    """
+    """Refuse an encoder that cannot be built for the images of a method, without computing anything."""
     check_architecture(method, encoder)
     with torch.device("meta"):
         Encoder(encoder, channels_of(method, layout), image_size)
@@ -84,10 +75,8 @@ def build_backbone(name: str, bands: Sequence[int], image_size: int) -> nn.Modul
     """Build a backbone, (B, sum of bands, H, W) -> (B, F), with weights from torch's global generator.
 
     ``name`` is a key of :data:`ENCODERS`, :data:`FUSIONS` or :data:`FOUNDATION`, or any that timm knows;
-    ``bands`` are the numbers of bands of the sensors that are stacked.
-
-    Raises:
-        SettingsError: for an unknown name, or a size that the patches of a transformer do not divide.
+    ``bands`` are the numbers of bands of the sensors that are stacked. SettingsError for others, or a size
+    that the patches of a transformer do not divide.
     """
     if name in FOUNDATION:
         return FOUNDATION[name](sum(bands), image_size)
@@ -114,10 +103,9 @@ def build_backbone(name: str, bands: Sequence[int], image_size: int) -> nn.Modul
 class ClassTokenFusion(nn.Module):
     """SCT Fusion: one vision transformer a sensor, whose class tokens are fused after every block.
 
-    Hoffmann, Clasen and Demir 2023, "Transformer-based multi-modal learning for multi-label remote sensing
-    image classification" (arXiv:2306.01523): after each block the class tokens of all sensors go through a
-    trainable map, and the fused token takes the place of each sensor's own. The recipe is of a vision
-    transformer, without ``in_chans``; the bands are numbers of bands in the order they are stacked.
+    Hoffmann et al. 2023 (arXiv:2306.01523): after each block the class tokens of all sensors go through a
+    trainable map, and the fused token takes the place of each sensor's own. ``recipe`` is of a vision
+    transformer, without ``in_chans``.
     """
 
     def __init__(self, recipe: dict[str, Any], bands: Sequence[int]) -> None:
@@ -148,16 +136,11 @@ class Encoder(nn.Module):
     """One backbone for each stream.
 
     Args:
-        name: as :func:`build_backbone` takes it.
+        name: as :func:`build_backbone` takes it; SettingsError for an unknown one, or one that takes other
+            sizes or numbers of bands.
         in_channels: stream -> number of bands of the sensor of that name; or sensor -> number of bands, of
             several sensors whose bands are stacked.
         image_size: side of a view, pixels.
-
-    Attributes:
-        feature_dims: stream -> F, the width of its pooled features.
-
-    Raises:
-        SettingsError: when the encoder is unknown, or takes other sizes or numbers of bands.
     """
 
     def __init__(
@@ -171,7 +154,7 @@ class Encoder(nn.Module):
         }
         self.image_size = image_size
         self.backbones = nn.ModuleDict()
-        self.feature_dims = {}
+        self.feature_dims = {}  # stream -> F, the width of its pooled features
         for stream, sensors in self.in_channels.items():
             image = torch.zeros(1, sum(sensors.values()), image_size, image_size)
             try:
@@ -231,10 +214,7 @@ class Encoder(nn.Module):
 
 
 def channels_of(method: Method, layout: BandLayout) -> dict[str, dict[str, int]]:
-    """Return stream -> sensor -> number of bands of a method's streams; ``"early"`` stacks all sensors.
-
-    PackError when a stream's sensor is not packed.
-    """
+    """Return stream -> sensor -> number of bands of a method's streams; ``"early"`` stacks all sensors."""
     bands = {sensor.name: len(sensor.bands) for sensor in layout.sensors}
     return {
         stream: bands if stream == "early" else {stream: len(layout.sensor(stream).bands)}

@@ -39,9 +39,6 @@ class Objective(nn.Module):
 
     The encoder is what is trained; it is not registered as a submodule. A class may declare ``reads``, term
     of the method -> fields of LossSettings: a change of others leaves its trained encoders valid.
-
-    Attributes:
-        classifier: maps joined features (..., sum of F) to logits (..., C); None where there is none.
     """
 
     uses_maps = False  # whether feature maps before pooling are needed
@@ -51,7 +48,7 @@ class Objective(nn.Module):
     def __init__(self, method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor) -> None:
         super().__init__()
         self.method, self.settings = method, settings
-        self.classifier: nn.Module | None = None
+        self.classifier: nn.Module | None = None  # joined features (..., sum of F) -> logits (..., C)
         self.register_buffer("idf", idf, persistent=False)
         self.build(encoder)
 
@@ -72,8 +69,7 @@ class Objective(nn.Module):
     def forward(self, step: Step) -> dict[str, Tensor]:
         """Return the terms, unweighted, and ``"total"``, their sum weighted as the method says.
 
-        Heads and losses compute in float32 at least, whatever autocast says, so that half precision handicaps
-        none of them.
+        Heads and losses compute in float32 at least, whatever autocast says: half precision handicaps none.
         """
         device = step.labels.device.type
         self.autocast = torch.is_autocast_enabled(device)
