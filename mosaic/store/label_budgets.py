@@ -28,12 +28,7 @@ def label_budgets(
     """Draw the label budgets of a split: fraction in percent -> round(fraction * M / 100) rows, ascending.
 
     They hold at least one positive of each class of the split, and lie within those of larger fractions.
-
-    Args:
-        labels: label vectors of the whole store (N, C), 0 or 1.
-        rows: rows of the split (M,).
-        fractions: in percent, each in (0, 100].
-        seed: of the random order.
+    ``labels`` (N, C), 0 or 1, are those of the whole store, ``rows`` (M,) those of the split.
 
     Raises:
         BudgetError: when a fraction is out of range or smaller than the number of classes in the split.

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.store.record_format import INDEX, MANIFEST, Shard, read_manifest
+from mosaic.store.record_format import INDEX, MANIFEST, Manifest, Shard
 from mosaic.utils.cached import read_if_sound
 from mosaic.utils.errors import PackError
 from mosaic.utils.files import file_state, hash_json, read_json, sha256_file, write_json
@@ -96,7 +96,7 @@ class PackedStore:
                 f"{folder} holds {'unfinished' if began else 'no'} packed data ({MANIFEST} is missing): "
                 f"run `python -m mosaic pack` {'again, it resumes' if began else 'first'}"
             )
-        self.manifest = read_manifest(folder)
+        self.manifest = Manifest.read(folder / MANIFEST)
         self.class_names = self.manifest.class_names
         whole = self.manifest.layout
         self.bands = None if bands is None or set(bands) == set(whole.bands) else tuple(bands)

@@ -19,10 +19,6 @@ MANIFEST = "manifest.json"
 INDEX = "index.parquet"
 
 
-class FormatError(PackError):
-    """Packed data are of another version of the format."""
-
-
 @dataclass(frozen=True)
 class BandGroup:
     """Bands of one sensor that share a native size and lie contiguously in a record."""
@@ -152,28 +148,20 @@ class Manifest:
     counts: dict[str, int]  # patches per split, in all ("patches") and left out ("skipped")
     skipped: tuple[dict[str, str], ...]  # left out on request, each with patch_id, path and reason
 
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a manifest; PackError when it is damaged or of another version."""
+        remedy = "pack again, it is made anew"
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read the manifest of a folder; PackError when it is damaged, FormatError when of another version."""
+        def build(content: dict[str, Any]) -> Any:
+            if content["version"] != VERSION:
+                found = f"of format version {content['version']}, this code reads {VERSION}"
+                raise PackError(f"{path} is {found}: {remedy}")
+            return TypeAdapter(cls).validate_python(unsealed(content))
 
-    def build(content: dict[str, Any]) -> Manifest:
-        if content["version"] != VERSION:
-            raise FormatError(
-                f"packed data of format version {content['version']}, this code reads {VERSION}: "
-                f"delete {folder} and pack it again"
-            )
-        return TypeAdapter(Manifest).validate_python(unsealed(content))
+        manifest: Self = read_json(path, {"version": int}, build=build, error=PackError, remedy=remedy)
+        return manifest
 
-    manifest: Manifest = read_json(
-        folder / MANIFEST,
-        {"version": int},
-        build=build,
-        error=PackError,
-        remedy="pack again, it is made anew",
-    )
-    return manifest
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest with a seal, by which a later change is noticed."""
-    write_json(folder / MANIFEST, sealed(asdict(manifest)))
+    def write(self, path: Path) -> None:
+        """Write the manifest with a seal, by which a later change is noticed."""
+        write_json(path, sealed(asdict(self)))

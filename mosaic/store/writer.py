@@ -1,14 +1,12 @@
 """Turning an archive into packed data: shard by shard, checked before any cast, resumed after a kill."""
 
-import errno
 import hashlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,24 +14,12 @@ from numpy.typing import NDArray
 from mosaic.datasets.archive import Archive, PatchError, Problem, same_pixels
 from mosaic.store.reader import PackedStore, label_matrix
 from mosaic.store.record import Record, averaged, averaging_block, to_record
-from mosaic.store.record_format import (
-    INDEX,
-    MANIFEST,
-    VERSION,
-    BandLayout,
-    FormatError,
-    Manifest,
-    Shard,
-    read_manifest,
-    write_manifest,
-)
+from mosaic.store.record_format import INDEX, MANIFEST, VERSION, BandLayout, Manifest, Shard
 from mosaic.utils import files
-from mosaic.utils.cached import read_if_sound, set_aside
+from mosaic.utils.cached import read_if_sound
 from mosaic.utils.errors import PackError, suggest
 from mosaic.utils.forked import forked_map
 from mosaic.utils.progress import log, progress
-
-BAD_PATCHES = "bad_patches.json"
 
 
 def pack(
@@ -121,14 +107,8 @@ class _Packing:
 
     def finished(self) -> PackedStore | None:
         """Return the data in the folder if it is complete and of this source; None when work is left."""
-        if not (self.folder / MANIFEST).exists():
-            return None
-        try:
-            manifest = read_manifest(self.folder)
-        except FormatError:
-            raise
-        except PackError as error:
-            set_aside(self.folder / MANIFEST, str(error))
+        manifest = read_if_sound(self.folder / MANIFEST, Manifest.read)
+        if manifest is None:
             return None
         packed = f"{manifest.dataset} {manifest.fingerprint} with bands {', '.join(manifest.layout.bands)}"
         wanted = f"{self.archive.name} {self.fingerprint} with bands {', '.join(self.layout.bands)}"
@@ -141,7 +121,7 @@ class _Packing:
             return None
         if manifest.layout.sensors != self.layout.sensors:  # other titles or augmentation, the same pixels
             layout = replace(manifest.layout, sensors=self.layout.sensors)
-            write_manifest(self.folder, replace(manifest, layout=layout))
+            replace(manifest, layout=layout).write(self.folder / MANIFEST)
         try:
             return PackedStore(self.folder)
         except PackError as error:
@@ -177,22 +157,19 @@ class _Packing:
             notes |= zip(missing, progress(written, "packing shards", len(missing)), strict=True)
         skipped = [bad for number in sorted(notes) for bad in notes[number]["skipped"]]
         if skipped and not self.skip:
-            files.write_json(self.folder / BAD_PATCHES, skipped)
             what = f"{len(skipped)} of {len(self.index)} patches cannot be packed"
             lines = [f"{bad['patch_id']}: {bad['reason']} ({bad['path']})" for bad in skipped]
             remedy = "set on_bad_patch to 'skip' to leave them out and count them"
-            raise PackError(_listing(what, lines, f"all in {self.folder / BAD_PATCHES}", remedy))
+            raise PackError(_listing(what, lines, remedy))
         return [notes[number] for number in range(len(self.shards))]
 
     def _write_shard(self, number: int) -> dict[str, Any]:
         """Write the good patches of one shard, then its note, which is returned."""
-        shard, record_bytes = self.shards[number], self.layout.record_bytes
         kept: dict[int, Record] = {}
         skipped: list[dict[str, str]] = []
-        sha256, data, pixels = hashlib.sha256(), bytearray(record_bytes), list[str]()
+        sha256, data, pixels = hashlib.sha256(), bytearray(self.layout.record_bytes), list[str]()
         with files.atomic_path(self._path(number, "bin")) as partial, open(partial, "wb") as file:
-            _reserve(file, len(shard) * record_bytes)
-            for i in shard:
+            for i in self.shards[number]:
                 try:
                     kept[i] = self._read(i, data)
                     file.write(data)
@@ -200,7 +177,6 @@ class _Packing:
                     pixels.append(hashlib.sha256(data).hexdigest()[:16])
                 except PatchError as e:
                     skipped.append({"patch_id": e.patch_id, "path": str(e.path), "reason": e.reason})
-            file.truncate(len(kept) * record_bytes)
         train = [record.moments for i, record in kept.items() if self.train[i]]
         note = {
             "key": self._key(number),
@@ -235,7 +211,7 @@ class _Packing:
         if same:
             what = f"{archive.root} has {len(same)} patches in two splits, under other names"
             lines = [f"{problem.patch_id} {problem.detail}" for problem in same]
-            raise PackError(_listing(what, lines, "see `python -m mosaic verify`", "keep one of each pair"))
+            raise PackError(_listing(what, lines, "keep one of each pair"))
         with files.atomic_path(self.folder / INDEX) as partial:
             index.to_parquet(partial, index=False)
         skipped = [
@@ -261,10 +237,10 @@ class _Packing:
             counts={"patches": len(index), **splits, "skipped": len(skipped)},
             skipped=tuple(skipped),
         )
-        write_manifest(self.folder, manifest)
+        manifest.write(self.folder / MANIFEST)
         current = {path.with_suffix(suffix) for path in paths for suffix in (".bin", ".json")}
-        for path in {*self.folder.glob("shard-*"), self.folder / BAD_PATCHES} - current:
-            path.unlink(missing_ok=True)
+        for path in set(self.folder.glob("shard-*")) - current:
+            path.unlink()
         if skipped:
             log(f"packed {len(index)} patches, skipped {len(skipped)} bad ones (listed in {MANIFEST})")
         return PackedStore(self.folder)
@@ -288,24 +264,13 @@ class _Packing:
 _read_note = partial(files.read_json, build=files.unsealed)
 
 
-def _reserve(file: BinaryIO, size: int) -> None:
-    """Reserve disk space, so that a full disk shows now; not all systems and file systems can."""
-    try:
-        os.posix_fallocate(file.fileno(), 0, size)
-    except AttributeError:
-        pass
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-            raise
-
-
 def _total(moments: Iterable[Sequence[int]]) -> list[int]:
     """Add up (number, sum, sum of squares)."""
     return [sum(column) for column in zip([0, 0, 0], *moments, strict=True)]
 
 
-def _listing(what: str, lines: Sequence[str], rest: str, remedy: str) -> str:
+def _listing(what: str, lines: Sequence[str], remedy: str) -> str:
     """Return an error of many lines, of which ten are shown."""
     shown = [f"  {line}" for line in lines[:10]]
-    shown += [f"  and {len(lines) - 10} more, {rest}"] if len(lines) > 10 else []
+    shown += [f"  and {len(lines) - 10} more: see `python -m mosaic verify`"] if len(lines) > 10 else []
     return "\n".join([f"{what}:", *shown, f"Repair or remove them, or {remedy}"])

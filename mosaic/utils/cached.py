@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mosaic.utils.errors import RunError
 from mosaic.utils.files import atomic_path
 from mosaic.utils.progress import log
 
@@ -21,21 +22,16 @@ T = TypeVar("T")
 _MACHINE = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EIO}
 
 
-def read_cached(path: Path, read: Callable[[Path], T], make: Callable[[], object]) -> T:
-    """Return ``read(path)``, after ``make()`` has written a file that is absent or damaged.
+def read_if_sound(path: Path, read: Callable[[Path], T]) -> T | None:
+    """Return ``read(path)``; None for a file that is absent, or damaged and therefore set aside.
 
     Example:
-        >>> table = read_cached(path, read_parquet, lambda: write_parquet(path, compute()))
+        >>> if (table := read_if_sound(path, read_parquet)) is None:
+        ...     table = write_parquet(path, compute())
+
+    Raises:
+        RunError: when the machine refuses to read.
     """
-    found = read_if_sound(path, read)
-    if found is not None:
-        return found
-    make()
-    return read(path)
-
-
-def read_if_sound(path: Path, read: Callable[[Path], T]) -> T | None:
-    """Return ``read(path)``; None for a file that is absent, or damaged and therefore set aside."""
     if not (path.exists() or path.is_symlink()):
         return None
     try:
@@ -46,7 +42,7 @@ def read_if_sound(path: Path, read: Callable[[Path], T]) -> T | None:
         raise
     except Exception as error:  # NumPy, pandas, torch and safetensors each raise many
         if isinstance(error, OSError) and error.errno in _MACHINE:
-            raise
+            raise RunError(f"{path} cannot be read ({error.strerror}): start again without that") from error
         set_aside(path, str(error) or type(error).__name__)
         return None
 

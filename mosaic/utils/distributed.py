@@ -16,14 +16,9 @@ from torch import Tensor, distributed
 
 
 def gather(tensor: Tensor, dim: int = 0) -> Tensor:
-    """Concatenate the tensors of all processes in their order, with gradient.
+    """Concatenate equally shaped tensors of all processes along ``dim``, not negative, with gradient.
 
-    Args:
-        tensor: of the same shape and type in every process.
-        dim: along which to concatenate; not negative.
-
-    Returns:
-        As long along ``dim`` as all together; ``tensor`` itself where no process group was initialised.
+    Without a process group that is the tensor itself.
     """
     return _Gather.apply(tensor, dim) if _several() else tensor
 
@@ -37,11 +32,7 @@ def own_shard(number: int) -> slice:
 
 
 def sum_over_processes(tensor: Tensor) -> Tensor:
-    """Return the sum of a tensor over all processes, with gradient.
-
-    Args:
-        tensor: of the same shape and type in every process.
-    """
+    """Return the sum of a tensor over all processes, with gradient."""
     return gather(tensor[None]).sum(0) if _several() else tensor
 
 

@@ -38,6 +38,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except IsADirectoryError as error:
+        raise RunError(f"{path} is a folder, where a file is to be written: remove it") from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise RunError(f"no space left while writing {path}: free some or use another folder") from error

@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,20 +35,17 @@ class Registry(dict[str, T]):
     def __missing__(self, name: str) -> T:
         raise SettingsError(f"unknown {self.kind} {name!r}{suggest(name, self)}")
 
-    def add(self, name: str, entry: T) -> None:
+    def add(self, name: str, entry: T) -> T:
         """Add an entry; its definition may run again, another one of that name raises ``SettingsError``."""
-        if name in self and self[name] != entry and _origin(self[name]) != _origin(entry):
+        known = self.get(name, entry)
+        if known != entry and _origin(known) != _origin(entry):
             raise SettingsError(f"{self.kind} {name!r} is registered already: choose another name")
         self[name] = entry
+        return entry
 
     def register(self, name: str) -> Callable[[C], C]:
         """Return a decorator that adds a function or class under a name."""
-
-        def decorate(entry: C) -> C:
-            self.add(name, entry)  # type: ignore[arg-type]
-            return entry
-
-        return decorate
+        return partial(self.add, name)  # type: ignore[return-value]
 
 
 def _origin(entry: object) -> object:

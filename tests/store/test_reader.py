@@ -106,13 +106,12 @@ def test_damage_is_named_and_packing_again_mends_it(archive, store, folder, file
         swapped(path)
     else:
         path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(PackError, match=rf"{file}|format version") as caught:
+    with pytest.raises(PackError, match=file) as caught:
         PackedStore(folder)
     assert re.search(message, str(caught.value))
-    if "99" not in message:
-        archive.reads.clear()
-        assert pack(archive, folder, shard_size=8, workers=1).fingerprint == store.fingerprint
-        assert len(archive.reads) == {"shard-00002.bin": 4, "shard-00001.bin": 8}.get(file, 0)
+    archive.reads.clear()
+    assert pack(archive, folder, shard_size=8, workers=1).fingerprint == store.fingerprint
+    assert len(archive.reads) == {"shard-00002.bin": 4, "shard-00001.bin": 8}.get(file, 0)
 
 
 def test_shards_are_compared_once_a_machine_and_always_by_verify(store, folder, monkeypatch):

@@ -1,6 +1,5 @@
 import errno
 import fcntl
-import json
 import multiprocessing
 import os
 import time
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from mosaic.datasets.archive import PatchError
+from mosaic.store import writer
 from mosaic.store.reader import PackedStore
 from mosaic.store.writer import pack
 from mosaic.utils import files
@@ -110,9 +110,8 @@ def test_bad_patches_stop_with_the_list_of_which_ten_are_shown(archive, folder):
         pack(archive, folder, shard_size=8, workers=1)
     message = str(caught.value)
     assert message.startswith("15 of 20 patches cannot be packed")
-    shown = ("patch_x: truncated (B02.tif)", "patch_009: VV has 1 values that are NaN", "and 5 more, all in ")
+    shown = ("patch_x: truncated (B02.tif)", "patch_009: VV has 1 values that are NaN", "and 5 more")
     assert all(part in message for part in (*shown, "on_bad_patch"))
-    assert len(json.loads((folder / "bad_patches.json").read_text())) == 15
     assert not (folder / "manifest.json").exists()
 
 
@@ -150,7 +149,6 @@ def test_stop_after_skip_still_stops_and_mended_patches_are_taken(archive, store
     archive.faults.clear()
     mended = pack(archive, tmp_path / "skip", shard_size=8, workers=1)
     assert mended.fingerprint == store.fingerprint
-    assert not (tmp_path / "skip" / "bad_patches.json").exists()
 
 
 def test_missing_and_damaged_shards_are_mended_by_packing_again(archive, store, folder):
@@ -206,7 +204,7 @@ def test_disk_too_small_is_refused_and_a_full_one_leaves_nothing_half_written(ar
     def full(*_args):  # in between
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(writer, "to_record", full)
     with pytest.raises(RunError, match="no space left"):
         pack(archive, folder, workers=1)
     assert [path.name for path in folder.iterdir()] == [".lock"]
@@ -225,14 +223,13 @@ def test_a_second_packer_waits_for_the_first_and_takes_its_data(archive, folder,
 
 
 @pytest.mark.parametrize("number", [errno.ENOTSUP, errno.ENOLCK])
-def test_systems_without_locks_and_reservation_pack_all_the_same(
+def test_a_file_system_without_locks_takes_packed_data_all_the_same(
     archive, folder, monkeypatch, capsys, number
 ):
     def unsupported(*_args):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    monkeypatch.delattr(os, "posix_fallocate")
     assert len(pack(archive, folder, shard_size=8, workers=1)) == 20
     assert "see to it that only one run uses it" in capsys.readouterr().err
 
