@@ -43,6 +43,8 @@ def test_every_notebook_leaves_a_finished_report(smoke_run):
     for name in [*NOTEBOOKS, "index"]:
         assert (smoke_run / f"{name}.html").stat().st_size < 2_000_000
     assert not [path.name for path in smoke_run.iterdir() if "partial" in path.name]
+    for path in [*smoke_run.glob("*.html"), *smoke_run.glob("*.ipynb"), smoke_run.parent / "index.html"]:
+        assert str(smoke_run.parents[1]) not in path.read_text("utf-8"), path
 
 
 def test_executed_notebooks_hold_no_error_and_no_progress(smoke_run):

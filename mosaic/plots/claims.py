@@ -25,10 +25,7 @@ def _effect(row: Mapping[Hashable, Any]) -> str:
 def claims_forest(claims: pd.DataFrame) -> Figure:
     """Show the claims: effect with interval against no effect, and the verdict by colour, marker and sign.
 
-    Args:
-        claims: one row a claim, columns ``statement``, ``comparison``, ``effect``, ``low``, ``high`` (NaN
-            when not computed), ``verdict`` (of ``palette.VERDICTS``), and ``measure``
-            if effects have several units: each then gets a panel with its own scale.
+    Each ``measure``, where effects have several units, gets a panel with its own scale.
     """
     claims = claims.assign(
         measure=claims.get("measure", "effect"),
@@ -59,16 +56,14 @@ def claims_forest(claims: pd.DataFrame) -> Figure:
 
 @layout.of_table
 def claims_grid(claims: pd.DataFrame, families: Mapping[str, str]) -> Figure:
-    """Show all verdicts at a glance: a row a claim, a column an archive and family of opponents.
+    """Show all verdicts: a row a claim, a column an archive and family of opponents (family -> title).
 
-    Args:
-        claims: one row a claim and archive, columns ``dataset``, ``name`` (``"<claim> vs <family>"``),
-            ``effect``, ``low``, ``high`` (NaN when not computed) and ``verdict``.
-        families: family -> title of its column.
+    The ``name`` of a claim is ``"<claim> vs <family>"``.
     """
+    names = claims["name"].str.rpartition(" vs ")
     claims = claims.assign(
-        claim=claims["name"].str.rpartition(" vs ")[0],
-        family=claims["name"].str.rpartition(" vs ")[2],
+        claim=names[0],
+        family=names[2],
         color=claims["verdict"].map(list(VERDICTS).index),
         text=[
             f"{VERDICTS[row['verdict']][1]} {row['verdict']}\n{_effect(row)}".replace(" [", "\n[")
@@ -95,11 +90,9 @@ def claims_grid(claims: pd.DataFrame, families: Mapping[str, str]) -> Figure:
 
 @layout.of_table
 def detectable_effects(table: pd.DataFrame, relevant: float) -> Figure:
-    """Show the minimum detectable effect over the number of test scenes, a line a number of seeds.
+    """Show the minimum detectable effect ``mde`` over the number of test scenes, a line a number of seeds.
 
-    Args:
-        table: one row a dataset, number of scenes and number of seeds, ``mde`` in units of the measure.
-        relevant: the difference that matters, drawn as a line across.
+    The difference that is ``relevant`` is drawn as a line across.
     """
     parts = {str(name): part for name, part in table.groupby("dataset", sort=False)}
     fig, axes = layout.panels(len(parts), 2, 3.0, sharey=True)

@@ -108,10 +108,7 @@ def kernel_positives(frame: pd.DataFrame) -> Figure:
 
 @layout.of_table
 def tile_map(frame: pd.DataFrame) -> Figure:
-    """Show tiles at ``lon`` and ``lat`` (degrees, WGS 84): split by colour and marker, patches by area.
-
-    A few tiles are named when their names are short.
-    """
+    """Show tiles at ``lon`` and ``lat`` (degrees, WGS 84): split by colour and marker, patches by area."""
     fig, (ax,) = layout.panels(1, 1, 5.6, width=7.2)
     largest, totals = frame["count"].max(), frame.groupby("split")["count"].sum()
     splits = [name for name in SPLITS if name in totals]

@@ -21,13 +21,10 @@ def umap_panels(
     parameters: str,
     columns: int,
 ) -> Figure:
-    """Show two-dimensional maps of the same patches, one panel each, without ticks.
+    """Show two-dimensional maps of the same patches: method, or (method, seed), -> coordinates (N, 2).
 
     Points are drawn in one shuffled order, so that no category hides another by coming last; those whose
-    category has no colour lie beneath in grey. ``parameters`` of the map are written in a corner.
-
-    ``maps``: method, or (method, seed), -> coordinates (N, 2), unitless; ``categories`` (N,) of the patches;
-    ``colors``: category -> colour, in legend order; at most ``columns`` panels are in a row.
+    category (N,) has no colour lie beneath in grey. ``parameters`` of the map are written in a corner.
     """
     category = np.asarray(categories, dtype=object)
     order = np.random.default_rng(0).permutation(len(category))
@@ -53,10 +50,7 @@ def umap_panels(
 
 @layout.of_table
 def coherence_matrix(frame: pd.DataFrame) -> Figure:
-    """Show measures of each method as numbers on colour: darker is better in its column, the best starred.
-
-    ``value`` is in the unit of the measure, NaN when not computed.
-    """
+    """Show measures of each method as numbers on colour: darker is better in its column, the best starred."""
     methods, measures = layout.methods_of(frame), layout.distinct(frame, "measure")
     upward = frame.groupby("measure")["higher_is_better"].first().reindex(measures).to_numpy(bool)
     values = frame.pivot(index="method", columns="measure", values="value").loc[methods, measures]
@@ -112,10 +106,10 @@ def kernel_matrices(weights: Mapping[str, NDArray], labels: NDArray) -> Figure:
 
 
 def modality_gap(similarities: Mapping[str, tuple[NDArray, NDArray]]) -> Figure:
-    """Show cosine similarities between the sensors' embeddings: of one scene, and of two different scenes.
+    """Show cosines between the sensors' embeddings: method -> (same scene (N,), different scenes (M,)).
 
     The further the two histograms lie apart, the better the sensors are aligned; how far the second lies from
-    0 shows the gap between them. ``similarities``: method -> (same scene (N,), different scenes (M,)).
+    0 shows the gap between them.
     """
     colors = {"same scene": OKABE_ITO["vermillion"], "different scenes": OKABE_ITO["blue"]}
     methods = method_order(list(similarities))

@@ -1,8 +1,7 @@
-"""Figures of 03_finetune_low_label and 05_transfer. All take tidy tables, one row a number.
+"""Figures of 03_finetune_low_label and 05_transfer, of tidy tables: one row a number.
 
-Columns of tidy results: ``method``, ``seed`` (-1 for the aggregate over seeds), ``label_budget``
-(``none``, ``shared``, ``full``), ``fraction`` (% of training labels), ``evaluation``, ``input``,
-``stratum``, ``metric``, ``value``, ``low``, ``high`` (95 % interval; NaN when unknown).
+``seed`` is -1 for the aggregate over seeds, ``fraction`` in % of training labels, ``low`` and ``high`` the
+95 % interval, NaN when unknown.
 """
 
 import textwrap

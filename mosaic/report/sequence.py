@@ -20,11 +20,7 @@ def notebooks_folder() -> Path:
 
 
 def load_profile(profile: str) -> tuple[str, dict[str, Any]]:
-    """Return the name and the parameters of a profile: a file in ``notebooks/profiles/``, or any YAML file.
-
-    Raises:
-        SettingsError: when there is no such profile or it is not a flat list of parameters.
-    """
+    """Return name and parameters of a profile, in ``notebooks/profiles/`` or any YAML file; SettingsError."""
     folder = notebooks_folder() / "profiles"
     path = Path(profile) if profile.endswith((".yaml", ".yml")) else folder / f"{profile}.yaml"
     if not path.exists():
