@@ -50,13 +50,8 @@ def _pack(args: argparse.Namespace) -> None:
     left_out: list[Any] | None = [] if args.on_bad_patch == "skip" else None
     opened = args.bands, args.include_snow_cloud, left_out, args.most_nodata
     archive = open_archive(args.dataset, args.folder, *opened)
-    store = pack(
-        archive,
-        args.to,
-        on_bad_patch=args.on_bad_patch,
-        most_pixels=args.most_pixels,
-        left_out=left_out or (),
-    )
+    kept = {"on_bad_patch": args.on_bad_patch, "most_pixels": args.most_pixels, "left_out": left_out or ()}
+    store = pack(archive, args.to, **kept)
     print(f"{len(store)} pairs packed in {store.folder}")
 
 
@@ -71,33 +66,35 @@ def _overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _plan(args: argparse.Namespace) -> None:
-    from mosaic.datasets.registry import open_archive
-    from mosaic.experiments.plan import describe
     from mosaic.report.sequence import load_profile
     from mosaic.settings import StudySettings, validated
 
     values = load_profile(args.profile)[1] | _overrides(args)
     settings = validated(StudySettings, "plan", values | ({"archive": args.archive} if args.archive else {}))
-    data = settings.data
-    simulated = data.archive == "simulated"
-    print(describe(settings, data.patches if simulated else len(open_archive(data.dataset, data.archive))))
+    data, patches = settings.data, settings.data.patches
+    if data.archive != "simulated":
+        from mosaic.datasets.registry import open_archive
+
+        patches = len(open_archive(data.dataset, data.archive))
+    from mosaic.experiments.plan import describe
+
+    print(describe(settings, patches))
 
 
 def _run(args: argparse.Namespace) -> None:
     from mosaic.experiments.parallel import Launch
     from mosaic.report.sequence import run_sequence
 
+    Launch(args.cluster, dict(args.cluster_option), args.keep_going).hand_on()
     overrides = _overrides(args)
     if args.profile != "smoke":  # in a process of its own, which gives its memory back
-        given = {"--profile": args.profile, "--archive": args.archive}
-        options = [word for pair in given.items() if pair[1] for word in pair]
+        options = [f"--profile={args.profile}", *([f"--archive={args.archive}"] if args.archive else [])]
         options += [f"-p{name}={json.dumps(value)}" for name, value in overrides.items()]
         subprocess.run(
-            [sys.executable, "-m", "mosaic", "plan", *options], stderr=subprocess.DEVNULL, check=False
+            [sys.executable, "-m", "mosaic", "plan", *options], stderr=subprocess.PIPE, check=False
         )
     if args.fresh:
         os.environ["MOSAIC_FRESH"] = str(time.time())  # what is older is made again
-    Launch(args.cluster, dict(args.cluster_option), args.keep_going).hand_on()
     run_sequence(args.profile, archive=args.archive, out=args.out, overrides=overrides)
 
 

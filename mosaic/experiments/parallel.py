@@ -24,7 +24,7 @@ import pandas as pd
 import submitit
 from joblib.externals.loky import ProcessPoolExecutor
 
-from mosaic.experiments.study import Study, cache_path, data_folder, made_by_other_code, reusable
+from mosaic.experiments.study import Study, cache_path, data_folder, reusable
 from mosaic.utils.errors import MosaicError, RunError, SettingsError
 from mosaic.utils.files import read_json, write_text
 from mosaic.utils.forked import available_cores, end_with_parent
@@ -41,7 +41,6 @@ _CAUSES = {  # of a process that cannot start
     None: "the path of temporary files is too long: set TMPDIR to a shorter one",  # of a socket, no errno
 }
 _POLL_S = 1.0  # between two looks at the queue
-_MOST_JOBS = 1000  # in the queue at a time: SLURM takes no larger array, unless it is told otherwise
 
 
 @dataclass(frozen=True)
@@ -86,10 +85,7 @@ class Task:
 
 
 def encoder_task(stage: str, encoder: Mapping[Any, Any], key: Mapping[str, Any], *arguments: Any) -> Task:
-    """Return what is computed of a trained encoder, cached by its content and ``key``.
-
-    The function receives the encoder's row (trial, method, seed, budget, folder) before the arguments.
-    """
+    """Return what is computed of an encoder, cached by its content and ``key``; its row comes first."""
     path = cache_path(stage, {"encoder": Path(encoder["folder"]).name, **key}, ".npz")
     return Task(encoder, (encoder, *arguments), path)
 
@@ -109,16 +105,12 @@ def run_trials(
         RunError: when trials failed, unless the run keeps going and some have finished.
     """
     todo = {name: task for name, task in tasks.items() if not reusable(task.path)}
-    changed = sum(made_by_other_code(task.path) for task in todo.values())
-    note = f"; code changed since: {changed} of them anew" if changed else ""
-    log(f"{stage}: {count(len(todo), 'trial')} to run, {len(tasks) - len(todo)} reused{note}")
+    log(f"{stage}: {count(len(todo), 'trial')} to run, {len(tasks) - len(todo)} reused")
     for path in [task.path for task in todo.values() if task.path.exists()]:  # made before a --fresh run
         path.unlink()
         shutil.rmtree(path.with_suffix(""), ignore_errors=True)  # what fine-tuning keeps
     calls = {name: (function, *task.arguments, task.path) for name, task in todo.items()}
-    from mosaic.training.memory import (
-        trials_per_gpu,
-    )  # PyTorch, which a process that only scores does without
+    from mosaic.training.memory import trials_per_gpu  # PyTorch, which scoring does without
 
     cards = [task.path for task in tasks.values() if task.path.name == "card.json" and task.path.exists()]
     fitting = trials_per_gpu(study.settings, read_json(cards[0], {"timing": dict}) if cards else None)
@@ -163,7 +155,7 @@ class _Call:
             return _Failure(error)
         except SystemExit:  # Lightning's on SIGTERM, by which SLURM announces a preemption
             if "SUBMITIT_EXECUTOR" in os.environ:
-                os.kill(os.getpid(), signal.SIGUSR2)  # lets submitit queue this job again
+                os.kill(os.getpid(), signal.SIGUSR2)  # submitit queues this job again
             raise
 
     def checkpoint(self, *call: Any) -> submitit.helpers.DelayedSubmission:
@@ -191,20 +183,19 @@ def _run(calls: Calls, stage: str, jobs: int, launch: Launch, total: int) -> dic
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    failures = {name: outcomes[name] for name in calls if isinstance(outcomes[name], _Failure)}
+    outcomes = {name: outcomes[name] for name in calls}
+    failures = {name: each for name, each in outcomes.items() if isinstance(each, _Failure)}
     if not failures:
         shutil.rmtree(logs, ignore_errors=True)
-        return {name: outcomes[name] for name in calls}
+        return outcomes
     traces = logs / "failures.log"
     write_text(traces, "".join(f"{name}\n{failure.trace}\n" for name, failure in failures.items()))
     if not launch.keep_going or len(failures) == total:
         lines = "".join(f"\n  {name}: {failure.line}" for name, failure in failures.items())
-        raise RunError(
-            f"{stage}: {len(failures)} of {total} failed{lines}\n"
-            f"More in {traces}. What finished is kept: run the same again to try these, "
-            "or with --keep-going to report without them."
-        ) from RuntimeError(next(iter(failures.values())).trace)
-    return {name: outcomes[name] for name in calls}
+        kept = "What finished is kept: run the same again, or with --keep-going to report without these"
+        message = f"{stage}: {len(failures)} of {total} failed{lines}\nMore in {traces}. {kept}."
+        raise RunError(message) from RuntimeError(next(iter(failures.values())).trace)
+    return outcomes
 
 
 #: Workers by number and environment. They stay for the next stage, since loading PyTorch takes seconds.
@@ -278,11 +269,9 @@ def _jobs(calls: Calls, executor: submitit.AutoExecutor) -> Outcomes:
     """Compute calls as arrays of jobs; submitit queues those again that were preempted or timed out."""
     running: dict[submitit.Job[Any], str] = {}
     try:
-        for start in range(0, len(calls), _MOST_JOBS):
-            names = list(calls)[start : start + _MOST_JOBS]
-            with executor.batch():
-                jobs = [executor.submit(_Call(), *calls[name]) for name in names]
-            running |= zip(jobs, names, strict=True)
+        with executor.batch():
+            jobs = [executor.submit(_Call(), *call) for call in calls.values()]
+        running |= zip(jobs, calls, strict=True)
         for job in submitit.helpers.as_completed(list(running), poll_frequency=_POLL_S):
             error = job.exception()
             yield running.pop(job), _Failure(error) if error else job.result()

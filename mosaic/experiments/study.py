@@ -108,13 +108,6 @@ def _fresh(path: Path) -> bool:
     return path.exists() and path.stat().st_mtime >= float(os.environ.get("MOSAIC_FRESH", 0))
 
 
-def made_by_other_code(path: Path) -> bool:
-    """Return whether a path of the cache is not there, but what other code made of the same inputs is."""
-    entry = path if path.suffix in (".npz", ".parquet") else path.parent
-    others = entry.parent.glob(f"{entry.stem.rpartition('-')[0]}-????????{entry.suffix}")
-    return not path.exists() and any((other / path.relative_to(entry)).exists() for other in others)
-
-
 @dataclass(frozen=True, repr=False)
 class Study:
     """A run of the study as one of its notebooks sees it.
@@ -167,10 +160,9 @@ class Study:
         self._note_source(notebook)
         if path.suffix == ".json":
             return _moved(read_json(path, _KEYS.get(name), remedy=f"run {notebook} again"), root().joinpath)
-        try:
-            return _moved(read_parquet(path), root().joinpath)
-        except (OSError, ValueError) as error:
-            raise RunError(f"{path} is damaged ({error}): run {notebook} again") from error
+        if (table := read_if_sound(path, read_parquet)) is None:
+            raise RunError(f"{path} was damaged: run {notebook} again")
+        return _moved(table, root().joinpath)
 
     def write(self, **tables: Any) -> None:
         """Write tables for later notebooks, data frames as parquet and all else as JSON; and the settings."""
@@ -249,8 +241,6 @@ class Study:
         if table is not None:
             log(f"{name}: reused")
             return table
-        if made_by_other_code(path):
-            log(f"{name}: code changed since: computed anew")
         return write_parquet(path, compute())
 
     def failed_trials(self) -> pd.DataFrame:

@@ -72,7 +72,7 @@ def test_a_run_can_be_read_where_its_project_was_moved_to(tmp_path, monkeypatch)
     [
         ("archive.json", "[]", "holds a list"),
         ("archive.json", '{"title": "t", "origin": "real"}', "lacks 'packed'"),
-        ("encoders.parquet", "PAR1", "is damaged"),
+        ("encoders.parquet", "PAR1", "was damaged"),
         ("02_pretrain.json", '{"settings": {}}', "lacks 'failed'"),
         ("02_pretrain.json", "{", "is not valid JSON"),
     ],
@@ -167,7 +167,7 @@ def test_an_installed_library_works_in_a_clone_and_says_so_elsewhere(tmp_path, m
     assert study_module.root() == tmp_path / "clone"
 
 
-def test_a_table_is_computed_once_for_the_same_key_and_code(monkeypatch, capsys):
+def test_a_table_is_computed_once_for_the_same_key_and_code(monkeypatch):
     compute = Mock(return_value=pd.DataFrame({"a": [1.5]}))
     study = opened()
     first = study.cached("t", {"data": "f"}, compute)
@@ -175,11 +175,9 @@ def test_a_table_is_computed_once_for_the_same_key_and_code(monkeypatch, capsys)
     assert compute.call_count == 1
     study.cached("t", {"data": "g"}, compute)
     assert compute.call_count == 2
-    capsys.readouterr()
     monkeypatch.setattr(study_module, "code_hash", lambda package, rooms: "0" * 8)
     study.cached("t", {"data": "g"}, compute)
     assert compute.call_count == 3
-    assert "t: code changed since: computed anew" in capsys.readouterr().err
     study.cached("t", {"data": "g"}, compute)
     monkeypatch.setenv("MOSAIC_FRESH", str(time.time() + 1))
     assert compute.call_count == 3
