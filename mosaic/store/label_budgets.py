@@ -40,20 +40,14 @@ def label_budgets(
             raise BudgetError(f"label fraction {fraction:g} %: expected more than 0 and at most 100 percent")
         size = sizes[fraction] = round(fraction * len(rows) / 100)
         if size < present:
+            least = min(100.0, math.ceil(1e4 * present / len(rows)) / 100)
             raise BudgetError(
                 f"a label fraction of {fraction:g} % is {size} of {len(rows)} patches, too few for one "
-                f"positive of each of the {present} classes: use at least {_smallest(present, len(rows)):g} %"
+                f"positive of each of the {present} classes: use at least {least:g} %"
             )
     length = max((size for size in sizes.values() if size < len(rows)), default=0)
     order = rows[stratified_order(labels[rows], length, seed)]
     return {fraction: np.sort(order[:size] if size < len(rows) else rows) for fraction, size in sizes.items()}
-
-
-def _smallest(classes: int, patches: int) -> float:
-    """Return the least fraction in percent, to two significant digits, that holds ``classes`` patches."""
-    exact = min(100.0, 100 * classes / patches)
-    step = 10.0 ** (math.floor(math.log10(exact)) - 1)
-    return min(100.0, math.ceil(exact / step - 1e-9) * step)
 
 
 def stratified_order(labels: NDArray[np.uint8], length: int, seed: int) -> Rows:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mosaic.store.record_format import INDEX, MANIFEST, Manifest, Shard
 from mosaic.utils.cached import read_if_sound
-from mosaic.utils.errors import PackError
+from mosaic.utils.errors import PackError, RunError
 from mosaic.utils.files import file_state, hash_json, read_json, sha256_file, write_json
 from mosaic.utils.progress import progress
 
@@ -127,13 +127,12 @@ class PackedStore:
         states = {s.file: f"{s.sha256} {file_state(self.folder / s.file)}" for s in self.manifest.shards}
         name = f".checked-{hash_json([platform.node(), str(self.folder.resolve())])}.json"
         notes = [folder / name for folder in (self.folder, Path(tempfile.gettempdir()))]
-        before: dict[str, str] = next(
-            (content for note in notes if (content := read_if_sound(note, read_json))), {}
-        )
+        read = partial(read_json, keys={})
+        before: dict[str, str] = next((found for note in notes if (found := read_if_sound(note, read))), {})
         new = [shard for shard in self.manifest.shards if before.get(shard.file) != states[shard.file]]
         self.verify(new)
         for note in notes if new else ():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, RunError):
                 write_json(note, states)
                 break
 

@@ -37,7 +37,7 @@ class Views:
         torch.Size([8, 12, 64, 64])
 
     Raises:
-        SettingsError: when ``crop_scale`` or the probability of dropping a band is out of range.
+        SettingsError: when ``radiometry`` would drop every band.
     """
 
     layout: BandLayout  # sensors, groups and normalisation statistics of the packed data
@@ -48,15 +48,10 @@ class Views:
     radiometry: float = 1.0  # factor on the strengths of each sensor's mosaic.datasets.sensors.Augmentation
 
     def __post_init__(self) -> None:
-        if not 0 < self.crop_scale <= 1:
-            raise SettingsError(f"crop_scale is {self.crop_scale}; it must be above 0 and at most 1")
-        for sensor in self.layout.sensors:
-            dropout = self.radiometry * sensor.augmentation.band_dropout
-            if not 0 <= dropout < 1:
-                raise SettingsError(
-                    f"band_dropout of {sensor.title} times radiometry is {dropout:g}; it must be at least 0 "
-                    "and below 1: lower radiometry"
-                )
+        if any(self.radiometry * s.augmentation.band_dropout >= 1 for s in self.layout.sensors):
+            raise SettingsError(
+                f"radiometry {self.radiometry:g} times band_dropout drops all bands: lower it"
+            )
         self._constants = cache(partial(_constants, self.layout))  # by sensor and device
 
     def __call__(

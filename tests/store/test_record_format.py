@@ -1,8 +1,4 @@
-import json
-from dataclasses import asdict, replace
-
 import pytest
-from pydantic import TypeAdapter
 
 from mosaic.datasets.sensors import Sensor, sentinel1, sentinel2
 from mosaic.store.record_format import BandLayout
@@ -31,11 +27,6 @@ def test_numpy_type_has_the_same_offsets():
     for group in LAYOUT.groups:
         field, offset = LAYOUT.dtype.fields[group.name][:2]
         assert (field.base.str, field.shape, offset) == ("<i2", group.shape, 2 * group.offset)
-
-
-def test_survives_json():
-    layout = replace(LAYOUT, statistics={"VV": {"mean": -12.5, "std": 4.0}})
-    assert TypeAdapter(BandLayout).validate_python(json.loads(json.dumps(asdict(layout)))) == layout
 
 
 def test_bands_and_sensors_are_found_by_name():

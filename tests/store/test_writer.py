@@ -151,17 +151,6 @@ def test_stop_after_skip_still_stops_and_mended_patches_are_taken(archive, store
     assert mended.fingerprint == store.fingerprint
 
 
-def test_missing_and_damaged_shards_are_mended_by_packing_again(archive, store, folder):
-    (folder / "shard-00001.bin").unlink()
-    with open(folder / "shard-00002.bin", "r+b") as file:
-        file.truncate(1000)
-    archive.reads.clear()
-    mended = pack(archive, folder, shard_size=8, workers=1)
-    assert archive.reads == list(range(8, 20))
-    mended.verify()
-    assert mended.fingerprint == store.fingerprint
-
-
 def test_several_processes_give_the_same_bytes(archive, store, tmp_path):
     assert pack(archive, tmp_path / "two", shard_size=8, workers=2).fingerprint == store.fingerprint
 

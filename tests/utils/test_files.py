@@ -2,7 +2,7 @@ import errno
 import hashlib
 import multiprocessing
 import os
-import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -132,42 +132,24 @@ def test_a_hash_is_the_start_of_sha256_of_canonical_json():
         files.hash_json(float("nan"))
 
 
-@pytest.fixture
-def holder(tmp_path):
-    """Another process that has locked the folder, and what lets it go."""
-    context = multiprocessing.get_context("fork")
-    ready, done = context.Event(), context.Event()
-    process = context.Process(target=hold, args=(tmp_path, ready, done))
-    process.start()
-    assert ready.wait(20)
-    yield process, done
-    process.kill()
-    process.join()
-
-
-def hold(folder, ready, done):
+def hold(folder, ready):
     with files.lock(folder):
         ready.set()
-        done.wait(20)
+        time.sleep(60)
 
 
-def test_a_second_holder_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path, holder):
-    process, _ = holder
+def test_a_second_holder_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path):
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    process = context.Process(target=hold, args=(tmp_path, ready))
+    process.start()
+    assert ready.wait(20)
     with pytest.raises(RunError, match=f"in use by process {process.pid}"), files.lock(tmp_path):
         pass
     process.kill()
     process.join()
     with files.lock(tmp_path):
-        pass
-
-
-def test_a_lock_can_be_waited_for(tmp_path, capsys, holder):
-    process, done = holder
-    threading.Timer(0.2, done.set).start()
-    with files.lock(tmp_path, wait=True):
-        assert done.is_set()
         assert (tmp_path / ".lock").read_text() == str(os.getpid())
-    assert f"{tmp_path} is in use by process {process.pid}: waiting for it" in capsys.readouterr().err
 
 
 def test_suggest_names_the_nearest_or_all():
