@@ -30,21 +30,6 @@ def test_table_is_keyed_by_name_and_no_two_rows_are_the_same_training():
     assert len({method.title for method in METHODS.values()}) == len(METHODS)
 
 
-def test_the_methods_of_the_study_are_there():
-    assert set(METHODS) >= {
-        *("random", "supervised_s1", "supervised_s2", "supervised_early", "supervised_late"),
-        *("simclr_s1", "simclr_s2", "inter", "iai", "supcon", "mosaic", "mosaic_temporal"),
-        *("vicreg", "barlow", "decur", "supcon_queue", "sct", "macl", "sadcl", "mimrf", "msc"),
-        *("frozen_moco", "frozen_decur", "frozen_softcon", "frozen_croma", "frozen_dofa"),
-    }
-
-
-def test_only_random_features_and_published_weights_are_untrained():
-    untrained = [method for method in METHODS.values() if not method.trained]
-    assert untrained[0].name == "random"
-    assert all(method.weights and method.family == "pretrained" for method in untrained[1:])
-
-
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_families_say_what_reaches_training(method):
     if method.family in ("random", "self-supervised", "pretrained"):
@@ -53,6 +38,7 @@ def test_families_say_what_reaches_training(method):
         assert method.uses_labels
     assert method.only_classifies == (method.family == "supervised")
     assert method.kernel is None or method.kernel in KERNELS
+    assert method.trained or method.weights or method.family == "random"
 
 
 @pytest.mark.parametrize("term", ["intra", "inter", "label"])
