@@ -1,9 +1,8 @@
 """Every parameter of the study: type, default, range, unit and meaning, each declared once.
 
 :class:`StudySettings` is one nested model. Notebooks, profiles (``notebooks/profiles/``) and the command line
-give its fields flat, by name; a field goes to the section that declares it, so names are unique. The
-``parameters`` cell of a notebook declares the fields that :data:`NOTEBOOKS` lists for it, with the same
-defaults (the ``demo`` profile) and comments; a test compares them.
+give its fields flat, by name, each to the section that declares it. The ``parameters`` cell of a notebook
+declares those that :data:`NOTEBOOKS` lists for it, with the same defaults and comments; a test compares them.
 """
 
 import ast
@@ -73,10 +72,8 @@ class Section(BaseModel):
 
     def flat(self) -> dict[str, Any]:
         """Return field name -> value, those of inner sections included."""
-        values: dict[str, Any] = {}
-        for name, value in self:
-            values |= value.flat() if isinstance(value, Section) else {name: value}
-        return values
+        inner = [value.flat() if isinstance(value, Section) else {name: value} for name, value in self]
+        return {name: value for values in inner for name, value in values.items()}
 
     def replace(self, **changes: Any) -> Self:
         """Return a validated copy in which the fields named, of inner sections too, have other values."""
@@ -87,17 +84,15 @@ S = TypeVar("S", bound=Section)
 
 
 def _sections(kind: type[Section]) -> dict[str, type[Section]]:
-    annotated = {name: info.annotation for name, info in kind.model_fields.items()}
-    return {n: a for n, a in annotated.items() if isinstance(a, type) and issubclass(a, Section)}
+    defaults = {name: info.default for name, info in kind.model_fields.items()}
+    return {name: type(default) for name, default in defaults.items() if isinstance(default, Section)}
 
 
 def fields(kind: type[Section]) -> dict[str, FieldInfo]:
     """Return field name -> declaration, those of inner sections included."""
-    inner = _sections(kind)
-    declared: dict[str, FieldInfo] = {}
-    for name, info in kind.model_fields.items():
-        declared |= fields(inner[name]) if name in inner else {name: info}
-    return declared
+    inner = [fields(section) for section in _sections(kind).values()]
+    own = {name: info for name, info in kind.model_fields.items() if name not in _sections(kind)}
+    return own | {name: info for declared in inner for name, info in declared.items()}
 
 
 class DataSettings(Section):
@@ -295,19 +290,15 @@ def make(notebook: str, values: Mapping[str, Any]) -> StudySettings:
     Those of other notebooks are ignored, so that one file of parameters serves all; SettingsError for a name
     that none declares (the nearest is suggested), a wrong type or a value out of range.
     """
-    known = {name for names in NOTEBOOKS.values() for name in names}
-    others = [name for name in values if name in known and name not in NOTEBOOKS[notebook]]
-    if others:
+    known = {name for names in NOTEBOOKS.values() for name in names} - {*NOTEBOOKS[notebook]}
+    if others := [name for name in values if name in known]:
         log(f"{notebook} has no use for {', '.join(others)}: parameters of other notebooks")
-    own = {name: value for name, value in values.items() if name not in others}
+    own = {name: value for name, value in values.items() if name not in known}
     return validated(StudySettings, notebook, own, NOTEBOOKS[notebook])
 
 
 def validated(kind: type[S], title: str, values: Mapping[str, Any], known: Sequence[str] | None = None) -> S:
-    """Return settings from flat values, as :func:`make`.
-
-    Errors call them ``title``; the names of ``known`` may be given, by default every field.
-    """
+    """Return settings from flat values of ``known`` names, by default all; errors call them ``title``."""
     known = list(fields(kind)) if known is None else known
     for name in values:
         if name not in known:
@@ -324,10 +315,7 @@ def validated(kind: type[S], title: str, values: Mapping[str, Any], known: Seque
 
 
 def injected_names(history: Sequence[str]) -> list[str]:
-    """Return the names that papermill's injected cell assigned, given the source of the cells run so far.
-
-    Papermill only warns about an unknown parameter; with these names the notebook itself can refuse.
-    """
+    """Return the names that papermill's cell assigned, of the cells run so far; it lets unknown ones pass."""
     injected = [ast.parse(cell).body for cell in history if cell.lstrip().startswith("# Parameters")]
     targets = [t for body in injected for node in body if isinstance(node, ast.Assign) for t in node.targets]
     return [target.id for target in targets if isinstance(target, ast.Name)]

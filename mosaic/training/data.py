@@ -1,8 +1,4 @@
-"""The data of each step: which scenes, their records, and the labels that may be used.
-
-Everything random is a function of (seed, step), so there is no generator whose state must be saved: a resumed
-run draws what the uninterrupted one would have drawn.
-"""
+"""The data of each step, a function of seed and step: scenes, records, and the labels that may be used."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +23,7 @@ def random_of(seed: int, purpose: str, *step: int) -> np.random.Generator:
 
 
 def view_generator(seed: int, purpose: str, *step: int) -> torch.Generator:
-    """Return ``random_of`` as the generator that :class:`mosaic.transforms.views.Views` takes."""
+    """Return the generator of views for one purpose at one step."""
     return torch.Generator().manual_seed(int(random_of(seed, purpose, *step).integers(2**62)))
 
 
@@ -116,10 +112,7 @@ def groups_of(method: Method, layout: BandLayout) -> list[str]:
 def record_table(
     store: PackedStore, picker: ScenePicker, trial: TrialSettings, device: str, free: int
 ) -> RecordTable | None:
-    """Return the records that a run draws from, on the device; None where that does not pay.
-
-    They must fit into the stated share of ``free`` bytes of its memory, and be read once at least.
-    """
+    """Return the records of a run on the device; None where it reads few, or ``free`` bytes are too few."""
     groups = groups_of(picker.method, store.layout)
     rows = np.unique(np.concatenate(picker.pools))
     if picker.method.temporal:  # second views are of any row of the split
@@ -144,11 +137,7 @@ def records_of_views(
 
 @dataclass
 class StepBatches:
-    """Iterate over the batches of ``steps`` for ``device``, made ahead by one thread.
-
-    Of each batch only ``shard``, (shard_index, num_shards) of equal shards, is read; the records from
-    ``table`` if there is one. The method of ``picker`` decides where second views come from.
-    """
+    """Iterate over the batches of ``steps``, or a shard (index, number) of each, made ahead by a thread."""
 
     store: PackedStore
     picker: ScenePicker

@@ -27,10 +27,7 @@ InputScores = dict[str, dict[str, Scores]]
 def classifier_scores(checkpoint: Path, splits: Mapping[str, Features]) -> InputScores:
     """Score features, by split and input, with the classifier that was trained with their encoder.
 
-    Inputs are the sensor of an encoder of one, otherwise ``"fused"`` and ``"fused_without_<sensor>"``.
-
-    Raises:
-        CheckpointError: when the checkpoint has no classifier.
+    Inputs of one stream among several are left out; CheckpointError when the checkpoint has no classifier.
     """
     encoder = load_encoder(checkpoint)
     width = sum(encoder.encoder.feature_dims.values())

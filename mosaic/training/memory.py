@@ -1,6 +1,5 @@
 """How many trials one GPU trains at a time."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,18 +17,15 @@ _CONTEXT = 2**30  # bytes of CUDA itself and its libraries, for each process
 _FULL = 1e14  # scenes x pixels of a view x parameters of a step that keeps a GPU busy alone
 
 
-def trials_per_gpu(settings: StudySettings, card: Mapping[str, Any] | None = None) -> int:
-    """Return the setting of that name or, where it is 0, how many fit.
+def trials_per_gpu(settings: StudySettings) -> int:
+    """Return the setting of that name or, where it is 0, how many fit; one, if its steps fill a GPU.
 
-    That is told by the peak memory in the ``card`` of such a trial or, without one, by :func:`step_size`; one
-    alone where its steps fill a GPU. Not measured on a GPU.
+    Not measured on a GPU.
     """
     if settings.trials_per_gpu or not torch.cuda.is_available():
         return settings.trials_per_gpu or 1
     kept, work = step_size(settings.trial)
     share = 1 - settings.trial.compute.gpu_records  # the rest is for records, see mosaic.training.data
-    if card is not None:
-        kept, share = card["timing"]["peak_memory_mb"] * 2**20, 0.9
     fitting = int(share * torch.cuda.mem_get_info()[0] / (kept + _CONTEXT))
     return 1 if work >= _FULL else max(1, min(fitting, _MOST))
 
@@ -39,17 +35,18 @@ def step_size(trial: TrialSettings) -> tuple[int, float]:
 
     Kept are float32 weights, gradients and moments, and for the backward pass what each layer puts out.
     """
-    size, method, outputs = trial.views.image_size, trial.weighted_method(), list[int]()
+    size, outputs = trial.views.image_size, list[int]()
 
     def note(layer: nn.Module, inputs: Any, output: Any) -> None:
-        outputs.append(output.numel() if isinstance(output, Tensor) else 0)
+        if isinstance(output, Tensor) and next(layer.children(), None) is None:
+            outputs.append(output.numel())
 
     with torch.device("meta"):
-        encoder = Encoder(trial.encoder, channels_of(method, USUAL), size)
+        encoder = Encoder(trial.encoder, channels_of(trial.weighted_method(), USUAL), size)
         for layer in encoder.modules():
-            if next(layer.children(), None) is None:
-                layer.register_forward_hook(note)
-        views = 2 * trial.batch_scenes
-        encoder({s.name: torch.empty(views, len(s.bands), size, size) for s in USUAL.sensors})
+            layer.register_forward_hook(note)
+        encoder(
+            {s.name: torch.empty(2 * trial.batch_scenes, len(s.bands), size, size) for s in USUAL.sensors}
+        )
     parameters = sum(parameter.numel() for parameter in encoder.parameters())
     return 4 * (sum(outputs) + 4 * parameters), float(trial.batch_scenes * size**2 * parameters)

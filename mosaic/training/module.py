@@ -35,11 +35,8 @@ _LOG_EVERY = 50  # steps between two readings of the loss from a GPU
 class Pretraining(LightningModule):
     """Encoder, heads and loss terms of a method, and how they are optimised.
 
-    Args:
-        trial: the run.
-        store: for bands and classes only.
-        known: for the label frequencies within the budget only.
-        table: records on the device, where batches have positions in it.
+    Of the store it knows bands and classes, of labels their frequencies within the budget, and of the records
+    those of the table, where batches have positions in it.
     """
 
     def __init__(
@@ -79,10 +76,7 @@ class Pretraining(LightningModule):
             self.objective.classifier.load_state_dict(start.classifier.state_dict())
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode. An encoder that was trained before keeps the statistics of its batch normalisation.
-
-        Small batches would replace those that its features, and the probe it starts with, were made with.
-        """
+        """Set the mode; an encoder to start from keeps the statistics that its probe was fitted with."""
         super().train(mode)
         if self._keep_statistics:
             for layer in self.encoder.modules():
@@ -106,12 +100,9 @@ class Pretraining(LightningModule):
         return self.views.apply(records_of_views(tensors, self._groups, self._table), tensors)
 
     def forward(self, images: dict[str, Tensor], labels: Tensor, labelled: Tensor) -> dict[str, Tensor]:
-        """Return the terms of the loss, unweighted, and ``"total"``: a function of tensors alone.
+        """Return the terms of the loss, unweighted, and ``"total"``, from what :meth:`two_views` returns.
 
-        Args:
-            images: as :meth:`two_views` returns them; one forward for both views of a sensor.
-            labels: (B, C) of this process.
-            labelled: (B,) bool.
+        Labels (B, C) and whether a scene has any that may be used (B,) are those of this process.
         """
         if self.objective.uses_maps:
             features, maps = self.encoder.with_maps(images)
@@ -172,11 +163,7 @@ class Pretraining(LightningModule):
         return len(self._unread) >= self._log_every
 
     def read_losses(self) -> list[dict[str, float]]:
-        """Return term -> value, and ``"total"``, of the steps since the last call; waits for the device.
-
-        Raises:
-            RunError: when a loss is not finite; names the first such step and its rows.
-        """
+        """Return term -> value of the steps since the last call; RunError when one is not finite."""
         steps, self._unread = self._unread, []
         read = torch.stack([losses for _, _, losses in steps]).tolist() if steps else []
         losses = [dict(zip(self._names, values, strict=True)) for values in read]

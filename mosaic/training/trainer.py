@@ -31,6 +31,7 @@ from mosaic.training.module import TERMS, Pretraining
 from mosaic.utils.devices import autocast, resolve_precision
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import atomic_path
+from mosaic.utils.words import count
 
 HEALTH = ("alignment", "uniformity", "embedding_std", "effective_rank", "knn")
 COLUMNS = ("step", "total", *TERMS, "lr", *HEALTH, "seconds")
@@ -151,8 +152,8 @@ class Logbook(Callback):
         groups, views = groups_of(self._module.method, self._store.layout), self._module.views
         read = [read_tensors(self._store, rows) for rows in self._monitored]
         records = [{name: values[name].to(device) for name in groups} for values in read]
-        generator, count = view_generator(self._trial.seed, "alignment"), len(self._monitored[1][:_PAIRS])
-        drawn = views.draw(views.shown(groups), count, generator, views=2)
+        generator, pairs = view_generator(self._trial.seed, "alignment"), len(self._monitored[1][:_PAIRS])
+        drawn = views.draw(views.shown(groups), pairs, generator, views=2)
         labels = torch.from_numpy(self._store.labels[self._monitored[0]]).to(device, torch.float32)
         return {"records": records, "views": {n: t.to(device) for n, t in drawn.items()}, "labels": labels}
 
@@ -175,18 +176,14 @@ class Logbook(Callback):
         self._evaluating += time.monotonic() - began
 
     def timing(self, processes: int = 1) -> dict[str, Any]:
-        """Return what the run cost: seconds, steps per second without evaluation, peak memory in MB, device.
-
-        Memory is that of this process, on a CPU with its libraries and mapped data.
-        """
-        steps, seconds = self.rows[-1]["step"], self.seconds
-        cuda, threads = torch.cuda.is_available(), torch.get_num_threads()
-        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        device = torch.cuda.get_device_name() if cuda else f"CPU, {threads} thread{'s' * (threads > 1)}"
+        """Return what the run cost: seconds, steps per second without evaluation, peak memory, device."""
+        cuda, seconds = torch.cuda.is_available(), self.seconds
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10  # with libraries and mapped data
+        device = torch.cuda.get_device_name() if cuda else f"CPU, {count(torch.get_num_threads(), 'thread')}"
         return {
             "seconds": round(seconds, 2),
-            "steps_per_second": round(steps / max(seconds - self._evaluating, 1e-9), 3),
-            "peak_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20 if cuda else resident),
+            "steps_per_second": round(self.rows[-1]["step"] / max(seconds - self._evaluating, 1e-9), 3),
+            "peak_memory_mb": round((torch.cuda.max_memory_allocated() if cuda else memory) / 2**20),
             "device": f"{processes} × {device}" if processes > 1 else device,
             "processes": processes,
         }
@@ -224,13 +221,10 @@ def _part(records: Mapping[str, Tensor], start: int, count: int) -> dict[str, Te
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Write a checkpoint under a temporary name in its folder, and rename it.
-
-    Lightning's own writer stages in $TMPDIR, and does not report a folder that cannot be written.
-    """
+    """Write a checkpoint under a temporary name in its folder, which Lightning's own writer does not."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint; ``RunError`` when the folder cannot be written or is full."""
+        """Write a checkpoint; RunError when the folder cannot be written or is full."""
         try:
             with atomic_path(Path(path)) as partial:
                 torch.save(checkpoint, partial)

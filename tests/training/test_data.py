@@ -7,7 +7,7 @@ import torch
 from mosaic.methods import get_method
 from mosaic.settings import TrialSettings
 from mosaic.training import data
-from mosaic.training.data import KnownLabels, ScenePicker, groups_of, random_of, record_table
+from mosaic.training.data import KnownLabels, ScenePicker, groups_of, record_table
 from mosaic.transforms.views import Views
 
 TRAIN = np.arange(100, 200)
@@ -44,31 +44,11 @@ def test_scarce_labels_fill_their_share_without_repeats(labelled, expected):
         assert len(set(rows.tolist())) == 16
 
 
-def test_plentiful_labels_are_drawn_as_they_come():
-    counts = {np.isin(picker("mosaic", TRAIN[:60]).rows(s), TRAIN[:60]).sum() for s in range(20)}
-    assert len(counts) > 1
-
-
 def test_self_supervised_methods_ignore_the_budget_and_supervised_ones_see_nothing_else():
     assert np.array_equal(picker("iai").rows(3), picker("iai", TRAIN).rows(3))
     values, counts = np.unique(picker("supervised_late").rows(0), return_counts=True)
     assert np.array_equal(values, LABELLED)
     assert counts.sum() == 16 and counts.max() - counts.min() <= 1
-
-
-def test_generators_differ_by_purpose_and_step_and_repeat_otherwise():
-    keys = [(0, "a", 1), (0, "a", 2), (0, "b", 1), (1, "a", 1)]
-    drawn = [[random_of(*key).integers(2**62) for key in keys] for _ in range(2)]
-    assert drawn[0] == drawn[1] and len(set(drawn[0])) == 4
-    assert data.view_generator(0, "a").initial_seed() == data.view_generator(0, "a").initial_seed()
-
-
-def test_labels_of_other_rows_are_not_known(store):
-    rows = store.split_rows("train")[:10]
-    known = KnownLabels(store, rows)
-    assert known.labels.sum() == store.labels[rows].sum() == known.class_counts.sum()
-    assert known.labelled.sum() == known.total == 10
-    assert np.array_equal(known.labels[rows].numpy(), store.labels[rows])
 
 
 def batches(store, method, steps, shard=(0, 1), table=None):

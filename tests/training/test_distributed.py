@@ -33,15 +33,6 @@ def test_a_process_of_several_knows_its_rank(monkeypatch):
     assert not processes.environment.auto_requeue
 
 
-def test_alone_it_decides_for_itself():
-    def decide():
-        raise OSError("no")
-
-    assert Processes().agree(lambda: 3) == 3
-    with pytest.raises(OSError, match="no"):
-        Processes().agree(decide)
-
-
 def test_automatic_precision_is_float32_without_a_gpu_that_has_bf16(monkeypatch):
     assert resolve_precision("bf16-mixed") == "bf16-mixed"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
