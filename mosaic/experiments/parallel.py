@@ -26,7 +26,7 @@ from joblib.externals.loky import ProcessPoolExecutor
 
 from mosaic.experiments.study import Study, cache_path, data_folder, reusable
 from mosaic.utils.errors import MosaicError, RunError, SettingsError
-from mosaic.utils.files import read_json, write_text
+from mosaic.utils.files import write_text
 from mosaic.utils.forked import available_cores, end_with_parent
 from mosaic.utils.plugins import load_plugins
 from mosaic.utils.progress import log, progress
@@ -112,9 +112,7 @@ def run_trials(
     calls = {name: (function, *task.arguments, task.path) for name, task in todo.items()}
     from mosaic.training.memory import trials_per_gpu  # PyTorch, which scoring does without
 
-    cards = [task.path for task in tasks.values() if task.path.name == "card.json" and task.path.exists()]
-    fitting = trials_per_gpu(study.settings, read_json(cards[0], {"timing": dict}) if cards else None)
-    jobs = study.settings.jobs or len(gpus()) * fitting
+    jobs = study.settings.jobs or len(gpus()) * trials_per_gpu(study.settings)
     outcomes = _run(calls, stage, jobs, Launch.current(), len(tasks))
     if failed := {name: result.line for name, result in outcomes.items() if isinstance(result, _Failure)}:
         study.failed[stage] = failed

@@ -20,9 +20,8 @@ _side_stream = cache(torch.cuda.Stream)
 class CapturedAdamW(torch.optim.AdamW):
     """AdamW whose ``step`` is recorded as one CUDA graph, with all that its closure does, and then replayed.
 
-    The closure must do the same to the same tensors at every step, and must not wait for the device: its
-    inputs and the learning rate are tensors that are filled before each step. Where recording fails, steps go
-    on as they are, and the log says why.
+    The closure must do the same to the same tensors at every step, and must not wait for the device. Where
+    recording fails, steps go on as they are, and the log says why.
     """
 
     capture = False  # without it this is plain AdamW

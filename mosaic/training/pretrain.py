@@ -33,15 +33,11 @@ _CALIBRATION = 20  # batches from which untrained encoders take their normalisat
 
 
 def pretrain(
-    store: PackedStore,
-    trial: TrialSettings,
-    labelled_rows: Rows,
-    folder: Path,
-    checkpoint_seconds: float = 60.0,
+    store: PackedStore, trial: TrialSettings, labelled: Rows, folder: Path, checkpoint_seconds: float = 60.0
 ) -> Path:
     """Train one encoder; return ``folder``, at once when it holds the encoder already.
 
-    ``labelled_rows`` are training rows: no label of any other reaches the model. ``encoder.safetensors``,
+    ``labelled`` are training rows: no label of any other reaches the model. ``encoder.safetensors``,
     ``card.json`` and ``log.csv`` go to ``folder``; every ``checkpoint_seconds`` a checkpoint to resume from.
 
     A killed run resumes from its last checkpoint and, on a CPU, ends with the weights it would have had.
@@ -58,11 +54,10 @@ def pretrain(
     Raises:
         RunError: when the folder holds another run, memory runs out, or the loss is not finite.
         BudgetError: when a labelled row is not a training row, or a method that needs labels gets none.
-        SettingsError: for a batch larger than the training split or that the processes cannot share equally,
-            or an impossible name.
+        SettingsError: for an impossible name or size of a batch.
         CheckpointError: when the weights to start from are damaged or of another architecture.
     """
-    labelled, processes = np.unique(np.asarray(labelled_rows, dtype=np.int64)), join()
+    labelled, processes = np.unique(np.asarray(labelled, dtype=np.int64)), join()
     _check(store.split_rows("train"), trial, labelled, processes.world)
     initial = read_card(trial.initial)["weights"]["sha256"] if trial.initial else None
     settings = {**trial.flat(), "initial": initial, "precision": resolve_precision(trial.precision)}
@@ -82,16 +77,13 @@ def _free_memory() -> int:
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
-    """Return the card of a finished encoder; None where there is none, or where files of it are damaged.
-
-    Then the card is set aside, which the log says, and the encoder can be trained again.
-    """
+    """Return the card of a finished encoder; None without one, or where damage makes it be set aside."""
     return read_if_sound(folder / CARD, _read_finished)
 
 
 def _read_finished(path: Path) -> dict[str, Any]:
-    card = read_card(path.parent)
-    if sha256_file(path.parent / LOG) != card["log"]:
+    card, log = read_card(path.parent), path.parent / LOG
+    if not log.is_file() or sha256_file(log) != card["log"]:
         raise CheckpointError(f"{LOG} was changed")
     return card
 

@@ -50,23 +50,17 @@ class Logbook(Callback):
 
     The rows are part of the checkpoint: a file written as it goes, as by Lightning's CSVLogger, would hold
     steps twice after a kill between two checkpoints. ``knn`` is the macro average precision on up to 384
-    validation patches with as many of the rows ``neighbours`` as such. Evaluating never changes the run: no
+    validation patches with as many of the rows ``near`` as neighbours. Evaluating never changes the run: no
     generator is shared. ``inputs``, the hash of all that decides the result, is kept in the checkpoint, which
     goes to ``path`` every ``seconds``; Lightning's own saves by time only where it takes the steps.
     """
 
     def __init__(
-        self,
-        store: PackedStore,
-        trial: TrialSettings,
-        neighbours: Rows,
-        inputs: str,
-        path: Path,
-        seconds: float = 60.0,
+        self, store: PackedStore, trial: TrialSettings, near: Rows, inputs: str, path: Path, seconds: float
     ) -> None:
         self._store, self._trial, self._inputs = store, trial, inputs
         self.path, self._every, self._saved = path, seconds, time.monotonic()
-        self._monitored = _some(neighbours), _some(store.split_rows("validation"))
+        self._monitored = _some(near), _some(store.split_rows("validation"))
         self._on_device: dict[str, Any] = {}
         self._pending: tuple[dict[str, float], list[Tensor], Callable[[], None]] | None = None
         self.rows: list[dict[str, float]] = []
@@ -98,10 +92,7 @@ class Logbook(Callback):
             self._saved = time.monotonic()
 
     def log_step(self, module: Pretraining, step: int, evaluate: bool = True) -> None:
-        """Add the row of a step, 0 is before training; its losses when they are read.
-
-        Every process reads them, and stops at the same step when they are not finite; the first evaluates.
-        """
+        """Add the row of a step, 0 before training; all processes read losses and stop at the same step."""
         self._module = module
         self.rows.append({"step": step} | ({"lr": module.learning_rate(step - 1)} if step else {}))
         every, last = self._trial.monitor_every, step == self._trial.steps
@@ -120,10 +111,7 @@ class Logbook(Callback):
 
     @torch.inference_mode()
     def _start_evaluation(self) -> None:
-        """Compute what an evaluation needs of the device, and wait for none of it.
-
-        The host does its part, :meth:`_finish_evaluation`, when a GPU has more steps to take.
-        """
+        """Start an evaluation on the device; the host does its part when a GPU has the next steps to take."""
         began, module = time.monotonic(), self._module
         device, views, encoder = module.device, module.views, module.encoder.eval()
         cuda = device.type == "cuda"
@@ -235,11 +223,9 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 def fit(module: Pretraining, logbook: Logbook, batches: StepBatches, processes: Processes) -> None:
-    """Take the steps of ``batches``; where they do not start at step 0, go on from the logbook's checkpoint.
+    """Take the steps of ``batches``; those after step 0 go on from the logbook's checkpoint.
 
-    Raises:
-        RunError: when GPU memory runs out.
-        KeyboardInterrupt: on Ctrl-C.
+    Raises RunError when GPU memory runs out, KeyboardInterrupt on Ctrl-C.
     """
     trial = module.trial
     interrupt = signal.getsignal(signal.SIGINT)

@@ -1,5 +1,4 @@
 import json
-import pickle
 import signal
 
 import numpy as np
@@ -156,10 +155,10 @@ class Hostile:
         return exec, ("import pathlib; pathlib.Path('executed').touch()",)
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "one bit", "pickle", "hostile pickle", "folder"])
+@pytest.mark.parametrize("hostile", [False, True], ids=["one bit flipped", "hostile pickle"])
 def test_a_damaged_checkpoint_is_set_aside_unopened_and_the_trial_starts_again(
-    train, tmp_path, interrupt_at, monkeypatch, capfd, damage
-):
+    train, tmp_path, interrupt_at, monkeypatch, capfd, hostile
+):  # tests/faults/ damages it in other ways
     monkeypatch.chdir(tmp_path)
     interrupt_at(3, OSError("killed"))
     with pytest.raises(OSError, match="killed"):
@@ -167,20 +166,14 @@ def test_a_damaged_checkpoint_is_set_aside_unopened_and_the_trial_starts_again(
     last = tmp_path / "run" / "last.ckpt"
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 1
-    made = {"cut": content[:-1000], "empty": b"", "one bit": content, "pickle": pickle.dumps(Hostile())}
-    last.unlink()
-    if damage == "folder":
-        last.mkdir()
-    elif damage == "hostile pickle":
+    last.write_bytes(content)
+    if hostile:
         torch.save({"inputs": "x", "global_step": Hostile()}, last)
-    else:
-        last.write_bytes(made[damage])
     steps = interrupt_at()
     train("simclr_s1")
     assert steps == [1, 2, 3, 4, 5, 6]
     assert last.with_name("last.ckpt.damaged").exists() and not (tmp_path / "executed").exists()
-    (line,) = capfd.readouterr().err.splitlines()
-    assert f"{last} is damaged" in line and "made again" in line
+    assert capfd.readouterr().err.startswith(f"mosaic: {last} is damaged")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(144)], ids=["Ctrl-C", "queued again"])
