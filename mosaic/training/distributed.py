@@ -56,16 +56,13 @@ def join() -> Processes:
 
 
 def _environment() -> Any:
-    """Return Lightning's account of what started this process; None for a process alone.
-
-    Lightning would take every process within an allocation of SLURM for one of its tasks. One that ``srun``
-    did not start, such as a worker of a study, has the job's number of tasks but no step, and works alone.
-    """
+    """Return Lightning's account of what started this process; None for a process alone."""
     # Lightning takes seconds to import, so the variables are read first
     if distributed.is_available() and distributed.is_torchelastic_launched():
         from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
         return TorchElasticEnvironment()
+    # a worker of a study within an allocation of SLURM has the job's number of tasks, but is no step of srun
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 

@@ -15,7 +15,7 @@ from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore, Rows
 from mosaic.training.pretrain import pretrain
 from mosaic.utils.cached import read_if_sound, read_npz
-from mosaic.utils.errors import CheckpointError, RunError
+from mosaic.utils.errors import CheckpointError
 from mosaic.utils.files import atomic_path
 
 SCORES = "scores.npz"
@@ -51,24 +51,16 @@ def finetune(
     untrained classifier would first distort them (Kumar et al. 2022, arXiv:2202.10054). Batch normalisation
     keeps the statistics of the checkpoint. A study fine-tunes hundreds of times, so ``folder`` keeps only
     ``scores.npz`` and ``log.csv``; scores that lie there are returned at once. Method, encoder and size of a
-    view are the checkpoint's, not the trial's, whose learning rate should be far below that of pretraining.
+    view are the checkpoint's, not the trial's, whose learning rate should be far below that of pretraining. A
+    folder is for one set of rows.
 
-    Raises:
-        CheckpointError: when the checkpoint is damaged, or no supervised method has its streams.
-        RunError: when the folder holds scores of other patches.
+    CheckpointError when the checkpoint is damaged, or no supervised method has its streams.
     """
-    rows = {name: np.asarray(own, dtype=np.int64) for name, own in evaluation.items()}
     if (kept := read_if_sound(folder / SCORES, read_npz)) is not None:
-        found: dict[str, dict[str, Any]] = {}
+        found: InputScores = {name: {} for name in evaluation}
         for key, values in kept.items():
             name, source = key.split("/")
-            found.setdefault(name, {})[source] = values
-        of = {name: scores.pop("rows") for name, scores in found.items()}
-        if of.keys() != rows.keys() or not all(np.array_equal(of[name], rows[name]) for name in rows):
-            kept_in = folder / SCORES
-            raise RunError(
-                f"{kept_in} holds the scores of other patches: choose another folder, or delete it"
-            )
+            found[name][source] = values
         return found
     loaded, start = load_encoder(checkpoint), folder / "start"
     if read_if_sound(start / CARD, lambda path: read_card(path.parent)) is None:
@@ -83,11 +75,11 @@ def finetune(
         monitor_every=0,
     )
     pretrain(store, trial, labelled_rows, folder)
-    splits = encode_splits(store, folder, {**rows, "train": labelled_rows})
-    scores = classifier_scores(folder, {name: splits[name] for name in rows})
-    arrays = {f"{n}/{key}": v for n, own in rows.items() for key, v in {"rows": own, **scores[n]}.items()}
+    splits = encode_splits(store, folder, {**evaluation, "train": labelled_rows})
+    scores = classifier_scores(folder, {name: splits[name] for name in evaluation})
+    arrays: dict[str, Any] = {f"{name}/{i}": each for name in scores for i, each in scores[name].items()}
     with atomic_path(folder / SCORES) as partial:
-        np.savez(partial, **arrays)  # type: ignore[arg-type]
+        np.savez(partial, **arrays)
     shutil.rmtree(start)
     for name in (CARD, WEIGHTS):
         (folder / name).unlink()
