@@ -13,7 +13,14 @@ from mosaic.utils.errors import SettingsError
 from mosaic.utils.plugins import Registry
 
 Family = Literal[
-    "random", "supervised", "self-supervised", "label-contrastive", "mosaic", "ablation", "pretrained"
+    "random",
+    "statistics",
+    "supervised",
+    "self-supervised",
+    "label-contrastive",
+    "mosaic",
+    "ablation",
+    "pretrained",
 ]
 
 _BOTH = ("s1", "s2")
@@ -40,8 +47,8 @@ class Method:
     kernel: str | None = None  # of the label term; None takes the run's setting
     temporal: bool = False  # the second view may come from another date of the same place
     loss: str = "contrastive"  # what computes the terms, a name in mosaic.losses.objectives.base.LOSSES
-    #: Vision transformer, or one of fused class tokens, in place of the run's encoder.
-    architecture: Literal["", "vit", "sct"] = ""
+    #: Vision transformer, one of fused class tokens, or statistics of bands, in place of the run's encoder.
+    architecture: Literal["", "vit", "sct", "statistics"] = ""
     labelled_only: bool = False  # only labelled scenes in training, though there is a contrastive term
     rare_first: bool = False  # labelled scenes are drawn in proportion to the rarity of their labels
     like: str | None = None  # whose tuned hyperparameters it takes, so that it differs in one thing only
@@ -74,6 +81,11 @@ class Method:
             return self.streams
         sensors = _BOTH if early else self.streams
         return (*(() if early else sensors), "fused", *(f"fused_without_{sensor}" for sensor in sensors))
+
+    @property
+    def tunable(self) -> bool:
+        """Whether its encoder has weights to fine-tune."""
+        return self.architecture != "statistics"
 
     @property
     def only_classifies(self) -> bool:
@@ -157,6 +169,7 @@ for _method in (
         replace(_SUPCON, name=f"supcon_{k}", title=f"SupCon, kernel {k}", kernel=k, like="supcon")
         for k in ("any", "all", "jaccard", "idf_jaccard", "cosine", "mulsupcon", "msc")
     ),
+    Method("band_statistics", "Band statistics", "statistics", _BOTH, architecture="statistics"),
     Method("frozen_moco", "SSL4EO MoCo, frozen", "pretrained", _BOTH, weights="moco"),
     Method("frozen_decur", "SSL4EO DeCUR, frozen", "pretrained", _BOTH, weights="decur"),
     Method("frozen_softcon", "SSL4EO SoftCon, frozen", "pretrained", _BOTH, weights="softcon"),

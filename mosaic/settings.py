@@ -116,7 +116,7 @@ class GridSettings(Section):
     """The trials of ``02_pretrain``: methods x seeds x label budgets."""
 
     methods: MethodNames = setting(
-        ["random", "supervised_late", "simclr_s1", "simclr_s2", "iai", "mosaic"],
+        ["random", "band_statistics", "supervised_late", "simclr_s1", "simclr_s2", "iai", "mosaic"],
         "rows of the table of methods (mosaic.methods)",
     )
     seeds: Count = setting(1, "number of seeds: 0, 1, ...")
@@ -217,6 +217,9 @@ class EvaluationSettings(Section):
         ["knn", "linear", "finetune"], "how encoders are evaluated"
     )
     neighbours: Count = setting(20, "k of the kNN classifier")
+    probe_strength: Literal["budget", "validation"] = setting(
+        "budget", "linear probe: cross-validated within the label budget, or best on validation"
+    )
     finetune_steps: Count = setting(40, "optimiser steps of full fine-tuning")
     finetune_batch: Count = setting(32, "scenes in a fine-tuning batch")
     finetune_learning_rate: Positive = setting(1.0e-4, "AdamW, peak, whole model")

@@ -56,8 +56,11 @@ def test_executed_notebooks_hold_no_error_and_no_progress(smoke_run):
 
 def test_results_are_tidy_and_their_scores_are_scikit_learns(smoke_run):
     results = pd.read_parquet(smoke_run / "results.parquet")
-    assert set(results["method"]) == {"random", "supervised_late", "mimrf", "simclr_s2", "iai", "mosaic"}
-    assert {"knn", "linear", "finetune", "end_to_end"} == set(results["evaluation"])
+    ran = {"random", "band_statistics", "supervised_late", "mimrf", "simclr_s2", "iai", "mosaic"}
+    assert set(results["method"]) == ran
+    assert {"knn", "linear", "finetune", "end_to_end", "trees"} == set(results["evaluation"])
+    statistics = results[results["method"] == "band_statistics"]
+    assert set(statistics["evaluation"]) == {"knn", "linear", "trees"}
     keys = ["method", "label_budget", "fraction", "evaluation", "input", "stratum", "metric", "seed"]
     assert not results.duplicated(keys).any()
     spans = results.dropna(subset=["low"])
@@ -136,7 +139,7 @@ def partial_run(smoke_run, run_smoke):
 
 def test_the_same_again_reuses_all_work_and_gives_the_same_numbers(smoke_run, partial_run):
     folder, told, _ = partial_run
-    for stage, again, trials in (("pretraining", 1, 9), ("evaluation", 0, 9), ("embeddings", 0, 6)):
+    for stage, again, trials in (("pretraining", 1, 10), ("evaluation", 0, 10), ("embeddings", 0, 7)):
         assert f"{stage}: {again} trial{'s' * (again == 0)} to run, {trials} reused" in told
     assert "simulating" not in told
     assert told.rstrip().endswith("index.html")
@@ -164,8 +167,8 @@ def test_one_parameter_reruns_what_depends_on_it(partial_run, tmp_path, monkeypa
     notebook = notebooks_folder() / f"{BY_HAND}.ipynb"
     options = {"cwd": notebook.parent, "stderr_file": sys.stderr, "progress_bar": False}
     papermill.execute_notebook(notebook, tmp_path / notebook.name, parameters, **options)
-    assert "evaluation: 9 trials to run, 0 reused" in capfd.readouterr().err
-    assert set(pd.read_parquet(folder / "results.parquet")["evaluation"]) == {"knn", "end_to_end"}
+    assert "evaluation: 10 trials to run, 0 reused" in capfd.readouterr().err
+    assert set(pd.read_parquet(folder / "results.parquet")["evaluation"]) == {"knn", "end_to_end", "trees"}
 
 
 @pytest.fixture(scope="module")

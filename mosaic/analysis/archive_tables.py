@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import GroupKFold
 
 from mosaic.datasets.reference import Reference
 from mosaic.datasets.sensors import TEN_METRE, WAVELENGTH
 from mosaic.evaluation.metrics import macro_ap
-from mosaic.losses.label_kernels import KERNELS, pair_weights
+from mosaic.evaluation.probes import tree_scores
 from mosaic.store.reader import PackedStore
 from mosaic.utils.errors import PackError
 from mosaic.utils.progress import progress
@@ -30,55 +28,10 @@ _QUANTILES = ("p5", "p50", "p95")
 _PIXELS_A_CLASS = 400  # drawn from each patch and class: a large parcel counts no more than many small ones
 
 
-def splits_table(store: PackedStore) -> pd.DataFrame:
-    """Count pairs, scenes, tiles, places and mean labels of each split."""
-    index = store.index.assign(count=store.index["labels"].str.len())
-    columns = {
-        "pairs": ("scene", "size"),
-        "scenes": ("scene", "nunique"),
-        "tiles": ("tile", "nunique"),
-        "places": ("location", "nunique"),
-        "labels a patch": ("count", "mean"),
-    }
-    return index.groupby("split", sort=False).agg(**columns).reset_index()
-
-
-def class_shares(labels: NDArray[np.uint8], class_names: Sequence[str]) -> str:
-    """Return in a sentence how many patches carry the most common and the rarest class; labels (N, C)."""
-    share = 100 * labels.mean(0)
-    common, rare = share.argmax(), share.argmin()
-    if share[common] == share[rare]:
-        return f"Every class is on {share[common]:.1f} % of the training patches."
-    return (
-        f"{class_names[common]} is on {share[common]:.0f} % of the training patches, {class_names[rare]} on "
-        f"{f'{share[rare]:.1f} %' if share[rare] else 'none'}."
-    )
-
-
 def without_pixels(class_names: Sequence[str], *frames: pd.DataFrame) -> str:
     """Return a sentence that names the classes which one of the frames lacks; empty when none is lacking."""
     absent = [name for name in class_names if not all((frame["class"] == name).any() for frame in frames)]
     return f" Left out, without pixels: {', '.join(absent)}." if absent else ""
-
-
-def limits(dataset: str, origin: str) -> str:
-    """Return what an archive of that origin (:func:`mosaic.experiments.prepare.origin`) cannot tell."""
-    if origin != "simulated":
-        return f"The archive is {origin}: its shares, scores and places need not be those of other samples."
-    text = (
-        "A simulated archive shows that the study runs and what it can resolve; only a real one says "
-        "anything about the Earth. Simulated bands other than the four of 10 m follow from them by fixed "
-        "ratios, as no class statistics of theirs were at hand."
-    )
-    sen12ms = " Atmosphere, snow, rock and 500 m labels are added by hand-made rules."
-    return text + sen12ms * (dataset == "sen12ms")
-
-
-def tiles(archive: Any, store: PackedStore) -> pd.DataFrame:
-    """Return the centres of the tiles (or scenes): tile, split, count (pairs), lon, lat (degrees)."""
-    counts = store.index.groupby(["tile", "split"], sort=False).size().rename("count").reset_index()
-    lon, lat = zip(*(archive.centre(tile) for tile in counts["tile"]), strict=True)
-    return counts.assign(lon=lon, lat=lat)
 
 
 def display_bands(store: PackedStore) -> list[str]:
@@ -112,18 +65,6 @@ def pair_images(archive: Any, store: PackedStore, patches: int) -> dict[str, Any
         "class_names": store.class_names,
         "colors": store.manifest.class_colors,
     }
-
-
-def kernel_positives(labels: NDArray[np.uint8]) -> pd.DataFrame:
-    """Return each label kernel's share of positives and their mean weight, among pairs of 2,000 patches."""
-    drawn = np.random.default_rng(0).permutation(len(labels))[:2000]
-    tensor = torch.from_numpy(labels[drawn]).float()
-    pairs, rows = len(tensor) * (len(tensor) - 1), []
-    for kernel in KERNELS:
-        weights = pair_weights(tensor, kernel)
-        positive = (weights > 0).sum()
-        rows.append((kernel, float(positive) / pairs, float(weights.sum() / positive.clamp_min(1))))
-    return pd.DataFrame(rows, columns=["kernel", "positive_share", "mean_weight"])
 
 
 def class_quantiles(archive: Any, store: PackedStore, patches: int = 300) -> pd.DataFrame:
@@ -202,11 +143,8 @@ def reference_classifier(
             features = _patch_statistics(store, chosen, bands)
             predicted = np.zeros(labels.shape, np.float32)
             for train, test in folds:
-                trees = ExtraTreesClassifier(300, min_samples_leaf=2, random_state=draw, n_jobs=1)
-                trees.fit(features[train], labels[train])
-                for c, share in enumerate(trees.predict_proba(features[test])):
-                    # a class that the fold never saw, or always saw, has one column
-                    predicted[test, c] = share[:, 1] if share.shape[1] == 2 else trees.classes_[c][0]
+                scored = {"test": features[test]}
+                predicted[test] = tree_scores(features[train], labels[train], scored, draw)["test"]
             micro = macro_ap(labels.reshape(-1, 1), predicted.reshape(-1, 1))
             rows.append((draw, name, macro_ap(labels, predicted), micro, *labels.shape))
     return pd.DataFrame(rows, columns=["draw", "input", "ap_macro", "ap_micro", "pairs", "classes"])
@@ -238,21 +176,3 @@ def statistics_card(
     table = pd.DataFrame(rows, columns=["statistic", "real", "value", "low", "high"])
     real_rows = table[["statistic"]].assign(source="real", value=table.pop("real"))
     return pd.concat([real_rows, table.assign(source="simulated")], ignore_index=True)
-
-
-def card_table(card: pd.DataFrame) -> pd.DataFrame:
-    """Return :func:`statistics_card` with a column for this archive and one for the real one."""
-    wide = card.pivot(index="statistic", columns="source", values="value")
-    wide = wide.reindex(card["statistic"].unique())[["simulated", "real"]].dropna(axis=1, how="all")
-    return wide.rename(columns={"simulated": "this archive"}).reset_index().rename_axis(columns=None)
-
-
-def moments_table(store: PackedStore, reference: Reference) -> pd.DataFrame:
-    """Return mean and standard deviation of every band, and the published ones of the real archive."""
-    rows = []
-    for sensor in reversed(store.layout.sensors):
-        for band in sensor.bands:
-            moments = store.layout.statistics[band]
-            real = reference.moments.get(band, (np.nan, np.nan))
-            rows.append((band, sensor.unit, moments["mean"], moments["std"], *real))
-    return pd.DataFrame(rows, columns=["band", "unit", "mean", "std", "real mean", "real std"])

@@ -1,5 +1,6 @@
 """The claims table, from predictions and embeddings. What ``07`` runs."""
 
+import operator
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mosaic.analysis.results import main_rows
-from mosaic.analysis.tables import EVALUATIONS, readable
+from mosaic.analysis.tables import EVALUATIONS
 from mosaic.evaluation.claims import (
     CLAIMS,
     LEAST_SEEDS,
@@ -21,21 +22,22 @@ from mosaic.evaluation.claims import (
     Claim,
     Comparison,
     judge,
+    too_little_training,
 )
 from mosaic.evaluation.label_overlap import confusable_pairs
 from mosaic.evaluation.metrics import LEAST_POSITIVES, macro_ap
 from mosaic.evaluation.uncertainty import LEAST_SCENES, Estimate, estimate_ap, estimate_mean
 from mosaic.experiments.embed import chosen_rows, load_arrays
 from mosaic.experiments.predictions import KEYS, load, prediction_keys
-from mosaic.experiments.probe import Rows
 from mosaic.experiments.study import Study
 from mosaic.methods import METHODS
 from mosaic.settings import NOTEBOOKS
-from mosaic.store.reader import PackedStore
 from mosaic.utils.progress import progress
 from mosaic.utils.words import count
 
 MOSAIC = "mosaic"
+#: What MoSAiC must exceed before anything is claimed of it, as it is without any training.
+UNTRAINED = ("band_statistics", "random")
 MEASURE_TITLES = {
     "ap_macro": "macro average precision, MoSAiC less opponent",
     "ap_conditional": "average precision of a class among carriers of its confounder, MoSAiC less opponent",
@@ -50,6 +52,7 @@ RULES = {
     "relevant_difference": RELEVANT,
     "power": POWER,
     "chosen_on": "validation",
+    "trained": "not below band statistics, and above random features by the 95 % interval",
     "interval": "t, variances over scenes (jackknife) and seeds added",
     "opponents": "of those trained with all seeds of MoSAiC",
 }
@@ -77,36 +80,26 @@ class Entry:
 
 
 class ArchiveClaims:
-    """The claims on one archive.
+    """The claims on the archive of a run. Where trials failed, one of them may be of the best opponent."""
 
-    Args:
-        title: of the archive.
-        store: packed data.
-        predictions: table of ``predict.predict_all``.
-        embedded: table of ``embed.embed_all``.
-        rows: of the store that were embedded, by split.
-        lost: methods of which trials failed: one of them may be the best opponent.
-    """
-
-    def __init__(
-        self,
-        title: str,
-        store: PackedStore,
-        predictions: pd.DataFrame,
-        embedded: pd.DataFrame,
-        rows: Rows,
-        lost: Collection[str] = (),
-    ) -> None:
-        self.title, self.store = title, store
+    def __init__(self, run: Study) -> None:
+        self.title, self.store, predictions = (
+            run.read("archive")["title"],
+            run.store(),
+            run.read("predictions"),
+        )
         # full-label pretraining has seen labels that few-label comparisons must not use
         self.predictions = main_rows(predictions[predictions["label_budget"] != "full"])
-        self.embedded, self.rows, self.embedded_scenes = embedded, rows, store.scenes[rows["test"]]
-        self.lost = sorted(lost)
+        store, embedding = self.store, run.earlier("04_embeddings_and_coherence").settings.embedding
+        self.embedded, self.rows = run.read("embeddings"), chosen_rows(store, embedding.most_patches)
+        self.embedded_scenes = store.scenes[self.rows["test"]]
+        failed = pd.concat([run.earlier(name).failed_trials() for name in list(NOTEBOOKS)[1:4]])
+        self.lost = sorted({trial.partition(" seed ")[0] for trial in failed["trial"]})
         self.labels = {s: store.labels[store.split_rows(s)] for s in ("validation", "test")}
         self.scenes = store.scenes[store.split_rows("test")]
         confusable = store.manifest.confusable
         self.pairs = list(confusable_pairs(self.labels["test"], store.class_names, confusable).values())
-        self.entry = cache(self._entry)
+        self.entry, self.untrained = cache(self._entry), cache(self._untrained)
 
     def key(self) -> dict[str, Any]:
         """Return everything the claims depend on, for the cache; where files lie does not matter."""
@@ -147,13 +140,25 @@ class ArchiveClaims:
             opponent, claim.measure, mosaic.seeds
         )
         sides = f"{mosaic.title} against {opponent.title}"
-        return Comparison(claim, self.title, sides, difference.difference())
+        return Comparison(claim, self.title, sides, difference.difference(), self.untrained(fraction))
+
+    def _untrained(self, fraction: float) -> str:
+        """Return why MoSAiC was trained too little for claims at a label fraction; empty when it was not."""
+        mosaic, margins = self.entry(MOSAIC, "ap_macro", fraction), {}
+        for name in UNTRAINED:
+            bar = self.entry(name, "ap_macro", fraction)
+            if mosaic and bar and (seeds := mosaic.seeds & bar.seeds):
+                sides = (self.estimate(entry, "ap_macro", seeds) for entry in (mosaic, bar))
+                margins[METHODS[name].title.lower()] = operator.sub(*sides).interval()
+        return too_little_training(margins)
 
     def _entry(self, method: str, measure: str, fraction: float) -> Entry | None:
         """Return how a method enters, by validation; None when it was not run."""
         rows = self.predictions[self.predictions["fraction"] == fraction]
         if measure == "knn_jaccard":
             rows = self.embedded.assign(evaluation="embedding")
+        if method in UNTRAINED:  # fine-tuned they are trained
+            rows = rows[rows["evaluation"] != "finetune"]
         entries = []
         for evaluation, members in rows[rows["method"] == method].sort_values("seed").groupby("evaluation"):
             score = float(np.mean([self._validation(row, measure) for _, row in members.iterrows()]))
@@ -173,26 +178,6 @@ class ArchiveClaims:
             return estimate_mean(values, self.embedded_scenes)
         strata = self.pairs if measure == "ap_conditional" else ()
         return estimate_ap(self.labels["test"], [load(row) for row in rows], self.scenes, strata)
-
-
-def open_archives(study: Study) -> list[ArchiveClaims]:
-    """Return the archives of this run and of its companions."""
-    archives = []
-    for run in study.with_companions():
-        store, most = run.store(), run.earlier("04_embeddings_and_coherence").settings.embedding.most_patches
-        failed = pd.concat([run.earlier(name).failed_trials() for name in list(NOTEBOOKS)[1:4]])
-        lost = set(failed["trial"].str.partition(" seed ")[0]) if len(failed) else set()
-        archives.append(
-            ArchiveClaims(
-                run.read("archive")["title"],
-                store,
-                run.read("predictions"),
-                run.read("embeddings"),
-                chosen_rows(store, most),
-                lost,
-            )
-        )
-    return archives
 
 
 def judge_claims(study: Study, archives: Sequence[ArchiveClaims]) -> pd.DataFrame:
@@ -215,6 +200,8 @@ def claims_answer(claims: pd.DataFrame) -> str:
     shares = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS[:-1])
     sizes = count(tested["n_seeds"].max(), "seed"), count(tested["dataset"].nunique(), "archive")
     rest = f"; {len(claims) - len(tested)} not tested" if len(claims) > len(tested) else ""
+    untrained = int(tested["reason"].str.startswith("too little training").sum())
+    rest = (f"; {untrained} for too little training" if untrained else "") + rest
     return f"Of {count(len(tested), 'comparison')}: {shares} ({', '.join(sizes)}{rest})."
 
 
@@ -222,22 +209,3 @@ def as_json(claims: pd.DataFrame) -> dict[str, Any]:
     """Return the content of ``claims.json``: rules, then one object a claim, NaN as null."""
     rows = claims.astype(object).where(claims.notna(), None).to_dict("records")
     return {"rules": RULES, "claims": rows}
-
-
-def readable_claims(claims: pd.DataFrame) -> pd.DataFrame:
-    """Return the claims under the titles of a report; what a reader asks first comes first."""
-    titles = {
-        "statement": "claim",
-        "verdict": "verdict",
-        "reason": "why",
-        "effect": "effect",
-        "mde": "detectable",
-        "p_corrected": "p, corrected",
-        "n_seeds": "seeds",
-        "n_scenes": "scenes",
-        "comparison": "comparison",
-        "dataset": "archive",
-    }
-    if claims["dataset"].nunique() == 1:
-        del titles["dataset"]
-    return readable(claims, titles, "effect")

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from mosaic.analysis.claims_table import MOSAIC, ArchiveClaims
 from mosaic.evaluation.claims import Claim, Comparison, judge
-from mosaic.evaluation.features import encode_splits
 from mosaic.evaluation.metrics import scored_classes
 from mosaic.evaluation.probes import linear_probe
 from mosaic.evaluation.uncertainty import Difference, estimate_ap
 from mosaic.experiments.predictions import load, main_input
+from mosaic.experiments.probe import encode
 from mosaic.experiments.study import Study
 
 #: Draws of labels and noise, which count as seeds.
@@ -66,13 +66,8 @@ def _shuffled_labels(archive: ArchiveClaims) -> tuple[Difference, str]:
     store, rows, random = archive.store, archive.rows, np.random.default_rng(1)
     labels = {split: store.labels[each] for split, each in rows.items()}
     encoders = archive.embedded[archive.embedded["method"] == MOSAIC].sort_values("seed")["folder"]
-    features = [
-        {
-            split: inputs[main_input(MOSAIC)]
-            for split, inputs in encode_splits(store, Path(folder), rows).items()
-        }
-        for folder in encoders
-    ]
+    encoded = [encode(store, Path(folder), rows) for folder in encoders]
+    features = [{split: each[main_input(MOSAIC)] for split, each in splits.items()} for splits in encoded]
     scores, chance = [], []
     for draw in range(DRAWS):
         x = features[draw % len(features)]

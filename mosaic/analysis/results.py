@@ -1,33 +1,40 @@
 """Scores of all predictions, and the tables that ``03`` shows of them.
 
 *Tidy results* have one row a number: the columns of :data:`~mosaic.experiments.predictions.KEYS`, stratum,
-metric, seed, value, low and high. Rows with ``seed`` -1 are means over seeds, with 95 % intervals.
+metric, seed, value, low and high. Rows with ``seed`` -1 are means over seeds, with 95 % intervals where they
+are shown.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict, fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.analysis.scoring import method_differences, score_group
-from mosaic.analysis.tables import EVALUATIONS, in_order, pivot_intervals, titled
+from mosaic.analysis.scoring import method_ap, score_group
+from mosaic.analysis.tables import EVALUATIONS, in_order
 from mosaic.evaluation.label_overlap import (
     Stratum,
-    conditional_ap,
+    confusable_pairs,
     pointwise_mutual_information,
     similar_groups,
     strata,
 )
-from mosaic.evaluation.metrics import METRICS, scored_classes
+from mosaic.evaluation.metrics import per_class_ap
+from mosaic.evaluation.uncertainty import Interval
 from mosaic.experiments.parallel import parallel_map
 from mosaic.experiments.predictions import KEYS, load, main_input, prediction_keys
 from mosaic.experiments.study import Study
-from mosaic.methods import METHODS, get_method
+from mosaic.methods import METHODS
 from mosaic.store.reader import PackedStore
 
 #: Method that differences in subgroups are taken to.
 REFERENCE = "supervised_late"
+_SPAN = [field.name for field in fields(Interval)]
+#: Columns of its row, store, members of a method, of the reference it is compared with if any, and strata.
+Call = tuple[dict[str, Any], PackedStore, pd.DataFrame, pd.DataFrame | None, list[Stratum]]
 _RARE = 0.05  # share of the training patches below which a class is rare
 _ROWS_FOR_GROUPS = 5000  # training patches that the derived groups of classes come from
 #: Evaluations that every method has, the preferred first. A network trained end to end is either fine-tuned
@@ -59,8 +66,8 @@ def score_all(study: Study, store: PackedStore, predictions: pd.DataFrame) -> pd
 def hard_groups(store: PackedStore) -> dict[str, tuple[str, ...]]:
     """Return groups of confusable classes: of the nomenclature, and derived from the training data.
 
-    ``company n`` are classes that often occur together (mutual information of labels); ``look-alike n`` are
-    classes of similar appearance, by the mean of every band that a least-squares fit assigns to each class.
+    ``company n`` often occur together (mutual information of labels); ``look-alike n`` appear similar, by the
+    mean of every band that a least-squares fit assigns to each class.
     """
     rows = store.split_rows("train")
     if len(rows) > _ROWS_FOR_GROUPS:
@@ -114,68 +121,23 @@ def common_rows(frame: pd.DataFrame, fraction: float) -> pd.DataFrame:
     return rows[common & (rows["label_budget"] != "full") & (rows["fraction"] == fraction)]
 
 
-def interval_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Return macro average precision with intervals, a column of (value, low, high) for each fraction."""
-    rows = main_rows(results.query("stratum == 'all' and metric == 'ap_macro' and seed == -1"))
-    rows = in_order(rows, "label_budget", "evaluation")
-    fractions = [f"{fraction:g} %" for fraction in sorted(rows["fraction"].unique())]
-    rows["fraction"] = rows["fraction"].map("{:g} %".format)
-    table = pivot_intervals(rows, ["method", "label_budget", "evaluation"], "fraction", fractions)
-    table["evaluation"] = table["evaluation"].map(EVALUATIONS)
-    return titled(table).rename(columns={"label_budget": "labels in pretraining"})
-
-
-def best_in_words(best: pd.DataFrame, fraction: float, evaluation: str) -> str:
-    """Return in a sentence which of the rows, a method each by its title, has the highest ``value``."""
-    values = best["value"].map("{:.3f}".format)
-    first = best.loc[values == values.max(), "method"].tolist()
-    verb = "scores highest" if len(first) == 1 else "score highest"
-    verb = "is the only method" if len(best) == 1 else verb
-    subject = f"With {fraction:g} % of the labels {' and '.join(first)}"
-    return f"{subject} {verb}: macro AP {values.max()} ({evaluation})."
-
-
-def metric_table(results: pd.DataFrame, fraction: float) -> pd.DataFrame:
-    """Return every metric of every method at one label fraction, means over seeds."""
-    rows = common_rows(results, fraction).query("stratum == 'all' and seed >= 0")
-    table = rows.pivot_table(index="method", columns="metric", values="value", sort=False)
-    table = table[[name for name in METRICS if name in table]].rename(columns=METRICS)
-    return titled(table.reset_index().rename_axis(columns=None))
-
-
-def conditional_table(
+def conditional_scores(
     store: PackedStore, predictions: pd.DataFrame, methods: Sequence[str], fraction: float
 ) -> pd.DataFrame:
-    """Return the average precision of one confusable class among carriers of another, a column a method.
+    """Return the average precision of one class among carriers of a confusable one, a row a seed and pair.
 
-    Means over seeds, beside guessing: the prevalence among the carriers.
+    Columns are group, of (the class), among, ap in [0, 1], prevalence among the carriers (the score of
+    guessing), n patches, method. Pairs are those of ``confusable_pairs``.
     """
     labels, rows = store.labels[store.split_rows("test")], common_rows(predictions, fraction)
-    classes = store.class_names, store.manifest.confusable
-    seeds = [
-        conditional_ap(labels, load(row), *classes).assign(method=row["method"])
-        for _, row in rows[rows["method"].isin(methods)].iterrows()
-    ]
-    if not seeds:
-        return pd.DataFrame()
-    index = ["group", "of", "among", "n", "guessing"]
-    table = pd.concat(seeds).rename(columns={"prevalence": "guessing"})
-    table = table.pivot_table(index=index, columns="method", values="ap", sort=False)
-    table = table[[name for name in methods if name in table]]
-    return table.rename(columns=lambda name: get_method(name).title).reset_index().rename_axis(columns=None)
-
-
-def unscored_classes(store: PackedStore) -> pd.DataFrame:
-    """Return the classes that too few test patches carry, so that no macro average covers them."""
-    test, train = (store.labels[store.split_rows(split)] for split in ("test", "train"))
-    counts = {"class": list(store.class_names), "training patches": train.sum(0), "test patches": test.sum(0)}
-    return pd.DataFrame(counts).drop(index=scored_classes(test).tolist()).reset_index(drop=True)
-
-
-def groups_table(store: PackedStore) -> pd.DataFrame:
-    """Return the groups of confusable classes and their members."""
-    groups = {name: "; ".join(members) for name, members in hard_groups(store).items()}
-    return pd.DataFrame(groups.items(), columns=["group", "classes"])
+    pairs, table = confusable_pairs(labels, store.class_names, store.manifest.confusable), []
+    for _, row in in_order(rows[rows["method"].isin(methods)]).iterrows():
+        scores = load(row)
+        for pair, stratum in pairs.items():
+            cells = np.ix_(stratum.patches, stratum.classes)
+            ap, share = per_class_ap(labels[cells], scores[cells])[0], labels[cells].mean()
+            table.append((*pair, ap, share, len(stratum.patches), row["method"]))
+    return pd.DataFrame(table, columns=["group", "of", "among", "ap", "prevalence", "n", "method"])
 
 
 def define_subgroups(store: PackedStore) -> dict[str, Stratum]:
@@ -204,33 +166,37 @@ def define_subgroups(store: PackedStore) -> dict[str, Stratum]:
     return subgroups | {stratum.name.removeprefix("group: "): stratum for stratum in groups}
 
 
+def estimates(study: Study, calls: Sequence[Call]) -> pd.DataFrame:
+    """Return macro AP on the test split, or paired differences of it: a row a call that has a seed.
+
+    Beside its own columns each has those of its interval, and the arrays of its estimate.
+    """
+    keys = [[facts, store.fingerprint, *map(_key, sides)] for facts, store, *sides, _ in calls]
+
+    def compute() -> pd.DataFrame:
+        found = parallel_map(method_ap, [tuple(rest) for _, *rest in calls], "scores", study.settings.jobs)
+        spans = zip((facts for facts, *_ in calls), found, strict=True)
+        rows = [{**facts, **asdict(each.interval()), **vars(each)} for facts, each in spans if each]
+        names = [*(calls[0][0] if calls else ()), *_SPAN]
+        return pd.DataFrame(rows, columns=None if rows else names)
+
+    return study.cached("estimates", {"calls": keys}, compute)
+
+
+def _key(predictions: pd.DataFrame | None) -> list[dict[str, Any]]:
+    return [] if predictions is None else prediction_keys(predictions)
+
+
 def subgroup_differences(
     study: Study, store: PackedStore, predictions: pd.DataFrame, fraction: float
 ) -> pd.DataFrame:
-    """Return every method's macro AP less :data:`REFERENCE`'s in each subgroup, paired by scene and seed.
-
-    Empty when the reference did not run.
-    """
+    """Return every method's macro AP less that of :data:`REFERENCE` in each subgroup; empty without it."""
     rows = common_rows(predictions, fraction)
-    reference = rows[rows["method"] == REFERENCE]
-    columns = ["method", "subgroup", "value", "low", "high", "n_seeds", "n_scenes"]
-    if reference.empty:
-        return pd.DataFrame(columns=columns)
-    subgroups = define_subgroups(store)
-    calls = [
-        (store, rows[rows["method"] == name], reference, subgroups)
-        for name in METHODS
-        if name in set(rows["method"]) - {REFERENCE}
+    members = {name: rows[rows["method"] == name] for name in METHODS if name in set(rows["method"])}
+    reference, subgroups = members.pop(REFERENCE, rows[:0]), define_subgroups(store)
+    calls: list[Call] = [
+        ({"method": name, "subgroup": group}, store, each, reference, [stratum])
+        for name, each in members.items()
+        for group, stratum in subgroups.items()
     ]
-    key = {
-        "data": store.fingerprint,
-        "predictions": prediction_keys(rows[["seed", *KEYS, "path", "key"]]),
-        "reference": REFERENCE,
-        "subgroups": {name: [s.patches.tolist(), s.classes.tolist()] for name, s in subgroups.items()},
-    }
-
-    def compute() -> pd.DataFrame:
-        parts = parallel_map(method_differences, calls, "subgroup differences", study.settings.jobs)
-        return pd.DataFrame([row for part in parts for row in part], columns=columns)
-
-    return study.cached("subgroup_differences", key, compute)
+    return estimates(study, calls)

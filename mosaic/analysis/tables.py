@@ -1,6 +1,6 @@
 """What the tables of all notebooks share: methods by title and in order, intervals in one cell."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,6 +12,7 @@ EVALUATIONS = {
     "linear": "linear probe",
     "finetune": "fine-tuning",
     "end_to_end": "end to end",
+    "trees": "trees",
 }
 
 
@@ -28,15 +29,15 @@ def input_order(name: str) -> tuple[bool, str]:
     return name.startswith("fused"), name
 
 
+def in_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """Sort rows as the table of methods does; rows that tie stay in their order."""
+    position = list(METHODS).index
+    return frame.sort_values("method", key=lambda m: m.map(position), kind="stable", ignore_index=True)
+
+
 def titled(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame with methods by their titles."""
     return frame.assign(method=[get_method(str(name)).title for name in frame["method"]])
-
-
-def in_order(frame: pd.DataFrame, *further: str) -> pd.DataFrame:
-    """Sort rows as the table of methods does, then by further columns; rows that tie stay in their order."""
-    keyed = frame.assign(_row=frame["method"].map(list(METHODS).index))
-    return keyed.sort_values(["_row", *further], kind="stable", ignore_index=True).drop(columns="_row")
 
 
 def intervals(frame: pd.DataFrame, value: str = "value") -> pd.Series:
@@ -52,14 +53,31 @@ def readable(frame: pd.DataFrame, titles: Mapping[str, str], value: str = "value
     return named[list(titles)].rename(columns=dict(titles)).reset_index(drop=True)
 
 
-def pivot_intervals(
-    frame: pd.DataFrame, rows: Sequence[str], column: str, columns: Iterable[str]
+def interval_table(
+    frame: pd.DataFrame, rows: Sequence[str], column: str, order: Sequence[Any] = ()
 ) -> pd.DataFrame:
-    """Return intervals with one row a combination of ``rows``, and one column a value of ``column``.
+    """Return (value, low, high) by method: a row a combination of ``rows``, a column a value of ``column``.
 
-    Rows stand in the order they appear in ``frame``, columns in the order of ``columns``; gaps are NaN.
+    Methods stand in the order of their table, by title; columns in ``order``, or ascending, numbers as
+    percentages. Gaps are NaN.
     """
-    cells = frame.assign(cell=intervals(frame))
-    table = cells.pivot(index=list(rows), columns=column, values="cell").reindex(columns=list(columns))
-    order = frame[list(rows)].drop_duplicates()
-    return order.join(table, on=list(rows)).reset_index(drop=True).rename_axis(columns=None)
+    frame = in_order(frame)
+    wide = frame.assign(cell=intervals(frame)).pivot(index=list(rows), columns=column, values="cell")
+    wide = wide.reindex(columns=list(order) or sorted(wide.columns))
+    wide = wide.rename(columns=lambda name: name if isinstance(name, str) else f"{name:g} %")
+    table = frame[list(rows)].drop_duplicates().join(wide, on=list(rows)).reset_index(drop=True)
+    return titled(table) if "method" in rows else table
+
+
+def best_in_words(rows: pd.DataFrame, where: str, measure: str) -> str:
+    """Return in a sentence which of the rows, a method each, has the highest ``value``, and MoSAiC's."""
+    rows = titled(rows.dropna(subset=["value"]))
+    if rows.empty:
+        return f"{where} nothing could be measured."
+    values = dict(zip(rows["method"], rows["value"].map("{:.3f}".format), strict=True))
+    best = max(values.values())
+    first = [name for name, value in values.items() if value == best]
+    verb = "scores" if len(first) == 1 else "score"
+    verb = "is the only method" if len(values) == 1 else f"{verb} highest of {len(values)} methods"
+    rest = f"; MoSAiC has {values['MoSAiC']}" if values.get("MoSAiC", best) != best else ""
+    return f"{where} {' and '.join(first)} {verb}: {measure} {best}{rest}."

@@ -1,56 +1,17 @@
-"""Tables of the encoders that were trained: methods, hyperparameters, logs and costs."""
+"""Logs and costs of the encoders that were trained."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from mosaic.analysis.tables import titled
-from mosaic.experiments.tuning import in_words
 from mosaic.methods import get_method
 from mosaic.models.checkpoint import CARD
 from mosaic.utils.files import read_json
 from mosaic.utils.words import count
 
 _COLLAPSED = 2.0  # effective rank
-_LOG = [
-    "step",
-    "method",
-    "seed",
-    "budget",
-    "embedding_std",
-    "effective_rank",
-    "alignment",
-    "uniformity",
-    "knn",
-]
-
-
-def methods_table(methods: Sequence[str]) -> pd.DataFrame:
-    """Return the rows of the table of methods that a run uses: title, family, inputs and term weights."""
-    terms = ("intra", "inter", "label", "classify")
-    return pd.DataFrame(
-        {"method": method.title, "family": method.family, "encoders": ", ".join(method.streams)}
-        | {term: f"{getattr(method, term):g}" for term in terms}
-        for method in map(get_method, methods)
-    )
-
-
-def tuning_table(tuned: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a method: its candidates, what was chosen, its gain, and the cost."""
-    methods = tuned.groupby("method", sort=False)
-    best = tuned[tuned["chosen"]].set_index("method")
-    plain = tuned[tuned["candidate"] == in_words({})].groupby("method")["validation_ap"].mean()
-    table = pd.DataFrame(
-        {
-            "candidates": methods["candidate"].agg("; ".join),
-            "chosen": best["candidate"],
-            "macro AP, validation": best["validation_ap"],
-            "gain over the run's setting": best["validation_ap"] - plain,
-            "seconds": methods["seconds"].sum(),
-        }
-    )
-    return titled(table.loc[tuned["method"].unique()].rename_axis("method").reset_index())
+_MONITORED = ["embedding_std", "effective_rank", "alignment", "uniformity", "knn"]
+_LOG = ["step", "method", "seed", "budget", *_MONITORED]
 
 
 def training_logs(encoders: pd.DataFrame) -> pd.DataFrame:
@@ -64,11 +25,20 @@ def training_logs(encoders: pd.DataFrame) -> pd.DataFrame:
 
 
 def training_costs(encoders: pd.DataFrame) -> pd.DataFrame:
-    """Return what each encoder cost: timing of its card (seconds, 0 of one not trained, memory, device)."""
+    """Return what each encoder cost, from its card: timing, parameters and steps; 0 of one not trained."""
     cards = [read_json(Path(folder) / CARD) for folder in encoders["folder"]]
-    timing: list[Mapping[str, object]] = [card.get("timing", {}) for card in cards]
-    costs = pd.concat([encoders[["method", "seed", "budget"]], pd.DataFrame(timing)], axis=1)
-    return costs.assign(seconds=costs["seconds"].where(_is_trained(costs), 0.0))
+    costs = pd.DataFrame(
+        {
+            **card["timing"],
+            "parameters": card["parameters"]["encoder"],
+            "trained": card["parameters"]["trained"],
+            "steps": card["settings"]["steps"],
+        }
+        for card in cards
+    )
+    costs = encoders[["method", "seed", "budget"]].reset_index(drop=True).join(costs)
+    costs.loc[~_is_trained(costs), ["seconds", "trained", "steps"]] = 0
+    return costs
 
 
 def _is_trained(frame: pd.DataFrame) -> pd.Series:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mosaic.analysis.tables import pivot_intervals, titled
 from mosaic.evaluation.uncertainty import Estimate, estimate_ap
 from mosaic.experiments.predictions import read_arrays
 from mosaic.experiments.probe import coarse_labels
@@ -16,17 +15,6 @@ from mosaic.methods import get_method
 from mosaic.store.reader import PackedStore
 
 _SHIFT = ["domain", "method", "training", "value", "low", "high", "n_seeds", "n_scenes", "n"]
-
-
-def coarse_table(sides: Sequence[Side]) -> pd.DataFrame:
-    """Return which classes of each archive a coarse class stands for, and how many test patches carry it."""
-    names = coarse_classes([side.store for side in sides])
-    table = pd.DataFrame({"shared class": names})
-    for side in sides:
-        test = coarse_labels(side.store, names)[side.store.split_rows("test")].sum(0)
-        table[side.title] = ["; ".join(side.store.manifest.coarse[name]) for name in names]
-        table[f"test patches, {side.title}"] = test
-    return table
 
 
 def transfer_table(trials: pd.DataFrame, sides: Sequence[Side]) -> pd.DataFrame:
@@ -59,15 +47,6 @@ def transfer_table(trials: pd.DataFrame, sides: Sequence[Side]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def readable_transfer(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a method and source, and a column a target and probe."""
-    table = table[table["probe"] != "change"]
-    labels = table["fraction"].map("{:g} % of its labels".format)
-    labels = labels.mask(table["probe"] == "source", "no label of it")
-    rows = table.assign(column=table["target"] + ": " + labels).rename(columns={"source": "pretrained on"})
-    return titled(pivot_intervals(rows, ["method", "pretrained on"], "column", rows["column"].unique()))
-
-
 def domain_shift_table(trials: pd.DataFrame, store: PackedStore) -> pd.DataFrame:
     """Return macro average precision in each domain, a row a method and training, with n test patches.
 
@@ -90,14 +69,6 @@ def domain_shift_table(trials: pd.DataFrame, store: PackedStore) -> pd.DataFrame
             facts = {"domain": domain, "method": method, "training": training, "n": len(rows)}
             table.append({**facts, **asdict(each.interval())})
     return pd.DataFrame(table, columns=_SHIFT)
-
-
-def readable_domain_shift(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a domain and method, and a column a training."""
-    titles = {"seen": "seen in training", "unseen": "never seen", "change": "change"}
-    counts = {"n": "patches", "n_scenes": "scenes", "n_seeds": "seeds"}
-    wide = pivot_intervals(table, ["domain", "method", *counts], "training", list(titles))
-    return titled(wide[["domain", "method", *titles, *counts]].rename(columns=titles | counts))
 
 
 def changes_table(transfers: pd.DataFrame, shifts: pd.DataFrame, column: str) -> pd.DataFrame:

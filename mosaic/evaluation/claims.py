@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from mosaic.evaluation.uncertainty import LEAST_SCENES, Difference, ends, error_and_df
+from mosaic.evaluation.uncertainty import LEAST_SCENES, Difference, Interval, ends, error_and_df
 from mosaic.utils import words
 
 #: Chance that any verdict of a run but *undecided* is wrong.
@@ -68,12 +68,14 @@ class Comparison:
     Attributes:
         sides: both methods and how they entered, in words; or why the run cannot test the claim.
         difference: MoSAiC less its opponent, in units of the measure; ``None`` when the claim was not tested.
+        untrained: why MoSAiC was trained too little for any verdict; empty when it was not.
     """
 
     claim: Claim
     dataset: str
     sides: str
     difference: Difference | None = None
+    untrained: str = ""
 
 
 def judge(comparisons: Sequence[Comparison]) -> pd.DataFrame:
@@ -83,9 +85,10 @@ def judge(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     (Bonferroni, which alone bounds the errors of all verdicts at once; Holm's bounds those of rejections).
 
     Returns:
-        One row a comparison: the attributes of its claim, dataset, comparison (in words), effect, low and
-        high (the corrected interval), n_seeds, n_scenes, p_value, p_corrected, mde (:func:`detectable`; NaN
-        where the run cannot tell), variance_scenes, variance_seeds, comparisons (m), verdict, reason.
+        One row a comparison: the attributes of its claim, dataset, comparison (in words), untrained, effect,
+        low and high (the corrected interval), n_seeds, n_scenes, p_value, p_corrected, mde
+        (:func:`detectable`; NaN where the run cannot tell), variance_scenes, variance_seeds, comparisons (m),
+        verdict, reason.
     """
     untested = Difference(np.nan, np.nan, np.nan, 0, 0, np.nan, np.nan, np.nan)
     table = pd.DataFrame(
@@ -93,6 +96,7 @@ def judge(comparisons: Sequence[Comparison]) -> pd.DataFrame:
             **asdict(comparison.claim),
             "dataset": comparison.dataset,
             "comparison": comparison.sides,
+            "untrained": comparison.untrained,
             **asdict(comparison.difference or untested),
         }
         for comparison in comparisons
@@ -115,10 +119,25 @@ def _judged(row: Mapping[Hashable, Any], count: int) -> dict[str, Any]:
         reason = f"too few scenes ({row['n_scenes']}); at least {LEAST_SCENES} are needed"
     elif row["n_seeds"] < LEAST_SEEDS:
         reason = f"{words.count(row['n_seeds'], 'seed')}; at least {LEAST_SEEDS} are needed"
+    elif row["untrained"]:
+        reason = f"too little training: {row['untrained']}"
     else:
         verdict, reason = decide(low, high, mde)
     p = float(np.minimum(1.0, count * row["p_value"]))  # NaN of one seed
     return {"low": low, "high": high, "p_corrected": p, "mde": mde, "verdict": verdict, "reason": reason}
+
+
+def too_little_training(margins: Mapping[str, Interval]) -> str:
+    """Return by how much MoSAiC exceeds what was never trained, where that is too little for a claim, or "".
+
+    Margins are of macro average precision, over ``"band statistics"`` and ``"random features"``. The first
+    must not be negative, and the interval of the second must lie above zero.
+    """
+    bar, chance = margins.get("band statistics"), margins.get("random features")
+    if (bar is None or bar.value >= 0) and (chance is None or chance.low > 0):
+        return ""
+    numbers = {name: f"{m.value:+.3f} [{m.low:+.3f}, {m.high:+.3f}]" for name, m in margins.items()}
+    return "MoSAiC less " + ", less ".join(f"{name} {number}" for name, number in numbers.items())
 
 
 def decide(low: float, high: float, mde: float) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from mosaic.evaluation.metrics import LEAST_POSITIVES, Labels, Predictions, per_class_ap
+from mosaic.evaluation.metrics import LEAST_POSITIVES, Labels
 
 #: Group of confusable classes -> their names.
 Groups = Mapping[str, Sequence[str]]
@@ -71,23 +71,6 @@ def confusable_pairs(
                 name = f"{of} among {among}"
                 pairs[group, of, among] = Stratum(name, patches, np.array([column[of]]))
     return pairs
-
-
-def conditional_ap(
-    labels: Labels, predictions: Predictions, class_names: Sequence[str], groups: Groups
-) -> pd.DataFrame:
-    """Return the average precision of class a among the patches that carry b, for :func:`confusable_pairs`.
-
-    Returns:
-        One row an ordered pair: group, of (a), among (b), ap in [0, 1], prevalence of a among them (the score
-        of guessing), n patches.
-    """
-    rows = []
-    for pair, stratum in confusable_pairs(labels, class_names, groups).items():
-        cells = np.ix_(stratum.patches, stratum.classes)
-        ap = per_class_ap(labels[cells], predictions[cells])
-        rows.append((*pair, float(ap[0]), float(labels[cells].mean()), len(stratum.patches)))
-    return pd.DataFrame(rows, columns=["group", "of", "among", "ap", "prevalence", "n"])
 
 
 def pointwise_mutual_information(labels: Labels) -> NDArray[np.float64]:

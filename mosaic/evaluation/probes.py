@@ -1,11 +1,13 @@
 """Classify frozen features (N, F) by nearest neighbours and linear probes; scores are (N, C) in [0, 1]."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.model_selection import GroupKFold, KFold
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,6 +19,10 @@ Scores = NDArray[np.float32]
 
 #: Inverse regularisation tried by the linear probe, as scikit-learn's ``C``.
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
+#: Strength where a budget is too small for cross-validation.
+FALLBACK = 1e-2
+FOLDS = 5
+_MOST_LEAVES = 2048  # of a tree
 _MOST_SIMILARITIES = 2**26  # in memory at a time
 _OPTIONS = {"maxiter": 500, "gtol": 5e-4}  # probabilities within 1e-3 of the exact fit
 
@@ -41,17 +47,17 @@ def knn_scores(
 def knn_votes(
     train: Tensor, labels: Tensor, queries: Tensor, k: int = 20, temperature: float = 0.07
 ) -> Tensor:
-    """Return :func:`knn_scores` of float tensors on one device, which nothing waits for."""
-    mean = train.mean(0)
-    train = functional.normalize(train - mean, dim=1)
-    scores = []
-    for chunk in torch.split(queries, max(1, _MOST_SIMILARITIES // len(train))):
-        similarity, nearest = (functional.normalize(chunk - mean, dim=1) @ train.T).topk(
-            min(k, len(train)), dim=1
-        )
-        weight = torch.softmax(similarity / temperature, dim=1)
-        scores.append(torch.einsum("mk,mkc->mc", weight, labels[nearest]))
-    return torch.cat(scores).clamp_(0, 1)
+    """Return :func:`knn_scores` of float32 tensors on one device, never in half precision; waits for none."""
+    with torch.autocast(train.device.type, enabled=False):
+        mean = train.mean(0)
+        train = functional.normalize(train - mean, dim=1)
+        scores = []
+        for chunk in torch.split(queries, max(1, _MOST_SIMILARITIES // len(train))):
+            similarity = functional.normalize(chunk - mean, dim=1) @ train.T
+            similarity, nearest = similarity.topk(min(k, len(train)), dim=1)
+            weight = torch.softmax(similarity / temperature, dim=1)
+            scores.append(torch.einsum("mk,mkc->mc", weight, labels[nearest]))
+        return torch.cat(scores).clamp_(0, 1)
 
 
 def linear_probe(
@@ -62,34 +68,77 @@ def linear_probe(
     evaluation: Mapping[str, Features],
     strengths: Sequence[float] = STRENGTHS,
 ) -> tuple[dict[str, Scores], float]:
-    """Fit one logistic regression a class on standardised features; validation alone chooses its strength.
+    """Fit one logistic regression a class on standardised features; validation chooses among the strengths.
 
     A class that all or none of the training rows carry scores that constant. Returns the scores of all of
     ``evaluation`` and the strength.
     """
-    mean, std = _moments(train_features)
-
-    def scale(features: Features) -> Tensor:
-        return torch.from_numpy((features - mean) / std).to(_device())
-
     varies = train_labels.min(0) != train_labels.max(0)
-    validation = scale(validation_features)
     fits = []
-    for strength, weights, bias in fit_logistic(scale(train_features), train_labels[:, varies], strengths):
-        scores = torch.sigmoid(validation @ weights + bias).cpu().numpy()
-        fits.append((macro_ap(validation_labels[:, varies], scores), strength, weights, bias))
-    _, strength, weights, bias = max(fits, key=lambda fit: fit[0])
-
-    def score(features: Tensor) -> Scores:
-        scores = np.empty((len(features), len(varies)), np.float32)
-        scores[:] = train_labels.mean(0)
-        scores[:, varies] = torch.sigmoid(features @ weights + bias).cpu().numpy()
-        return scores
-
-    return {name: score(scale(features)) for name, features in evaluation.items()}, strength
+    for strength, score in _fits(train_features, train_labels, strengths):
+        scores = score(validation_features)[:, varies]
+        fits.append((macro_ap(validation_labels[:, varies], scores), strength, score))
+    _, strength, score = max(fits, key=lambda fit: fit[0])
+    return {name: score(features) for name, features in evaluation.items()}, strength
 
 
-def fit_classifier(features: Features, labels: Labels, strength: float = 1e-2) -> nn.Linear:
+def cross_validated_strength(
+    features: Features, labels: Labels, scenes: NDArray[np.str_], strengths: Sequence[float] = STRENGTHS
+) -> float:
+    """Return the strength with the best macro AP of held-out rows, in :data:`FOLDS` folds of whole scenes.
+
+    Of fewer scenes, folds are of single rows; of fewer than two rows a fold, or without a class of two
+    values, the strength is :data:`FALLBACK`.
+    """
+    if len(labels) < 2 * FOLDS or (labels == labels[0]).all():
+        return FALLBACK
+    grouped = len(np.unique(scenes)) >= FOLDS
+    splitter = GroupKFold(FOLDS) if grouped else KFold(FOLDS, shuffle=True, random_state=0)
+    held_out = {strength: np.empty(labels.shape, np.float32) for strength in strengths}
+    for fitted, held in splitter.split(features, groups=scenes if grouped else None):
+        for strength, score in _fits(features[fitted], labels[fitted], strengths):
+            held_out[strength][held] = score(features[held])
+    return max(strengths, key=lambda strength: macro_ap(labels, held_out[strength]))
+
+
+def tree_scores(
+    features: Features, labels: Labels, evaluation: Mapping[str, Features], seed: int = 0
+) -> dict[str, Scores]:
+    """Score classes by 300 extremely randomised trees (Geurts et al. 2006) for all classes together."""
+    # leaves hold shares of all classes: more of them would take gigabytes
+    most = None if len(features) <= _MOST_LEAVES else _MOST_LEAVES
+    trees = ExtraTreesClassifier(300, min_samples_leaf=2, max_leaf_nodes=most, random_state=seed, n_jobs=1)
+    trees.fit(features, labels)
+    found = {}
+    for name, rows in evaluation.items():
+        shares = zip(trees.predict_proba(rows), trees.classes_, strict=True)
+        # a class that every or no training row carries has one column
+        columns = [share[:, 1] if share.shape[1] == 2 else share[:, 0] * known[0] for share, known in shares]
+        found[name] = np.stack(columns, axis=1).astype(np.float32)
+    return found
+
+
+def _fits(
+    features: Features, labels: Labels, strengths: Iterable[float]
+) -> Iterator[tuple[float, Callable[[Features], Scores]]]:
+    """Yield, for each strength, a function that scores features by what was fitted to these."""
+    mean, std = _moments(features)
+    varies = labels.min(0) != labels.max(0)
+
+    def scale(rows: Features) -> Tensor:
+        return torch.from_numpy((rows - mean) / std).to(_device())
+
+    for strength, weights, bias in fit_logistic(scale(features), labels[:, varies], strengths):
+
+        def score(rows: Features, weights: Tensor = weights, bias: Tensor = bias) -> Scores:
+            scores = np.tile(labels.mean(0, dtype=np.float32), (len(rows), 1))
+            scores[:, varies] = torch.sigmoid(scale(rows) @ weights + bias).cpu().numpy()
+            return scores
+
+        yield strength, score
+
+
+def fit_classifier(features: Features, labels: Labels, strength: float = FALLBACK) -> nn.Linear:
     """Return a logistic regression on standardised features as a layer on the features as they are.
 
     A class that all or none of the patches carry gets its log-odds, half a patch added to both sides.

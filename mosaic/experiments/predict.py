@@ -9,7 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.evaluation.probes import knn_scores, linear_probe
+from mosaic.evaluation.probes import (
+    STRENGTHS,
+    cross_validated_strength,
+    knn_scores,
+    linear_probe,
+    tree_scores,
+)
 from mosaic.experiments.grid import draw_budgets, require_trained_on
 from mosaic.experiments.parallel import encoder_task, run_trials
 from mosaic.experiments.predictions import KEYS, read_arrays, save_arrays
@@ -102,14 +108,20 @@ def predict_trial(
                 for source in [source for source in train if "without" not in source]:
                     names = [name for name in train if name.partition("_without")[0] == source]
                     targets = {f"linear|{name}|{s}": inputs[s][name] for s in _EVALUATED for name in names}
-                    tuned = inputs["validation"][source], validation
-                    scores |= linear_probe(train[source], labels, *tuned, targets)[0]
+                    tuned, strengths = (inputs["validation"][source], validation), list(STRENGTHS)
+                    if settings.probe_strength == "budget":
+                        scenes = store.scenes[labelled]
+                        strengths = [cross_validated_strength(train[source], labels, scenes)]
+                    scores |= linear_probe(train[source], labels, *tuned, targets, strengths)[0]
+            if get_method(encoder["method"]).architecture == "statistics":
+                targets = {f"trees|fused|{s}": inputs[s]["fused"] for s in _EVALUATED}
+                scores |= tree_scores(train["fused"], labels, targets, encoder["seed"])
             ends: dict[str, InputScores] = {}
             if get_method(encoder["method"]).only_classifies:
                 # its classifier has seen the labels of its own budget, so it stands for no other fraction
                 if fraction == encoder["budget"]:
                     ends["end_to_end"] = classifier_scores(checkpoint, {s: inputs[s] for s in _EVALUATED})
-            elif "finetune" in settings.evaluations:
+            elif "finetune" in settings.evaluations and get_method(encoder["method"]).tunable:
                 trial = TrialSettings(seed=encoder["seed"], steps=settings.finetune_steps).replace(
                     batch_scenes=min(settings.finetune_batch, len(labelled)),
                     learning_rate=settings.finetune_learning_rate,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mosaic.datasets.sensors import Sensor
-from mosaic.models.encoders import FUSIONS, Encoder, timm_recipe
+from mosaic.models.encoders import FUSIONS, STATISTICS, Encoder, timm_recipe
 from mosaic.models.foundation import FOUNDATION
 from mosaic.models.heads import ChoquetClassifier
 from mosaic.store.record_format import BandLayout
@@ -90,7 +90,7 @@ class LoadedEncoder(nn.Module):
     def _normalise(self, name: str, given: Tensor | NDArray[Any]) -> Tensor:
         sensor = self.layout.sensor(name)
         image = given if isinstance(given, Tensor) else torch.from_numpy(np.array(given, dtype=np.float32))
-        image = image.to(next(self.encoder.parameters())).float()
+        image = image.to(next(self.encoder.parameters(), image)).float()  # statistics have none
         if image.ndim != 4 or image.shape[1] != len(sensor.bands):
             raise CheckpointError(
                 f"{name} has shape {tuple(image.shape)}, expected (images, bands, height, width) of "
@@ -151,7 +151,7 @@ def save_encoder(
     with atomic_path(folder / WEIGHTS) as partial:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
     kind = "choquet" if isinstance(classifier, ChoquetClassifier) else "linear"
-    timm_models = encoder.name not in (*FUSIONS, *FOUNDATION)
+    timm_models = encoder.name not in (*FUSIONS, *FOUNDATION, STATISTICS)
     architecture = {
         "format": FORMAT,
         "encoder": encoder.name,

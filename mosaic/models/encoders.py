@@ -24,6 +24,8 @@ ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "vit_small": ("vit_small_patch16_224", {"patch_size": 8, "dynamic_img_size": True}),
 }
+#: Encoder without weights, see :class:`BandStatistics`.
+STATISTICS = "statistics"
 #: Encoders that fuse class tokens of one such transformer for each sensor; only for the stream ``"early"``.
 FUSIONS: dict[str, str] = {"sct_light": "vit_light", "sct_small": "vit_small"}
 
@@ -49,8 +51,8 @@ def timm_recipe(name: str, in_channels: int, image_size: int) -> dict[str, Any]:
 
 def encoder_for(method: Method, encoder: str, vit: str) -> str:
     """Return the encoder of a method: ``encoder``, or ``vit`` or its fusion where it needs a transformer."""
-    if not method.architecture:
-        return encoder
+    if method.architecture in ("", STATISTICS):
+        return method.architecture or encoder
     fusions = {transformer: fusion for fusion, transformer in FUSIONS.items()}
     if vit not in fusions:
         raise SettingsError(f"{vit!r} is no vision transformer{suggest(vit, fusions)}")
@@ -59,7 +61,8 @@ def encoder_for(method: Method, encoder: str, vit: str) -> str:
 
 def check_architecture(method: Method, encoder: str) -> None:
     """Refuse, by a SettingsError, an encoder other than those that a method is about."""
-    fitting = {"vit": tuple(FUSIONS.values()), "sct": tuple(FUSIONS)}.get(method.architecture)
+    known = {"vit": tuple(FUSIONS.values()), "sct": tuple(FUSIONS), STATISTICS: (STATISTICS,)}
+    fitting = known.get(method.architecture)
     if fitting and encoder not in fitting:
         raise SettingsError(f"method {method.name!r} needs one of the encoders {', '.join(fitting)}")
 
@@ -78,6 +81,8 @@ def build_backbone(name: str, bands: Sequence[int], image_size: int) -> nn.Modul
     ``bands`` are the numbers of bands of the sensors that are stacked. SettingsError for others, or a size
     that the patches of a transformer do not divide.
     """
+    if name == STATISTICS:
+        return BandStatistics()
     if name in FOUNDATION:
         return FOUNDATION[name](sum(bands), image_size)
     import timm
@@ -98,6 +103,18 @@ def build_backbone(name: str, bands: Sequence[int], image_size: int) -> nn.Modul
                 f"choose a multiple of {side}"
             )
     return backbone
+
+
+class BandStatistics(nn.Module):
+    """What a method must beat: mean, deviation and 10, 50, 90 % quantiles of each band, nothing learned."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the statistics (B, 5 x bands) of images (B, bands, H, W)."""
+        pixels = images.flatten(2).sort(-1).values  # torch.quantile takes 2^24 values at most
+        at = [0.1 * (pixels.shape[-1] - 1), 0.5 * (pixels.shape[-1] - 1), 0.9 * (pixels.shape[-1] - 1)]
+        quantiles = [pixels[..., int(i)].lerp(pixels[..., -int(-i // 1)], i % 1) for i in at]
+        moments = [pixels.mean(-1), pixels.std(-1, correction=0)]
+        return torch.cat([*moments, *quantiles], dim=1)
 
 
 class ClassTokenFusion(nn.Module):

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mosaic.settings import StudySettings
@@ -30,6 +31,19 @@ def predict(tmp_path):
         return rows
 
     return write
+
+
+@pytest.fixture
+def run_of():
+    """Make a run as the claims see it."""
+
+    def make(store, predictions, embeddings, lost=()):
+        tables = {"archive": {"title": "Archive"}, "predictions": predictions, "embeddings": embeddings}
+        trials = pd.DataFrame({"trial": [f"{name} seed 0" for name in lost]})
+        before = SimpleNamespace(settings=StudySettings(), failed_trials=lambda: trials)
+        return SimpleNamespace(read=tables.get, store=lambda: store, earlier=lambda notebook: before)
+
+    return make
 
 
 @pytest.fixture

@@ -77,52 +77,14 @@ def test_card_sets_every_statistic_beside_the_real_one():
     scores = pd.DataFrame({"input": ["S1", "S1", "both", "both"], "ap_macro": [0.4, 0.5, 0.4, 0.5]})
     scores["ap_micro"] = scores["ap_macro"] + 0.1
     known = Reference("real", labels={"P(share a label)": 0.512}, scores={"S1": (0.41, 0.49)})
-    table = tables.card_table(tables.statistics_card(statistics, scores, known)).set_index("statistic")
-    assert table.loc["P(share a label)"].tolist() == [0.5, 0.512]
-    assert table.loc["macro AP, S1"].tolist() == pytest.approx([0.45, 0.41])
-    assert np.isnan(table.loc["macro AP, both", "real"])
-    assert len(table) == 8
-    unknown = tables.card_table(tables.statistics_card(statistics, scores, Reference("real")))
-    assert list(unknown) == ["statistic", "this archive"]
-
-
-def test_moments_stand_beside_the_published_ones():
-    store = SimpleNamespace(
-        layout=BandLayout(
-            (sentinel1(("VV",)), sentinel2(("B02", "B10"))),
-            dict.fromkeys(("VV", "B02", "B10"), 120),
-            {name: {"mean": 1.0, "std": 2.0} for name in ("B02", "B10", "VV")},
-        )
-    )
-    table = tables.moments_table(store, Reference("real", moments={"B02": (3.0, 4.0)})).set_index("band")
-    assert table.loc["B02", ["mean", "std", "real mean", "real std"]].tolist() == [1, 2, 3, 4]
-    assert table.loc["B10", ["real mean", "real std"]].isna().all()
-    assert table["unit"].tolist() == ["DN", "DN", "dB"]
-
-
-@pytest.mark.parametrize(
-    ("labels", "sentence"),
-    [
-        ([[1]], "Every class is on 100.0 % of the training patches."),
-        ([[1, 0], [1, 0]], "a is on 100 % of the training patches, b on none."),
-        ([[1, 0], [1, 1]], "a is on 100 % of the training patches, b on 50.0 %."),
-    ],
-)
-def test_shares_of_one_class_of_ties_and_of_an_absent_class(labels, sentence):
-    assert tables.class_shares(np.array(labels, np.uint8), ("a", "b")) == sentence
+    table = tables.statistics_card(statistics, scores, known).set_index(["source", "statistic"])["value"]
+    assert table[:, "P(share a label)"].to_dict() == {"real": 0.512, "simulated": 0.5}
+    assert table[:, "macro AP, S1"].to_dict() == pytest.approx({"real": 0.41, "simulated": 0.45})
+    assert np.isnan(table["real", "macro AP, both"])
+    assert len(table) == 16
 
 
 def test_classes_that_a_figure_leaves_out_are_named():
     first, second = pd.DataFrame({"class": ["a", "b"]}), pd.DataFrame({"class": ["b", "c"]})
     assert tables.without_pixels(["a", "b"], first) == ""
     assert tables.without_pixels(["a", "b", "c"], first, second) == " Left out, without pixels: a, c."
-
-
-def test_limits_fit_the_data():
-    assert "simulated" not in tables.limits("bigearthnet", "real (56 pairs)").lower()
-    assert "real (56 pairs)" in tables.limits("bigearthnet", "real (56 pairs)")
-    assert "Simulated bands" in tables.limits("bigearthnet", "simulated")
-    assert ["snow" in tables.limits(name, "simulated") for name in ("bigearthnet", "sen12ms")] == [
-        False,
-        True,
-    ]

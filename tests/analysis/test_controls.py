@@ -22,18 +22,18 @@ STORE = SimpleNamespace(
 
 
 @pytest.fixture
-def archive(predict, monkeypatch):
+def archive(predict, run_of, monkeypatch):
     """MoSAiC with one seed, whose features and predictions hold the labels and noise."""
     truth = {split: LABELS[ROWS[split]] for split in ("validation", "test")}
     predictions = pd.DataFrame(predict("mosaic", truth, dict.fromkeys(truth, 0.7), [0]))
     features = {split: LABELS[rows] + RANDOM.normal(size=(N, 4)) for split, rows in ROWS.items()}
     monkeypatch.setattr(
         controls,
-        "encode_splits",
+        "encode",
         lambda store, folder, rows: {s: {"fused": f.astype(np.float32)} for s, f in features.items()},
     )
     embedded = pd.DataFrame({"method": ["mosaic"], "seed": [0], "folder": ["e"], "path": ["e.npz"]})
-    return ArchiveClaims("Archive", STORE, predictions, embedded, ROWS)
+    return ArchiveClaims(run_of(STORE, predictions, embedded))
 
 
 def test_only_the_planted_effect_is_supported_and_shuffled_labels_fall_to_the_prior(archive, study):

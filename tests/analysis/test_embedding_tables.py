@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from mosaic.analysis import embedding_tables
 from mosaic.evaluation import coherence
@@ -17,14 +18,30 @@ def trial_row(folder, method, seed, **arrays):
     return {"method": method, "seed": seed, "path": str(path)}
 
 
-def test_coherence_table_averages_seeds(tmp_path):
-    names = [f"measure|{name}" for name in coherence.MEASURES]
-    trials = [trial_row(tmp_path, "iai", s, **dict.fromkeys(names, v)) for s, v in ((0, 0.2), (1, 0.4))]
-    embedded = pd.DataFrame(trials)
-    table = embedding_tables.coherence_table(embedded)
+def test_coherence_table_averages_seeds_and_jaccard_has_the_interval_of_its_patches(tmp_path):
+    names, per_patch = [f"measure|{name}" for name in coherence.MEASURES], RANDOM.random(N)
+    trials = [
+        trial_row(tmp_path, "iai", s, **dict.fromkeys(names, v), **{"coherence|test": per_patch})
+        for s, v in ((0, 0.2), (1, 0.4))
+    ]
+    table = embedding_tables.coherence_table(pd.DataFrame(trials), np.arange(N).astype(str))
     assert table["value"].tolist() == pytest.approx([0.3] * len(table))
     assert table["n_seeds"].unique().tolist() == [2]
     assert table["spread"].iloc[0] == pytest.approx(np.std([0.2, 0.4], ddof=1))
+    interval = stats.ttest_1samp(per_patch, 0).confidence_interval()
+    jaccard = table.set_index("name").loc["knn_jaccard"]
+    assert (jaccard["low"], jaccard["high"]) == pytest.approx((interval.low, interval.high))
+    assert table["low"].notna().sum() == 1
+
+
+def test_arrays_of_the_first_seed_are_found_by_method_and_name(tmp_path):
+    rows = [
+        trial_row(tmp_path, m, s, **{"map|0": s, "map|1": 7, "x": 0})
+        for m in ("iai", "mosaic")
+        for s in (0, 1)
+    ]
+    found = embedding_tables.of_first_seed(pd.DataFrame(rows), "map|")
+    assert found == {("iai", "0"): 0, ("iai", "1"): 7, ("mosaic", "0"): 0, ("mosaic", "1"): 7}
 
 
 def test_retrieval_table_counts_ranks_and_skips_single_sensor_methods(tmp_path):
@@ -40,15 +57,6 @@ def test_retrieval_table_counts_ranks_and_skips_single_sensor_methods(tmp_path):
     assert table["map_at_20"].unique().tolist() == [0.25]
     assert table["k"].max() < N
     assert embedding_tables.retrieval_table(embedded, np.array(["one"])).empty
-
-
-def test_level1_names_a_patch_only_when_all_its_labels_agree():
-    store = SimpleNamespace(
-        manifest=SimpleNamespace(level1={"Water bodies": ("sea", "lake"), "Wetlands": ("bog",)}),
-        class_names=["bog", "lake", "sea"],
-        labels=np.array([[0, 1, 1], [1, 1, 0], [1, 0, 0]], np.uint8),
-    )
-    assert embedding_tables.coarse_groups(store, np.arange(3)) == ["Water bodies", "several", "Wetlands"]
 
 
 def test_gallery_shows_the_nearest_of_other_places(tmp_path):
@@ -74,33 +82,3 @@ def test_gallery_shows_the_nearest_of_other_places(tmp_path):
     assert shown["neighbour_labels"][:, :, 0].tolist() == shown["neighbours"][:, :, 0, 0, 0].tolist()
     same_place = trial_row(tmp_path, "iai", 0, embeddings=space[:2])
     assert embedding_tables.neighbour_images(store, same_place, rows[:2], 5) == {}
-
-
-def test_kernels_weigh_the_batch_with_zero_diagonals_and_msc_has_prototypes():
-    labels = (RANDOM.random((12, 5)) < 0.5).astype(np.uint8)
-    weights = embedding_tables.kernel_weights(labels)
-    assert weights["jaccard"].shape == (12, 12)
-    assert weights["msc"].shape == (12, 17)
-    assert not np.diag(weights["any"]).any()
-
-
-def test_cosines_of_one_place_are_left_out(tmp_path):
-    one_place = {"cosine|same": np.ones(3), "cosine|different": np.empty(0)}
-    assert embedding_tables.sensor_cosines(pd.DataFrame([trial_row(tmp_path, "iai", 0, **one_place)])) == {}
-
-
-@pytest.mark.parametrize(
-    ("values", "answer"),
-    [
-        ({"iai": np.nan}, "Coherence is unknown: no test patch has a neighbour from another place."),
-        ({"iai": 0.2}, "The neighbourhoods of IaI-SimCLR, the only method, have a label Jaccard index of "
-         "0.200."),
-        ({"iai": 0.2291, "mosaic": 0.2292}, "Neighbourhoods of all 2 methods are alike (label Jaccard index "
-         "0.229)."),
-        ({"iai": 0.3, "mosaic": 0.2}, "The most coherent neighbourhoods are those of IaI-SimCLR (label "
-         "Jaccard index 0.300), the least those of MoSAiC (0.200)."),
-    ],
-)  # fmt: skip
-def test_the_answer_on_coherence_at_its_edges(values, answer):
-    measures = pd.DataFrame({"method": list(values), "name": "knn_jaccard", "value": list(values.values())})
-    assert embedding_tables.coherence_answer(measures) == answer

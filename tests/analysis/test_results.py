@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
-from mosaic.analysis import results
+from mosaic.analysis import results, scoring
+from mosaic.evaluation.uncertainty import estimate_ap
 
 RANDOM = np.random.default_rng(0)
 CLASSES = ("Arable land", "Pastures", "Mixed forest", "Marine waters")
@@ -43,23 +44,7 @@ def test_without_a_linear_probe_another_evaluation_compares_all(result, evaluati
     assert results.common_evaluation_title(table) == title
 
 
-def test_interval_table_has_a_column_a_fraction_in_ascending_order(result):
-    rows = [result("mosaic", fraction=f, label_budget="shared") for f in (100.0, 5.0, 20.0)]
-    table = results.interval_table(pd.DataFrame([*rows, result("random", fraction=5.0)]))
-    assert table.columns.tolist()[:3] == ["method", "labels in pretraining", "evaluation"]
-    assert table.columns.tolist()[3:] == ["5 %", "20 %", "100 %"]
-    assert table["method"].tolist() == ["Random features", "MoSAiC"]
-    assert table.index.tolist() == [0, 1]  # another index would be shown as a column
-    assert table.iloc[1].tolist() == ["MoSAiC", "shared", "linear probe", *[(0.5, 0.4, 0.6)] * 3]
-
-
-def test_metric_table_averages_seeds_and_leaves_out_the_pooled_row(result):
-    rows = [result("iai", value, seed=seed) for seed, value in ((0, 0.2), (1, 0.4), (-1, 0.9))]
-    table = results.metric_table(pd.DataFrame(rows), 100.0)
-    assert table.loc[0, "macro average precision"] == pytest.approx(0.3)
-
-
-def test_conditional_scores_have_a_column_a_method_and_are_means_over_seeds(predict):
+def test_conditional_scores_are_those_of_the_carriers_for_each_method_and_seed(predict):
     labels = (RANDOM.random((80, 4)) < 0.5).astype(np.uint8)
     store = SimpleNamespace(
         labels=labels,
@@ -68,15 +53,15 @@ def test_conditional_scores_have_a_column_a_method_and_are_means_over_seeds(pred
         manifest=SimpleNamespace(confusable={"open": CLASSES[:2]}),
     )
     iai, mosaic = (predict(m, {"test": labels}, {"test": n}, (0, 1)) for m, n in (("iai", 1), ("mosaic", 0)))
-    methods = ["mosaic", "inter", "iai"]
-    table = results.conditional_table(store, pd.DataFrame(iai + mosaic), methods, 100.0)
-    assert table.columns[5:].tolist() == ["MoSAiC", "IaI-SimCLR"]
-    assert table[["of", "among"]].values.tolist() == [list(CLASSES[:2]), list(CLASSES[1::-1])]
-    assert table["MoSAiC"].tolist() == [1, 1]
-    seeds = [np.load(row["path"])["linear|fused|100|test"] for row in iai]
-    carriers = labels[:, 1] == 1
-    expected = [average_precision_score(labels[carriers, 0], scores[carriers, 0]) for scores in seeds]
-    assert table["IaI-SimCLR"][0] == pytest.approx(np.mean(expected))
+    table = results.conditional_scores(store, pd.DataFrame(mosaic + iai), ["mosaic", "inter", "iai"], 100.0)
+    pairs = [tuple(CLASSES[:2]), tuple(CLASSES[1::-1])]
+    assert list(zip(table["of"], table["among"], strict=True)) == pairs * 4
+    assert table["method"].tolist() == ["iai"] * 4 + ["mosaic"] * 4
+    assert table.query("method == 'mosaic'")["ap"].tolist() == [1] * 4
+    carriers, scores = labels[:, 1] == 1, np.load(iai[1]["path"])["linear|fused|100|test"]
+    expected = average_precision_score(labels[carriers, 0], scores[carriers, 0])
+    assert table["ap"].iloc[2] == pytest.approx(expected)
+    assert results.conditional_scores(store, pd.DataFrame(iai), ["mosaic"], 100.0).empty
 
 
 def test_groups_derived_from_data_find_company_and_look(monkeypatch):
@@ -114,25 +99,67 @@ def test_processes_that_score_load_neither_pytorch_nor_what_draws():
     assert not loaded & {"torch", "torchvision", "timm", "lightning", "matplotlib", "seaborn"}
 
 
-def test_classes_of_few_test_patches_are_named():
-    test = (np.arange(40)[:, None] < [30, 3, 0]).astype(np.uint8)
-    store = SimpleNamespace(
-        class_names=("a", "b", "c"),
-        labels=np.concatenate([[[1, 1, 0]], test]),
-        split_rows=lambda split: np.arange(1) if split == "train" else np.arange(1, 41),
+NAMES = ("common", "other", "rare", "never")
+TRAIN = (RANDOM.random((200, 4)) < [0.6, 0.4, 0.03, 0.02]).astype(np.uint8)
+TEST = (RANDOM.random((120, 4)) < [0.6, 0.4, 0.2, 0.0]).astype(np.uint8)
+STORE = SimpleNamespace(
+    fingerprint="f",
+    labels=np.concatenate([TRAIN, TEST]),
+    scenes=np.array([f"s{i % 10}" for i in range(200 + 120)]),
+    split_rows=lambda split: np.arange(200) if split == "train" else np.arange(200, 200 + 120),
+    class_names=NAMES,
+    manifest=SimpleNamespace(dataset="d", confusable={"pair": NAMES[:2]}),
+)
+
+
+def test_subgroups_are_rare_and_common_classes_label_counts_and_groups():
+    found = results.define_subgroups(STORE)
+    assert found["all classes"].classes.tolist() == [0, 1, 2]  # the fourth has no test patch
+    assert found["rare classes, below 5 %"].classes.tolist() == [2]
+    assert found["common classes"].classes.tolist() == [0, 1]
+    assert found["1 label"].patches.tolist() == np.flatnonzero(TEST.sum(1) == 1).tolist()
+    assert "5 labels or more" not in found  # no patch has as many, so those of three stand for many
+    assert found["3 labels or more"].patches.tolist() == np.flatnonzero(TEST.sum(1) >= 3).tolist()
+    assert found["pair"].classes.tolist() == [0, 1]
+    assert found["pair"].patches.tolist() == np.flatnonzero(TEST[:, :2].any(1)).tolist()
+
+
+def test_differences_are_paired_by_the_seeds_of_both_sides(predict, study):
+    rows = predict("supervised_late", {"test": TEST}, {"test": 0.6}, (0, 1, 2))
+    rows += predict("iai", {"test": TEST}, {"test": 0.5}, (0, 2))
+    table = results.subgroup_differences(study, STORE, pd.DataFrame(rows), 100.0).set_index("subgroup")
+    assert table["method"].unique().tolist() == ["iai"]
+    assert table["n_seeds"].unique().tolist() == [2]
+    scores = [np.load(row["path"])["linear|fused|100|test"][:, [2]] for row in rows]
+    reference, iai = (
+        estimate_ap(TEST[:, [2]], [scores[i] for i in chosen], STORE.scenes[200:])
+        for chosen in ((0, 2), (3, 4))
     )
-    assert results.unscored_classes(store).values.tolist() == [["b", 1, 3], ["c", 0, 0]]
+    expected = (iai - reference).interval()
+    rare = table.loc["rare classes, below 5 %"]
+    assert (rare["value"], rare["low"], rare["high"]) == pytest.approx(
+        (expected.value, expected.low, expected.high)
+    )
+    assert table.at["all classes", "value"] > 0
+    alone = results.subgroup_differences(study, STORE, pd.DataFrame(rows[3:]), 100.0)
+    assert alone.empty and "value" in alone  # without the reference
 
 
 @pytest.mark.parametrize(
-    ("scores", "answer"),
+    ("source", "common", "shown"),
     [
-        ({"A": 0.5}, "With 5 % of the labels A is the only method: macro AP 0.500 (linear probe)."),
-        ({"A": 0.5, "B": 0.4}, "With 5 % of the labels A scores highest: macro AP 0.500 (linear probe)."),
-        ({"A": 0.5, "B": 0.5001}, "With 5 % of the labels A and B score highest: macro AP 0.500 (linear "
-         "probe)."),
+        ("fused", True, {"ap_macro", "ap_micro"}),
+        ("s1", True, {"ap_macro", "ap_micro"}),
+        ("fused", False, {"ap_macro"}),
+        ("s1", False, set()),
     ],
-)  # fmt: skip
-def test_the_best_in_words_at_its_edges(scores, answer):
-    rows = pd.DataFrame({"method": list(scores), "value": list(scores.values())})
-    assert results.best_in_words(rows, 5.0, "linear probe") == answer
+)
+def test_intervals_are_where_they_are_shown_and_means_everywhere(predict, monkeypatch, source, common, shown):
+    monkeypatch.setattr(scoring, "PackedStore", lambda folder: STORE)
+    truth = {"validation": TEST, "test": TEST}
+    members = pd.DataFrame(predict("iai", truth, dict.fromkeys(truth, 0.6), (0, 1), source=source))
+    rows = pd.DataFrame(scoring.score_group("packed", members, {}, common)).query("stratum == 'all'")
+    pooled = rows.query("seed == -1").set_index("metric")
+    assert set(pooled.index[pooled["low"].notna()]) == shown
+    means = rows.query("seed >= 0").groupby("metric")["value"].mean()
+    assert pooled["value"].to_dict() == pytest.approx(means[["ap_macro", "ap_micro"]].to_dict())

@@ -63,13 +63,11 @@ def test_a_domain_has_both_trainings_and_their_paired_difference(store, tmp_path
     assert change["where"] == "in a country never seen (Finland)"
     words = transfer_tables.change_in_words(change)
     assert f"MoSAiC changes by {expected.value:+.3f} [{expected.low:+.3f}, {expected.high:+.3f}]" in words
-    assert transfer_tables.readable_domain_shift(table)["change"][0][0] == pytest.approx(expected.value)
 
 
 def test_without_a_domain_there_is_an_empty_table_with_its_columns():
     table = transfer_tables.domain_shift_table(pd.DataFrame(), SimpleNamespace())
     assert table.empty and "change" not in table and "value" in table
-    assert transfer_tables.readable_domain_shift(table).empty
     assert transfer_tables.changes_table(table, table, "country").empty
 
 
@@ -81,9 +79,6 @@ def test_transfers_are_scored_over_coarse_classes_and_seeds(store, coarse, tmp_p
     (found,) = transfer_tables.transfer_table(trials, sides).to_dict("records")
     span = estimate_ap(coarse, [values for values, _ in seeds], store.scenes).interval()
     assert found == pytest.approx({**row, "probe": "target", "fraction": 50.0, **vars(span)})
-    table = transfer_tables.coarse_table(sides)
-    assert table["B"].tolist() == ["wood", "sea; lake"]
-    assert table["test patches, B"].tolist() == coarse.sum(0).tolist()
 
 
 def test_the_change_away_from_home_is_paired_with_the_targets_own_encoder(store, coarse, tmp_path):
@@ -104,14 +99,3 @@ def test_the_change_away_from_home_is_paired_with_the_targets_own_encoder(store,
     (row,) = transfer_tables.changes_table(table, none, "country").to_dict("records")
     assert row["where"] == "from A to B"
     assert transfer_tables.change_in_words(row).endswith(", one seed")
-
-
-def test_readable_transfer_has_a_row_a_method_and_source_and_a_column_a_probe():
-    probes = pd.DataFrame({"probe": ["target", "target", "source"], "fraction": [5.0, 100.0, 0.0]})
-    table = probes.merge(pd.DataFrame({"source": ["A", "B"]}), how="cross")
-    table = table.assign(target="B", method="iai", value=0.5, low=0.4, high=0.6)
-    readable = transfer_tables.readable_transfer(table)
-    assert readable["pretrained on"].tolist() == ["A", "B"]
-    columns = ["5 % of its labels", "100 % of its labels", "no label of it"]
-    assert readable.columns[2:].tolist() == [f"B: {column}" for column in columns]
-    assert readable.iloc[0, 2] == (0.5, 0.4, 0.6)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -14,8 +16,9 @@ from mosaic.evaluation.claims import (
     judge,
     resolution,
     smallest_runs,
+    too_little_training,
 )
-from mosaic.evaluation.uncertainty import Difference
+from mosaic.evaluation.uncertainty import Difference, Interval
 
 MIRRORED = {"supported": "not supported", "not supported": "supported"}
 
@@ -51,6 +54,41 @@ def test_rules(effect, spread, n_seeds, n_scenes, verdict, reason):
     (row,) = judge([comparison(0, effect, spread, n_seeds, n_scenes)]).to_dict("records")
     assert (row["verdict"], row["effect"]) == (verdict, effect)
     assert reason in row["reason"]
+
+
+@pytest.mark.parametrize(
+    ("bar", "chance", "reason"),
+    [
+        ((0.02, 0.01), (0.05, 0.04), ""),
+        ((0.0, -0.01), (0.05, 0.04), ""),
+        (None, (0.05, 0.04), ""),
+        (None, None, ""),
+        (
+            (-0.078, -0.117),
+            (0.05, 0.04),
+            "band statistics -0.078 [-0.117, -0.039], less random features +0.050",
+        ),
+        (
+            (0.02, 0.01),
+            (0.014, -0.025),
+            "band statistics +0.020 [+0.010, +0.030], less random features +0.014",
+        ),
+        (None, (0.014, -0.025), "MoSAiC less random features +0.014 [-0.025, +0.053]"),
+    ],
+)
+def test_without_exceeding_what_was_never_trained_nothing_is_claimed(bar, chance, reason):
+    margins = {
+        name: Interval(margin[0], margin[1], 2 * margin[0] - margin[1], 3, 40)
+        for name, margin in (("band statistics", bar), ("random features", chance))
+        if margin
+    }
+    found = too_little_training(margins)
+    assert reason in found and bool(found) == bool(reason)
+    sure = comparison(0, 0.03, 0.005)
+    (row, other) = judge([replace(sure, untrained=found), sure]).to_dict("records")
+    assert row["verdict"] == ("undecided" if reason else "supported")
+    assert row["reason"] == (f"too little training: {found}" if reason else other["reason"])
+    assert row["comparisons"] == 2
 
 
 def test_mirrored_evidence_gives_mirrored_verdicts():

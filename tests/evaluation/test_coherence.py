@@ -68,11 +68,13 @@ def test_knn_jaccard_is_one_for_an_embedding_of_the_labels_and_chance_for_noise(
 
 def test_distance_correlation_is_scipys_over_jaccard_distances_of_pairs():
     points = unit(RANDOM.normal(size=(60, 3)))
-    pairs = [(i, j) for i in range(60) for j in range(i + 1, 60)]
+    pairs = [(i, j) for i in range(25) for j in range(i + 1, 25)]
     distance = [1 - points[i] @ points[j] for i, j in pairs]
     unlike = [1 - jaccard_score(LABELS[i], LABELS[j], zero_division=0) for i, j in pairs]
     expected = spearmanr(distance, unlike).statistic
-    assert coherence.distance_correlation(points, LABELS, PLACES) == pytest.approx(expected, abs=1e-6)
+    assert coherence.distance_correlation(points[:25], LABELS[:25], PLACES[:25]) == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 def test_linear_map_recovers_a_rotation():
@@ -98,12 +100,6 @@ def test_retrieval_map_by_hand():
     # query 0, other places only: 2 (no), 1 (yes), 3 (yes)
     assert found[0] == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert np.isnan(found[2])
-
-
-def test_trustworthiness_of_the_plane_itself_is_one():
-    angle = np.linspace(0, 3, 50)
-    circle = np.column_stack([np.cos(angle), np.sin(angle)]).astype(np.float32)
-    assert coherence.trustworthiness(circle, circle, 5) > 0.99
 
 
 @pytest.mark.parametrize("rank", [1, 4, 16])

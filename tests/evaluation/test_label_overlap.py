@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from mosaic.evaluation.label_overlap import (
-    conditional_ap,
     confusable_pairs,
     pointwise_mutual_information,
     similar_groups,
@@ -23,23 +22,6 @@ def test_strata_by_hand():
     assert found["labels: 2"].classes.tolist() == [0, 1, 2, 3]
     assert found["group: ab"].patches.tolist() == [0, 1, 2, 3, 5]
     assert found["group: cd"].classes.tolist() == [3, 2]
-
-
-def test_label_counts_divide_all_labelled_patches():
-    labels = (np.random.default_rng(0).random((200, 9)) < 0.4).astype(np.uint8)
-    rows = np.concatenate([s.patches for s in strata(labels, list("abcdefghi"), {})])
-    assert sorted(rows) == np.flatnonzero(labels.any(1)).tolist()
-
-
-def test_conditional_ap_by_hand():
-    labels, predictions = np.repeat(LABELS, 10, axis=0), np.zeros((60, 4), np.float32)
-    predictions[:, 1] = np.repeat([0.9, 0.1, 0.8, 0.2, 0.0, 1.0], 10)  # b among carriers of a: rows 0 to 39
-    found = conditional_ap(labels, predictions, NAMES, {"ab": ("a", "b")}).set_index(["of", "among"])
-    # ranked, ten of each: row 0 (not b), 2 (b), 3 (b), 1 (b)
-    assert found.loc[("b", "a"), "ap"] == pytest.approx((1 / 2 + 2 / 3 + 3 / 4) / 3)
-    assert found.loc[("b", "a"), "prevalence"] == 0.75
-    assert found.loc[("b", "a"), "n"] == 40
-    assert len(found) == 2
 
 
 def test_pairs_need_enough_carriers_of_either_answer():

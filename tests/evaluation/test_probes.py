@@ -4,10 +4,21 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
+from sklearn.model_selection import GroupKFold
+from sklearn.neighbors import KNeighborsRegressor
 from sklearn.preprocessing import StandardScaler
 
 from mosaic.evaluation.metrics import macro_ap
-from mosaic.evaluation.probes import STRENGTHS, fit_classifier, knn_scores, linear_probe
+from mosaic.evaluation.probes import (
+    FALLBACK,
+    STRENGTHS,
+    cross_validated_strength,
+    fit_classifier,
+    knn_scores,
+    linear_probe,
+    tree_scores,
+)
 
 
 def problem(n, features=40, classes=4, seed=0):
@@ -65,6 +76,70 @@ def test_strength_is_chosen_on_validation():
     ap = {c: macro_ap(wanted, scores) for c, scores in each.items()}
     assert strength == max(ap, key=ap.__getitem__) != STRENGTHS[-1]
     np.testing.assert_allclose(found["v"], each[strength], atol=2e-3)
+
+
+def test_strength_within_the_budget_is_that_of_scikit_learns_held_out_scenes():
+    x, y = problem(60, features=100)
+    scenes = np.repeat([f"s{i}" for i in range(12)], 5)
+    ap = {}
+    for strength in STRENGTHS:
+        held_out = np.zeros(y.shape)
+        for fitted, held in GroupKFold(5).split(x, groups=scenes):
+            scaler = StandardScaler().fit(x[fitted].astype(np.float64))
+            for column in range(4):
+                model = LogisticRegression(C=strength, tol=1e-9, max_iter=5000)
+                model.fit(scaler.transform(x[fitted].astype(np.float64)), y[fitted, column])
+                held_out[held, column] = model.predict_proba(scaler.transform(x[held]))[:, 1]
+        ap[strength] = average_precision_score(y, held_out)
+    assert cross_validated_strength(x, y, scenes) == max(ap, key=ap.__getitem__)
+
+
+def test_held_out_patches_never_share_a_scene_with_those_that_are_fitted():
+    """Features tell the scene, and the scene the label: of patches at random, a loose fit seems best."""
+    chosen = []
+    for seed in range(5):
+        random, scene = np.random.default_rng(seed), np.repeat(np.arange(40), 6)
+        signal, own = random.normal(size=240), random.normal(size=(40, 40))[scene]
+        y = (0.7 * signal + random.normal(size=40)[scene] > 0).astype(np.uint8)[:, None]
+        x = np.column_stack([signal, own]).astype(np.float32)
+        chosen.append([cross_validated_strength(x, y, s) for s in (scene.astype(str), np.full(240, "s"))])
+    by_scene, by_patch = np.log10(chosen).mean(0)
+    assert by_scene < by_patch - 0.5
+
+
+def test_a_budget_too_small_for_folds_takes_the_stated_strength():
+    x, y = problem(9)
+    scenes = np.arange(9).astype(str)
+    assert cross_validated_strength(x, y, scenes) == FALLBACK
+    x, y = problem(30)
+    assert cross_validated_strength(x, y * 0, np.arange(30).astype(str)) == FALLBACK
+    assert cross_validated_strength(x, y, np.full(30, "one scene")) in STRENGTHS
+
+
+def test_nothing_is_scored_in_half_precision():
+    x, y = problem(50)
+    with torch.autocast("cpu", torch.bfloat16):
+        knn, probe = knn_scores(x, y, x), linear_probe(x, y, x, y, {"x": x}, [1.0])[0]["x"]
+    np.testing.assert_array_equal(knn, knn_scores(x, y, x))
+    np.testing.assert_array_equal(probe, linear_probe(x, y, x, y, {"x": x}, [1.0])[0]["x"])
+
+
+def test_knn_is_scikit_learns_with_the_same_weights():
+    x, y = problem(80)
+    queries, _ = problem(30, seed=1)
+    mean = x.mean(0)
+    model = KNeighborsRegressor(7, metric="cosine", weights=lambda distance: np.exp((1 - distance) / 0.07))
+    expected = model.fit(x - mean, y.astype(float)).predict(queries - mean)
+    np.testing.assert_allclose(knn_scores(x, y, queries, k=7), expected, atol=1e-4)
+
+
+def test_trees_score_what_no_line_divides_and_constants_of_classes_of_one_value():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(400, 2)).astype(np.float32)
+    y = np.column_stack([x[:, 0] * x[:, 1] > 0, np.zeros(400), np.ones(400)]).astype(np.uint8)
+    scores = tree_scores(x[:200], y[:200], {"test": x[200:]})["test"]
+    assert average_precision_score(y[200:, 0], scores[:, 0]) > 0.9
+    assert (scores[:, 1] == 0).all() and (scores[:, 2] == 1).all()
 
 
 def test_class_of_one_value_scores_its_constant_without_a_warning():

@@ -40,18 +40,6 @@ def test_noise_that_all_methods_share_does_not_join_them():
     assert rank(scored([0.9, 0.8, 0.7], 0.2))[1] == [(0, 2)]
 
 
-def test_overlapping_groups_are_both_kept_and_inner_ones_are_not():
-    _, groups = rank(scored([0.90, 0.86, 0.82, 0.60], 0.0125))
-    assert (0, 2) not in groups
-    assert all(last < 3 for _, last in groups)
-
-
-def test_a_second_archive_halves_the_variance():
-    one = scored([0.9, 0.86], 0.011)
-    same = [Estimate(each.values, each.without) for each in one]
-    assert rank(one)[1] == [(0, 1)] or rank(one, same)[1] == []
-
-
 def test_one_seed_or_few_scenes_tell_no_differences():
     for estimates in (scored([0.9, 0.1], 0.001, seeds=1), scored([0.9, 0.1], 0.001, scenes=4)):
         table, groups = rank(estimates)

@@ -50,7 +50,8 @@ def test_every_method_gets_the_same_schedule_and_only_the_label_term_its_weight(
     for field in ("steps", "batch_scenes", "learning_rate", "image_size", "crop_scale", "radiometry"):
         assert len({config.flat()[field] for config in configs.values()}) == 1
     others = {name: config.encoder for name, config in configs.items() if config.encoder != "light"}
-    assert others == {"supervised_vit": "vit_light", "mosaic_vit": "vit_light", "sct": "sct_light"}
+    vits = {"supervised_vit": "vit_light", "mosaic_vit": "vit_light", "sct": "sct_light"}
+    assert others == {**vits, "band_statistics": "statistics"}
     weighted = {name for name, config in configs.items() if config.weighted_method().label == 4.0}
     variants = ("no_intra", "no_inter", "temporal", "classify", "vit")
     assert weighted == {"mosaic", *(f"mosaic_{variant}" for variant in variants)}

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import timm
 import torch
@@ -8,7 +9,9 @@ from mosaic.models.encoders import (
     ClassTokenFusion,
     Encoder,
     channels_of,
+    check_architecture,
     check_encoder,
+    encoder_for,
     timm_recipe,
 )
 from mosaic.utils.errors import SettingsError
@@ -136,6 +139,17 @@ def test_every_block_of_sct_hands_the_fused_token_to_both_sensors():
     for depth in (1, 2):
         first, second = (token for d, token in seen if d == depth)
         torch.testing.assert_close(first, second)
+
+
+def test_band_statistics_are_numpys_and_belong_to_their_method_alone(images):
+    encoder = Encoder("statistics", {"s1": 2, "s2": 5}, 32)
+    assert encoder.feature_dims == {"s1": 10, "s2": 25} and not list(encoder.parameters())
+    pixels = images["s2"].flatten(2).numpy()
+    expected = [pixels.mean(-1), pixels.std(-1), *np.quantile(pixels, [0.1, 0.5, 0.9], axis=-1)]
+    np.testing.assert_allclose(encoder(images)["s2"], np.concatenate(expected, axis=1), atol=1e-5)
+    assert encoder_for(METHODS["band_statistics"], "light", "vit_light") == "statistics"
+    with pytest.raises(SettingsError, match="needs one of the encoders statistics"):
+        check_architecture(METHODS["band_statistics"], "light")
 
 
 @pytest.mark.parametrize("name", ["light", "vit_light"])
