@@ -32,11 +32,7 @@ def chosen_rows(store: PackedStore, most: int) -> dict[str, NDArray[np.int64]]:
 
 
 def embed_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.DataFrame:
-    """Embed and measure every encoder that saw no labels or all of them, unless that is in the cache.
-
-    Returns:
-        Rows of ``encoders`` that could be measured, with ``path`` of what :func:`embed_trial` wrote.
-    """
+    """Embed and measure every encoder that saw no labels or all; return their rows, with ``path``."""
     require_trained_on(store, encoders)
     settings = study.settings.embedding
     rows = chosen_rows(store, settings.most_patches)

@@ -85,10 +85,6 @@ def check_choices(settings: StudySettings, layout: BandLayout | None = None) -> 
     """Refuse a kernel, loss or encoder that is unknown or does not fit, before anything is computed.
 
     Without a layout, that of an archive yet to be packed, sensors have their usual bands.
-
-    Raises:
-        SettingsError: names the first.
-        CheckpointError: when published weights expect other bands.
     """
     grid, trial = settings.grid, settings.trial
     kinds: dict[Any, Method] = {}
@@ -104,11 +100,9 @@ def check_choices(settings: StudySettings, layout: BandLayout | None = None) -> 
 
 
 def pretrain_all(study: Study, store: PackedStore, choices: Choices | None = None) -> pd.DataFrame:
-    """Train every trial of the grid that is not in the cache yet.
+    """Train every trial of the grid that is not in the cache yet, and return their rows.
 
-    Returns:
-        One row a finished trial: trial, method, seed, budget (% of training labels), folder of the encoder,
-        reused. The budgets are saved as patch ids in ``label_budgets-seed<n>.json`` of the run.
+    The label budgets are saved as patch ids in ``label_budgets-seed<n>.json`` of the run.
     """
     grid = study.settings.grid
     check_choices(study.settings, store.layout)

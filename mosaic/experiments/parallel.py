@@ -95,11 +95,8 @@ def run_trials(
 ) -> pd.DataFrame:
     """Compute the ``tasks`` of a ``stage``, by name, that have not finished; note in the study which failed.
 
-    The function is of an importable module; the study's settings give the number of processes, by default
-    as many as fit on the GPUs, or one a core.
-
-    Returns:
-        The rows of the finished trials, each with ``path``, and whether it was ``reused``.
+    Return the rows of the finished trials, each with ``path``, and whether it was ``reused``. The function is
+    of an importable module; by default as many processes run as fit on the GPUs, or one a core.
 
     Raises:
         RunError: when trials failed, unless the run keeps going and some have finished.

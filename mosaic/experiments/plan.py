@@ -2,7 +2,7 @@
 
 import functools
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,7 @@ class RandomStore(PackedStore):
 
     def read(self, rows: Any, out: Any = None) -> Any:
         """Return the same random record for each row."""
-        if out is None:
-            return {name: np.repeat(record[None], len(rows), 0) for name, record in self._records.items()}
+        out = out or {name: np.empty((len(rows), *r.shape), r.dtype) for name, r in self._records.items()}
         for name, record in self._records.items():
             out[name][:] = record
         return out
@@ -81,56 +80,45 @@ def cost_of(trial: TrialSettings) -> Mapping[str, float]:
 def stages(
     settings: StudySettings, patches: int, cost: Callable[[TrialSettings], Mapping[str, float]] = cost_of
 ) -> pd.DataFrame:
-    """Return what each stage of a run on ``patches`` pairs takes from nothing.
+    """Return stage, trials, steps, hours and disk (GB of weights and features) of a run on ``patches`` pairs.
 
-    Hours are those of one GPU, or of all cores. Not among them: scores, tables and figures, minutes to an
-    hour, and what companion runs add.
-
-    Returns:
-        One row a stage: stage, trials, steps of optimisers, hours, disk (GB of weights and features).
+    Everything is made anew. Hours are those of one GPU, or of all cores; scores, tables and figures, minutes
+    to an hour, and what companion runs add are not among them.
     """
-    grid, evaluation = settings.grid, settings.evaluation
-    chosen = settings.transfer.transfer_methods
-    full = [t for t in plan(grid.model_copy(update={"label_budgets": ["full"]})) if t.method in chosen]
-    fitted = [
-        evaluation.finetune_steps
-        * len({f for _, f in evaluated_fractions(trial.budget, grid.label_fractions)})
-        * ("finetune" in evaluation.evaluations and not get_method(trial.method).only_classifies)
-        for trial in plan(grid)
-    ]
-    configs = [settings_of(trial, settings) for trial in plan(grid)]
-    held_out = [settings_of(trial, settings) for trial in full] * settings.transfer.held_out
+    grid, evaluation, batch = settings.grid, settings.evaluation, settings.trial.batch_scenes
+    steps, tunes = settings.trial.steps, evaluation.finetune_steps * ("finetune" in evaluation.evaluations)
+    every_label = plan(grid.model_copy(update={"label_budgets": ["full"]}))
+    held_out = [t for t in every_label if t.method in settings.transfer.transfer_methods]
     tried = [settings_of(Trial(n, SEED, 100.0), settings, {n: changes}) for n, changes in candidates(grid)]
-
-    def steps_of(trials: Sequence[TrialSettings], steps: int) -> list[int]:
-        return [steps * get_method(trial.method).trained for trial in trials]
-
-    work = (  # name, settings, steps of each, their batch over that of pretraining, patches encoded by each
-        ("choosing hyperparameters", tried, steps_of(tried, grid.tuning_steps), 1.0, 0.75 * patches),
-        ("pretraining", configs, steps_of(configs, settings.trial.steps), 1.0, 0),
-        ("evaluation", configs, fitted, evaluation.finetune_batch / settings.trial.batch_scenes, patches),
-        ("without a domain", held_out, steps_of(held_out, settings.trial.steps), 1.0, patches),
-    )
-    rows = []
-    for stage, trials, steps, batch, encoded in work:
-        costs = [cost(trial) for trial in trials]
-        encoding = encoded / settings.trial.batch_scenes / _FORWARDS
-        hours = sum(c["step"] * (batch * n + encoding) for c, n in zip(costs, steps, strict=True)) / 3600
-        disk = sum(c["weights"] * (stage != "evaluation") + c["width"] * encoded * 4e-6 for c in costs) / 1e3
-        rows.append((stage, len(trials), sum(steps), hours / max(1, len(gpus())), disk))
-    return pd.DataFrame(rows, columns=["stage", "trials", "steps", "hours", "disk"])
+    parts = [("choosing hyperparameters", trial, grid.tuning_steps, 1.0, 0.75 * patches) for trial in tried]
+    parts += [("pretraining", settings_of(t, settings), steps, 1.0, 0) for t in plan(grid)]
+    for t in plan(grid):
+        times = len({f for _, f in evaluated_fractions(t.budget, grid.label_fractions)})
+        fitted = tunes * times * (not get_method(t.method).only_classifies)
+        parts.append(
+            ("evaluation", settings_of(t, settings), fitted, evaluation.finetune_batch / batch, patches)
+        )
+    held_out *= settings.transfer.held_out
+    parts += [("without a domain", settings_of(t, settings), steps, 1.0, patches) for t in held_out]
+    table = pd.DataFrame(parts, columns=["stage", "trial", "steps", "share", "encoded"])
+    costs, fits = pd.DataFrame([cost(trial) for trial in table["trial"]]), table["stage"] == "evaluation"
+    table["steps"] *= np.array([get_method(trial.method).trained for trial in table["trial"]]) | fits
+    encoding = table["encoded"] / batch / _FORWARDS
+    table["hours"] = costs["step"] * (table["share"] * table["steps"] + encoding) / 3600 / max(1, len(gpus()))
+    table["disk"] = costs["weights"] * ~fits / 1e3 + costs["width"] * table["encoded"] * 4e-9
+    table["trials"] = 1
+    return table.groupby("stage", sort=False)[["trials", "steps", "hours", "disk"]].sum().reset_index()
 
 
 def describe(settings: StudySettings, patches: int) -> str:
     """Return the table of stages and their sum, as text."""
     table = stages(settings, patches)
-    total = table[["trials", "steps", "hours", "disk"]].sum()
-    memory = max(cost_of(settings_of(trial, settings))["memory"] for trial in plan(settings.grid))
-    packed = patches * RandomStore(1).layout.record_bytes / 1e9
+    total, devices = table[["trials", "steps", "hours", "disk"]].sum(), count(available_cores(), "core")
+    memory = max(cost_of(settings_of(trial, settings))["memory"] for trial in plan(settings.grid)) / 1e3
+    disk = total["disk"] + patches * RandomStore(1).layout.record_bytes / 1e9
     return (
         f"{table.round(2).to_string(index=False)}\n"
         f"{total['trials']:,.0f} trials, {total['steps']:,.0f} steps, {total['hours']:.1f} hours on "
-        f"{count(len(gpus()), 'GPU') if gpus() else count(available_cores(), 'core')}, "
-        f"{memory / 1e3:.1f} GB of memory for one trial, {total['disk'] + packed:.1f} GB of disk for packed "
-        "data, weights and features; scores and figures come on top"
+        f"{count(len(gpus()), 'GPU') if gpus() else devices}, {memory:.1f} GB of memory a trial, "
+        f"{disk:.1f} GB of disk; scores and figures come on top"
     )

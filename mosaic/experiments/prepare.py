@@ -26,8 +26,7 @@ def simulated_root(dataset: str, patches: int, seed: int) -> Path:
 def prepare(settings: DataSettings) -> tuple[Any, PackedStore]:
     """Open the archive, simulated if asked for, and pack it, or reuse what was packed from the same files.
 
-    Returns:
-        The archive (for galleries and reference maps) and the packed store (for everything else).
+    Return the archive (for galleries and reference maps) and the packed store (for everything else).
 
     Raises:
         ArchiveError: when the archive is missing, incomplete or inconsistent, or a split has no patches.
@@ -41,25 +40,18 @@ def prepare(settings: DataSettings) -> tuple[Any, PackedStore]:
     opened = settings.bands, settings.include_snow_cloud, left_out, settings.most_nodata
     archive = open_archive(settings.dataset, root, *opened)
     counts = archive.index["split"].value_counts()
-    for split in ("train", "validation", "test"):
-        if split not in counts:
-            raise ArchiveError(
-                f"{archive.root} has no patch in split {split!r} (found: "
-                f"{', '.join(f'{n} {name}' for name, n in counts.items()) or 'none'}): the study trains on "
-                "'train', chooses on 'validation' and reports 'test'; assign some, or add scenes"
-            )
+    for split in {"train", "validation", "test"} - set(counts.index):
+        raise ArchiveError(
+            f"{archive.root} has no patch in split {split!r}, only {counts.to_dict()}: the study trains on "
+            "'train', chooses on 'validation' and reports 'test'; assign some, or add scenes"
+        )
     bands = [sensor.bands for sensor in archive.sensors]
     key = {"source": archive.fingerprint(), "bands": bands, "bad": settings.on_bad_patch}
     reduced = averaging_block(archive.band_sizes, settings.most_pixels)
     name = hash_json({**key, "reduced": reduced} if reduced > 1 else key)
     folder = data_folder() / "packed" / f"{archive.root.name}-{name}"
-    store = pack(
-        archive,
-        folder,
-        on_bad_patch=settings.on_bad_patch,
-        most_pixels=settings.most_pixels,
-        left_out=left_out or (),
-    )
+    options = {"on_bad_patch": settings.on_bad_patch, "most_pixels": settings.most_pixels}
+    store = pack(archive, folder, left_out=left_out or (), **options)  # type: ignore[arg-type]
     log(f"data: {count(len(store), 'pair')} packed in {folder}")
     return archive, store
 

@@ -74,10 +74,7 @@ def reports_folder(out: str) -> Path:
 
 
 def cache_path(stage: str, key: Mapping[str, Any], suffix: str = "") -> Path:
-    """Return the path under which ``stage`` keeps what it made from the inputs ``key``, as JSON.
-
-    Its name is the hash of the key, and the hash of the code that makes it.
-    """
+    """Return where ``stage`` keeps what it makes of ``key`` (JSON): named by hashes of that and its code."""
     rooms = {"": _TRAINING, ".npz": _EVALUATION, ".parquet": _TABLES}[suffix]
     return data_folder() / "cache" / stage / f"{hash_json(key)}-{code_hash(PACKAGE, rooms)}{suffix}"
 
@@ -91,10 +88,7 @@ def code_hash(package: Path, rooms: tuple[str, ...]) -> str:
 
 
 def reusable(path: Path) -> bool:
-    """Return whether a file of the cache can be used: a damaged one is set aside.
-
-    With ``--fresh`` it must have been made since the start of the run.
-    """
+    """Return whether a file of the cache can be used; a damaged one is set aside."""
     if _fresh(path) and path.name == "card.json":
         from mosaic.training.pretrain import finished  # loads PyTorch, for seconds
 
@@ -130,9 +124,7 @@ class Study:
     def open(cls, notebook: str, variables: Mapping[str, Any]) -> "Study":
         """Validate the parameters of a notebook, given its ``globals()``, and open the folder of its run.
 
-        Raises:
-            SettingsError: for a parameter of unknown name, wrong type or impossible value.
-            RunError: when the folder cannot be written, a run uses it, or a run has another library.
+        ``RunError`` when the folder cannot be written, a run uses it, or the run has another library.
         """
         package = os.environ.get("MOSAIC_PACKAGE", str(PACKAGE))
         if package != str(PACKAGE):

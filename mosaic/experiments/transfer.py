@@ -78,12 +78,10 @@ def coarse_classes(stores: Sequence[PackedStore]) -> list[str]:
 
 
 def transfer_all(study: Study, sides: Sequence[Side]) -> pd.DataFrame:
-    """Train what is missing, and probe every encoder on every archive.
+    """Train what is missing, and probe every encoder on every archive: a row each.
 
-    Returns:
-        One row an encoder and target: source, target, method, seed, and path of the scores (N, K) of the
-        target's test split over coarse classes. Those of probes on a share of the target's training labels
-        are named ``target|<percent>``; ``source|0`` is fitted on all labels of the source instead.
+    Its ``path`` has the scores (N, K) of the target's test split over coarse classes, of probes on a share of
+    the target's training labels (``target|<percent>``) and on all labels of the source (``source|0``).
     """
     classes = coarse_classes([side.store for side in sides])
     tasks = {}
@@ -132,11 +130,10 @@ def largest_domains(store: PackedStore, most: int) -> list[str]:
 
 
 def domain_shift_all(study: Study, side: Side) -> pd.DataFrame:
-    """Train with and without each of the largest domains, and probe the encoders there.
+    """Train with and without each of the largest domains, and probe the encoders there: a row each.
 
-    Returns:
-        One row an encoder and domain: domain, training (``seen`` or ``unseen``), method, seed, and path of
-        the ``scores`` (N, C) of the domain's test patches. Empty where there is no domain to hold out.
+    Among its columns are domain, training (``seen`` or ``unseen``), and path of the ``scores`` (N, C) of the
+    domain's test patches. Empty where there is no domain to hold out.
     """
     store, methods, column = side.store, study.settings.transfer.transfer_methods, domain_column(side.store)
     held_out = largest_domains(store, study.settings.transfer.held_out)

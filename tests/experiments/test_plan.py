@@ -21,9 +21,8 @@ def cost(trial):
 
 def test_trials_and_steps_are_those_that_a_run_trains(store, tmp_path, monkeypatch):
     monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
-    index = store.index.assign(country=["Finland", "Austria"] * (len(store) // 2))
-    monkeypatch.setattr(type(store), "_read_index", lambda self: index)
-    store.index, began = index, {}
+    store.index, began = store.index.assign(country=["Finland", "Austria"] * (len(store) // 2)), {}
+    monkeypatch.setattr(transfer, "PackedStore", lambda *subset: store)
 
     def run_trials(study, stage, function, tasks):
         trained = [task.arguments[1] for task in tasks.values() if function is grid_module.pretrain_trial]
