@@ -32,13 +32,14 @@ def test_table_is_keyed_by_name_and_no_two_rows_are_the_same_training():
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_families_say_what_reaches_training(method):
-    if method.family in ("random", "self-supervised", "pretrained"):
+    if method.family in ("random", "statistics", "self-supervised", "pretrained"):
         assert not method.uses_labels
     if method.family in ("supervised", "label-contrastive", "mosaic"):
         assert method.uses_labels
     assert method.only_classifies == (method.family == "supervised")
     assert method.kernel is None or method.kernel in KERNELS
-    assert method.trained or method.weights or method.family == "random"
+    assert method.trained or method.weights or method.family in ("random", "statistics")
+    assert method.tunable == (method.family != "statistics")
 
 
 @pytest.mark.parametrize("term", ["intra", "inter", "label"])
