@@ -67,26 +67,6 @@ def test_a_run_can_be_read_where_its_project_was_moved_to(tmp_path, monkeypatch)
     assert opened().earlier("02_pretrain").settings == before.settings
 
 
-@pytest.mark.parametrize(
-    ("damaged", "content", "message"),
-    [
-        ("archive.json", "[]", "holds a list"),
-        ("archive.json", '{"title": "t", "origin": "real"}', "lacks 'packed'"),
-        ("encoders.parquet", "PAR1", "was damaged"),
-        ("02_pretrain.json", '{"settings": {}}', "lacks 'failed'"),
-        ("02_pretrain.json", "{", "is not valid JSON"),
-    ],
-)
-def test_a_damaged_hand_over_is_named_with_what_to_run_again(tmp_path, damaged, content, message):
-    opened("01_explore_data").write(archive={"packed": "p", "title": "t", "origin": "real"})
-    opened("02_pretrain").write(encoders=pd.DataFrame({"a": [1]}), choices={})
-    (tmp_path / "reports" / "x" / damaged).write_text(content)
-    with pytest.raises(RunError, match=rf"{damaged} {message}.*run (x/)?0\d_\w+ again"):
-        opened().earlier("02_pretrain")
-        opened().read("archive")
-        opened().read("encoders")
-
-
 @pytest.mark.parametrize("out", ["..", ".", "/tmp/x", "a/b", ".hidden", ""])
 def test_a_run_is_a_folder_of_its_own_below_reports(tmp_path, out):
     with pytest.raises(SettingsError, match="'out'"):
