@@ -76,6 +76,26 @@ def test_pages_of_a_failed_and_of_the_smoke_run(browser, small_run, smoke_run):
     check_pages(browser, smoke_run)
 
 
+def test_a_claims_verdict_and_reason_are_seen_without_scrolling(browser, smoke_run):
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.goto((smoke_run / "07_claims.html").as_uri())
+    table = page.get_by_role("region", name="Table: Every claim")
+    right = table.bounding_box()["x"] + table.bounding_box()["width"]
+    for name in ("claim", "verdict", "why"):
+        box = table.get_by_role("columnheader", name=name, exact=True).bounding_box()
+        assert box["x"] + box["width"] <= right, name
+    page.close()
+
+
+def test_figures_enlarge_on_a_phone_and_close_again(open_page):
+    page = open_page(390)
+    page.locator("a.enlarge").first.click()
+    image = page.locator("dialog[open] img")
+    assert image.bounding_box()["width"] > 800 > page.locator("figure img").first.bounding_box()["width"]
+    image.click()
+    assert page.locator("dialog[open]").count() == 0
+
+
 @pytest.fixture
 def open_page(browser, small_run):
     """Return a function that opens the first page of the small run in a window of some width."""

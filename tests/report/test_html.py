@@ -115,6 +115,28 @@ def test_a_folder_of_notebooks_without_record_gets_pages_and_links(tmp_path):
     assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
 
 
+def test_the_index_opens_with_the_verdict_and_ends_with_how_it_was_made(tmp_path):
+    html = '<img src="data:image/webp;base64,QUJD" alt="a"><figcaption>Verdicts.</figcaption>'
+    thumbnail = {"role": "figure", "thumbnail": "data:image/webp;base64,QQ==", "alt": "small"}
+    for name, answer in (("01_a", "240 pairs."), ("07_b", "MoSAiC gains 0.02.")):
+        outputs = [
+            new_output("display_data", metadata={"mosaic": {"role": "answer", "html": answer}}),
+            new_output("display_data", data={"text/html": html}, metadata={"mosaic": thumbnail}),
+        ]
+        nbformat.write(executed(*outputs), tmp_path / f"{name}.ipynb")
+    index = render_all(tmp_path).read_text()
+    order = [
+        "<h1>A title",
+        "MoSAiC gains 0.02.",
+        "Verdicts.",
+        "240 pairs.",
+        'href="01_a.html"',
+        "How it was made",
+    ]
+    assert sorted(order, key=index.index) == order
+    assert 'href="figures/07_b-1.webp"' in index and index.count('alt="small"') == 2
+
+
 def test_a_killed_run_is_not_shown_as_running(tmp_path):
     states = {"01_a": "running", "02_b": "not run"}
     entries = [{"name": name, "title": name, "status": status} for name, status in states.items()]

@@ -68,7 +68,6 @@ def test_the_page_opens_with_what_was_found(small_run):
         "<strong>helps</strong>",
         "finished",
         "cpu, 2 threads",
-        "tiny",
         "simulated, 0123abcd",
     )
     assert all(fact in head for fact in facts)
