@@ -4,7 +4,8 @@ For every encoder of a run and every share of labels, a probe on its main input 
 strength that is best on validation, and with that of cross-validation within the budget. Printed is the mean
 gain in macro average precision on the test split of the former over the latter, by share of labels.
 
-    python benchmarks/probe_strength.py demo
+    python -m mosaic run --out bars -p patches=900 -p seeds=3 -p 'methods=["random","band_statistics"]'
+    python benchmarks/probe_strength.py bars
 """
 
 import argparse
