@@ -45,7 +45,7 @@ def same_pixels(index: pd.DataFrame, pixels: Iterable[str]) -> list[Problem]:
 
 
 class PatchError(ArchiveError):
-    """A patch is unusable; attributes as in :class:`Problem`."""
+    """A patch is unusable."""
 
     def __init__(self, patch_id: str, path: Path, reason: str, kind: str = "unusable") -> None:
         super().__init__(f"{patch_id}: {reason} ({path})")
@@ -58,9 +58,6 @@ class PatchError(ArchiveError):
 
 class Archive(Protocol):
     """Co-registered patches of several sensors in the official folder layout of a dataset.
-
-    A class with these attributes and methods is an archive; it need not inherit from anything. See
-    :func:`mosaic.datasets.registry.register_dataset`.
 
     Attributes:
         index: one row a patch. Needed are ``patch_id``, ``labels`` (list of class names), ``split``

@@ -25,8 +25,8 @@ PATCH_METRES, TILE_METRES = 1200, 109_800  # sides
 METADATA = "metadata.parquet"
 #: The official second table: patches with snow, clouds or cloud shadows. They carry splits as well.
 FLAGGED_METADATA = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
-_FLAGS = ["contains_seasonal_snow", "contains_cloud_or_shadow"]
-_COLUMNS = ["patch_id", "labels", "split", "country", "s1_name", *_FLAGS]
+FLAGS = ["contains_seasonal_snow", "contains_cloud_or_shadow"]
+_COLUMNS = ["patch_id", "labels", "split", "country", "s1_name", *FLAGS]
 #: Patch names end in tile, column and row (in patches of 1200 m), zero-padded for Sentinel-2 only:
 #: ``S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_05_43``, ``S1A_IW_GRDH_1SDV_20170614T165043_33UUP_5_43``.
 _PLACE = r"(?P<tile>\w{5})_(?P<column>\d{1,2})_(?P<row>\d{1,2})$"
@@ -78,7 +78,7 @@ def read_metadata(root: Path, include_snow_cloud: bool) -> pd.DataFrame:
     if include_snow_cloud and (root / FLAGGED_METADATA).is_file():
         table = pd.concat([table, _read_table(root / FLAGGED_METADATA)], ignore_index=True)
     if not include_snow_cloud:
-        table = table[~table[_FLAGS].any(axis=1)].reset_index(drop=True)
+        table = table[~table[FLAGS].any(axis=1)].reset_index(drop=True)
     if table.empty:
         hint = "" if include_snow_cloud else " free of snow and clouds (include_snow_cloud adds the others)"
         raise ArchiveError(f"{root / METADATA} lists no patch{hint}")
@@ -97,14 +97,14 @@ def _read_table(path: Path) -> pd.DataFrame:
             f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(map(str, table))}: use the "
             "official table of BigEarthNet v2"
         )
-    for flag in _FLAGS:
+    for flag in FLAGS:
         wrong = table[flag][~table[flag].isin([True, False])]
         if len(wrong):
             raise ArchiveError(
                 f"{path}: {len(wrong)} of {len(table)} values of {flag} are neither true nor false, the "
                 f"first is {wrong.iloc[0]!r}: correct that column"
             )
-    return table[_COLUMNS].astype(dict.fromkeys(_FLAGS, bool))
+    return table[_COLUMNS].astype(dict.fromkeys(FLAGS, bool))
 
 
 def parse_metadata(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]]:

@@ -34,10 +34,9 @@ class Part(NamedTuple):
 class Source(NamedTuple):
     """An archive to download."""
 
-    title: str
+    title: str  # with the size that is known beforehand, and what to know about the result
     bundles: dict[str, tuple[Part, ...]]  # folder or file that results -> the parts that make it, in order
-    unpacked: int  # bytes on disk once unpacked, about; 0 where unknown
-    note: str  # what to know about the result
+    unpacked: int = 0  # bytes on disk once unpacked, about; 0 where unknown
 
 
 def get_source(name: str) -> Source:
@@ -54,17 +53,12 @@ def get_source(name: str) -> Source:
             )
             for key, entry in BigEarthNetV2.metadata_locs.items()
         }
-        title = "BigEarthNet v2.0 (480,038 pairs, CDLA-Permissive-1.0)"
-        note = "in the official layout: give the folder to `make study ARCHIVE=...`"
-        return Source(title, bundles, 180_000_000_000, note)  # 8.2 million files of whole 4 KiB blocks
+        title = "BigEarthNet v2.0 (480,038 pairs, CDLA-Permissive-1.0, about 180 GB unpacked)"
+        return Source(title, bundles, 180_000_000_000)  # 8.2 million files of whole 4 KiB blocks
     if name == "copernicus-bench":
         bench = CopernicusBenchBigEarthNetS1
-        note = (
-            "in the layout of Copernicus-Bench (stacked bands, labels in CSV), for TorchGeo's classes "
-            "CopernicusBenchBigEarthNetS1 and S2; `mosaic run` reads the official layout of BigEarthNet only"
-        )
-        bundles = {bench.directory: (part(bench.zipfile, bench.url, bench.md5),)}
-        return Source("5 % of BigEarthNet v2.0 (Copernicus-Bench)", bundles, 0, note)
+        title = "5 % of BigEarthNet v2.0 (Copernicus-Bench: stacked bands, which `mosaic run` does not read)"
+        return Source(title, {bench.directory: (part(bench.zipfile, bench.url, bench.md5),)})
     raise ArchiveError(f"no archive {name!r} to fetch{suggest(name, ('bigearthnet', 'copernicus-bench'))}")
 
 
@@ -82,17 +76,12 @@ def fetch(name: str, root: Path, yes: bool = False) -> Path:
     if not missing:
         log(f"{source.title}: already in {root}")
         return root
-    wanted = [part for parts in missing.values() for part in parts if not (root / part.name).exists()]
     sizes = {}
-    for part in wanted:
+    for part in (part for parts in missing.values() for part in parts if not (root / part.name).exists()):
         with _explained(part):
             sizes[part] = get_hf_file_metadata(part.url).size or 0
     remaining = max(0, sum(sizes.values()) - sum(path.stat().st_size for path in root.glob("*.partial")))
-    unpacked = f"about {source.unpacked / 1e9:.0f} GB" if source.unpacked else "size not known beforehand"
-    log(
-        f"{source.title}: {remaining / 1e9:.2f} GB to download into {root}; unpacked: {unpacked}; "
-        f"{source.note}"
-    )
+    log(f"{source.title}: {remaining / 1e9:.2f} GB to download into {root}")
     if not yes:
         if not sys.stdin.isatty():
             raise ArchiveError("nobody is there to agree to the download: add --yes")
@@ -123,10 +112,7 @@ def _download(part: Part, root: Path, size: int | None) -> Path:
         md5 = hashlib.file_digest(file, "md5").hexdigest()
     if md5 != part.md5:
         damaged = path.rename(root / f"{part.name}.damaged")
-        raise ArchiveError(
-            f"{path} has MD5 {md5}, expected {part.md5}: it was renamed to {damaged.name}; run the same "
-            "command again"
-        )
+        raise ArchiveError(f"{damaged} has MD5 {md5}, expected {part.md5}: run the same command again")
     return path
 
 
@@ -160,22 +146,18 @@ class _Joined(io.RawIOBase):
 
 def _unpack(files: Sequence[Path], root: Path, made: str) -> None:
     """Unpack into a temporary folder, and rename the result once it is complete."""
-    log(f"{made}: unpacking")
     partial = root / f".{made}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
         if zipfile.is_zipfile(files[0]):
             with zipfile.ZipFile(files[0]) as archive:
-                members = archive.infolist()
-                require_free_space(root, sum(member.file_size for member in members))
-                for member in progress(members, made):
+                require_free_space(root, sum(member.file_size for member in archive.infolist()))
+                for member in progress(archive.infolist(), f"unpacking {made}"):
                     archive.extract(member, partial)
         else:
             with tarfile.open(fileobj=_Joined(files), mode="r|gz") as stream:
-                for entry in progress(stream, made):
+                for entry in progress(stream, f"unpacking {made}"):
                     stream.extract(entry, partial, filter="data")
-        if not (partial / made).is_dir():
-            raise OSError(f"it holds no folder {made}")
         (partial / made).rename(root / made)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
         raise ArchiveError(f"{files[0]} could not be unpacked: {error}") from error

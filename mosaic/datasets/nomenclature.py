@@ -15,12 +15,9 @@ from numpy.typing import NDArray
 
 #: Class index of pixels without a class: no data, or a code that no class covers.
 IGNORE = 255
-#: Classes that datasets share. CORINE tells how land is used, IGBP what grows on it, so the match is by
-#: meaning: scrub and scattered trees are one class, and mosaics of fields count as fields.
-_COARSE = (
-    *("Forest", "Shrubs and scattered trees", "Grassland", "Wetlands", "Croplands", "Urban", "Barren"),
-    "Water",
-)
+#: Classes that datasets share. CORINE tells how land is used, IGBP what grows on it: the match is by meaning.
+_COARSE = ["Forest", "Shrubs and scattered trees", "Grassland", "Wetlands", "Croplands", "Urban", "Barren"]
+_COARSE += ["Water"]
 
 
 @dataclass(frozen=True)
@@ -52,10 +49,14 @@ def _read_nomenclature(name: str) -> Nomenclature:
     class_of_code = np.full(1 << 16, IGNORE, np.uint8)
     for index, values in enumerate(codes.values()):
         class_of_code[list(values)] = index
-    colors, coarse = tuple(row["color"] for row in rows), groups("coarse")
-    shared = {name: coarse[name] for name in _COARSE}
     return Nomenclature(
-        tuple(codes), colors, codes, class_of_code, groups("level1"), groups("confusable"), shared
+        tuple(codes),
+        tuple(row["color"] for row in rows),
+        codes,
+        class_of_code,
+        groups("level1"),
+        groups("confusable"),
+        {name: groups("coarse")[name] for name in _COARSE},
     )
 
 

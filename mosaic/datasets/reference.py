@@ -92,10 +92,9 @@ def read_moments(dataset: str) -> dict[str, tuple[float, float]]:
 
 
 def real_quantiles() -> pd.DataFrame:
-    """Return pixel quantiles of 120 real BigEarthNet v2 pairs, one row for each of 17 classes.
+    """Return quantiles of pixels of 120 real BigEarthNet v2 pairs for 17 classes, DN and dB.
 
-    DN of B02, B03, B04, B08 and dB of VV, VH, from pixels under the reference maps (CDLA-Permissive-1.0,
-    bigearth.net).
+    From pixels under the reference maps (CDLA-Permissive-1.0, bigearth.net).
     """
     return pd.read_csv(_FOLDER / "real_quantiles.csv")
 

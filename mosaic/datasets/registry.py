@@ -11,6 +11,7 @@ from mosaic.utils.errors import ArchiveError
 from mosaic.utils.plugins import Registry
 
 C = TypeVar("C", bound=Callable[..., Any])
+_Simulate = Callable[[Path, int, int], Path]
 DEFAULT_DATASET = "bigearthnet"
 
 
@@ -18,7 +19,7 @@ class Dataset(NamedTuple):
     """How a dataset is opened and simulated."""
 
     open: Callable[..., Archive]
-    simulate: Callable[[Path, int, int], Path] | None
+    simulate: _Simulate | None
 
 
 class _Datasets(Registry[Dataset]):
@@ -33,18 +34,15 @@ class _Datasets(Registry[Dataset]):
 DATASETS = _Datasets("dataset")
 
 
-def register_dataset(name: str, simulate: Callable[[Path, int, int], Path] | None = None) -> Callable[[C], C]:
-    """Register the class of an archive under a name for settings and command line.
+def register_dataset(name: str, simulate: _Simulate | None = None) -> Callable[[C], C]:
+    """Register the class of an :class:`~.archive.Archive` under a name for settings and command line.
 
-    The class is called with the folder and the arguments of :func:`open_archive`; ``simulate`` is a function
-    of root, number of patches and seed that writes an archive and returns ``root``. A module of this package
-    is found without further ado; any other file is given as a plugin.
+    It is called with the first arguments of :func:`open_archive` after the name; ``simulate`` takes
+    root, number of patches and seed that writes an archive and returns ``root``.
 
     Example:
         >>> @register_dataset("my_patches")
         ... class MyPatches:
-        ...     '''See :class:`mosaic.datasets.archive.Archive` for attributes and methods.'''
-        ...
         ...     def __init__(self, root, bands="all", include_snow_cloud=False, problems=None): ...
     """
 
@@ -82,9 +80,7 @@ def open_archive(
     try:
         archive = DATASETS[dataset].open(Path(root).expanduser(), bands, include_snow_cloud, problems)
     except OSError as error:
-        raise ArchiveError(
-            f"{error.filename} cannot be read ({error.strerror}): give it back, or its permissions"
-        ) from error
+        raise ArchiveError(f"{error.filename} cannot be read ({error.strerror}): restore it") from error
     archive.most_nodata = most_nodata
     return archive
 

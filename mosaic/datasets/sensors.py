@@ -1,7 +1,4 @@
-"""Sensors as data: what packing, views, encoders and reports need to know of one; bands of Sentinel-2.
-
-A new sensor is one :class:`Sensor` among the ``sensors`` of its archive; no other code names it.
-"""
+"""Sensors as data: a new one is a :class:`Sensor` among the ``sensors`` of its archive, nothing else."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,13 +16,10 @@ TEN_METRE: tuple[str, ...] = ("B02", "B03", "B04", "B08")
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Strengths of the radiometric augmentation of one sensor; 0 leaves a part out.
-
-    All are standard deviations but the last. 1 dB of speckle is that of about 19 looks.
-    """
+    """Strengths of a sensor's radiometric augmentation, standard deviations but for the last; 0: none."""
 
     gain: float = 0.0  # of an offset common to all bands, sensor's unit; in dB a factor on the backscatter
-    speckle: float = 0.0  # of noise that differs from pixel to pixel, sensor's unit
+    speckle: float = 0.0  # of noise that differs from pixel to pixel, sensor's unit; 1 dB is about 19 looks
     brightness: float = 0.0  # of the logarithm of a factor common to all bands
     offset: float = 0.0  # of an offset common to all bands, in standard deviations of each band
     band_dropout: float = 0.0  # probability that a band is replaced by its mean, in [0, 1)

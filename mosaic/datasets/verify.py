@@ -22,12 +22,9 @@ def verify(
     """Check every pair of an archive in its official layout; arguments as of :func:`.registry.open_archive`.
 
     Index: names, splits, labels, tiles; no location in two splits. Files: pairs complete; shape, type, value
-    range and georeference of every band; content, not twice under other
-    names; labels against maps. Empty splits, stray files and other
-    oddities are notes. ``workers`` is the number of reading processes, by default one per available core.
-
-    The table has one row a problem: patch_id, kind, detail, path, note (True where it is no fault);
-    ``attrs["pairs"]`` is the number of pairs whose files were read.
+    range and georeference of every band; content, not twice under other names; labels against maps. Empty
+    splits, stray files and other oddities are notes. The table has a row a :class:`.archive.Problem`;
+    ``attrs["pairs"]`` is the number of pairs whose files were read, by ``workers`` processes.
 
     Raises:
         ArchiveError: when the folder is not an archive, or no patch has files of a band.
@@ -72,10 +69,8 @@ def format_table(problems: pd.DataFrame) -> str:
 
 def _kinds(problems: pd.DataFrame, pairs: int = 0) -> str:
     """Return how often each kind occurs, and in which share of the pairs, in brackets."""
-    counts = [
-        f"{n} {kind}" + (f", {100 * n / pairs:.1f} % of the pairs" if pairs and all(ids) else "")
-        for kind, n, ids in (
-            (kind, len(rows), rows["patch_id"]) for kind, rows in problems.groupby("kind", sort=False)
-        )
-    ]
+    counts = []
+    for kind, ids in problems.groupby("kind", sort=False)["patch_id"]:
+        share = f", {100 * len(ids) / pairs:.1f} % of the pairs" if pairs and all(ids) else ""
+        counts.append(f"{len(ids)} {kind}{share}")
     return f" ({'; '.join(counts)})" if counts else ""

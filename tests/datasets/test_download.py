@@ -103,11 +103,6 @@ def test_parts_are_joined_unpacked_and_removed(server, tmp_path):
     assert server.sent == bytes_of(server, "a", "b", "table")
 
 
-def test_zip_is_unpacked(server, tmp_path):
-    fetch("zip", tmp_path, yes=True)
-    assert content(tmp_path) == {"bench/labels.csv"}
-
-
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_broken_transfer_is_resumed(server, tmp_path, ranges):
     server.limit, server.ranges = 100, ranges

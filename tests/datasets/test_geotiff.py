@@ -13,8 +13,6 @@ from rasterio.errors import NotGeoreferencedWarning
 from mosaic.datasets.archive import PatchError
 from mosaic.datasets.geotiff import read_header, read_raster, read_strips
 
-REAL = Path(__file__).parents[2].parent / "shared" / "data"
-
 
 def pixels(bands=1, size=(41, 33), dtype="uint16"):
     random = np.random.default_rng(0)
@@ -195,20 +193,3 @@ def test_the_place_is_rasterios_where_the_tie_point_is_the_middle_of_a_pixel(tmp
     with rasterio.open(path, "r+") as file:
         file.update_tags(AREA_OR_POINT="Point")
     assert read_raster(path, "patch", (1, 41, 33), ["uint16"])[1] == by_rasterio(path)[1]
-
-
-@pytest.mark.skipif(not REAL.exists(), reason="the real pairs are not beside this checkout")
-def test_real_pixels_written_as_the_official_files_are(tmp_path):
-    """The real pairs at hand were compressed to be carried; here they are written as they came."""
-    read = 0
-    for folder in (REAL / "ben_v2_mini", REAL / "ben_12band"):
-        for path in sorted(folder.rglob("*.tif"))[::3]:
-            with rasterio.open(path) as file:
-                layers, profile = file.read(), file.profile
-            profile["compress"] = "deflate" if path.stem.endswith("map") else None
-            copy = tmp_path / path.name
-            with rasterio.open(copy, "w", **profile) as file:
-                file.write(layers)
-            assert_same(copy)
-            read += 1
-    assert read > 150

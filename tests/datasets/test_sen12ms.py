@@ -89,6 +89,13 @@ def test_any_subset_of_seasons_is_an_archive(written):
     assert archive.index["labels"].tolist() == [["Forest", "Croplands"]] * 6
 
 
+def test_lists_may_begin_with_a_mark_of_their_encoding_and_name_files_in_capitals(root):
+    before = SEN12MSArchive(root).index
+    path = root / "train_list.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b".tif", b".TIF"))
+    pd.testing.assert_frame_equal(SEN12MSArchive(root).index, before)
+
+
 def test_validation_is_whole_training_scenes_and_always_the_same(written):
     index = SEN12MSArchive(written).index
     assert index.groupby("scene")["split"].nunique().max() == 1
@@ -132,14 +139,6 @@ def test_values_are_those_of_the_files_and_backscatter_is_cut(written):
     assert torch_sample["image_s2"].shape == (13, SIDE, SIDE)
     assert torch_sample["label"].tolist() == [1, 0, 0, 0, 0, 1, 0, 0, 0, 0]
     assert torch_sample["mask"].unique().tolist() == [0, 5, 9]
-
-
-def test_bands_are_chosen_by_name(written):
-    archive = SEN12MSArchive(written, bands=["B08", "B02"])
-    assert list(archive.read(0)) == ["VV", "VH", "B02", "B08"]
-    assert (archive.read(0)["B08"] == SEN12MSArchive(written).read(0)["B08"]).all()
-    with pytest.raises(ArchiveError, match="B13"):
-        SEN12MSArchive(written, bands=["B13"])
 
 
 CORNER = (500000.0 + 1280 * 30, 5000000.0)
@@ -204,31 +203,15 @@ def test_what_is_no_archive_says_why(root, spoil, message):
         SEN12MSArchive(root)
 
 
-def test_fingerprint_notices_a_changed_file(root):
-    before = SEN12MSArchive(root).fingerprint()
-    assert SEN12MSArchive(root).fingerprint() == before
-    path = file_of(root, "ROIs1158_spring", "s2", 8, 30)
-    optical = np.random.default_rng(9).integers(1, 99, (13, SIDE, SIDE)).astype(np.uint16)
-    write_tif(path, optical, (500000.0 + 1280 * 30, 5000000.0))
-    assert SEN12MSArchive(root).fingerprint() != before
-
-
-def test_packed_as_it_is_and_averaged(written, tmp_path):
+def test_averaged_bands_are_means_and_decibels_are_averaged_as_power(written, tmp_path):
     archive = SEN12MSArchive(written, bands="10m")
-    whole = pack(archive, tmp_path / "whole", workers=1)
     small = pack(archive, tmp_path / "small", workers=1, most_pixels=128)
-    assert [g.name for g in whole.layout.groups] == ["s2", "s1"]
     assert [(g.name, g.size) for g in small.layout.groups] == [("s2", 128), ("s1", 128)]
-    sample = archive.read(0)
-    bands = small.read_bands([0], ["B03", "VV"])
+    sample, bands = archive.read(0), small.read_bands([0], ["B03", "VV"])
     mean = sample["B03"].astype(float).reshape(128, 2, 128, 2).mean((1, 3))
     assert np.abs(bands["B03"][0] - mean).max() <= 0.5
     power = (10 ** (sample["VV"].astype(float) / 10)).reshape(128, 2, 128, 2).mean((1, 3))
     assert np.abs(bands["VV"][0] - 10 * np.log10(power)).max() <= 0.0051
-    stored = whole.read_bands([0], ["VV"])["VV"][0]
-    assert np.abs(stored - sample["VV"]).max() <= 0.0051
-    again = pack(archive, tmp_path / "small", workers=1, most_pixels=128)
-    assert pd.DataFrame.equals(again.index, small.index)
 
 
 def test_centre_is_in_degrees(written):

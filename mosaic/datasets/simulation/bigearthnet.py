@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mosaic.datasets.archive import SPLITS
-from mosaic.datasets.bigearthnet_layout import METADATA, PATCH_METRES, tile_corner
+from mosaic.datasets.bigearthnet_layout import FLAGS, METADATA, PATCH_METRES, tile_corner
 from mosaic.datasets.nomenclature import CORINE
 from mosaic.datasets.sensors import S1_BANDS
 from mosaic.datasets.simulation.landscape import draw_label_sets, draw_landscape
@@ -26,6 +26,7 @@ _REVISITED = 0.3  # share of a tile's locations that were seen on both of its da
 _PAIR_BYTES = 330_000
 _RARE_CODES = 0.25  # how often a class appears under another of its codes than the first
 _UNLABELLED = (142, 131, 122)
+_COLUMNS = "patch_id", "labels", "split", "country", "s1_name", "s2v1_name", *FLAGS
 
 
 class _Tile(NamedTuple):
@@ -39,8 +40,7 @@ class _Tile(NamedTuple):
 def simulate(root: Path, patches: int = 2000, seed: int = 0) -> Path:
     """Write a simulated archive of BigEarthNet v2; see :func:`mosaic.datasets.registry.simulate_archive`.
 
-    Locations of a tile share two dates; about a quarter of the pairs show a location again on its other date,
-    with the same labels. Tiles do not cross splits.
+    A tile has one split and two dates; a quarter of the pairs are the other date of a location.
     """
     recipe = {"patches": patches, "seed": seed, "version": VERSION}
 
@@ -107,16 +107,8 @@ def _write_tile(root: Path, tile: _Tile) -> Rows:
                     options["compress"] = "deflate"
                 path, metres = parent / name / f"{name}_{band}.tif", PATCH_METRES / len(image)
                 write_geotiff(path, image[None], corner, epsg, metres, **options)
-            rows.append(
-                {
-                    "patch_id": patch_id,
-                    "labels": sorted(CORINE.classes[c] for c in np.flatnonzero(labels)),
-                    "split": tile.split,
-                    "country": tile.country,
-                    "s1_name": s1_name,
-                    "s2v1_name": f"{acquired}_{column}_{row}",
-                    "contains_seasonal_snow": False,
-                    "contains_cloud_or_shadow": False,
-                }
-            )
+            names = sorted(CORINE.classes[c] for c in np.flatnonzero(labels))
+            s2v1_name = f"{acquired}_{column}_{row}"
+            values = patch_id, names, tile.split, tile.country, s1_name, s2v1_name, False, False
+            rows.append(dict(zip(_COLUMNS, values, strict=True)))
     return rows

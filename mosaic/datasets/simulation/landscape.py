@@ -2,12 +2,12 @@
 
 CORINE's map has soft, irregular borders and only the classes of the patch's label set. The truth below it has
 parcels, inclusions smaller than CORINE's minimum mapping unit (25 ha), shifted borders, and real mixtures
-inside the mixed classes: that difference is the label noise of the dataset.
+inside the mixed classes: that difference is the label noise of the dataset. MODIS has one class for each cell
+of 500 m, and some cells carry the class of another, as the real product is right for about two of three; the
+rules follow the IGBP legend in the user guide of MCD12Q1 (collection 6), with numbers simplified by hand.
 
-MODIS has one class for each cell of 500 m. Cells are larger than most parcels, do not lie where the pixels of
-Sentinel lie, and some carry the class of another cell, as the real product is right for about two cells of
-three. The rules follow the wording of the IGBP legend in the user guide of MCD12Q1 (collection 6); their
-numbers are simplified by hand.
+``covers.csv`` has a row a cover: side of a typical parcel (pixels), whether the optical texture is fine, the
+groups that MODIS cells are judged by, and what the class of a map really consists of: cover and share.
 """
 
 from pathlib import Path
@@ -30,12 +30,10 @@ COVERS: tuple[str, ...] = tuple(_TABLE["name"])
 URBAN, INDUSTRY, ARABLE, PERMANENT, PASTURE, COMPLEX, AGRINATURE, AGROFOREST = range(8)
 BROADLEAF, CONIFER, MIXED, GRASS, MOOR, SHRUB, BEACH, INLANDWET, COASTWET, INLANDWATER, SEA = range(8, 19)
 SNOW, ROCK = 19, 20
-#: Cover on the map -> what it really consists of: (cover, share).
 _COMPOSITION = [
     [(list(_TABLE["key"]).index(key), float(share)) for key, share in map(str.split, parts.split("|"))]
     for parts in _TABLE["composition"]
 ]
-#: Whether the optical texture of each cover is fine: towns and woods are rough, fields smooth.
 FINE = _TABLE["fine"].to_numpy(bool)
 
 #: Side of a cell, pixels of 10 m.
@@ -43,25 +41,7 @@ CELL = 50
 _BLUR = 12.0  # pixels; a sensor's footprint is wider than its cell
 _MISTAKEN = 0.15
 
-#: IGBP -> codes of the three LCCS layers: land cover, land use, surface hydrology.
-LCCS: dict[int, tuple[int, int, int]] = {
-    1: (11, 10, 10), 4: (14, 10, 10), 5: (15, 10, 10), 6: (41, 40, 40), 7: (43, 40, 40), 8: (21, 20, 20),
-    9: (22, 20, 20), 10: (31, 30, 30), 11: (31, 30, 50), 12: (31, 36, 30), 13: (1, 9, 1), 14: (31, 35, 30),
-    15: (2, 2, 2), 16: (1, 1, 1), 17: (3, 3, 3),
-}  # fmt: skip
-
-#: What cells are judged by -> covers that count as it. Agroforestry counts by 0.4 as trees.
-_GROUPS: dict[str, tuple[int, ...]] = {
-    "needles": (CONIFER,),
-    "trees": (BROADLEAF, CONIFER, AGROFOREST),
-    "shrubs": (SHRUB, MOOR),
-    "crops": (ARABLE, PERMANENT, COMPLEX),
-    "wet": (INLANDWET, COASTWET),
-    "built": (URBAN, INDUSTRY),
-    "snow": (SNOW,),
-    "bare": (BEACH, ROCK),
-    "water": (INLANDWATER, SEA),
-}
+_MEMBERS = _TABLE["groups"].fillna("").str.get_dummies("|")  # what cells are judged by, a column a group
 
 
 class Landscape(NamedTuple):
@@ -73,10 +53,9 @@ class Landscape(NamedTuple):
 
 
 def draw_label_sets(number: int, random: np.random.Generator) -> NDArray[np.uint8]:
-    """Draw label sets (number, 19) for one split from those of the real BigEarthNet v2.
+    """Draw label sets (number, 19) for one split from those of the real BigEarthNet v2, independently.
 
-    The draw is independent, but in a split of 200 patches or more the few classes that came up fewer than
-    three times replace patches drawn at random, so that no class is absent from a split.
+    In a split of 200 patches or more, classes drawn fewer than three times replace others, chosen at random.
     """
     sets, share = label_sets()
     drawn = sets[random.choice(len(sets), size=number, p=share)]
@@ -112,10 +91,7 @@ def _draw_parcels(random: np.random.Generator, size: float, side: int) -> NDArra
 
 
 def draw_landscape(labels: NDArray[np.uint8], random: np.random.Generator, side: int = SIDE) -> Landscape:
-    """Draw the ground of a square of ``side`` pixels of 10 m whose map holds exactly the given classes.
-
-    ``labels`` is a vector over :data:`COVERS`, or its first classes, with at least one 1.
-    """
+    """Draw the ground of ``side`` pixels of 10 m whose map holds exactly the covers that ``labels`` marks."""
     present = np.flatnonzero(labels)
     share = random.dirichlet(np.full(len(present), 1.2))
     # a large square holds larger regions, so that its parts do not all look like the whole
@@ -162,10 +138,7 @@ def draw_landscape(labels: NDArray[np.uint8], random: np.random.Generator, side:
 
 
 def land_cover(truth: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    """Return the four layers of SEN12MS at 10 m: IGBP and three of LCCS, uint8 (4, side, side).
-
-    ``truth`` is the cover at 10 m as indices of :data:`COVERS`, (side, side).
-    """
+    """Return IGBP and three layers of LCCS, uint8 (4, side, side), for a true cover (side, side)."""
     side = len(truth)
     cells = -(-side // CELL) + 1
     offset = random.integers(0, CELL, 2)
@@ -173,28 +146,23 @@ def land_cover(truth: NDArray[np.uint8], random: np.random.Generator) -> NDArray
     index = rows[:, None] * cells + columns[None, :]
     count = np.maximum(np.bincount(index.ravel(), minlength=cells**2), 1)
     shares = {}
-    for name, covers in _GROUPS.items():
-        weight = np.isin(np.arange(len(COVERS)), covers).astype(float)
-        weight[AGROFOREST] *= 0.4
+    for name, members in _MEMBERS.items():
+        weight = members.to_numpy(float)
+        weight[AGROFOREST] *= 0.4  # scattered trees
         blurred = gaussian_filter(weight[truth], _BLUR, mode="reflect")
-        shares[name] = np.bincount(index.ravel(), blurred.ravel(), minlength=cells**2) / count
+        shares[str(name)] = np.bincount(index.ravel(), blurred.ravel(), minlength=cells**2) / count
     codes = igbp(shares)
     seen = np.unique(index)
     mistaken = seen[random.random(len(seen)) < _MISTAKEN]
     codes[mistaken] = codes[random.choice(seen, len(mistaken))]
     layers = np.zeros((4, 18), np.uint8)
-    layers[0] = np.arange(18)
-    for code, lccs in LCCS.items():
-        layers[1:, code] = lccs
+    lccs = pd.read_csv(Path(__file__).with_name("lccs.csv"))
+    layers[:, lccs["igbp"]] = lccs.to_numpy().T
     return layers[:, codes][:, index]
 
 
 def igbp(shares: dict[str, NDArray[np.float64]]) -> NDArray[np.uint8]:
-    """Return the IGBP code of cells; the first rule that holds wins.
-
-    ``shares`` has an array (N,) in [0, 1] for each of :data:`_GROUPS`, ``needles`` also among ``trees``. The
-    rest is grass.
-    """
+    """Return the IGBP code of cells from their share (N,) of each group; the first rule that holds wins."""
     trees = shares["trees"]
     needles = shares["needles"] / np.maximum(trees, 1e-9)
     rules: tuple[tuple[NDArray[np.bool_], int], ...] = (

@@ -37,7 +37,7 @@ class _Scene(NamedTuple):
     season: str
     number: int
     split: str
-    patches: tuple[int, ...]  # positions in the grid
+    patches: list[int]  # positions in the grid
     covers: NDArray[np.uint8]
     epsg: int
     corner: tuple[float, float]
@@ -66,11 +66,11 @@ def _plan(patches: int, seed: int) -> list[_Scene]:
         positions = np.sort(random.permutation(_GRID**2)[:size])
         scenes.append(
             _Scene(
-                season=SEASONS[number % len(SEASONS)],
-                number=1 + number,
-                split="test" if number in test else "train",
-                patches=tuple(positions.tolist()),
-                covers=covers,
+                SEASONS[number % len(SEASONS)],
+                1 + number,
+                "test" if number in test else "train",
+                positions.tolist(),
+                covers,
                 epsg=int(random.choice([32600, 32700]) + random.integers(1, 61)),
                 corner=(10.0 * random.integers(30_000, 70_000), 10.0 * random.integers(100_000, 800_000)),
                 seed=(seed, 13, number),
@@ -91,17 +91,17 @@ def _write_scene(root: Path, scene: _Scene) -> Rows:
         "s2": np.stack([images[band] for band in WAVELENGTH]),
         "lc": land.land_cover(ground.truth, random),
     }
-    rows = []
     for position in scene.patches:
         top, left = (_STRIDE * step for step in divmod(position, _GRID))
         corner = (scene.corner[0] + 10 * left, scene.corner[1] - 10 * top)
         for key, layer in layers.items():
-            name = f"{scene.season}_{key}_{scene.number}_p{30 + position}.tif"
-            path = root / scene.season / f"{key}_{scene.number}" / name
+            path = root / scene.season / f"{key}_{scene.number}" / _file_name(scene, key, position)
             write_geotiff(path, layer[:, top : top + SIDE, left : left + SIDE], corner, scene.epsg)
-        name = f"{scene.season}_s2_{scene.number}_p{30 + position}.tif"
-        rows.append({"name": name, "split": scene.split})
-    return rows
+    return [{"name": _file_name(scene, "s2", p), "split": scene.split} for p in scene.patches]
+
+
+def _file_name(scene: _Scene, key: str, position: int) -> str:
+    return f"{scene.season}_{key}_{scene.number}_p{30 + position}.tif"
 
 
 def _write_lists(root: Path, rows: Rows) -> None:

@@ -6,9 +6,11 @@ scene, parcel and texture, so that much of what tells two patches apart is nuisa
 """
 
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
@@ -26,14 +28,9 @@ _BEYOND_EUROPE = {
     "Snow and ice": {"B02": 7500, "B03": 7600, "B04": 7500, "B08": 6800, "VV": -12.0, "VH": -19.0},
     "Rock and desert": {"B02": 1300, "B03": 1850, "B04": 2450, "B08": 3000, "VV": -14.0, "VH": -22.5},
 }
-#: Band -> path radiance (DN) of a clear sky and transmittance of the atmosphere, by hand.
-_ATMOSPHERE = {
-    "B01": (980, 0.78), "B02": (700, 0.84), "B03": (430, 0.86), "B04": (270, 0.91), "B05": (230, 0.92),
-    "B06": (170, 0.93), "B07": (140, 0.94), "B08": (110, 0.93), "B8A": (80, 0.96), "B09": (60, 0.35),
-    "B10": (12, 0.0), "B11": (15, 0.95), "B12": (8, 0.92),
-}  # fmt: skip
-#: Band -> path radiance of the haze in units of that in B02; a tenth in all others.
-_HAZE = {"B01": 1.2, "B02": 1.0, "B03": 0.7, "B04": 0.5, "B05": 0.4, "B08": 0.15}
+#: A row a band, by hand: path radiance (DN) of a clear sky, transmittance of the atmosphere, and radiance of
+#: the haze in units of that in B02.
+_BANDS = pd.read_csv(Path(__file__).with_name("bands.csv"), index_col="band")
 
 
 class Conditions(NamedTuple):
@@ -49,12 +46,9 @@ class Conditions(NamedTuple):
     def draw(cls, random: np.random.Generator, day_of_year: int) -> "Conditions":
         """Draw the conditions of a scene; vegetation follows the season."""
         season = np.cos((day_of_year - 190) / 365 * 2 * np.pi)
+        brightness, greenness = random.normal(), 0.7 * season + 0.7 * random.normal()
         return cls(
-            brightness=float(random.normal()),
-            greenness=float(0.7 * season + 0.7 * random.normal()),
-            haze=float(60 * random.gamma(2.0, 0.7)),
-            moisture=float(random.normal(0, 1.0)),
-            incidence=float(random.normal(0, 0.02)),
+            brightness, greenness, 60 * random.gamma(2.0, 0.7), random.normal(), random.normal(0, 0.02)
         )
 
 
@@ -67,9 +61,7 @@ def signatures() -> dict[str, NDArray[np.float64]]:
     table.loc["Coastal wetlands"] = table.loc["Inland wetlands"]
     result = {}
     for band in ("B02", "B03", "B04", "B08"):
-        low, middle, high = (
-            np.maximum(table[f"{band}_{q}"].to_numpy(float), 5) for q in ("p5", "p50", "p95")
-        )
+        low, middle, high = np.maximum(table[[f"{band}_{q}" for q in ("p5", "p50", "p95")]].to_numpy().T, 5)
         result[band] = np.log(middle)
         # 1.645 standard deviations on either side; the narrower side, since tails hold other covers
         spread = np.minimum(np.log(high / middle), np.log(middle / low)) / 1.645
@@ -93,9 +85,7 @@ def signatures() -> dict[str, NDArray[np.float64]]:
 
 def _noise(random: np.random.Generator, width: float, side: int) -> NDArray[np.float64]:
     """Return texture (side, side) of unit variance, ``width`` pixels wide."""
-    field = random.standard_normal((side, side))
-    if width > 0.3:
-        field = gaussian_filter(field, width, mode="wrap")
+    field = gaussian_filter(random.standard_normal((side, side)), width, mode="wrap")
     return field / field.std()
 
 
@@ -115,7 +105,7 @@ def observe(
     ground, biomass = _ground(land, optical, random)
     result = {}
     for band, size in S2_SIZE.items():
-        path = _HAZE.get(band, 0.1) * (optical.haze - 80)
+        path = _BANDS["haze"][band] * (optical.haze - 80)
         result[band] = _measured(ground[band] + path, max(S2_SIZE.values()) // size, random)
     return {**result, **_radar(land, radar, column, biomass, random)}
 
@@ -134,9 +124,9 @@ def observe_above_atmosphere(
         ground[band] = np.where(land.truth == SNOW, 0.1 * ground[band], ground[band])
     ground["B10"] = np.zeros((side, side))
     result = {}
-    for band, (radiance, transmittance) in _ATMOSPHERE.items():
+    for band, radiance, transmittance, haze in _BANDS.itertuples():
         step = 120 // S2_SIZE.get(band, 20)
-        path = radiance * (1 + 0.5 * _HAZE.get(band, 0.1) * (optical.haze - 80) / 80)
+        path = radiance * (1 + 0.5 * haze * (optical.haze - 80) / 80)
         native = _measured(path + transmittance * ground[band], step, random)
         result[band] = native.repeat(step, 0).repeat(step, 1)
     return {**result, **_radar(land, radar, 45, biomass, random)}
@@ -153,10 +143,9 @@ def _ground(
     biomass, tone = _parcel_factor(land, random), _parcel_factor(land, random)
     bright = np.sqrt(_SCENE) * optical.brightness + np.sqrt(_PARCEL) * tone + np.sqrt(_TEXTURE) * texture
     green = np.sqrt(_SCENE) * optical.greenness + np.sqrt(_PARCEL) * biomass + np.sqrt(_TEXTURE) * texture
-    ten = {b: np.exp(table[b][truth] + table[f"{b}_std"][truth] * bright) for b in ("B02", "B03")}
     # ripe and bare ground: red rises where near infrared falls
-    ten["B04"] = np.exp(table["B04"][truth] + table["B04_std"][truth] * (0.8 * bright - 0.6 * green))
-    ten["B08"] = np.exp(table["B08"][truth] + table["B08_std"][truth] * green)
+    deviations = {"B02": bright, "B03": bright, "B04": 0.8 * bright - 0.6 * green, "B08": green}
+    ten = {b: np.exp(table[b][truth] + table[f"{b}_std"][truth] * z) for b, z in deviations.items()}
     red, infrared = ten["B04"], ten["B08"]
     rise = infrared - red
     derived = {

@@ -1,7 +1,17 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
 import pytest
 
 from mosaic.datasets.registry import open_archive, simulate_archive
+from mosaic.datasets.simulation import sen12ms
 from mosaic.utils.errors import ArchiveError
+from mosaic.utils.files import lock
 
 RECIPES = {"bigearthnet": (60, 3), "sen12ms": (24, 1)}
 
@@ -18,13 +28,62 @@ def test_the_reader_finds_nothing_wrong(simulated, dataset):
     assert set(archive.index["split"]) == {"train", "validation", "test"}
 
 
-@pytest.mark.parametrize("dataset", RECIPES)
-def test_a_seed_gives_the_same_files_whatever_the_number_of_processes(
-    simulated, dataset, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("mosaic.datasets.simulation.produce.available_cores", lambda: 1)
-    again = simulate_archive(dataset, tmp_path / "again", *RECIPES[dataset])
-    assert content(again) == content(simulated[dataset])
+def wait_for(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def group_is_gone(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_it_leaves_no_process_and_goes_on_to_the_same_files(simulated, number, tmp_path, monkeypatch):
+    """The second start has another number of processes, and finds at least one part done."""
+    root, arguments = tmp_path / "again", RECIPES["bigearthnet"]
+    code = "import sys, pathlib; from mosaic.datasets.registry import simulate_archive as s\n"
+    code += f"if __name__ == '__main__': s('bigearthnet', pathlib.Path({str(root)!r}), *{arguments})"
+    (tmp_path / "script.py").write_text(code)
+    command = [sys.executable, tmp_path / "script.py"]
+    started = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    wait_for(lambda: list(tmp_path.glob(".again.partial/again/.part-*.json")), 120)
+    started.send_signal(number)
+    started.wait(10)
+    wait_for(lambda: group_is_gone(started.pid), 10)
+    assert not root.exists()
+    assert list(tmp_path.glob(".again.partial/again/.part-*.json"))
+    if number == signal.SIGKILL:
+        monkeypatch.setattr("mosaic.datasets.simulation.produce.available_cores", lambda: 1)
+        assert content(simulate_archive("bigearthnet", root, *arguments)) == content(simulated["bigearthnet"])
+        assert {path.name for path in tmp_path.iterdir()} == {"again", "script.py"}
+
+
+def test_a_scene_of_sen12ms_is_the_same_whoever_writes_it(simulated, tmp_path):
+    rows = sen12ms._write_scene(tmp_path, sen12ms._plan(*RECIPES["sen12ms"])[0])
+    assert len(rows) == 4
+    written, whole = content(tmp_path), content(simulated["sen12ms"])
+    assert len(written) == 12
+    assert written == {path: whole[path] for path in written}
+
+
+def test_a_second_process_waits_for_the_archive_of_the_first(simulated, tmp_path, capsys):
+    root = tmp_path / "archive"
+    arguments = ("bigearthnet", root, *RECIPES["bigearthnet"])
+    second = threading.Thread(target=simulate_archive, args=arguments)
+    with lock(tmp_path / ".archive.partial"):
+        second.start()
+        told = []
+        wait_for(lambda: told.append(capsys.readouterr().err) or "waiting for it" in "".join(told), 30)
+        shutil.copytree(simulated["bigearthnet"], root)
+    second.join(30)
+    assert f"reused {root}" in capsys.readouterr().err
+    assert content(root) == content(simulated["bigearthnet"])
 
 
 @pytest.mark.parametrize("dataset", RECIPES)
