@@ -1,9 +1,8 @@
 """BigEarthNet v2 in its official layout, read through TorchGeo and corrected where it is wrong.
 
-What ``torchgeo.datasets.BigEarthNetV2`` (0.8) does and this class does not: cast SAR to integers (whole dB,
-NaN to 0 dB); return VH before VV; leave CORINE codes outside the nomenclature raw and turn no data into urban
-fabric; take whatever files a glob finds; accept any image size; let GDAL interpolate in integers; demand maps
-and accept empty folders; trust ``s1_name`` to name the same location.
+``torchgeo.datasets.BigEarthNetV2`` (0.8) casts SAR to whole dB (NaN to 0 dB); returns VH before VV; leaves
+codes without a class raw and turns no data into urban fabric; takes whatever files a glob finds, of any size;
+lets GDAL interpolate in integers; demands maps, accepts empty folders, and trusts ``s1_name``.
 """
 
 import os
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from torchgeo.datasets import BigEarthNetV2
 
 from mosaic.datasets import bigearthnet_layout as layout
-from mosaic.datasets.archive import PatchError, Problem, require_files, sound_rows
+from mosaic.datasets.archive import Problem, require_files, sound_rows
 from mosaic.datasets.geotiff import Header, file_error, is_near, read_raster, to_degrees
 from mosaic.datasets.nomenclature import CORINE, IGNORE
 from mosaic.datasets.reference import Reference, bigearthnet_reference
@@ -48,10 +47,9 @@ class BigEarthNetArchive(Sentinel12Archive, BigEarthNetV2):
     ``image_s2`` (bands, 120, 120) float32 DN, bilinear from native size; ``mask`` (1, 120, 120) class index,
     255 where no class applies; ``label`` (19,) 0 or 1.
 
-    Arguments are those of :func:`.registry.open_archive`. The folder holds ``metadata.parquet``,
-    ``BigEarthNet-S1``, ``BigEarthNet-S2`` and, optionally, ``Reference_Maps``; ``include_snow_cloud`` adds
-    the patches of the official second metadata file if it exists. The columns of ``index`` are those of
-    :func:`.bigearthnet_layout.parse_metadata`.
+    Arguments are those of :func:`.registry.open_archive`; ``Reference_Maps`` may be absent, and
+    ``include_snow_cloud`` adds the official second metadata file if it exists. The columns of ``index`` are
+    those of :func:`.bigearthnet_layout.parse_metadata`.
 
     Raises:
         ArchiveError: when the folder is not such an archive, or its metadata contradicts itself.
@@ -148,17 +146,14 @@ class BigEarthNetArchive(Sentinel12Archive, BigEarthNetV2):
         (values,), header = read_raster(path, patch_id, (1, size, size), (dtype,), limits)
         (epsg, left, top), metres = self._corners[i], layout.PATCH_METRES / size
         named = (metres, 0.0, float(left), 0.0, -metres, float(top))
-        if not is_near(header.transform, named):
-            reason = f"the geotransform is {header.transform}, its name says {named}"
-            raise file_error(patch_id, path, "place", reason)
-        if header.epsg != epsg:
-            reason = f"the projection is {header.crs}, its name says EPSG:{epsg}"
-            raise file_error(patch_id, path, "place", reason)
+        if header.epsg != epsg or not is_near(header.transform, named):
+            found = f"projection and geotransform are {header.crs} {header.transform}"
+            raise file_error(patch_id, path, "place", f"{found}, its name says EPSG:{epsg} {named}")
         return {source: values}, header
 
     def _contradictions(
         self, i: int, arrays: dict[str, NDArray[Any]], headers: dict[str, Header]
-    ) -> Iterator[PatchError]:
+    ) -> Iterator[Problem]:
         if "map" in arrays:
             present = np.flatnonzero(np.bincount(CORINE.class_of_code[arrays["map"]].ravel()))
             in_map = {CORINE.classes[c] for c in present if c != IGNORE}
@@ -168,7 +163,7 @@ class BigEarthNetArchive(Sentinel12Archive, BigEarthNetV2):
                     "labels are not the classes of the reference map: only in the labels "
                     f"{sorted(labels - in_map)}, only in the map {sorted(in_map - labels)}"
                 )
-                yield PatchError(self.ids[i], self.path(i, "map"), reason, "labels")
+                yield Problem(self.ids[i], "labels", reason, self.path(i, "map"))
 
     def _oddities(self, i: int, arrays: dict[str, NDArray[Any]]) -> list[Problem]:
         patch_id, problems = self.ids[i], []

@@ -36,9 +36,6 @@ _S1_PATTERN = r"^S1[AB]_IW_GRDH_1SDV_(?P<date>\d{8})T\d{6}_" + _PLACE
 # 2000 km.
 _COLUMN_LETTERS = ("STUVWXYZ", "ABCDEFGH", "JKLMNPQR")
 _ROW_LETTERS, _NORTHERN_BANDS = "ABCDEFGHJKLMNPQRSTUV", "NPQRSTUVWX"
-_SQUARE, _CYCLE = 100_000, 2_000_000
-_METRES_PER_DEGREE = 110_000  # slightly less than of any meridian arc
-_GRID = 60  # tiles are widened until their corner lies on the grid of the 60 m bands
 
 
 @lru_cache(maxsize=1024)
@@ -55,25 +52,20 @@ def tile_corner(tile: str) -> tuple[int, int, int]:
         zone, band, column, row = int(tile[:2]), tile[2], tile[3], tile[4]
         if not 1 <= zone <= 60 or len(tile) != 5:
             raise ValueError
-        easting = _SQUARE * (_COLUMN_LETTERS[zone % 3].index(column) + 1)
-        northing = _SQUARE * ((_ROW_LETTERS.index(row) - (0 if zone % 2 else 5)) % len(_ROW_LETTERS))
-        southern_edge = _METRES_PER_DEGREE * 8 * _NORTHERN_BANDS.index(band)
+        easting = 100_000 * (_COLUMN_LETTERS[zone % 3].index(column) + 1)
+        top = 100_000 * ((_ROW_LETTERS.index(row) - (0 if zone % 2 else 5)) % len(_ROW_LETTERS) + 1)
+        southern_edge = 8 * 110_000 * _NORTHERN_BANDS.index(band)  # a degree is at least 110 km
     except (ValueError, IndexError) as error:
         raise ArchiveError(
-            f"{tile!r} is not a Sentinel-2 tile of the northern hemisphere, e.g. 33UUP"
+            f"{tile!r} is no Sentinel-2 tile of the northern hemisphere, e.g. 33UUP"
         ) from error
-    top = northing + _SQUARE
     while top <= southern_edge:
-        top += _CYCLE
-    return 32600 + zone, easting // _GRID * _GRID, -(-top // _GRID) * _GRID
+        top += 2_000_000
+    return 32600 + zone, easting // 60 * 60, -(-top // 60) * 60
 
 
 def read_metadata(root: Path, include_snow_cloud: bool) -> pd.DataFrame:
-    """Read the official table; ``include_snow_cloud`` adds the flagged patches.
-
-    Raises:
-        ArchiveError: when the table is missing, damaged, empty, or lacks a column.
-    """
+    """Read the official table; ``include_snow_cloud`` adds those flagged; ArchiveError when it is unusable."""
     table = _read_table(root / METADATA)
     if include_snow_cloud and (root / FLAGGED_METADATA).is_file():
         table = pd.concat([table, _read_table(root / FLAGGED_METADATA)], ignore_index=True)
@@ -112,9 +104,7 @@ def parse_metadata(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]]:
 
     The index is sorted by ``patch_id`` and has the columns patch_id, s1_name, labels (list of names), split,
     country, date and s1_date (ISO), tile, column, row, scene (tile and date), location (tile, column and row)
-    and the two flags. Rows with faults are in it too. Checked: unique names that follow the official naming;
-    tile, column and row agree between ``patch_id`` and ``s1_name``; known splits and labels, at least one
-    label; no location in two splits.
+    and the two flags. Rows with faults are in it too.
     """
     index = table.sort_values("patch_id", kind="stable", ignore_index=True)
     place = ["tile", "column", "row"]

@@ -1,11 +1,10 @@
 """Read one GeoTIFF of an archive and check it before any cast, some twenty times as fast as rasterio.
 
-Files of one band of an archive differ in their pixels and in where they lie, and hardly in anything else. So
-rasterio reads the first file of a kind; if the strips, put together here, give the same pixels bit by bit,
-later files of that kind are read here. A kind is the file's directory and the values it refers to: classic
-little-endian TIFF, strips, uncompressed or deflated. For any other file, and for a damaged one,
-:func:`read_strips` returns None, and rasterio has to read it. Tags as in TIFF 6.0 (Adobe, 1992) and OGC
-GeoTIFF 1.1. Files next to the image, such as world files, are not looked at.
+Files of one band of an archive hardly differ but in their pixels and their place. So rasterio reads the first
+file of a kind (its directory and the values that refers to); if the strips, put together here, give the same
+pixels bit by bit, later files of that kind are read here: classic little-endian TIFF, strips, uncompressed
+or deflated. For any other file, and for a damaged one, :func:`read_strips` returns None, and rasterio has to
+read it. Tags as in TIFF 6.0 (Adobe, 1992) and OGC GeoTIFF 1.1.
 """
 
 import os
@@ -75,10 +74,7 @@ def read_header(file: Any) -> Header:
 
 
 def read_strips(path: str | Path) -> Raster | None:
-    """Return all pixels (bands, height, width), read only, and the header; None if rasterio has to read them.
-
-    Raises nothing: a file that is missing or damaged gives None as well.
-    """
+    """Return pixels (bands, height, width), read only, and header, or None, also for what is damaged."""
     try:
         data = Path(path).read_bytes()
         if not data.startswith(_START):
@@ -106,11 +102,7 @@ def _entries(directory: bytes) -> list[tuple[int, struct.Struct, int]]:
 
 
 def _learn(path: str | Path, data: bytes, fields: dict[int, tuple[Any, ...]]) -> _Kind | None:
-    """Return how to read files like this one; None for a kind that is left to rasterio.
-
-    Raises:
-        ValueError: when the strips do not give rasterio's pixels and header.
-    """
+    """Return how to read files like this one; None for a kind that is left to rasterio."""
     with rasterio.open(path) as file:
         if file.count * file.width * file.height > _MOST_VALUES:
             return None

@@ -40,12 +40,8 @@ class Reference:
     test_sha256: str = ""  # of its patch ids, sorted, one a line
 
     def published_for(self, test_ids: Iterable[str]) -> dict[str, Any]:
-        """Return the published scores if ``test_ids`` are the official test split, patch by patch.
-
-        They are ``rows`` (one dict a model), ``source``, and ``why``: the reason if there are no rows.
-        """
-        ids = sorted(test_ids)
-        why = ""
+        """Return ``rows`` and their ``source`` if ``test_ids`` are the official split; else ``why`` not."""
+        ids, why = sorted(test_ids), ""
         if not self.published:
             why = f"no scores on {self.title} under this protocol are known to us"
         elif hashlib.sha256("\n".join(ids).encode()).hexdigest() != self.test_sha256:
@@ -103,8 +99,7 @@ def real_quantiles() -> pd.DataFrame:
 def label_sets() -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Return the distinct label sets (K, 19) of the 480,038 official patches, and their shares (K,).
 
-    Made by ``benchmarks/derive_label_statistics.py`` from the official ``metadata.parquet``
-    (CDLA-Permissive-1.0, bigearth.net).
+    Made by ``benchmarks/derive_label_statistics.py`` from ``metadata.parquet`` (CDLA-Permissive-1.0).
     """
     with np.load(_FOLDER / "label_sets.npz") as file:
         masks, counts = file["masks"], file["counts"]
@@ -113,11 +108,7 @@ def label_sets() -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
 
 
 def label_statistics(labels: NDArray[np.uint8]) -> dict[str, float]:
-    """Describe label vectors (N, C) by what matters to a contrastive loss.
-
-    Returned are ``mean_labels`` a patch and, for two different random patches, ``p_share`` (at least one
-    label in common), ``p_identical`` and ``mean_jaccard``.
-    """
+    """Return the mean number of labels of (N, C) vectors and how those of two random patches overlap."""
     kinds, counts = np.unique(labels, axis=0, return_counts=True)
     kinds = kinds.astype(np.float64)
     shared = kinds @ kinds.T
@@ -127,7 +118,7 @@ def label_statistics(labels: NDArray[np.uint8]) -> dict[str, float]:
     total = pairs.sum()
     return {
         "mean_labels": float(labels.sum(1).mean()),
-        "p_share": float(pairs[shared > 0].sum() / total),
+        "p_share": float(pairs[shared > 0].sum() / total),  # at least one label in common
         "p_identical": float(np.diag(pairs).sum() / total),
         "mean_jaccard": float((pairs * jaccard).sum() / total),
     }

@@ -1,8 +1,7 @@
 """SEN12MS in its official layout, read through TorchGeo and corrected where it is wrong.
 
-What ``torchgeo.datasets.SEN12MS`` (0.8) does and this class does not: demand all four seasons; offer IGBP
-maps but no multi-label target, and no validation split; pass on NaN and land-cover codes that are no class;
-fail on a blank line of a list. Both sensors and land cover are always read: a triplet needs all three.
+``torchgeo.datasets.SEN12MS`` (0.8) demands all four seasons, offers IGBP maps but no multi-label target and
+no validation split, passes on NaN and codes that are no class, and fails on a blank line of a list.
 """
 
 import os
@@ -46,14 +45,11 @@ class SEN12MSArchive(Sentinel12Archive, SEN12MS):
     ``archive[i]`` holds ``image_s1`` (2, 256, 256) float32 dB, VV before VH, clipped to -25..0 dB;
     ``image_s2`` (bands, 256, 256) float32 DN at the top of the atmosphere; ``mask`` (1, 256, 256) class
     index, 255 where no class applies; ``label`` (10,) 0 or 1. Labels follow the published protocol: see
-    :func:`.sen12ms_layout.labels_of`.
-
-    The official lists name training and test patches. A fifth of the training *scenes* are validation; see
-    :func:`.sen12ms_layout.validation_scenes`.
+    :func:`.sen12ms_layout.labels_of`; a fifth of the training *scenes* are validation.
 
     Arguments are those of :func:`.registry.open_archive`; SEN12MS flags no snow or clouds. The folder holds
-    ``ROIs*`` folders of at least one season, ``train_list.txt`` and ``test_list.txt``; ``absent`` is the
-    number of listed patches whose scenes are not there.
+    ``ROIs*`` folders of at least one season and the official lists of training and test patches; ``absent``
+    is the number of listed patches whose scenes are not there.
 
     ``index`` is sorted by ``patch_id`` (``ROIs1158_spring_1_p30``) and has labels (names), split, season,
     date (the season again: SEN12MS gives no days), tile, scene and location (all three season and number:
@@ -110,8 +106,7 @@ class SEN12MSArchive(Sentinel12Archive, SEN12MS):
         self.index = index.assign(date=index["season"], tile=index["scene"], location=index["scene"])
 
     def _check_integrity_light(self) -> bool:
-        """Tell TorchGeo that the folder was checked; it would demand all four seasons."""
-        return True
+        return True  # was checked; TorchGeo would demand all four seasons
 
     def _folder(self, scene: str, source: str) -> Path:
         season, number = scene.rsplit("_", 1)
@@ -137,7 +132,7 @@ class SEN12MSArchive(Sentinel12Archive, SEN12MS):
 
     def _contradictions(
         self, i: int, arrays: dict[str, NDArray[Any]], headers: dict[str, Header]
-    ) -> Iterator[PatchError]:
+    ) -> Iterator[Problem]:
         places = {source: (header.epsg or header.crs, header.transform) for source, header in headers.items()}
         for source in places.keys() - {"s1"} if "s1" in places else ():
             (crs, transform), (s1_crs, s1_transform) = places[source], places["s1"]
@@ -146,10 +141,10 @@ class SEN12MSArchive(Sentinel12Archive, SEN12MS):
                     f"projection and geotransform are {crs} {transform}, those of Sentinel-1 {s1_crs} "
                     f"{s1_transform}"
                 )
-                yield PatchError(self.ids[i], self.path(i, source), reason, "place")
+                yield Problem(self.ids[i], "place", reason, self.path(i, source))
         if "lc" in arrays and not labels_of(IGBP.class_of_code[arrays["lc"]]):
             reason = f"no class covers {100 * COVERAGE:.0f} % of the patch"
-            yield PatchError(self.ids[i], self.path(i, "lc"), reason, "labels")
+            yield Problem(self.ids[i], "labels", reason, self.path(i, "lc"))
 
     def _labels(self, i: int) -> list[str]:
         """Return the labels of triplet ``i``; none if ``read`` will report its land cover as unreadable."""

@@ -27,16 +27,13 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Sensor:
-    """One instrument: its bands, how they are stored, and how its images are augmented.
-
-    With ``scale`` 1 the archive must hold integers; otherwise values are rounded to a multiple of ``scale``.
-    """
+    """One instrument: its bands, how they are stored, and how its images are augmented."""
 
     name: str  # key of its images, features and scores, such as "s1"
     bands: tuple[str, ...]  # in canonical order, unique among all sensors of an archive
     title: str  # in figures and messages
     unit: str  # of physical values; values in "dB" are averaged as power
-    scale: float = 1.0  # physical value = stored integer * scale
+    scale: float = 1.0  # physical value = stored integer * scale; with 1 the archive must hold integers
     signed: bool = False  # stored integers may be negative; in an unsigned sensor 0 means no data
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -56,17 +53,13 @@ def sentinel2(bands: tuple[str, ...]) -> Sensor:
 def select_bands(bands: str | Sequence[str], available: Sequence[str]) -> tuple[str, ...]:
     """Return those of the ``available`` Sentinel-2 bands that are asked for, in the archive's order.
 
-    ``bands`` is ``"all"``, the four ``"10m"`` bands, or names, perhaps separated by commas.
-
-    Raises:
-        ArchiveError: for a name that is not available, or an empty selection.
+    ``bands`` is ``"all"``, the four ``"10m"`` bands, or names, perhaps separated by commas; ArchiveError for
+    none, or one that is not available.
     """
     if isinstance(bands, str):
         names = [name.strip() for name in bands.split(",") if name.strip()]
         bands = {"all": available, "10m": TEN_METRE}.get(bands, names)
     for name in bands:
-        if name in S1_BANDS:
-            raise ArchiveError(f"{name} is always read: bands selects among Sentinel-2 bands")
         if name not in available:
             raise ArchiveError(f"unknown Sentinel-2 band {name!r}{suggest(name, available)}")
     if not bands:

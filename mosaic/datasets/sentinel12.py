@@ -32,6 +32,7 @@ class Sentinel12Archive:
     native_sizes: dict[str, int]  # Sentinel-2 band -> side of its image in pixels
     nomenclature: Nomenclature
     s1_bands = S1_BANDS
+    root: Path
     index: pd.DataFrame
     ids: list[str]  # patch ids, in the order of the index
     most_nodata = MOST_NODATA
@@ -59,8 +60,10 @@ class Sentinel12Archive:
                 of the map.
         """
         arrays: dict[str, NDArray[Any]] = {}
-        for error in self._errors(i, arrays):
-            raise error
+        for problem in self._problems(i, arrays):
+            if not problem.note:
+                path = problem.path or self.root
+                raise PatchError(problem.patch_id, path, problem.detail, problem.kind)
         return {band: arrays[band] for band in self.band_sizes}
 
     def read_map(self, i: int) -> NDArray[np.uint8] | None:
@@ -88,16 +91,11 @@ class Sentinel12Archive:
     def check(self, i: int) -> list[Problem]:
         """Return everything wrong with the files of patch ``i``, and notes on oddities."""
         arrays: dict[str, NDArray[Any]] = {}
-        problems = [Problem(e.patch_id, e.kind, e.reason, e.path) for e in self._errors(i, arrays)]
+        problems = [*self._problems(i, arrays), *self._oddities(i, arrays)]
         complete = arrays.keys() >= self.band_sizes.keys()
         pixels = b"".join(arrays[band].tobytes() for band in self.band_sizes) if complete else b""
         self.checked_pixels = hashlib.sha256(pixels).hexdigest() if complete else ""
-        for sensor in self.sensors:
-            share = _nodata_share(sensor, arrays)
-            if _NOTED_NODATA <= share <= self.most_nodata:
-                detail = f"{100 * share:.1f} % of the {sensor.title} values are no data"
-                problems.append(Problem(self.ids[i], "no data", detail, self.path(i, sensor.name), note=True))
-        return problems + self._oddities(i, arrays)
+        return problems
 
     def fingerprint(self) -> str:
         """Return a hash of the index and of size and time of change of every file; none is opened."""
@@ -116,7 +114,7 @@ class Sentinel12Archive:
         """Return the file of a source of patch ``i``, or what holds the images of ``"s1"`` or ``"s2"``."""
         return Path(self._file(i, source))
 
-    def _errors(self, i: int, arrays: dict[str, NDArray[Any]]) -> Iterator[PatchError]:
+    def _problems(self, i: int, arrays: dict[str, NDArray[Any]]) -> Iterator[Problem]:
         """Read the files of patch ``i`` into ``arrays``, a band a key, and yield what is wrong with them."""
         headers: dict[str, Header] = {}
         for source in self._sources:
@@ -124,21 +122,18 @@ class Sentinel12Archive:
                 images, headers[source] = self._load(i, source)
                 arrays |= images
             except PatchError as error:
-                yield error
+                yield Problem(error.patch_id, error.kind, error.reason, error.path)
         for sensor in self.sensors:
             read = [np.asarray(arrays[band]) for band in sensor.bands if band in arrays]
-            share, kind = _nodata_share(sensor, arrays), ""
+            share, path = _nodata_share(sensor, arrays), self.path(i, sensor.name)
             if read and all((image == image.flat[0]).all() for image in read):
                 value = "one and the same value" if any(image.any() for image in read) else "zero"
-                kind, reason = "all-zero", f"every {sensor.title} band is {value} everywhere (all-zero patch)"
-            elif share > self.most_nodata:
-                kind = "no data"
-                reason = (
-                    f"{100 * share:.1f} % of the {sensor.title} values are no data, accepted are "
-                    f"{100 * self.most_nodata:g} % (most_nodata)"
-                )
-            if kind:
-                yield PatchError(self.ids[i], self.path(i, sensor.name), f"{reason}: leave it out", kind)
+                detail = f"every {sensor.title} band is {value} everywhere (all-zero patch): leave it out"
+                yield Problem(self.ids[i], "all-zero", detail, path)
+            elif share >= _NOTED_NODATA:
+                detail = f"{100 * share:.1f} % of the {sensor.title} values are no data"
+                detail += f", accepted are {100 * self.most_nodata:g} % (most_nodata)"
+                yield Problem(self.ids[i], "no data", detail, path, note=share <= self.most_nodata)
         yield from self._contradictions(i, arrays, headers)
 
     def _file(self, i: int, source: str) -> str:
@@ -150,7 +145,7 @@ class Sentinel12Archive:
 
     def _contradictions(
         self, i: int, arrays: dict[str, NDArray[Any]], headers: dict[str, Header]
-    ) -> Iterator[PatchError]:
+    ) -> Iterator[Problem]:
         """Yield what sources, of which these could be read, and index contradict each other in."""
         raise NotImplementedError
 
