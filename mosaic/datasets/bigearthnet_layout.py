@@ -65,7 +65,7 @@ def tile_corner(tile: str) -> tuple[int, int, int]:
 
 
 def read_metadata(root: Path, include_snow_cloud: bool) -> pd.DataFrame:
-    """Read the official table; ``include_snow_cloud`` adds those flagged; ArchiveError when it is unusable."""
+    """Read the official table; ``include_snow_cloud`` adds flagged patches. ArchiveError if unusable."""
     table = _read_table(root / METADATA)
     if include_snow_cloud and (root / FLAGGED_METADATA).is_file():
         table = pd.concat([table, _read_table(root / FLAGGED_METADATA)], ignore_index=True)

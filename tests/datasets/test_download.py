@@ -1,12 +1,13 @@
 """Fetching from a local server that breaks off, and can or cannot resume."""
 
+import contextlib
 import hashlib
 import http.server
 import io
+import shutil
 import sys
-import tarfile
 import threading
-import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -49,26 +50,18 @@ class Server(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def tar_gz(folder, names):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name in names:
-            entry = tarfile.TarInfo(f"{folder}/{name}")
-            entry.size = len(name)
-            archive.addfile(entry, io.BytesIO(name.encode()))
-    return buffer.getvalue()
-
-
 @pytest.fixture
-def server(monkeypatch):
-    whole = tar_gz("Pictures", [f"{i}.tif" for i in range(200)])
+def server(monkeypatch, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "Pictures").mkdir()
+    for i in range(200):
+        (folder / "Pictures" / f"{i}.tif").write_text(f"{i}.tif")
+    whole = Path(shutil.make_archive(folder / "all", "gztar", folder, "Pictures")).read_bytes()
+    zipped = Path(shutil.make_archive(folder / "all", "zip", folder, "Pictures")).read_bytes()
     half = len(whole) // 2
-    zipped = io.BytesIO()
-    with zipfile.ZipFile(zipped, "w") as archive:
-        archive.writestr("bench/labels.csv", "a,b")
 
     class Handler(Server):
-        files = {"a": whole[:half], "b": whole[half:], "table": b"rows", "zip": zipped.getvalue()}  # noqa: RUF012
+        files = {"a": whole[:half], "b": whole[half:], "table": b"rows", "zip": zipped}  # noqa: RUF012
         sent, ranges, limit = 0, True, None
 
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -76,11 +69,12 @@ def server(monkeypatch):
     base = f"http://127.0.0.1:{httpd.server_port}/"
     a, b, table, zip_ = (Part(n, base + n, hashlib.md5(Handler.files[n]).hexdigest()) for n in Handler.files)
     sources = {
-        "split": Source("Split", {"Pictures": (a, b), "table": (table,)}, 0, ""),
-        "zip": Source("Zip", {"bench": (zip_,)}, 0, ""),
-        "damaged": Source("Damaged", {"table": (table._replace(md5="0" * 32),)}, 0, ""),
-        "huge": Source("Huge", {"table": (table,)}, 10**18, ""),
-        "gone": Source("Gone", {"table": (table._replace(url="http://127.0.0.1:1/table"),)}, 0, ""),
+        "split": Source("Split", {"Pictures": (a, b), "table": (table,)}),
+        "zip": Source("Zip", {"Pictures": (zip_,), "table": (table,)}),
+        "damaged": Source("Damaged", {"table": (table._replace(md5="0" * 32),)}),
+        "no zip": Source("No zip", {"Pictures": (table,)}),
+        "huge": Source("Huge", {"table": (table,)}, 10**18),
+        "gone": Source("Gone", {"table": (table._replace(url="http://127.0.0.1:1/table"),)}),
     }
     monkeypatch.setattr(module, "get_source", sources.__getitem__)
     yield Handler
@@ -95,12 +89,13 @@ def bytes_of(server, *names):
     return sum(len(server.files[name]) for name in names)
 
 
-def test_parts_are_joined_unpacked_and_removed(server, tmp_path):
-    assert fetch("split", tmp_path, yes=True) == tmp_path
+@pytest.mark.parametrize(("source", "parts"), [("split", ("a", "b")), ("zip", ("zip",))])
+def test_parts_are_joined_unpacked_and_removed(server, tmp_path, source, parts):
+    assert fetch(source, tmp_path, yes=True) == tmp_path
     assert content(tmp_path) == {"table", *(f"Pictures/{i}.tif" for i in range(200))}
     assert (tmp_path / "Pictures" / "7.tif").read_text() == "7.tif"
-    fetch("split", tmp_path)  # nothing is missing, so nobody is asked
-    assert server.sent == bytes_of(server, "a", "b", "table")
+    fetch(source, tmp_path)  # nothing is missing, so nobody is asked
+    assert server.sent == bytes_of(server, *parts, "table")
 
 
 @pytest.mark.parametrize("ranges", [True, False])
@@ -124,6 +119,7 @@ def test_the_partial_file_of_an_earlier_process_is_resumed(server, tmp_path, len
     ("name", "error", "message", "left"),
     [
         ("damaged", ArchiveError, "MD5", {"table.damaged"}),
+        ("no zip", ArchiveError, "could not be unpacked", {"table"}),
         ("gone", ArchiveError, "by hand as table", set()),
         ("huge", RunError, "free", set()),
     ],
@@ -131,40 +127,25 @@ def test_the_partial_file_of_an_earlier_process_is_resumed(server, tmp_path, len
 def test_what_is_wrong_is_named(server, tmp_path, name, error, message, left):
     with pytest.raises(error, match=message):
         fetch(name, tmp_path, yes=True)
-    assert content(tmp_path) == left
+    assert content(tmp_path) - {"table.partial"} == left
 
 
-def test_somebody_has_to_agree(server, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("answer", "message"), [(None, "--yes"), ("n", "not downloaded"), ("y", None)])
+def test_somebody_has_to_agree(server, tmp_path, monkeypatch, capsys, answer, message):
     monkeypatch.setattr(sys, "stdin", io.StringIO())
-    with pytest.raises(ArchiveError, match="--yes"):
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: answer is not None, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: answer)
+    with pytest.raises(ArchiveError, match=message) if message else contextlib.nullcontext():
         fetch("split", tmp_path)
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr("builtins.input", lambda question: "n")
-    with pytest.raises(ArchiveError, match="not downloaded"):
-        fetch("split", tmp_path)
-    assert server.sent == 0
+    assert (tmp_path / "table").exists() == (answer == "y")
     assert "GB to download" in capsys.readouterr().err
-    monkeypatch.setattr("builtins.input", lambda question: "y")
-    fetch("split", tmp_path)
-    assert (tmp_path / "table").exists()
-
-
-def test_a_bad_archive_leaves_no_folder(server, tmp_path):
-    (tmp_path / "zip").write_bytes(b"PK nonsense")
-    with pytest.raises(ArchiveError, match="could not be unpacked"):
-        module._unpack([tmp_path / "zip"], tmp_path, "bench")
-    assert content(tmp_path) == {"zip"}
 
 
 def test_torchgeos_facts_are_used():
     """The real sources name every part with an address and an MD5 sum."""
-    for name in ("bigearthnet", "copernicus-bench"):
-        for parts in module.get_source(name).bundles.values():
-            for part in parts:
-                assert part.url.startswith("https://")
-                assert len(part.md5) == 32
-    assert {"BigEarthNet-S1", "BigEarthNet-S2", "Reference_Maps", "metadata.parquet"} == set(
-        module.get_source("bigearthnet").bundles
-    )
+    sources = [module.get_source(name).bundles for name in ("bigearthnet", "copernicus-bench")]
+    parts = [part for bundles in sources for parts in bundles.values() for part in parts]
+    assert all(part.url.startswith("https://") and len(part.md5) == 32 for part in parts)
+    assert set(sources[0]) == {"BigEarthNet-S1", "BigEarthNet-S2", "Reference_Maps", "metadata.parquet"}
     with pytest.raises(ArchiveError, match="did you mean 'bigearthnet'"):
         module.get_source("bigearthnt")
