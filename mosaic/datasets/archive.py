@@ -51,10 +51,6 @@ class PatchError(ArchiveError):
         super().__init__(f"{patch_id}: {reason} ({path})")
         self.patch_id, self.path, self.reason, self.kind = patch_id, path, reason, kind
 
-    def __reduce__(self) -> tuple[type["PatchError"], tuple[str, Path, str, str]]:
-        """Pickle the constructor's arguments, so that the error survives the way out of a worker process."""
-        return type(self), (self.patch_id, self.path, self.reason, self.kind)
-
 
 class Archive(Protocol):
     """Co-registered patches of several sensors in the official folder layout of a dataset.

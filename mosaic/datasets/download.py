@@ -103,9 +103,7 @@ def _download(part: Part, root: Path, size: int | None) -> Path:
     path, partial = root / part.name, root / f"{part.name}.partial"
     if not path.exists():
         with _explained(part), open(partial, "ab") as file:
-            http_get(
-                part.url, file, resume_size=file.tell(), expected_size=size, displayed_filename=part.name
-            )
+            http_get(part.url, file, resume_size=file.tell(), expected_size=size)
         partial.rename(path)
     log(f"{part.name}: checking")
     with open(path, "rb") as file:
