@@ -58,6 +58,12 @@ def test_damaged_patch_stops_with_its_name_or_is_skipped_and_counted(root, tmp_p
     assert not packed(tmp_path)
     _, store = prepare(DataSettings(archive=str(root), on_bad_patch="skip"))
     assert (len(store), len(store.manifest.skipped)) == (7, 1)
+    shutil.rmtree(sorted((root / "BigEarthNet-S2").glob("*/*"))[0])  # not yet extracted
+    with pytest.raises(ArchiveError, match="missing folder: 1 patches"):
+        prepare(DataSettings(archive=str(root)))
+    _, store = prepare(DataSettings(archive=str(root), on_bad_patch="skip"))
+    assert len(store) + store.manifest.counts["skipped"] == 8
+    assert store.manifest.counts["skipped"] == len({bad["patch_id"] for bad in store.manifest.skipped})
 
 
 def test_repaired_archive_is_packed_anew(root, tmp_path):
