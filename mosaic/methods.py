@@ -1,8 +1,4 @@
-"""The table of methods. A method is a row of settings, never a code path of its own.
-
-Variants that are parameters of a run rather than rows (other term weights) are
-``dataclasses.replace(get_method("mosaic"), label=5.0)``.
-"""
+"""The table of methods. A method is a row of settings, never a code path of its own."""
 
 import csv
 from dataclasses import dataclass, replace
@@ -30,11 +26,7 @@ EARLY = "early"
 
 @dataclass(frozen=True)
 class Method:
-    """One way to train an encoder.
-
-    Raises:
-        SettingsError: for a contrast between sensors that the streams do not offer, or a negative weight.
-    """
+    """One way to train an encoder."""
 
     name: str
     title: str  # in figures and tables
@@ -107,13 +99,10 @@ SAME_UNTUNED: dict[str, str] = {"mosaic_no_label": "iai"}
 
 
 def register_method(method: Method) -> Method:
-    """Add a row to the table.
+    """Add a row to the table; SettingsError when another method has this name.
 
     Example:
         >>> register_method(Method("mosaic_l5", "MoSAiC, label 5", "mosaic", ("s1", "s2"), 1.0, 1.0, 5.0))
-
-    Raises:
-        SettingsError: when another method has this name.
     """
     METHODS.add(method.name, method)
     return method

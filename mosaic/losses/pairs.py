@@ -38,9 +38,9 @@ class LabelledViews:
 
 
 def instance_pairs(group: Tensor, apart: Tensor | None = None) -> Pairs:
-    """Return pairs in which candidates of one ``group`` (M,) weigh 1, for instance views of one scene.
+    """Return pairs in which candidates of one ``group`` (M,), such as a scene, weigh 1.
 
-    Candidates that share the anchor's value of ``apart`` (M,) take no part; by default all do.
+    Those of the anchor's own value of ``apart`` (M,) take no part.
     """
 
     def pairs(rows: slice) -> tuple[Tensor, Tensor | None]:
@@ -60,9 +60,8 @@ def label_pairs(
 ) -> Pairs:
     """Return pairs weighed by a label kernel: those of the label term of every method.
 
-    Other views of the anchor's scene weigh 1, but for kernels that count them as any scene
-    (:data:`mosaic.losses.label_kernels.COUNT_OTHER_VIEWS`). An unlabelled scene weighs 0: it is no anchor and
-    no positive of others.
+    Other views of the anchor's scene weigh 1, but for kernels in ``COUNT_OTHER_VIEWS``. An unlabelled scene
+    weighs 0: it is no anchor and no positive of others.
 
     Args:
         views: the candidates; anchors are the first of them.

@@ -145,21 +145,17 @@ def save_encoder(
 
     The card has ``layout``, ``method`` and ``class_names`` at least; the classifier sees the joined features.
     """
-    tensors = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
-    if classifier is not None:
-        tensors |= {f"classifier.{name}": value for name, value in classifier.state_dict().items()}
+    parts = {"encoder": encoder, **({} if classifier is None else {"classifier": classifier})}
+    tensors = nn.ModuleDict(parts).state_dict()
     with atomic_path(folder / WEIGHTS) as partial:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
     kind = "choquet" if isinstance(classifier, ChoquetClassifier) else "linear"
-    timm_models = encoder.name not in (*FUSIONS, *FOUNDATION, STATISTICS)
+    size, timm_model = encoder.image_size, encoder.name not in (*FUSIONS, *FOUNDATION, STATISTICS)
+    bands = {s: sum(sensors.values()) for s, sensors in encoder.in_channels.items() if timm_model}
     architecture = {
         "format": FORMAT,
         "encoder": encoder.name,
-        "timm": {
-            stream: timm_recipe(encoder.name, sum(bands.values()), encoder.image_size)
-            for stream, bands in encoder.in_channels.items()
-            if timm_models
-        },
+        "timm": {stream: timm_recipe(encoder.name, number, size) for stream, number in bands.items()},
         "in_channels": encoder.in_channels,
         "image_size": encoder.image_size,
         "feature_dims": encoder.feature_dims,

@@ -189,8 +189,7 @@ class Encoder(nn.Module):
     def forward(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Encode sensor -> (B, bands, H, W), in standard deviations from the mean, to stream -> (B, F).
 
-        A stream that sees none of the images is left out; a stream of several sensors sees the mean, 0, in
-        the bands of a missing one.
+        A stream of none of these sensors is left out; one of several sees 0 in the bands of a missing one.
         """
         return {stream: self.backbones[stream](image) for stream, image in self._stack(images).items()}
 
@@ -210,7 +209,7 @@ class Encoder(nn.Module):
         return pooled, maps
 
     def _stack(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return stream -> stacked images of the streams that see any sensor; zeros for a missing one."""
+        """Return stream -> stacked images of its sensors."""
         stacked = {}
         for stream, sensors in self.in_channels.items():
             like = next((images[sensor] for sensor in sensors if sensor in images), None)

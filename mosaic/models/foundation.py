@@ -22,9 +22,7 @@ class Croma(nn.Module):
 
     Images come in standard deviations from the mean; they are cut at two of them and scaled to [0, 1], and of
     Sentinel-2 it takes the twelve bands other than the cirrus band (README of github.com/antofuller/CROMA;
-    there mean and deviation are those of the batch).
-
-    Two bands are Sentinel-1. RunError without TorchGeo.
+    there mean and deviation are those of the batch). Two bands are Sentinel-1.
     """
 
     weights = "CROMABase_Weights", "CROMA_VIT"

@@ -20,9 +20,8 @@ from mosaic.models.encoders import Encoder
 class MomentumQueue(LabelContrast):
     """Label contrast of a batch against momentum keys of the same batch and of earlier ones.
 
-    Queries are the projections of all views of all sensors; candidates are the keys of the same images, in
-    the same order, and the queue. An image's own key is neither positive nor negative. A scene may come back:
-    its views in the queue count as those of another scene. Every process of a run holds the same queue.
+    Candidates are the keys of the same images, in the same order, and the queue. An image's own key takes no
+    part; a scene that comes back counts as another. All processes hold the same queue.
     """
 
     reads: ClassVar = {"label": LABEL_SETTINGS | {"queue_size", "key_momentum"}}

@@ -23,10 +23,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @register_loss("barlow")
 class BarlowTwins(Objective):
-    """A loss between two matrices of projections, applied within each sensor and between the sensors.
+    """A loss between the two views of a sensor, and between two sensors of a view; one expander a sensor.
 
-    Within a sensor: its two views, the mean over sensors is ``intra``. Between: two sensors of a view, the
-    mean over views and pairs of sensors is ``inter``. Each sensor has one expander for both.
+    ``intra`` is the mean over sensors, ``inter`` over views and pairs of sensors.
     """
 
     reads: ClassVar = {term: {"projection_dim", "off_diagonal"} for term in ("intra", "inter")}
@@ -113,7 +112,7 @@ def vicreg_loss(a: Tensor, b: Tensor, covariance: float) -> Tensor:
 
 
 def decoupled_correlation(a: Tensor, b: Tensor, common: int, off_diagonal: float) -> Tensor:
-    """Return DeCUR's loss between two sensors (N, D): common dimensions agree, the others do not.
+    """Return DeCUR's loss between two sensors (N, D).
 
     In the cross-correlation (D, D) of batch-normalised embeddings the first ``common`` diagonal entries are
     pulled to 1, the others to 0; off-diagonal entries of either block to 0, with weight ``off_diagonal``.
