@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 
@@ -80,6 +81,19 @@ def test_a_parameter_that_cannot_be_read_is_refused(word, told, capsys):
     with pytest.raises(SystemExit):
         parser().parse_args(["run", "-p", word])
     assert told in capsys.readouterr().err
+
+
+def test_a_run_prints_its_plan_before_it_starts(monkeypatch):
+    begun = Mock()
+    monkeypatch.setattr("subprocess.run", begun.plan)
+    monkeypatch.setattr("mosaic.report.sequence.run_sequence", begun.run)
+    monkeypatch.setenv("MOSAIC_LAUNCH", "{}")
+    assert main(["run", "--archive", "there", "--dataset", "sen12ms", "-p", "bands=10m"]) == 0
+    assert [name for name, *_ in begun.mock_calls] == ["plan", "run"]
+    words = begun.plan.call_args.args[0][3:]
+    asked = parser().parse_args(words)
+    assert (asked.command, asked.profile, asked.archive) == ("plan", "demo", "there")
+    assert dict(asked.parameter) == {"dataset": "sen12ms", "bands": "10m"}
 
 
 def test_verify_tells_by_its_exit_status(shared_archive, capsys):
