@@ -184,12 +184,3 @@ def resolution(claims: pd.DataFrame, measure: str = "ap_macro") -> pd.DataFrame:
             mde = detectable((over_scenes / n, over_seeds / k), (n, k), int(members["comparisons"].iloc[0]))
             rows.append((dataset, k, n, mde))
     return pd.DataFrame(rows, columns=["dataset", "n_seeds", "n_scenes", "mde"])
-
-
-def smallest_runs(sizes: pd.DataFrame) -> pd.DataFrame:
-    """Return the fewest test scenes of :func:`resolution` that resolve :data:`RELEVANT`, by seeds."""
-    rows = []
-    for (dataset, seeds), part in sizes.groupby(["dataset", "n_seeds"], sort=False):
-        enough = part.loc[part["mde"] <= RELEVANT, "n_scenes"]
-        rows.append((dataset, seeds, str(enough.min()) if len(enough) else f"more than {SCENES[-1]}"))
-    return pd.DataFrame(rows, columns=["archive", "seeds", "test scenes"])

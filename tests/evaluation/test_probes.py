@@ -30,17 +30,6 @@ def problem(n, features=40, classes=4, seed=0):
     return x.astype(np.float32), y.astype(np.uint8)
 
 
-def test_knn_equals_a_case_by_hand():
-    # the training mean is (0, 0), so cosines are 1, 0 and -1 whatever the lengths
-    train = np.array([[2, 0], [0, 3], [-2, 0], [0, -3]], np.float32)
-    labels = np.array([[1, 0], [1, 1], [0, 1], [0, 0]], np.uint8)
-    scores = knn_scores(train, labels, np.array([[5, 0]], np.float32), k=3, temperature=0.5)
-    one, none = np.exp(1 / 0.5), np.exp(0)
-    # the nearest is the first; the second and fourth tie behind it
-    expected = [(one + none) / (one + 2 * none), none / (one + 2 * none)]
-    np.testing.assert_allclose(scores[0], expected, rtol=1e-6)
-
-
 def test_knn_takes_all_neighbours_when_there_are_fewer():
     x, y = problem(7)
     np.testing.assert_array_equal(knn_scores(x, y, x, k=20), knn_scores(x, y, x, k=7))
@@ -92,19 +81,6 @@ def test_strength_within_the_budget_is_that_of_scikit_learns_held_out_scenes():
                 held_out[held, column] = model.predict_proba(scaler.transform(x[held]))[:, 1]
         ap[strength] = average_precision_score(y, held_out)
     assert cross_validated_strength(x, y, scenes) == max(ap, key=ap.__getitem__)
-
-
-def test_held_out_patches_never_share_a_scene_with_those_that_are_fitted():
-    """Features tell the scene, and the scene the label: of patches at random, a loose fit seems best."""
-    chosen = []
-    for seed in range(5):
-        random, scene = np.random.default_rng(seed), np.repeat(np.arange(40), 6)
-        signal, own = random.normal(size=240), random.normal(size=(40, 40))[scene]
-        y = (0.7 * signal + random.normal(size=40)[scene] > 0).astype(np.uint8)[:, None]
-        x = np.column_stack([signal, own]).astype(np.float32)
-        chosen.append([cross_validated_strength(x, y, s) for s in (scene.astype(str), np.full(240, "s"))])
-    by_scene, by_patch = np.log10(chosen).mean(0)
-    assert by_scene < by_patch - 0.5
 
 
 def test_a_budget_too_small_for_folds_takes_the_stated_strength():
