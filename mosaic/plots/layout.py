@@ -3,7 +3,7 @@
 import functools
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,17 +19,16 @@ from mosaic.plots.palette import GREY, method_order, method_style
 WIDTH = 8.8
 #: Series -> keywords of ``Axes.plot``.
 Looks = Mapping[Any, Mapping[str, Any]]
-Draw = TypeVar("Draw", bound=Callable[..., Figure])
 
 
-def of_table(draw: Draw) -> Draw:
+def of_table(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """Make a figure of a table return one without panels where the table is empty."""
 
     @functools.wraps(draw)
     def checked(frame: pd.DataFrame, *args: Any, **kwargs: Any) -> Figure:
         return plt.figure() if frame.empty else draw(frame, *args, **kwargs)
 
-    return cast(Draw, checked)
+    return checked
 
 
 def distinct(frame: pd.DataFrame, column: str) -> list[Any]:

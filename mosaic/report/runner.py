@@ -142,6 +142,8 @@ class _Run:
 
     def __init__(self, notebooks: Sequence[Path], out: Path, profile: str, command: str, log: Log) -> None:
         self.out, self.log = out, log
+        if (out / RECORD).exists():
+            files.require_regular(out / RECORD, remedy="delete it")
         self.earlier = _earlier_seconds(out, profile)
         self.started = time.monotonic()
         self.facts: dict[str, Any] = {"profile": profile, "command": command}
