@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mosaic.store.record_format import INDEX, MANIFEST, Manifest, Shard
 from mosaic.utils.cached import read_if_sound
 from mosaic.utils.errors import PackError, RunError
-from mosaic.utils.files import file_state, hash_json, read_json, sha256_file, write_json
+from mosaic.utils.files import file_state, hash_json, read_json, require_regular, sha256_file, write_json
 from mosaic.utils.progress import progress
 
 Rows = NDArray[np.int64]
@@ -208,6 +208,7 @@ class PackedStore:
         """Return the groups of whole records in one shard, each (records, bands, size, size)."""
         if number not in self._maps:
             path = self.folder / self.manifest.shards[number].file
+            require_regular(path, PackError, "make it readable, or delete it and pack again")
             records = np.asarray(np.memmap(path, dtype=self.manifest.layout.dtype, mode="r"))
             self._maps[number] = [records[name] for name, _ in self._sources]
         return self._maps[number]

@@ -239,7 +239,7 @@ class _Packing:
         )
         manifest.write(self.folder / MANIFEST)
         current = {path.with_suffix(suffix) for path in paths for suffix in (".bin", ".json")}
-        for path in set(self.folder.glob("shard-*")) - current:
+        for path in {*self.folder.glob("shard-*.bin"), *self.folder.glob("shard-*.json")} - current:
             path.unlink()
         if skipped:
             log(f"packed {len(index)} patches, skipped {len(skipped)} bad ones (listed in {MANIFEST})")

@@ -1,9 +1,6 @@
 """Files that can be made again: checked when they are read, set aside and replaced where they are damaged."""
 
-import contextlib
 import errno
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mosaic.utils.errors import RunError
-from mosaic.utils.files import atomic_path
-from mosaic.utils.progress import log
+from mosaic.utils.files import atomic_path, set_aside
 
 T = TypeVar("T")
 
@@ -45,16 +41,6 @@ def read_if_sound(path: Path, read: Callable[[Path], T]) -> T | None:
             raise RunError(f"{path} cannot be read ({error.strerror}): start again without that") from error
         set_aside(path, str(error) or type(error).__name__)
         return None
-
-
-def set_aside(path: Path, why: str) -> None:
-    """Rename a damaged file or folder to ``<name>.damaged``, in place of an earlier one, and log it."""
-    aside = path.with_name(f"{path.name}.damaged")
-    if aside.is_dir():
-        shutil.rmtree(aside)
-    with contextlib.suppress(FileNotFoundError):  # another process was faster
-        os.replace(path, aside)
-    log(f"{path} is damaged ({' '.join(why.split())[:200]}): kept as {aside.name}, made again")
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:

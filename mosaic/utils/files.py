@@ -37,15 +37,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield partial
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
+        if path.is_dir():
+            set_aside(path, "a folder")
         os.replace(partial, path)
-    except IsADirectoryError as error:
-        raise RunError(f"{path} is a folder, where a file is to be written: remove it") from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise RunError(f"no space left while writing {path}: free some or use another folder") from error
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def set_aside(path: Path, why: str) -> None:
+    """Rename a damaged file or folder to ``<name>.damaged``, in place of an earlier one, and log it."""
+    aside = path.with_name(f"{path.name}.damaged")
+    if aside.is_dir():
+        shutil.rmtree(aside)
+    with contextlib.suppress(FileNotFoundError):  # another process was faster
+        os.replace(path, aside)
+    log(f"{path} is damaged ({' '.join(why.split())[:200]}): kept as {aside.name}, made again")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -182,7 +192,8 @@ def hash_json(content: Any) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """Return the SHA-256 of a file as hex."""
+    """Return the SHA-256 of a file as hex; ``RunError`` when it cannot be read."""
+    require_regular(path, remedy="make it readable, or delete it and start again")
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
