@@ -78,14 +78,15 @@ def _free_memory() -> int:
 
 def finished(folder: Path) -> dict[str, Any] | None:
     """Return the card of a finished encoder; None without one, or where damage makes it be set aside."""
-    return read_if_sound(folder / CARD, _read_finished)
+    digest = read_if_sound(folder / LOG, sha256_file)
 
+    def read(path: Path) -> dict[str, Any]:
+        card = read_card(path.parent)
+        if card["log"] != digest:
+            raise CheckpointError(f"{LOG} was changed")
+        return card
 
-def _read_finished(path: Path) -> dict[str, Any]:
-    card, log = read_card(path.parent), path.parent / LOG
-    if not log.is_file() or sha256_file(log) != card["log"]:
-        raise CheckpointError(f"{LOG} was changed")
-    return card
+    return read_if_sound(folder / CARD, read)
 
 
 def _read_last(path: Path) -> dict[str, Any]:
