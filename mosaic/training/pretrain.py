@@ -5,6 +5,7 @@ better moment by its score on validation labels.
 """
 
 import contextlib
+import hashlib
 import os
 import zipfile
 from dataclasses import asdict
@@ -78,7 +79,7 @@ def _free_memory() -> int:
 
 def finished(folder: Path) -> dict[str, Any] | None:
     """Return the card of a finished encoder; None without one, or where damage makes it be set aside."""
-    digest = read_if_sound(folder / LOG, sha256_file)
+    digest = read_if_sound(folder / LOG, lambda path: hashlib.sha256(path.read_bytes()).hexdigest())
 
     def read(path: Path) -> dict[str, Any]:
         card = read_card(path.parent)
