@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent import futures
@@ -171,7 +172,9 @@ def _run(calls: Calls, stage: str, jobs: int, launch: Launch, total: int) -> dic
     ending = _jobs(calls, launch.executor(f"mosaic {stage}", logs)) if slurm else _pool(calls, stage, workers)
     # SIGTERM is a runner's end of its notebook; what a script starts in the background ignores SIGINT, and so
     # would the trials, which it ends
-    handlers = {n: signal.signal(n, signal.default_int_handler) for n in (signal.SIGINT, signal.SIGTERM)}
+    main = threading.current_thread() is threading.main_thread()  # others cannot handle signals
+    numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
+    handlers = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         with contextlib.closing(ending):
             outcomes = dict(progress(ending, stage, len(calls)))

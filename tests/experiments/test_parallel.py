@@ -134,17 +134,12 @@ def test_why_no_worker_can_start_is_said(calls, tmp_path, monkeypatch, error, ca
 
 def test_trials_that_fit_on_the_gpus_run_at_a_time(calls, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    monkeypatch.setattr("mosaic.training.memory.trials_per_gpu", lambda settings, card: 2 if card else 1)
+    monkeypatch.setattr("mosaic.training.memory.trials_per_gpu", lambda settings: 2)
     pool = Mock(side_effect=lambda calls, stage, workers: ((name, workers) for name in calls))
     monkeypatch.setattr(parallel, "_pool", pool)
-    tasks = kinds(tmp_path, *"abcdef")
-    run(calls.trial, tasks, jobs=0)
-    (tmp_path / "card.json").write_text('{"timing": {"peak_memory_mb": 1}}')
-    monkeypatch.setattr(parallel, "reusable", lambda path: path.name == "card.json")
-    tasks["z"] = Task({"name": "z"}, (), tmp_path / "card.json")
-    run(calls.trial, tasks, jobs=0)
-    run(calls.trial, tasks, jobs=3)
-    assert [call.args[2] for call in pool.mock_calls] == [2, 4, 3]
+    for jobs in (0, 3):
+        run(calls.trial, kinds(tmp_path, *"abcdef"), jobs=jobs)
+    assert [call.args[2] for call in pool.mock_calls] == [4, 3]
 
 
 def test_arguments_that_cannot_be_passed_on_are_a_failure(calls, tmp_path):
