@@ -48,6 +48,7 @@ def tuned(tmp_path, monkeypatch):
     store = SimpleNamespace(
         split_rows=lambda split: np.arange(5) if split == "train" else np.arange(20, 40),
         fingerprint="f",
+        layout=None,
         labels=labels,
         index=pd.DataFrame({"patch_id": list(map(str, range(40)))}),
     )
