@@ -68,7 +68,7 @@ class MomentumQueue(LabelContrast):
         device = step.labels.device.type
         with torch.autocast(device, torch.get_autocast_dtype(device), self.autocast):  # as the encoder
             features = self.key_encoder(step.images)
-        split = {stream: value.unflatten(0, (2, -1)) for stream, value in features.items()}
+        split = {s: value.unflatten(0, (2, -1)).to(step.features[s]) for s, value in features.items()}
         keys = self.key_heads.project("label", split)
         return torch.cat([views.flatten(0, 1) for views in keys.values()])
 

@@ -31,3 +31,11 @@ def test_nothing_moves_in_evaluation(build, step):
     objective(step)
     assert objective.enqueued == 0
     assert not objective.queue.any()
+
+
+def test_keys_of_an_encoder_in_half_precision_are_projected_in_float32(build, step):
+    objective = build("supcon_queue")
+    objective.key_encoder.register_forward_hook(lambda *call: {s: f.bfloat16() for s, f in call[-1].items()})
+    with torch.autocast("cpu", torch.bfloat16):
+        objective(step)["total"].backward()
+    torch.testing.assert_close(objective.queue[:32].norm(dim=1), torch.ones(32))
