@@ -197,6 +197,11 @@ def read_raster(
     if not (isfinite(low) and isfinite(high)):
         reason = f"{np.count_nonzero(~np.isfinite(values))} of {values.size} values are NaN or infinite"
         raise file_error(patch_id, path, "not finite", reason)
+    if limits and limits[2] == "dB" and high > low >= 0:
+        reason = (
+            f"values are {low:g} to {high:g}, none negative: this looks like linear power, expected are dB"
+        )
+        raise file_error(patch_id, path, "unit", reason)
     if limits and (low < limits[0] or high > limits[1]):
         least, most, unit = limits
         reason = f"values are {low:g} to {high:g} {unit}, expected {least:g} to {most:g} {unit}"

@@ -68,12 +68,18 @@ class LoadedEncoder(nn.Module):
                 another unit beside the statistics of the training data.
         """
         known = self.layout.sensor_names
-        if not images or set(images) - set(known):
-            found = ", ".join(map(str, images)) or "nothing"
+        if not isinstance(images, Mapping) or not images or set(images) - set(known):
+            found = type(images).__name__ if not isinstance(images, Mapping) else ", ".join(map(str, images))
+            found = found or "nothing"
             raise CheckpointError(
                 f"images are a mapping from one or more of {', '.join(known)}, found {found}"
             )
         normalised = {sensor: self._normalise(sensor, image) for sensor, image in images.items()}
+        numbers = {sensor: len(image) for sensor, image in normalised.items()}
+        if len({*numbers.values()}) > 1:
+            raise CheckpointError(
+                f"sensors show different numbers of images, {numbers}: give the same scenes"
+            )
         return self.encoder.fused(self(normalised))
 
     @torch.inference_mode()
@@ -91,7 +97,7 @@ class LoadedEncoder(nn.Module):
         sensor = self.layout.sensor(name)
         image = given if isinstance(given, Tensor) else torch.from_numpy(np.array(given, dtype=np.float32))
         image = image.to(next(self.encoder.parameters(), image)).float()  # statistics have none
-        if image.ndim != 4 or image.shape[1] != len(sensor.bands):
+        if image.ndim != 4 or image.shape[1] != len(sensor.bands) or not image.numel():
             raise CheckpointError(
                 f"{name} has shape {tuple(image.shape)}, expected (images, bands, height, width) of "
                 f"{len(sensor.bands)} bands: {', '.join(sensor.bands)}"
@@ -126,6 +132,8 @@ def _other_unit(sensor: Sensor, image: Tensor, mean: Tensor, std: Tensor) -> str
         units["linear power"] = 10 * image.clamp_min(1e-6).log10()
     if sensor.unit == "DN" and image.max() <= 2:
         units["reflectance in [0, 1]"] = image * 1e4
+    if sensor.unit == "DN" and image.max() <= 200:
+        units["reflectance in percent"] = image * 100
 
     def distance(values: Tensor) -> float:
         """In deviations of the mean, and in e-foldings of the spread."""

@@ -95,6 +95,8 @@ def test_embed_takes_physical_units(store, trained, images):
         ("s1", lambda x: np.round(100 * x), "s1 looks like multiples of 0.01 dB: this encoder expects dB"),
         ("s1", lambda x: (x - x.mean()) / x.std(), "s1 looks like standard deviations from the mean"),
         ("s2", lambda x: x / 10_000, r"s2 looks like reflectance in \[0, 1\]: this encoder expects DN"),
+        ("s2", lambda x: x / 100, "s2 looks like reflectance in percent: this encoder expects DN"),
+        ("s2", lambda x: x[:0], r"s2 has shape \(0, 5, 24, 24\), expected \(images, bands"),
         ("s2", lambda x: (x - 2000) / 300, "s2 looks like standard deviations from the mean"),
         ("s2", lambda x: np.where(x > 2300, np.nan, x), "s2 holds NaN or infinite values"),
         ("s2", lambda x: x[:, :4], r"shape \(4, 4, 24, 24\), expected .* 5 bands: B02, B03, B05, B08, B11"),
@@ -107,6 +109,10 @@ def test_images_of_another_unit_or_shape_are_recognised(trained, images, sensor,
         load_encoder(trained).embed({sensor: change(images[sensor.lower()].astype(float))})
     with pytest.raises(CheckpointError, match="found nothing"):
         load_encoder(trained).embed({})
+    with pytest.raises(CheckpointError, match="a mapping from one or more of s1, s2, found ndarray"):
+        load_encoder(trained).embed(images["s1"])
+    with pytest.raises(CheckpointError, match=r"different numbers of images, \{'s1': 3, 's2': 4\}"):
+        load_encoder(trained).embed({**images, "s1": images["s1"][:3]})
 
 
 def test_backbone_loads_into_timm(trained):
