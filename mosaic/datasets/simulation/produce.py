@@ -51,27 +51,32 @@ def produce(
         if partial.exists() and not _is_note(partial / SIMULATION_NOTE, recipe):
             shutil.rmtree(partial)
         require_free_space(root.parent, recipe["patches"] * patch_bytes)
+        if (root / SIMULATION_NOTE).exists():
+            log(f"simulated archive: {root} is of another version, made anew")
         write_json(partial / SIMULATION_NOTE, recipe)
         rows = _write_parts(partial, write_part, plan(recipe["patches"], recipe["seed"]))
         finish(partial, rows)
         for done in partial.glob(".part-*.json"):
             done.unlink()
-        if root.exists():
-            root.rmdir()
+        if root.exists():  # empty, or of another version
+            shutil.rmtree(root)
         partial.rename(root)
         shutil.rmtree(work)
     return root
 
 
-def _is_note(path: Path, recipe: dict[str, Any]) -> bool:
-    return path.exists() and bool(read_json(path, error=ArchiveError, remedy="remove its folder") == recipe)
+def _is_note(path: Path, recipe: dict[str, Any], **other: Any) -> bool:
+    """Return whether a note is of ``recipe``, apart from its values in ``other``."""
+    options: dict[str, Any] = {"keys": {}, "error": ArchiveError, "remedy": "remove its folder"}
+    return path.exists() and bool({**read_json(path, **options), **other} == {**recipe, **other})
 
 
 def _is_there(root: Path, recipe: dict[str, Any]) -> bool:
     if _is_note(root / SIMULATION_NOTE, recipe):
         log(f"simulated archive: reused {root}")
         return True
-    if root.exists() and any(root.iterdir()):
+    another_version = _is_note(root / SIMULATION_NOTE, recipe, version=None)
+    if root.exists() and any(root.iterdir()) and not another_version:
         raise ArchiveError(f"{root} holds something else than this simulation: remove it, or choose another")
     return False
 

@@ -10,8 +10,9 @@ import pytest
 
 from mosaic.datasets.registry import open_archive, simulate_archive
 from mosaic.datasets.simulation import sen12ms
+from mosaic.datasets.simulation.produce import SIMULATION_NOTE
 from mosaic.utils.errors import ArchiveError
-from mosaic.utils.files import lock
+from mosaic.utils.files import lock, read_json, write_json
 
 RECIPES = {"bigearthnet": (60, 3), "sen12ms": (24, 1)}
 
@@ -96,3 +97,12 @@ def test_a_finished_archive_is_reused_and_anything_else_refused(simulated, datas
     assert {path: path.stat().st_mtime_ns for path in simulated[dataset].rglob("*")} == before
     with pytest.raises(ArchiveError, match="too few"):
         simulate_archive(dataset, tmp_path / "tiny", 3, seed)
+
+
+def test_an_archive_of_another_version_is_made_anew(simulated, tmp_path, capsys):
+    root, recipe = shutil.copytree(simulated["bigearthnet"], tmp_path / "old"), RECIPES["bigearthnet"]
+    write_json(root / SIMULATION_NOTE, {**read_json(root / SIMULATION_NOTE), "version": 0})
+    (root / "BigEarthNet-S2" / "stray.tif").touch()
+    assert content(simulate_archive("bigearthnet", root, *recipe)) == content(simulated["bigearthnet"])
+    assert f"{root} is of another version, made anew" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
