@@ -103,7 +103,7 @@ def _entries(directory: bytes) -> list[tuple[int, struct.Struct, int]]:
 
 def _learn(path: str | Path, data: bytes, fields: dict[int, tuple[Any, ...]]) -> _Kind | None:
     """Return how to read files like this one; None for a kind that is left to rasterio."""
-    with rasterio.open(path) as file:
+    with rasterio.open(path, driver="GTiff") as file:
         if file.count * file.width * file.height > _MOST_VALUES:
             return None
         pixels, header, compression = file.read(), read_header(file), file.compression
@@ -173,7 +173,7 @@ def read_raster(
             raise file_error(patch_id, path, "unreadable", "it is not a regular file")
         raster = read_strips(path)
         if raster is None:
-            with rasterio.open(path) as file:
+            with rasterio.open(path, driver="GTiff") as file:
                 header = read_header(file)
                 raster = file.read() if header.shape == shape else np.empty(0), header
     except FileNotFoundError as error:

@@ -5,7 +5,6 @@ run is started again.
 """
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -28,7 +27,7 @@ from joblib.externals.loky import ProcessPoolExecutor
 from mosaic.experiments.study import Study, cache_path, data_folder, reusable
 from mosaic.utils.errors import MosaicError, RunError, SettingsError
 from mosaic.utils.files import write_text
-from mosaic.utils.forked import available_cores, end_with_parent
+from mosaic.utils.forked import available_cores, end_with_parent, starting_processes
 from mosaic.utils.plugins import load_plugins
 from mosaic.utils.progress import log, progress
 from mosaic.utils.words import count
@@ -36,11 +35,6 @@ from mosaic.utils.words import count
 _IDLE_S = 60  # after which a worker process without a trial ends
 _TIMEOUT_MIN = 240  # of a job; submitit's own default is 5
 _REQUEUES = 20  # of a job that reached its time limit
-_CAUSES = {  # of a process that cannot start
-    errno.EMFILE: "too many files are open: allow more, as with `ulimit -n 4096`",
-    errno.ENOSPC: "/dev/shm is full: free it (`df /dev/shm`)",
-    None: "the path of temporary files is too long: set TMPDIR to a shorter one",  # of a socket, no errno
-}
 _POLL_S = 1.0  # between two looks at the queue
 
 
@@ -242,16 +236,14 @@ def _pool(calls: Calls, stage: str, workers: int) -> Outcomes:
 def _submit(call: tuple[Any, ...], worker: int, environment: Mapping[str, str]) -> Future[Any]:
     key = worker, json.dumps(environment)
     try:
-        if key not in _workers:
-            options = {"initializer": end_with_parent, "initargs": (os.getpid(),), "env": environment}
-            _workers[key] = ProcessPoolExecutor(1, timeout=_IDLE_S, **options)
-        return _workers[key].submit(_Call(), *call)
+        with starting_processes():
+            if key not in _workers:
+                options = {"initializer": end_with_parent, "initargs": (os.getpid(),), "env": environment}
+                _workers[key] = ProcessPoolExecutor(1, timeout=_IDLE_S, **options)
+            return _workers[key].submit(_Call(), *call)
     except futures.BrokenExecutor:  # its process was killed during or after the last call
         del _workers[key]
         return _submit(call, worker, environment)
-    except (OSError, UnboundLocalError) as error:  # the latter is loky's, when it may open no more files
-        number = errno.EMFILE if isinstance(error, UnboundLocalError) else error.errno
-        raise RunError(f"no worker process can start: {_CAUSES.get(number, error)}") from error
 
 
 def gpus() -> list[str]:

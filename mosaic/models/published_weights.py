@@ -107,8 +107,9 @@ def _state(weights: Any, member: str) -> dict[str, Tensor]:
     try:
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (urllib.error.URLError, OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        why = str(error).split("In PyTorch")[0].strip()  # without torch's advice to execute the file
         raise RunError(
-            f"the weights {member} cannot be downloaded or read ({error}): put {name} from {weights.url} "
+            f"the weights {member} cannot be downloaded or read ({why}): put {name} from {weights.url} "
             f"into {path.parent}, or leave this method out"
         ) from error
     return state

@@ -39,7 +39,8 @@ def read_if_sound(path: Path, read: Callable[[Path], T]) -> T | None:
     except Exception as error:  # NumPy, pandas, torch and safetensors each raise many
         if isinstance(error, OSError) and error.errno in _MACHINE:
             raise RunError(f"{path} cannot be read ({error.strerror}): start again without that") from error
-        set_aside(path, str(error) or type(error).__name__)
+        why = str(error).split("In PyTorch")[0]  # without torch's advice to execute the file
+        set_aside(path, why or type(error).__name__)
         return None
 
 

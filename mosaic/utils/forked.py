@@ -1,12 +1,14 @@
-"""Apply a function to 0, 1, 2, ... on several cores, in order."""
+"""Apply a function to 0, 1, 2, ... on several cores, in order; why processes cannot be started."""
 
+import contextlib
+import errno
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -15,6 +17,11 @@ from mosaic.utils.errors import RunError
 
 R = TypeVar("R")
 
+_CAUSES = {  # of a process that cannot start
+    errno.EMFILE: "too many files are open: allow more, as with `ulimit -n 4096`",
+    errno.ENOSPC: "/dev/shm is full: free it (`df /dev/shm`)",
+    None: "the path of temporary files is too long: set TMPDIR to a shorter one",  # of a socket, no errno
+}
 _function: Callable[[int], Any]  # in a forked process: what it applies
 
 
@@ -44,9 +51,12 @@ def forked_map(
         yield from map(function, range(count))
         return
     fork = multiprocessing.get_context("fork")
-    pool = ProcessPoolExecutor(workers, fork, _initialize, (function, os.getpid()))
+    with starting_processes():
+        pool = ProcessPoolExecutor(workers, fork, _initialize, (function, os.getpid()))
     try:
-        yield from pool.map(_call, range(count), chunksize=chunk)
+        with starting_processes():
+            results = pool.map(_call, range(count), chunksize=chunk)
+        yield from results
     except BrokenProcessPool as error:
         raise RunError(
             "a reading process was killed, perhaps for lack of memory: start again, finished work is kept. "
@@ -54,6 +64,16 @@ def forked_map(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def starting_processes() -> Iterator[None]:
+    """Raise ``RunError`` with cause and remedy where no process can be started."""
+    try:
+        yield
+    except (OSError, UnboundLocalError) as error:  # the latter is loky's, when it may open no more files
+        number = errno.EMFILE if isinstance(error, UnboundLocalError) else error.errno
+        raise RunError(f"no worker process can start: {_CAUSES.get(number, error)}") from error
 
 
 def end_with_parent(parent: int) -> None:

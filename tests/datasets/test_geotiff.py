@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from rasterio import shutil as raster_files
 from rasterio.errors import NotGeoreferencedWarning
 
 from mosaic.datasets.archive import PatchError
@@ -139,8 +140,12 @@ def test_a_file_cut_short_has_the_error_of_rasterio(tmp_path, name, keep):
         (Path.mkdir, "not a regular file"),
         (os.mkfifo, "not a regular file"),  # which would be waited for
         (lambda path: path.symlink_to(path), "cannot be opened .*symbolic links"),
+        (
+            lambda path: raster_files.copy(write(path.with_name("x.tif"), pixels()), path, driver="VRT"),
+            "no TIFF",  # but names another file, or an address in the network
+        ),
     ],
-    ids=["missing", "capitals", "folder", "pipe", "loop"],
+    ids=["missing", "capitals", "folder", "pipe", "loop", "virtual"],
 )
 def test_what_is_no_file_is_not_opened(tmp_path, make, message):
     make(tmp_path / "band.tif")

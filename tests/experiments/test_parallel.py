@@ -14,11 +14,13 @@ from unittest.mock import Mock
 import pytest
 import submitit
 
+from mosaic.datasets.simulation import produce
 from mosaic.experiments import parallel
 from mosaic.experiments.parallel import Launch, Task, parallel_map, run_trials
 from mosaic.experiments.predictions import save_arrays
 from mosaic.experiments.study import Study
 from mosaic.settings import StudySettings
+from mosaic.utils import forked
 from mosaic.utils.errors import RunError, SettingsError
 
 CALLS = Path(__file__).parent / "calls"
@@ -127,9 +129,14 @@ def test_a_trial_that_fails_is_named_a_killed_one_runs_again_and_the_others_fini
     ],
 )
 def test_why_no_worker_can_start_is_said(calls, tmp_path, monkeypatch, error, cause):
-    monkeypatch.setattr(parallel, "ProcessPoolExecutor", Mock(side_effect=error))
-    with pytest.raises(RunError, match=f"no worker process can start: .*{cause}"):
-        parallel_map(calls.square, [(tmp_path, 1), (tmp_path, 2)], "squares", 2)
+    for module, start in {
+        parallel: lambda: parallel_map(calls.square, [(tmp_path, 1), (tmp_path, 2)], "squares", 2),
+        forked: lambda: list(forked.forked_map(abs, 2, 2)),
+        produce: lambda: produce._write_parts(tmp_path, None, [1, 2]),
+    }.items():
+        monkeypatch.setattr(module, "ProcessPoolExecutor", Mock(side_effect=error))
+        with pytest.raises(RunError, match=f"no worker process can start: .*{cause}"):
+            start()
 
 
 def test_trials_that_fit_on_the_gpus_run_at_a_time(calls, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from rasterio.transform import from_origin
 
 from mosaic.utils.errors import ArchiveError
 from mosaic.utils.files import lock, read_json, require_free_space, write_json
-from mosaic.utils.forked import available_cores, end_with_parent
+from mosaic.utils.forked import available_cores, end_with_parent, starting_processes
 from mosaic.utils.progress import log, progress
 
 Rows = list[dict[str, Any]]
@@ -83,10 +83,12 @@ def _is_there(root: Path, recipe: dict[str, Any]) -> bool:
 
 def _write_parts(partial: Path, write_part: Callable[[Path, Any], Rows], parts: Sequence[Any]) -> Rows:
     spawn = get_context("spawn")
-    pool = ProcessPoolExecutor(available_cores(), spawn, end_with_parent, (os.getpid(),))
+    with starting_processes():
+        pool = ProcessPoolExecutor(available_cores(), spawn, end_with_parent, (os.getpid(),))
     others, rows = set(active_children()), Rows()
     try:
-        written = pool.map(_write, repeat(write_part), repeat(partial), range(len(parts)), parts)
+        with starting_processes():
+            written = pool.map(_write, repeat(write_part), repeat(partial), range(len(parts)), parts)
         for part_rows in progress(written, "simulating scenes", total=len(parts)):
             rows += part_rows
     except BaseException as error:
