@@ -39,8 +39,82 @@ _FILES: dict[str, tuple[str, str, int, str, tuple[int, int, str]]] = {
 }
 
 
+class BigEarthNetBase(Sentinel12Archive):
+    """Classes of BigEarthNet v2, and what the names of its pairs say: when and where both were seen."""
+
+    class_names, class_colors = CORINE.classes, CORINE.colors
+    level1, confusable, coarse = CORINE.level1, CORINE.confusable, CORINE.coarse
+    nomenclature = CORINE
+    _hashed, _map = ("patch_id", "s1_name", "split", "labels"), "map"
+
+    def _set_index(self, index: pd.DataFrame) -> None:
+        """Take an index of :func:`.bigearthnet_layout.parse_metadata` without faults."""
+        self.index = index
+        self._names = {key: index[column].tolist() for key, (column, _) in _NAMES.items()}
+        self.ids = self._names["s2"]
+        self._corners = [
+            (epsg, left + layout.PATCH_METRES * column, top - layout.PATCH_METRES * row)
+            for tile, column, row in index[["tile", "column", "row"]].itertuples(index=False)
+            for epsg, left, top in [layout.tile_corner(tile)]
+        ]
+
+    def _require_place(self, i: int, path: str, header: Header) -> None:
+        """Refuse a file of pair ``i`` that lies elsewhere than its name says."""
+        (epsg, left, top), metres = self._corners[i], layout.PATCH_METRES / header.shape[1]
+        named = (metres, 0.0, float(left), 0.0, -metres, float(top))
+        if header.epsg != epsg or not is_near(header.transform, named):
+            found = f"projection and geotransform are {header.crs} {header.transform}"
+            raise file_error(self.ids[i], path, "place", f"{found}, its name says EPSG:{epsg} {named}")
+
+    def _contradictions(
+        self, i: int, arrays: dict[str, NDArray[Any]], headers: dict[str, Header]
+    ) -> Iterator[Problem]:
+        if "map" in arrays:
+            present = np.flatnonzero(np.bincount(CORINE.class_of_code[arrays["map"]].ravel()))
+            in_map = {CORINE.classes[c] for c in present if c != IGNORE}
+            labels = set(self.index["labels"].iloc[i])
+            if in_map != labels:
+                reason = (
+                    "labels are not the classes of the reference map: only in the labels "
+                    f"{sorted(labels - in_map)}, only in the map {sorted(in_map - labels)}"
+                )
+                yield Problem(self.ids[i], "labels", reason, self.path(i, "map"))
+
+    def _oddities(self, i: int, arrays: dict[str, NDArray[Any]]) -> list[Problem]:
+        patch_id, problems = self.ids[i], []
+        days = abs((pd.Timestamp(self.index["date"][i]) - pd.Timestamp(self.index["s1_date"][i])).days)
+        if days > _MAX_DAYS:
+            detail = f"Sentinel-1 and Sentinel-2 are {days} days apart, officially at most {_MAX_DAYS}"
+            problems.append(Problem(patch_id, "days apart", detail, note=True))
+        baseline = patch_id.split("_")[3]
+        if "N0400" <= baseline < "N9999":
+            detail = (
+                f"DN of processing baseline {baseline[1:3]}.{baseline[3:]} have an offset of 1000, those of "
+                "the official patches (N9999) none: subtract it"
+            )
+            problems.append(Problem(patch_id, "offset", detail, self.path(i, "s2"), note=True))
+        return problems
+
+    def notes(self) -> list[Problem]:
+        """Return scenes in several splits."""
+        return [
+            Problem("", "scene", f"scene {scene} has patches in {', '.join(sorted(splits))}", note=True)
+            for scene, splits in self.index.groupby("scene")["split"].unique().items()
+            if len(splits) > 1  # officially 111 of 115; splits keep locations apart
+        ]
+
+    def centre(self, tile: str) -> tuple[float, float]:
+        """Return longitude and latitude of a tile's centre, degrees (WGS 84)."""
+        epsg, left, top = layout.tile_corner(tile)
+        return to_degrees(epsg, left + layout.TILE_METRES / 2, top - layout.TILE_METRES / 2)
+
+    def reference(self) -> Reference:
+        """Return published and measured values of the real archive."""
+        return bigearthnet_reference()
+
+
 @register_dataset("bigearthnet", simulate)
-class BigEarthNetArchive(Sentinel12Archive, BigEarthNetV2):
+class BigEarthNetArchive(BigEarthNetBase, BigEarthNetV2):
     """A folder in the official layout of BigEarthNet v2, of any size; see :class:`~.archive.Archive`.
 
     ``archive[i]`` is TorchGeo's sample of pair ``i``: ``image_s1`` (2, 120, 120) float32 dB, VV before VH;
@@ -57,11 +131,8 @@ class BigEarthNetArchive(Sentinel12Archive, BigEarthNetV2):
 
     name = "bigearthnet_v2"
     title = "BigEarthNet v2"
-    class_names, class_colors = CORINE.classes, CORINE.colors
-    level1, confusable, coarse = CORINE.level1, CORINE.confusable, CORINE.coarse
-    native_sizes, nomenclature = layout.S2_SIZE, CORINE
+    native_sizes = layout.S2_SIZE
     root: Path
-    _hashed, _map = ("patch_id", "s1_name", "split", "labels"), "map"
 
     def __init__(
         self,
@@ -79,14 +150,8 @@ class BigEarthNetArchive(Sentinel12Archive, BigEarthNetV2):
         for key in ("s1", "s2"):
             sound = index[~index["patch_id"].isin([fault.patch_id for fault in faults])]
             faults += self._missing_folders(sound, key)
-        self.index = self.metadata_df = sound_rows(self.root, index, faults, problems)
-        self._names = {key: self.index[column].tolist() for key, (column, _) in _NAMES.items()}
-        self.ids = self._names["s2"]
-        self._corners = [
-            (epsg, left + layout.PATCH_METRES * column, top - layout.PATCH_METRES * row)
-            for tile, column, row in self.index[["tile", "column", "row"]].itertuples(index=False)
-            for epsg, left, top in [layout.tile_corner(tile)]
-        ]
+        self._set_index(sound_rows(self.root, index, faults, problems))
+        self.metadata_df = self.index
         self._require_bands()
 
     def _verify(self) -> None:  # called by TorchGeo too; maps are optional
@@ -144,54 +209,21 @@ class BigEarthNetArchive(Sentinel12Archive, BigEarthNetV2):
         _, _, size, dtype, limits = _FILES[source]
         path, patch_id = self._file(i, source), self.ids[i]
         (values,), header = read_raster(path, patch_id, (1, size, size), (dtype,), limits)
-        (epsg, left, top), metres = self._corners[i], layout.PATCH_METRES / size
-        named = (metres, 0.0, float(left), 0.0, -metres, float(top))
-        if header.epsg != epsg or not is_near(header.transform, named):
-            found = f"projection and geotransform are {header.crs} {header.transform}"
-            raise file_error(patch_id, path, "place", f"{found}, its name says EPSG:{epsg} {named}")
+        self._require_place(i, path, header)
         return {source: values}, header
 
-    def _contradictions(
-        self, i: int, arrays: dict[str, NDArray[Any]], headers: dict[str, Header]
-    ) -> Iterator[Problem]:
-        if "map" in arrays:
-            present = np.flatnonzero(np.bincount(CORINE.class_of_code[arrays["map"]].ravel()))
-            in_map = {CORINE.classes[c] for c in present if c != IGNORE}
-            labels = set(self.index["labels"].iloc[i])
-            if in_map != labels:
-                reason = (
-                    "labels are not the classes of the reference map: only in the labels "
-                    f"{sorted(labels - in_map)}, only in the map {sorted(in_map - labels)}"
-                )
-                yield Problem(self.ids[i], "labels", reason, self.path(i, "map"))
-
     def _oddities(self, i: int, arrays: dict[str, NDArray[Any]]) -> list[Problem]:
-        patch_id, problems = self.ids[i], []
+        problems = super()._oddities(i, arrays)
         for key, bands in (("s1", S1_BANDS), ("s2", tuple(layout.S2_SIZE))):
             folder = self.path(i, key)
             for name in sorted(_subfolders([folder]) - {self.path(i, band).name for band in bands}):
                 detail = f"{name} is not an official {key} band"
-                problems.append(Problem(patch_id, "stray file", detail, folder / name, note=True))
-        days = abs((pd.Timestamp(self.index["date"][i]) - pd.Timestamp(self.index["s1_date"][i])).days)
-        if days > _MAX_DAYS:
-            detail = f"Sentinel-1 and Sentinel-2 are {days} days apart, officially at most {_MAX_DAYS}"
-            problems.append(Problem(patch_id, "days apart", detail, note=True))
-        baseline = patch_id.split("_")[3]
-        if "N0400" <= baseline < "N9999":
-            detail = (
-                f"DN of processing baseline {baseline[1:3]}.{baseline[3:]} have an offset of 1000, those of "
-                "the official patches (N9999) none: subtract it"
-            )
-            problems.append(Problem(patch_id, "offset", detail, self.path(i, "s2"), note=True))
+                problems.append(Problem(self.ids[i], "stray file", detail, folder / name, note=True))
         return problems
 
     def notes(self) -> list[Problem]:
         """Return scenes in several splits, and how many folders (of flagged patches, e.g.) are not listed."""
-        problems = [
-            Problem("", "scene", f"scene {scene} has patches in {', '.join(sorted(splits))}", note=True)
-            for scene, splits in self.index.groupby("scene")["split"].unique().items()
-            if len(splits) > 1  # officially 111 of 115; splits keep locations apart
-        ]
+        problems = super().notes()
         for key in ("s1", "s2"):
             base = self._folder(key)
             unlisted = len(_subfolders(base.iterdir()) - set(self._names[key]))
@@ -199,15 +231,6 @@ class BigEarthNetArchive(Sentinel12Archive, BigEarthNetV2):
                 detail = f"{unlisted} folders belong to no patch that was checked"
                 problems.append(Problem("", "folder", detail, base, note=True))
         return problems
-
-    def centre(self, tile: str) -> tuple[float, float]:
-        """Return longitude and latitude of a tile's centre, degrees (WGS 84)."""
-        epsg, left, top = layout.tile_corner(tile)
-        return to_degrees(epsg, left + layout.TILE_METRES / 2, top - layout.TILE_METRES / 2)
-
-    def reference(self) -> Reference:
-        """Return published and measured values of the real archive."""
-        return bigearthnet_reference()
 
 
 def _subfolders(parents: Iterable[Path]) -> set[str]:

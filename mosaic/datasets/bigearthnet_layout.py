@@ -25,6 +25,9 @@ PATCH_METRES, TILE_METRES = 1200, 109_800  # sides
 METADATA = "metadata.parquet"
 #: The official second table: patches with snow, clouds or cloud shadows. They carry splits as well.
 FLAGGED_METADATA = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
+#: Copernicus-Bench's stacked 5 %: sensor -> folder, and split -> list of pairs.
+BENCH_FOLDERS = {key: f"bigearthnet_s1s2/BigEarthNet-{key.upper()}-5%" for key in ("s1", "s2")}
+BENCH_LISTS = {s: f"bigearthnet_s1s2/multilabel-{s.removesuffix('idation')}.csv" for s in SPLITS}
 FLAGS = ["contains_seasonal_snow", "contains_cloud_or_shadow"]
 _COLUMNS = ["patch_id", "labels", "split", "country", "s1_name", *FLAGS]
 #: Patch names end in tile, column and row (in patches of 1200 m), zero-padded for Sentinel-2 only:
@@ -62,6 +65,12 @@ def tile_corner(tile: str) -> tuple[int, int, int]:
     while top <= southern_edge:
         top += 2_000_000
     return 32600 + zone, easting // 60 * 60, -(-top // 60) * 60
+
+
+def stacked_file(name: str) -> str:
+    """Return where Copernicus-Bench keeps a patch of either sensor, below the folder of that sensor."""
+    scene = name.rsplit("_", 3 if name.startswith("S1") else 2)[0]
+    return f"{scene}/{name}/{name}_allbands.tif"
 
 
 def read_metadata(root: Path, include_snow_cloud: bool) -> pd.DataFrame:

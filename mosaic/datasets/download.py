@@ -57,7 +57,7 @@ def get_source(name: str) -> Source:
         return Source(title, bundles, 180_000_000_000)  # 8.2 million files of whole 4 KiB blocks
     if name == "copernicus-bench":
         bench = CopernicusBenchBigEarthNetS1
-        title = "5 % of BigEarthNet v2.0 (Copernicus-Bench: stacked bands, which `mosaic run` does not read)"
+        title = "5 % of BigEarthNet v2.0 (Copernicus-Bench: 24,002 pairs, `--dataset copernicus_bench`)"
         return Source(title, {bench.directory: (part(bench.zipfile, bench.url, bench.md5),)})
     raise ArchiveError(f"no archive {name!r} to fetch{suggest(name, ('bigearthnet', 'copernicus-bench'))}")
 

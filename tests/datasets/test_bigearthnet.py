@@ -13,7 +13,7 @@ import torch
 from mosaic.datasets import geotiff, sentinel12
 from mosaic.datasets.archive import PatchError
 from mosaic.datasets.bigearthnet import BigEarthNetArchive
-from mosaic.datasets.registry import open_archive
+from mosaic.datasets.registry import DATASETS, open_archive
 from mosaic.datasets.verify import format_table, verify
 from mosaic.store.writer import pack
 from mosaic.utils.errors import ArchiveError, PackError
@@ -408,6 +408,7 @@ def test_an_unreadable_folder_is_named(root, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
+    assert DATASETS["sen12ms"]  # its module is found before folders cannot be listed
     monkeypatch.setattr(os, "listdir", refuse)
     with pytest.raises(ArchiveError, match="no folder that can be read"):
         open_archive("bigearthnet", root)

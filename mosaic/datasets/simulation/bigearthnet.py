@@ -1,6 +1,7 @@
 """Simulated scenes in exactly the official layout of BigEarthNet v2: the same reader opens them."""
 
 import datetime
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mosaic.datasets.archive import SPLITS
-from mosaic.datasets.bigearthnet_layout import FLAGS, METADATA, PATCH_METRES, tile_corner
+from mosaic.datasets.bigearthnet_layout import (
+    BENCH_FOLDERS,
+    BENCH_LISTS,
+    FLAGS,
+    METADATA,
+    PATCH_METRES,
+    S2_SIZE,
+    stacked_file,
+    tile_corner,
+)
 from mosaic.datasets.nomenclature import CORINE
 from mosaic.datasets.sensors import S1_BANDS
 from mosaic.datasets.simulation.landscape import draw_label_sets, draw_landscape
@@ -23,7 +33,7 @@ _TILES = list(pd.read_csv(Path(__file__).with_name("tiles.csv")).itertuples(inde
 _SHARES = {"train": 0.5, "validation": 0.25, "test": 0.25}
 _SCENE_PATCHES = 20
 _REVISITED = 0.3  # share of a tile's locations that were seen on both of its dates
-_PAIR_BYTES = 330_000
+_PAIR_BYTES, _STACKED_BYTES = 330_000, 470_000
 _RARE_CODES = 0.25  # how often a class appears under another of its codes than the first
 _UNLABELLED = (142, 131, 122)
 _COLUMNS = "patch_id", "labels", "split", "country", "s1_name", "s2v1_name", *FLAGS
@@ -69,8 +79,58 @@ def _plan(patches: int, seed: int) -> list[_Tile]:
     return plan
 
 
+def simulate_stacked(root: Path, patches: int = 2000, seed: int = 0) -> Path:
+    """Write the pairs of :func:`simulate` as Copernicus-Bench does, without maps; coarser pixels repeated."""
+    recipe = {"layout": "copernicus_bench", "patches": patches, "seed": seed, "version": VERSION}
+
+    def write_lists(partial: Path, rows: Rows) -> None:
+        table = pd.DataFrame(rows).sort_values("patch_id").reset_index(drop=True)
+        lists = pd.DataFrame({"s1_path": table["s1_name"].map(stacked_file)})
+        lists["s2_path"] = table["patch_id"].map(stacked_file)
+        for name in CORINE.classes:
+            lists[name] = [int(name in names) for names in table["labels"]]
+        for split, file in BENCH_LISTS.items():
+            lists[table["split"] == split].to_csv(partial / file, index=False)
+
+    return produce(root, recipe, _STACKED_BYTES, _plan, _write_stacked_tile, write_lists)
+
+
 def _write_tile(root: Path, tile: _Tile) -> Rows:
-    """Write all pairs of one tile; return their metadata rows."""
+    """Write all pairs of one tile, a file a band; return their metadata rows."""
+    rows: Rows = []
+    for row, images, corner, epsg in _draw_pairs(tile):
+        folders = dict.fromkeys(S1_BANDS, "BigEarthNet-S1") | {"reference_map": "Reference_Maps"}
+        for band, image in images.items():
+            name, parts = (row["s1_name"], 3) if band in S1_BANDS else (row["patch_id"], 2)
+            parent = root / folders.get(band, "BigEarthNet-S2") / name.rsplit("_", parts)[0]
+            options: dict[str, Any] = {"nodata": 0} if image.dtype == np.uint16 else {}
+            if band == "reference_map":
+                options["compress"] = "deflate"
+            path, metres = parent / name / f"{name}_{band}.tif", PATCH_METRES / len(image)
+            write_geotiff(path, image[None], corner, epsg, metres, **options)
+        rows.append(row)
+    return rows
+
+
+def _write_stacked_tile(root: Path, tile: _Tile) -> Rows:
+    """Write all pairs of one tile, a file a sensor; return their metadata rows."""
+    rows: Rows = []
+    for row, images, corner, epsg in _draw_pairs(tile):
+        for source, name, bands in (
+            ("s1", row["s1_name"], S1_BANDS),
+            ("s2", row["patch_id"], tuple(S2_SIZE)),
+        ):
+            blocks = [np.ones((120 // len(images[b]),) * 2, images[b].dtype) for b in bands]
+            layers = [np.kron(images[b], block) for b, block in zip(bands, blocks, strict=True)]
+            options = {"nodata": 0} if source == "s2" else {}
+            path = root / BENCH_FOLDERS[source] / stacked_file(name)
+            write_geotiff(path, np.stack(layers), corner, epsg, **options)
+        rows.append(row)
+    return rows
+
+
+def _draw_pairs(tile: _Tile) -> Iterator[tuple[dict[str, Any], dict[str, NDArray], tuple[int, int], int]]:
+    """Yield each pair's metadata row, images (the map is ``reference_map``), corner and EPSG code."""
     random = np.random.default_rng(tile.seed)
     days = np.sort(random.choice(350, size=2, replace=False))
     dates = [datetime.date(2017, 6, 13) + datetime.timedelta(int(day)) for day in days]
@@ -80,7 +140,6 @@ def _write_tile(root: Path, tile: _Tile) -> Rows:
     epsg, left, top = tile_corner(tile.name)
     random = np.random.default_rng([*tile.seed, 1])
     optical, radar = ([Conditions.draw(random, d.timetuple().tm_yday) for d in dates] for _ in range(2))
-    rows: Rows = []
     for place, location in enumerate(locations):
         column, row = divmod(location, 91)
         labels = tile.labels[place]
@@ -98,17 +157,8 @@ def _write_tile(root: Path, tile: _Tile) -> Rows:
             pixels = np.random.default_rng([*tile.seed, 4, place, visit])
             images = observe(land, optical[visit], radar[visit], column, pixels)
             corner = (left + PATCH_METRES * column, top - PATCH_METRES * row)
-            folders = dict.fromkeys(S1_BANDS, "BigEarthNet-S1") | {"reference_map": "Reference_Maps"}
-            for band, image in {**images, "reference_map": table[land.classes]}.items():
-                name, parts = (s1_name, 3) if band in S1_BANDS else (patch_id, 2)
-                parent = root / folders.get(band, "BigEarthNet-S2") / name.rsplit("_", parts)[0]
-                options: dict[str, Any] = {"nodata": 0} if image.dtype == np.uint16 else {}
-                if band == "reference_map":
-                    options["compress"] = "deflate"
-                path, metres = parent / name / f"{name}_{band}.tif", PATCH_METRES / len(image)
-                write_geotiff(path, image[None], corner, epsg, metres, **options)
             names = sorted(CORINE.classes[c] for c in np.flatnonzero(labels))
             s2v1_name = f"{acquired}_{column}_{row}"
             values = patch_id, names, tile.split, tile.country, s1_name, s2v1_name, False, False
-            rows.append(dict(zip(_COLUMNS, values, strict=True)))
-    return rows
+            facts = dict(zip(_COLUMNS, values, strict=True))
+            yield facts, {**images, "reference_map": table[land.classes]}, corner, epsg
