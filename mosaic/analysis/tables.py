@@ -75,7 +75,7 @@ def best_in_words(rows: pd.DataFrame, where: str, measure: str) -> str:
     if rows.empty:
         return f"{where} nothing could be measured."
     values = dict(zip(rows["method"], rows["value"].map("{:.3f}".format), strict=True))
-    best = max(values.values())
+    best = max(values.values(), key=float)
     first = [name for name, value in values.items() if value == best]
     verb = "scores" if len(first) == 1 else "score"
     verb = "is the only method" if len(values) == 1 else f"{verb} highest of {len(values)} methods"
