@@ -274,6 +274,10 @@ _ALL = ("out", "plugins")
 
 #: The notebooks in the order they run, and the fields that the parameters cell of each declares.
 NOTEBOOKS: dict[str, tuple[str, ...]] = {
+    "00_method_in_one_page": (
+        *(*_ALL, "encoder", "image_size", "learning_rate"),
+        *("temperature_intra", "temperature_inter", "temperature_label", "kernel"),
+    ),
     "01_explore_data": (*_ALL, *fields(DataSettings)),
     "02_pretrain": (
         *(*_ALL, *fields(GridSettings), "jobs", "trials_per_gpu"),
