@@ -93,7 +93,7 @@ class ArchiveClaims:
         store, embedding = self.store, run.earlier("04_embeddings_and_coherence").settings.embedding
         self.embedded, self.rows = run.read("embeddings"), chosen_rows(store, embedding.most_patches)
         self.embedded_scenes = store.scenes[self.rows["test"]]
-        failed = pd.concat([run.earlier(name).failed_trials() for name in list(NOTEBOOKS)[1:4]])
+        failed = pd.concat([run.earlier(name).failed_trials() for name in list(NOTEBOOKS)[2:5]])
         self.lost = sorted({trial.partition(" seed ")[0] for trial in failed["trial"]})
         self.labels = {s: store.labels[store.split_rows(s)] for s in ("validation", "test")}
         self.scenes = store.scenes[store.split_rows("test")]
