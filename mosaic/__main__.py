@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -83,11 +84,11 @@ def _plan(args: argparse.Namespace) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     from mosaic.experiments.parallel import Launch
-    from mosaic.report.sequence import run_sequence
+    from mosaic.report.sequence import run_sequence, run_sweep
 
     Launch(args.cluster, dict(args.cluster_option), args.keep_going).hand_on()
     overrides = _overrides(args)
-    if args.profile != "smoke":  # in a process of its own, which gives its memory back
+    if args.profile != "smoke" and not args.sweep:  # in a process of its own, which gives its memory back
         options = [f"--profile={args.profile}", *([f"--archive={args.archive}"] if args.archive else [])]
         options += [f"-p{name}={json.dumps(value)}" for name, value in overrides.items()]
         subprocess.run(
@@ -95,7 +96,13 @@ def _run(args: argparse.Namespace) -> None:
         )
     if args.fresh:
         os.environ["MOSAIC_FRESH"] = str(time.time())  # what is older is made again
-    run_sequence(args.profile, archive=args.archive, out=args.out, overrides=overrides)
+    (run_sweep if args.sweep else run_sequence)(args.profile, args.archive, args.out, overrides)
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from mosaic.report.sequence import run_comparison
+
+    run_comparison(args.runs)
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -114,7 +121,8 @@ def _parameter(text: str) -> tuple[str, Any]:
     with contextlib.suppress(json.JSONDecodeError):
         return name, json.loads(value)
     if value.startswith("[") and value.endswith("]"):  # quotes within brackets seldom survive shell and make
-        return name, [_parameter(f"{name}={entry.strip()}")[1] for entry in value[1:-1].split(",")]
+        entries = re.split(r",(?![^\[]*\])", value[1:-1])  # not at the commas of an inner list
+        return name, [_parameter(f"{name}={entry.strip()}")[1] for entry in entries]
     if value.startswith("["):
         raise argparse.ArgumentTypeError(f"{text!r} holds no list: write {name}=[first,second]")
     return name, {"True": True, "False": False}.get(value, value)
@@ -186,6 +194,12 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--cluster-option", **option)
     run.add_argument("--fresh", action="store_true", help="reuse nothing that was trained or computed before")
     run.add_argument("--keep-going", action="store_true", help="report without the trials that failed")
+
+    sweep = "run each of several values of one -p, such as name=[a,b,c], and compare the runs"
+    run.add_argument("--sweep", action="store_true", help=sweep)
+
+    compare = add("compare", _compare, "lay finished runs beside each other on one page")
+    compare.add_argument("runs", nargs="+", metavar="run", help="names of runs; the first is the reference")
 
     report = add("report", _report, "render the reports of a run again from its executed notebooks")
     report.add_argument("run", help="name of the run, or its folder")

@@ -23,7 +23,7 @@ def test_help_lists_the_commands_without_loading_anything_heavy():
         "print(sorted({'torch', 'torchgeo', 'pandas', 'lightning', 'matplotlib'} & set(sys.modules)))"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    for command in ("simulate", "fetch", "verify", "pack", "train", "run", "report"):
+    for command in ("simulate", "fetch", "verify", "pack", "train", "run", "compare", "report"):
         assert command in told
     assert told.endswith("[]\n")
 
@@ -35,6 +35,14 @@ def test_help_lists_the_commands_without_loading_anything_heavy():
         (["run", "--profile", "smoke", "-p", "stpes=3"], "did you mean 'steps'"),
         (["run", "--profile", "smoke", "-p", "steps=many"], "'steps' = 'many'"),
         (["run", "--profile", "smoke", "--cluster-option", "gpus_per_node=1"], "add --cluster slurm"),
+        (["run", "-p", "steps=3", "--sweep"], "two or more different values, not none"),
+        (["run", "-p", "steps=[3,3]", "--sweep"], "two or more different values, not steps=[3, 3]"),
+        (["run", "-p", "methods=[iai,mosaic]", "--sweep"], "methods=[[iai],[iai,mosaic]] for one that is"),
+        (["run", "-p", "steps=[3,4]", "-p", "seeds=[1,2]", "--sweep"], "not steps=[3, 4], seeds=[1, 2]"),
+        (["run", "-p", "stpes=[3,4]", "--sweep"], "did you mean 'steps'"),
+        (["run", "-p", "steps=[3,0]", "--sweep"], "greater than or equal to 1"),
+        (["compare", "demo"], "two runs or more"),
+        (["compare", "demo", "warm"], "no run 'demo'"),
         (["train", "nowhere", "--to", "few", "-p", "stpes=3"], "did you mean 'steps'"),
         (["train", "nowhere", "--to", "few", "-p", "seed=one"], "'seed' = 'one'"),
         (["train", "nowhere", "--to", "few", "-p", "steps=0"], "greater than or equal to 1"),
@@ -67,6 +75,7 @@ def test_a_mistake_ends_with_one_message_and_leaves_nothing(
         ("bands=10m", "10m"),
         ('methods=["iai"]', ["iai"]),
         ("methods=[mosaic, iai]", ["mosaic", "iai"]),
+        ("methods=[[mosaic, iai],[iai]]", [["mosaic", "iai"], ["iai"]]),
         ("include_snow_cloud=True", True),
     ],
 )
@@ -94,6 +103,28 @@ def test_a_run_prints_its_plan_before_it_starts(monkeypatch):
     asked = parser().parse_args(words)
     assert (asked.command, asked.profile, asked.archive) == ("plan", "demo", "there")
     assert dict(asked.parameter) == {"dataset": "sen12ms", "bands": "10m"}
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "values", "ends"),
+    [
+        ("temperature_label=[0.1,0.5]", "temperature_label", [0.1, 0.5], ["0.1", "0.5"]),
+        ("methods=[[iai],[iai,mosaic]]", "methods", [["iai"], ["iai", "mosaic"]], ["iai", "iai-mosaic"]),
+    ],
+)
+def test_a_sweep_runs_each_value_and_ends_on_the_comparison(monkeypatch, words, name, values, ends):
+    begun = Mock()
+    monkeypatch.setattr("mosaic.report.sequence.run_notebooks", begun)
+    monkeypatch.setattr("mosaic.report.sequence.open_runs", list)
+    monkeypatch.setenv("MOSAIC_LAUNCH", "{}")
+    assert main(["run", "--profile=smoke", "--out=few", "-pseeds=2", f"-p{words}", "--sweep"]) == 0
+    *runs, ((notebook,), given, folder) = [call.args for call in begun.call_args_list]
+    assert [run[2].name for run in runs] == [f"few-{name}-{end}" for end in ends]
+    assert [(run[1]["02_pretrain"][name], run[1]["02_pretrain"]["seeds"]) for run in runs] == [
+        (value, 2) for value in values
+    ]
+    assert given == {notebook.stem: {"runs": [run[2].name for run in runs]}}
+    assert folder.name == f"few-{name}-sweep"
 
 
 def test_verify_tells_by_its_exit_status(shared_archive, capsys):

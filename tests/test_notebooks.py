@@ -16,7 +16,7 @@ FOLDER = notebooks_folder()
 PROFILES = sorted(path.stem for path in (FOLDER / "profiles").glob("*.yaml"))
 
 
-@pytest.fixture(params=NOTEBOOKS)
+@pytest.fixture(params=[*NOTEBOOKS, "compare_runs"])
 def notebook(request):
     return request.param, nbformat.read(FOLDER / f"{request.param}.ipynb", 4)
 
@@ -26,8 +26,8 @@ def parameters(content):
     return cell
 
 
-def test_the_folder_holds_the_sequence_and_nothing_else():
-    assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == list(NOTEBOOKS)
+def test_the_folder_holds_the_sequence_the_comparison_and_nothing_else():
+    assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == [*NOTEBOOKS, "compare_runs"]
 
 
 def test_no_output_no_count_stable_ids_and_the_plain_kernel(notebook):
@@ -42,17 +42,18 @@ def test_no_output_no_count_stable_ids_and_the_plain_kernel(notebook):
 
 
 def test_question_parameters_start_and_limits_come_in_order(notebook):
-    _, content = notebook
+    name, content = notebook
     prose = [cell.source for cell in content.cells if cell.cell_type == "markdown"]
     assert prose[0].startswith("# ")
     assert "?" in prose[0]
     titles = [line for text in prose for line in text.splitlines() if line.startswith("# ")]
     assert len(titles) == 1
     assert content.cells[1] is parameters(content)
-    assert "Study.open(" in content.cells[2].source
+    assert ("open_runs(" if name == "compare_runs" else "Study.open(") in content.cells[2].source
     assert prose[-1].startswith("## Limits")
 
 
+@pytest.mark.parametrize("notebook", NOTEBOOKS, indirect=True)
 def test_parameters_have_the_type_default_and_comment_of_the_settings(notebook):
     name, content = notebook
     declared = papermill.inspect_notebook(FOLDER / f"{name}.ipynb")

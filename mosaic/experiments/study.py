@@ -27,7 +27,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 _TRAINING = ("utils/distributed.py", "transforms", "models", "losses", "training")
 _EVALUATION = ("evaluation", *(f"experiments/{name}.py" for name in ("embed", "predict", "probe")))
 _TABLES = ("datasets", "evaluation", "analysis")
-_HOW = ("out", "jobs", "trials_per_gpu")  # settings that change no result
+HOW = ("out", "jobs", "trials_per_gpu")  # settings that change no result
 #: Table of a run -> the notebook that writes it.
 TABLES = {
     "archive": "01_explore_data",
@@ -159,7 +159,7 @@ class Study:
     def write(self, **tables: Any) -> None:
         """Write tables for later notebooks, data frames as parquet and all else as JSON; and the settings."""
         settings = {name: self.settings.flat()[name] for name in NOTEBOOKS[self.notebook]}
-        content = [{name: value for name, value in settings.items() if name not in _HOW}]
+        content = [{name: value for name, value in settings.items() if name not in HOW}]
         with self._locked():
             for name, table in tables.items():
                 table = _moved(table, _below_root)

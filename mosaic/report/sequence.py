@@ -1,15 +1,18 @@
 """The whole sequence: a profile, its notebooks, one run folder."""
 
 import json
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mosaic.analysis.run_tables import open_runs
 from mosaic.experiments.grid import check_choices
 from mosaic.experiments.study import reports_folder, repository
 from mosaic.report.runner import run as run_notebooks
-from mosaic.settings import NOTEBOOKS, make
+from mosaic.settings import NOTEBOOKS, StudySettings, fields, make
 from mosaic.utils.errors import SettingsError, suggest
 from mosaic.utils.files import read_yaml
 
@@ -63,8 +66,15 @@ def run_sequence(
         SettingsError: before anything runs, when a parameter is impossible.
         RunError: when a notebook fails; its report shows where.
     """
+    return _sequence(profile, archive, out, overrides or {})()
+
+
+def _sequence(
+    profile: str, archive: str | None, out: str | None, overrides: Mapping[str, Any]
+) -> Callable[[], Path]:
+    """Return what executes every notebook; SettingsError for an impossible parameter."""
     name, values = load_profile(profile)
-    values.update(overrides or {})
+    values.update(overrides)
     values["out"] = out or values.get("out", name)
     if archive is not None:
         values["archive"] = archive if archive == "simulated" else str(Path(archive).expanduser().resolve())
@@ -73,8 +83,49 @@ def run_sequence(
     chosen = split_parameters(values)
     command = ["python", "-m", "mosaic", "run", "--profile", profile, "--out", values["out"]]
     command += ["--archive", archive] if archive else []
-    for key, value in (overrides or {}).items():
+    for key, value in overrides.items():
         command += ["-p", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
     notebooks = [notebooks_folder() / f"{notebook}.ipynb" for notebook in NOTEBOOKS]
     folder = reports_folder(values["out"])
-    return run_notebooks(notebooks, chosen, folder, profile=name, command=shlex.join(command))
+    return partial(run_notebooks, notebooks, chosen, folder, profile=name, command=shlex.join(command))
+
+
+def run_comparison(runs: Sequence[str], out: str | None = None) -> Path:
+    """Lay finished runs beside each other; return the index of ``reports/<out>/``, by default ``a-vs-b``.
+
+    Raises:
+        RunError: for fewer than two runs, one that is unknown or not finished, or a notebook that fails.
+    """
+    runs = list(open_runs(runs))
+    notebook, folder = notebooks_folder() / "compare_runs.ipynb", reports_folder(out or "-vs-".join(runs))
+    command = shlex.join(["python", "-m", "mosaic", "compare", *runs])
+    given = {notebook.stem: {"runs": runs}}
+    return run_notebooks([notebook], given, folder, profile="compare", command=command)
+
+
+def run_sweep(profile: str, archive: str | None, out: str | None, overrides: Mapping[str, Any]) -> Path:
+    """Run the sequence with each of several values of one parameter, and compare the runs.
+
+    A parameter that is itself a list takes a list of lists. The runs are ``<out>-<name>-<value>``, their
+    comparison ``<out>-<name>-sweep``, whose index is returned.
+
+    Raises:
+        SettingsError: before anything runs, when there is not one such parameter or a value is impossible.
+    """
+    (profile_name, given), declared, swept = load_profile(profile), fields(StudySettings), {}
+    for name, value in overrides.items():
+        is_list = name in declared and isinstance(declared[name].default, list)
+        if isinstance(value, list) and {isinstance(one, list) for one in value} == {is_list}:
+            swept[name] = value
+    name, choices = [*swept.items(), ("", [])][0]
+    out = out or (given | dict(overrides)).get("out", profile_name)
+    runs = {re.sub(r"[^\w.]+", "-", f"{out}-{name}-{value}").strip("-"): value for value in choices}
+    if len(swept) != 1 or len(runs) < max(2, len(choices)):
+        found = ", ".join(f"{name}={choices}" for name, choices in swept.items()) or "none"
+        raise SettingsError(
+            f"a sweep takes one parameter with two or more different values, not {found}: "
+            "-p temperature_label=[0.1,0.5], or -p methods=[[iai],[iai,mosaic]] for one that is itself a list"
+        )
+    for run_all in [_sequence(profile, archive, run, {**overrides, name: runs[run]}) for run in runs]:
+        run_all()
+    return run_comparison(list(runs), f"{out}-{name}-sweep")
