@@ -23,6 +23,7 @@ from typing import Any
 import pandas as pd
 import submitit
 from joblib.externals.loky import ProcessPoolExecutor
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from mosaic.experiments.study import Study, cache_path, data_folder, reusable
 from mosaic.utils.errors import MosaicError, RunError, SettingsError
@@ -129,8 +130,11 @@ class _Failure:
     def __init__(self, error: BaseException) -> None:
         kind = "" if isinstance(error, MosaicError) else f"{type(error).__name__}: "
         self.line = kind + " ".join(str(error).split())[:300]
-        if isinstance(error, futures.BrokenExecutor):
+        if isinstance(error, TerminatedWorkerError):
             self.line = "its process died, as when memory runs out"
+        elif isinstance(error, futures.BrokenExecutor):  # of arguments, such as packed data that went away
+            self.line = str(error.__cause__ or error).strip('"\n').rpartition("\n")[2]
+            self.line = self.line.removeprefix("mosaic.utils.errors.")
         self.trace = "".join(traceback.format_exception(error))
 
 
@@ -220,7 +224,7 @@ def _pool(calls: Calls, stage: str, workers: int) -> Outcomes:
                 name, worker = running.pop(future)
                 free.append(worker)
                 error = future.exception()
-                if isinstance(error, futures.BrokenExecutor) and name not in lost:
+                if isinstance(error, TerminatedWorkerError) and name not in lost:
                     log(f"{stage}: {name}: its process died; it runs once again")
                     lost.add(name)
                     waiting.append(name)

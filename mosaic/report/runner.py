@@ -5,6 +5,7 @@ import datetime
 import errno
 import functools
 import io
+import logging
 import os
 import shutil
 import signal
@@ -59,6 +60,8 @@ def run(
     """
     # A kernel "python3" of another environment may be installed for the user: this interpreter's goes first.
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
+    for name in ("asyncio", "papermill"):  # of a kernel's end, which a signal may mean
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with files.lock(out), _handed_on(out), _ended_by_signals():
         record = _Run(notebooks, out, profile, command, log)
         try:

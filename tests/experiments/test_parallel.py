@@ -119,6 +119,19 @@ def test_a_trial_that_fails_is_named_a_killed_one_runs_again_and_the_others_fini
     assert "killed_once: its process died; it runs once again\n" in progress
 
 
+class WentAway:
+    """Cannot be opened in another process."""
+
+    def __reduce__(self):
+        return open, ("/nowhere/manifest.json",)
+
+
+def test_what_went_away_is_named(calls, capfd):
+    with pytest.raises(RunError, match=r"squares 2: FileNotFoundError: .*'/nowhere/manifest.json'"):
+        parallel_map(calls.square, [(1, 1), (WentAway(), 2)], "squares", 2)
+    assert "runs once again" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
