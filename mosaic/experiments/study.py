@@ -119,6 +119,7 @@ class Study:
     failed: dict[str, dict[str, str]] = field(default_factory=dict, compare=False)
     #: run/notebook -> hash of its hand-over, of those that this notebook has read
     sources: dict[str, str] = field(default_factory=dict, compare=False)
+    apart: bool = False  # the title of its archive names the run: another one has an archive of that title
 
     @classmethod
     def open(cls, notebook: str, variables: Mapping[str, Any]) -> "Study":
@@ -151,7 +152,10 @@ class Study:
             raise self._not_run(notebook, f"{self.folder / name}.*")
         self._note_source(notebook)
         if path.suffix == ".json":
-            return _moved(read_json(path, _KEYS.get(name), remedy=f"run {notebook} again"), root().joinpath)
+            content = read_json(path, _KEYS.get(name), remedy=f"run {notebook} again")
+            if name == "archive" and self.apart:
+                content["title"] += f", {self.folder.name}"
+            return _moved(content, root().joinpath)
         if (table := read_if_sound(path, read_parquet)) is None:
             raise RunError(f"{path} was damaged: run {notebook} again")
         return _moved(table, root().joinpath)
@@ -220,7 +224,8 @@ class Study:
                     "companion_runs are of other archives, leave out one of the two"
                 )
             named[source] = run.folder.name
-        return runs
+        titles = [run.read("archive")["title"] for run in runs] if len(runs) > 1 else [""]
+        return [replace(run, apart=titles.count(title) > 1) for run, title in zip(runs, titles, strict=True)]
 
     def store(self) -> PackedStore:
         """Open the packed data that ``01_explore_data`` prepared."""

@@ -50,13 +50,10 @@ def transfer_sides(study: Study) -> list[Side]:
     runs = study.with_companions()
     archives = [run.read("archive") for run in runs]
     bands = shared_bands([PackedStore(Path(archive["packed"])) for archive in archives])
-    titles = [archive["title"] for archive in archives]
-    if len(set(titles)) < len(titles):  # two archives of one layout
-        titles = [f"{title}, {run.folder.name}" for title, run in zip(titles, runs, strict=True)]
     stores = [PackedStore(Path(archive["packed"]), bands) for archive in archives]
     return [
-        Side(title, store, run.earlier("02_pretrain").settings, run.read("choices"))
-        for title, store, run in zip(titles, stores, runs, strict=True)
+        Side(archive["title"], store, run.earlier("02_pretrain").settings, run.read("choices"))
+        for archive, store, run in zip(archives, stores, runs, strict=True)
     ]
 
 

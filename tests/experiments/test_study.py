@@ -101,16 +101,23 @@ def test_results_of_what_has_changed_since_are_refused(tmp_path):
 
 
 def test_a_companion_is_of_another_archive(monkeypatch):
-    sources = {"x": "/data/bigearthnet", "same": "/data/bigearthnet", "other": "/data/sen12ms"}
+    sources = {"x": "/data/a", "same": "/data/a", "other": "/data/b", "alike": "/data/c"}
 
     def store(study):
         return SimpleNamespace(manifest=SimpleNamespace(source=sources[study.folder.name]))
 
     monkeypatch.setattr(Study, "store", store)
+    for name in sources:
+        archive = {"title": "S" if name == "other" else "B", "packed": "p", "origin": "simulated"}
+        opened("01_explore_data", out=name).write(archive=archive)
     runs = opened(companion_runs=["other"]).with_companions()
     assert [run.folder.name for run in runs] == ["x", "other"]
-    with pytest.raises(RunError, match="'x' and 'same' are both of the archive /data/bigearthnet"):
+    assert [run.read("archive")["title"] for run in runs] == ["B", "S"]
+    with pytest.raises(RunError, match="'x' and 'same' are both of the archive /data/a"):
         opened(companion_runs=["other", "same"]).with_companions()
+    # two archives of one layout stay apart in every table
+    runs = opened(companion_runs=["alike", "other"]).with_companions()
+    assert [run.read("archive")["title"] for run in runs] == ["B, x", "B, alike", "S"]
 
 
 def test_a_notebook_by_hand_stays_out_of_a_run_that_goes_on(tmp_path, monkeypatch):
