@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mosaic.analysis.results import Call, common_rows, estimates
-from mosaic.experiments.study import HOW, Study, reports_folder
+from mosaic.experiments.study import HOW, TABLES, Study, reports_folder
 from mosaic.settings import NOTEBOOKS, StudySettings
 from mosaic.utils.errors import RunError, suggest
 
@@ -27,8 +27,8 @@ def open_runs(names: Sequence[str]) -> dict[str, Study]:
 
 def run_settings(run: Study) -> dict[str, Any]:
     """Return the parameters of a finished run, without those that change no result."""
-    given = {name: run.earlier(name).settings.flat() for name in NOTEBOOKS}
-    return {n: given[notebook][n] for notebook, names in NOTEBOOKS.items() for n in names if n not in HOW}
+    given = {name: run.earlier(name).settings.flat() for name in dict.fromkeys(TABLES.values())}
+    return {name: flat[name] for stage, flat in given.items() for name in NOTEBOOKS[stage] if name not in HOW}
 
 
 def paired_runs(runs: Mapping[str, Study]) -> list[str]:

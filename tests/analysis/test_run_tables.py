@@ -73,7 +73,7 @@ def finished(tmp_path, monkeypatch):
     """What two finished runs leave, which differ in a parameter and in what changes no result."""
     monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
     for name, values in {"demo": {"jobs": 1}, "warm": {"jobs": 2, "temperature_label": 0.5}}.items():
-        for notebook in NOTEBOOKS:
+        for notebook in list(NOTEBOOKS)[1:]:  # the first keeps nothing
             Study(notebook, StudySettings(out=name, **values), reports_folder(name)).write()
 
 
