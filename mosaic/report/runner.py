@@ -186,6 +186,8 @@ class _Run:
             if not evalue and ename == "CellExecutionError":  # the kernel could not send the error itself
                 ename, evalue = replies[-1]["ename"] or ename, replies[-1]["evalue"] or _UNTOLD
             problem = f"{ename} in cell {error.exec_count}: {evalue}"
+            if f"[Errno {errno.EMFILE}]" in evalue:
+                problem += ": allow more, as with `ulimit -n 4096`"
         except DeadKernelError:
             problem = "its kernel died, as when memory runs out: free some or use a smaller profile"
         except Exception as error:  # a kernel that does not start, a disk that fills, ...

@@ -168,10 +168,17 @@ def test_an_interruption_leaves_what_was_done(write_notebooks, tmp_path, monkeyp
     assert summarize(tmp_path / "a.ipynb").status == "interrupted"
 
 
-def test_an_error_that_its_kernel_could_not_send_is_not_empty(write_notebooks, tmp_path, monkeypatch):
-    error = PapermillExecutionError(4, 5, "x", "CellExecutionError", "", [])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (("CellExecutionError", ""), "OSError in cell 5: its kernel sent no error, as when too many files"),
+        (("OSError", "[Errno 24] Too many open files: 'x'"), r"open files: 'x': allow more.*ulimit -n"),
+    ],
+)
+def test_too_few_open_files_are_told(write_notebooks, tmp_path, monkeypatch, error, told):
+    error = PapermillExecutionError(4, 5, "x", *error, [])
     monkeypatch.setattr("papermill.execute_notebook", failing(error))
-    with pytest.raises(RunError, match="OSError in cell 5: its kernel sent no error, as when too many files"):
+    with pytest.raises(RunError, match=told):
         quiet(write_notebooks(a=("A", "1")), tmp_path)
 
 
