@@ -24,9 +24,9 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 MethodName = Annotated[str, AfterValidator(lambda name: get_method(name).name)]
+RunName = Annotated[str, AfterValidator(lambda name: _plain(name))]
 _SOME = Field(min_length=1)
 MethodNames = Annotated[list[MethodName], _SOME]
-RunName = Annotated[str, Field(pattern=r"^[\w-][\w.-]*$")]  # of a folder below reports/
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _FOUR = ["random", "supervised_late", "iai", "mosaic"]
 
@@ -40,6 +40,12 @@ def _ascending(fractions: list[float]) -> list[float]:
     if sorted(set(fractions)) != fractions:
         raise ValueError("fractions must ascend and differ")
     return fractions
+
+
+def _plain(name: str) -> str:
+    if not re.fullmatch(r"[\w-][\w.-]*", name):
+        raise ValueError("a run's name is that of a folder in reports/: of letters, digits, '-', '_' and '.'")
+    return name
 
 
 def _both_sensors(methods: list[str]) -> list[str]:

@@ -25,34 +25,28 @@ from mosaic.utils.files import read_json
 
 Process = subprocess.Popen[str]
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
-PROFILE = """\
-patches: 48
-methods: [random, mosaic]
-label_fractions: [100.0]
-evaluations: [knn]
-image_size: 16
-steps: 60
-batch_scenes: 16
-monitor_every: 0
-held_out: 0
-gallery_patches: 2
-gallery_queries: 1
-spectra_patches: 12
-reference_draws: 1
-umap_methods: [mosaic]
-umap_seeds: 1
-transfer_methods: [random]
-"""
-RUN = ("run", "--profile", "{root}/tiny.yaml")
-TRAIN = ("train", "{root}/packed", "--to", "{root}/encoder", "-p", "steps=60", "-p", "batch_scenes=16")
-TRAIN += ("-p", "image_size=16", "-p", "encoder=light", "-p", "monitor_every=0")
-PACK = ("pack", "{root}/archives/new", "--to", "{root}/packed")
 SIMULATE = ("simulate", "--patches", "48", "--folder", "{root}/archives/new")
+PACK = ("pack", "{root}/archives/new", "--to", "{root}/packed")
+SMALL = ("image_size=16", "steps=30", "batch_scenes=16", "monitor_every=0")
+TRAIN = ("train", "{root}/packed", "--to", "{root}/encoder", *(f"-p{each}" for each in SMALL))
+PROFILE = (*SMALL, "methods=[random,mosaic]", "label_fractions=[100.0]", "evaluations=[knn]", "patches=48")
+PROFILE += ("gallery_patches=2", "spectra_patches=12")
+# Some notebooks of the sequence; this profile is not measured first, which takes longer than they do
+RUN = ("run", "--profile", "smoke", *(f"-p{each}" for each in PROFILE), "--out", "tiny")
+PREPARE, SCORE = ("[:1]", *RUN), ("[2:3]", *RUN)
+FEW_NOTEBOOKS = """\
+import sys
+from mosaic import __main__
+from mosaic.report import sequence
+run = sequence.run_notebooks
+sequence.run_notebooks = lambda notebooks, *rest, **named: run(notebooks{}, *rest, **named)
+sys.exit(__main__.main())
+"""
 
 
 class Stage(NamedTuple):
     command: tuple[str, ...]
-    under_way: str  # pattern of a file that is there once the stage is
+    under_way: str  # pattern of the files that it writes
     result: str  # pattern of the files that must be as if nothing had happened
     kept: tuple[str, ...] = ()  # what earlier stages have left
 
@@ -61,14 +55,15 @@ STAGES = {
     "simulating": Stage(SIMULATE, "archives/.new*/**/*.tif", "archives/new/**/*.tif"),
     "packing": Stage(PACK, "packed/.shard*", "packed/shard-*.bin", ("archives",)),
     "training": Stage(TRAIN, "encoder/.lock", "encoder/encoder.safetensors", ("packed",)),
-    "scoring": Stage(RUN, "data/cache/predictions/*", "reports/tiny/results.parquet", ("data",)),
-    "rendering": Stage(("report", "tiny"), "reports/tiny/.*.html", "reports/tiny/0*.html", ("reports",)),
+    "scoring": Stage(SCORE, "data/cache/predictions/*", "reports/tiny/results.parquet", ("data", "reports")),
+    "rendering": Stage(("report", "tiny"), "reports/tiny/0*.html", "reports/tiny/0*.html", ("reports",)),
 }
+#: signal -> exit status, and what is said
 SIGNALS = {
-    "Ctrl-C": (signal.SIGINT, 130, "interrupted"),
-    "SIGTERM": (signal.SIGTERM, 143, ""),
-    "SIGHUP": (signal.SIGHUP, 129, ""),
-    "SIGKILL": (signal.SIGKILL, -9, ""),
+    signal.SIGINT: (130, "interrupted"),
+    signal.SIGTERM: (143, ""),
+    signal.SIGHUP: (129, ""),
+    signal.SIGKILL: (-9, ""),
 }
 
 
@@ -95,29 +90,30 @@ def bind() -> None:
         ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
 
 
+READY = ("data", "reports")
 SURROUNDINGS = {
     "full disk, simulating": Surrounding(SIMULATE, "space", full="archives"),
     "full disk, packing": Surrounding(PACK, "space", ("archives",), full="packed"),
     "full disk, training": Surrounding(TRAIN, "space", ("packed",), full="encoder"),
-    "full disk, notebooks": Surrounding(RUN, "space", ("data",), full="reports"),
+    "full disk, notebooks": Surrounding(PREPARE, "space", ("data",), full="reports"),
     "read-only, packing": Surrounding(PACK, "cannot write to", ("archives",), bind),
     "read-only, training": Surrounding(TRAIN, "cannot write to", ("packed",), bind),
-    "read-only, notebooks": Surrounding(RUN, "cannot write to", ("data",), bind),
+    "read-only, notebooks": Surrounding(SCORE, "cannot write to", ("data",), bind),
     "few open files, packing": Surrounding(PACK, "", ("archives",), few_files),
     "few open files, training": Surrounding(TRAIN, "", ("packed",), few_files),
-    "few open files, notebooks": Surrounding(RUN, "open files", ("data",), few_files),
-    "no writable home": Surrounding(RUN, "", ("data",), environment=("HOME", "/proc/nowhere")),
-    "one core": Surrounding(RUN, "", ("data",), one_core),
-    "long TMPDIR": Surrounding(RUN, "", ("data",), environment=("TMPDIR", "{root}/" + "a" * 130)),
-    "relative MOSAIC_ROOT": Surrounding(RUN, "", ("data",), environment=("MOSAIC_ROOT", ".")),
+    "few open files, notebooks": Surrounding(SCORE, "open files", READY, few_files),
+    "one core, no writable home": Surrounding(SCORE, "", READY, one_core, "", ("HOME", "/proc/nowhere")),
+    "long TMPDIR": Surrounding(SCORE, "", READY, environment=("TMPDIR", "{root}/" + "a" * 130)),
+    "relative MOSAIC_ROOT": Surrounding(SCORE, "", READY, environment=("MOSAIC_ROOT", ".")),
     "out above reports": Surrounding((*RUN, "--out", ".."), "name"),
-    "out is reports": Surrounding((*RUN, "--out", "."), "name"),
     "loop of links": Surrounding(("verify", "{root}/loop"), "loop"),
 }
 
 
 def started(root: Path, command: tuple[str, ...], before: Any = None, **environment: str) -> Process:
-    words = [sys.executable, "-m", "mosaic", *(word.format(root=root) for word in command)]
+    chosen, *words = ("", *command) if command[0][0] != "[" else command
+    program = ["-c", FEW_NOTEBOOKS.format(chosen)] if chosen else ["-m", "mosaic"]
+    words = [sys.executable, *program, *(word.format(root=root) for word in words)]
     environment = {**os.environ, "MOSAIC_ROOT": str(root), "OF_TEST": str(root), **environment}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": root}
     return subprocess.Popen(words, env=environment, start_new_session=True, preexec_fn=before, **pipes)
@@ -152,6 +148,18 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> None:
         time.sleep(0.02)
 
 
+def wait_for_output(process: Process, root: Path, pattern: str) -> None:
+    """Wait until a process that has just started writes a file, or ends."""
+    since = time.time()
+
+    def written() -> bool:
+        with contextlib.suppress(FileNotFoundError):  # renamed meanwhile
+            return any(path.stat().st_mtime > since for path in root.glob(pattern))
+        return False
+
+    wait_until(lambda: process.poll() is not None or written(), 300, "it never began")
+
+
 def contents(root: Path, pattern: str) -> dict[str, str]:
     """Return the digests of files; of a table of results, of its values."""
 
@@ -167,24 +175,31 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the root of commands that nothing disturbed."""
     root = tmp_path_factory.mktemp("whole") / "Ä root of its own"
     root.mkdir()
-    (root / "tiny.yaml").write_text(PROFILE)
-    (root / "loop").symlink_to(root / "loop")
-    for command in (SIMULATE, PACK, TRAIN, RUN):
+    for command in (SIMULATE, PACK, TRAIN):
         finished(root, command)
     return root
 
 
-@pytest.fixture
-def place(whole: Path, tmp_path: Path) -> Iterator[Callable[..., Path]]:
-    """Return a function that gives a new root with some of the folders; at the end nothing runs there."""
-    root, beside = tmp_path / whole.name, {"tiny.yaml", "loop"}
+@pytest.fixture(scope="module")
+def notebooks(whole: Path) -> None:
+    """Add what notebooks leave that nothing disturbed."""
+    finished(whole, ("[:3]", *RUN, "--archive", "{root}/archives/new"))
+    shutil.rmtree(whole / "data" / "cache" / "predictions")
 
-    def others(folder: str, names: list[str]) -> set[str]:
-        return set(names) - beside if folder == str(whole) else set()
+
+@pytest.fixture
+def place(whole: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Path]]:
+    """Return a function that gives a new root with some of the folders; at the end nothing runs there."""
+    root = tmp_path / whole.name
 
     def make(kept: tuple[str, ...]) -> Path:
-        beside.update(kept)
-        return shutil.copytree(whole, root, symlinks=True, ignore=others)
+        if "data" in kept or "reports" in kept:
+            request.getfixturevalue("notebooks")
+        root.mkdir()
+        (root / "loop").symlink_to(root / "loop")
+        for name in kept:
+            shutil.copytree(whole / name, root / name)
+        return root
 
     yield make
     for pid in processes_of(root):
@@ -193,22 +208,21 @@ def place(whole: Path, tmp_path: Path) -> Iterator[Callable[..., Path]]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("name", SIGNALS)
-def test_a_killed_command_leaves_no_process_and_resumes(whole, place, stage, name):
+def test_a_command_killed_by_each_signal_leaves_no_process_and_resumes(whole, place, stage):
     command, under_way, result, kept = STAGES[stage]
-    number, code, told = SIGNALS[name]
     root = place(kept)
-    shutil.rmtree(root / "data" / "cache" / "predictions", ignore_errors=True)
-    process = started(root, command)
-    wait_until(lambda: any(root.glob(under_way)) or process.poll() is not None, 300, "it never began")
-    process.send_signal(number)
-    said = ended(process)
-    if process.returncode != 0:  # 0: it was done before the signal came
-        assert process.returncode in (code, -number), said
-        assert told in said and "Traceback" not in said, said
-    wait_until(lambda: not processes_of(root), 20, f"left: {processes_of(root)}")
-    for record in root.glob("reports/*/run.json"):
-        assert name == "SIGKILL" or read_json(record)["status"] != "running"
+    for number, (code, told) in SIGNALS.items():
+        shutil.rmtree(root / "data" / "cache" / "predictions", ignore_errors=True)
+        process = started(root, command)
+        wait_for_output(process, root, under_way)
+        process.send_signal(number)
+        said = ended(process)
+        if process.returncode != 0:  # 0: it was done before the signal came
+            assert process.returncode in (code, -number), said
+            assert told in said and "Traceback" not in said, said
+        wait_until(lambda: not processes_of(root), 20, f"left: {processes_of(root)}")
+        for record in root.glob("reports/*/run.json"):
+            assert number == signal.SIGKILL or read_json(record)["status"] != "running"
     said = finished(root, command)
     assert not [path for path in root.rglob("*partial*") if ".lock" not in path.name], said
     assert contents(root, result) == contents(whole, result)
@@ -239,9 +253,9 @@ def test_a_command_works_or_says_what_is_missing(place, request, name):
 
 def test_two_runs_that_start_together_on_nothing_share_their_work(place):
     root = place(())
-    runs = [started(root, (*RUN, "--out", out)) for out in ("one", "two")]
+    runs = [started(root, (*PREPARE, "--out", out)) for out in ("one", "two")]
     said = [ended(run) for run in runs]
     assert [run.returncode for run in runs] == [0, 0], said
     assert any("waiting" in each for each in said)
-    one, two = (pd.read_parquet(root / "reports" / out / "results.parquet") for out in ("one", "two"))
-    pd.testing.assert_frame_equal(one, two)
+    one, two = (read_json(root / "reports" / out / "archive.json") for out in ("one", "two"))
+    assert one == two

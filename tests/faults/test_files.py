@@ -243,7 +243,13 @@ def make_sound(tiny: SimpleNamespace) -> None:
 def watched(path: Path) -> Iterator[None]:
     """Let nobody wait for ever for a writer of a pipe: that is a failure."""
     waited = threading.Event()
-    timer = threading.Timer(5, lambda: (waited.set(), os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))))
+
+    def end() -> None:
+        if path.is_fifo():  # which it is no more once it was set aside
+            waited.set()
+            os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+
+    timer = threading.Timer(5, end)
     if path.is_fifo():
         timer.start()
     yield
