@@ -69,7 +69,7 @@ def test_a_run_can_be_read_where_its_project_was_moved_to(tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("out", ["..", ".", "/tmp/x", "a/b", ".hidden", ""])
 def test_a_run_is_a_folder_of_its_own_below_reports(tmp_path, out):
-    with pytest.raises(SettingsError, match="'out'.*a run's name"):
+    with pytest.raises(SettingsError, match=r"'out'.*a run's name"):
         opened(out=out)
     assert not list(tmp_path.iterdir())
 

@@ -101,7 +101,7 @@ SURROUNDINGS = {
     "read-only, notebooks": Surrounding(SCORE, "cannot write to", ("data",), bind),
     "few open files, packing": Surrounding(PACK, "", ("archives",), few_files),
     "few open files, training": Surrounding(TRAIN, "", ("packed",), few_files),
-    "few open files, notebooks": Surrounding(SCORE, "open files", READY, few_files),
+    "few open files, notebooks": Surrounding(SCORE, "files are open", READY, few_files),
     "one core, no writable home": Surrounding(SCORE, "", READY, one_core, "", ("HOME", "/proc/nowhere")),
     "long TMPDIR": Surrounding(SCORE, "", READY, environment=("TMPDIR", "{root}/" + "a" * 130)),
     "relative MOSAIC_ROOT": Surrounding(SCORE, "", READY, environment=("MOSAIC_ROOT", ".")),
