@@ -1,7 +1,7 @@
 """Whole commands that are killed, or that run where something is missing: what they say, leave and resume.
 
-A new stage, signal or surrounding is a row of ``STAGES``, ``SIGNALS`` or ``SURROUNDINGS``. Runs on request,
-by ``make faults``, and in CI.
+A new stage, signal or surrounding is a row of ``STAGES``, ``SIGNALS`` or ``SURROUNDINGS``. Runs on request
+(``make faults``); in CI what needs no notebook.
 """
 
 import contextlib
@@ -259,3 +259,9 @@ def test_two_runs_that_start_together_on_nothing_share_their_work(place):
     assert any("waiting" in each for each in said)
     one, two = (read_json(root / "reports" / out / "archive.json") for out in ("one", "two"))
     assert one == two
+
+
+def test_the_readme_states_the_number_of_cases():
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    cases = len(STAGES) * len(SIGNALS) + len(SURROUNDINGS) + 1
+    assert f" {cases} commands that are killed" in readme
