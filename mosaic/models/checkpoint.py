@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -156,7 +156,8 @@ def save_encoder(
     parts = {"encoder": encoder, **({} if classifier is None else {"classifier": classifier})}
     tensors = nn.ModuleDict(parts).state_dict()
     with atomic_path(folder / WEIGHTS) as partial:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
+        content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+        partial.write_bytes(content)  # OSError where the disk is full; safetensors' own is none
     kind = "choquet" if isinstance(classifier, ChoquetClassifier) else "linear"
     size, timm_model = encoder.image_size, encoder.name not in (*FUSIONS, *FOUNDATION, STATISTICS)
     bands = {s: sum(sensors.values()) for s, sensors in encoder.in_channels.items() if timm_model}
