@@ -172,7 +172,7 @@ KINDS = {
     "packed, index": Kind("packed/index.parquet", records, "again"),
     "packed, shard": Kind("packed/*0.bin", records, "again"),
     "packing, note": Kind(
-        "begun_packing/*0.json", lambda t: packed(t.archive, t.root / "begun_packing"), "", JSON
+        "begun_packing/shard-*0.json", lambda t: packed(t.archive, t.root / "begun_packing"), "", JSON
     ),
     "packing, shard": Kind("begun_packing/*0.bin", lambda t: packed(t.archive, t.root / "begun_packing"), ""),
     "encoder, card": Kind(f"{ENCODER}/card.json", lambda t: weights(t.encoder), "again|train", JSON | DIGEST),
