@@ -15,7 +15,7 @@ from mosaic.evaluation.metrics import scored_classes
 from mosaic.experiments.grid import Trial, settings_of, training_task
 from mosaic.methods import METHODS
 from mosaic.models.checkpoint import load_encoder
-from mosaic.report.sequence import load_profile, notebooks_folder
+from mosaic.report.sequence import load_profile, notebooks_folder, run_comparison
 from mosaic.settings import NOTEBOOKS, make
 from mosaic.store.reader import PackedStore
 from mosaic.utils.files import read_json
@@ -156,6 +156,21 @@ def test_a_run_that_keeps_going_reports_what_finished(smoke_run, partial_run):
     assert str(in_the_way) in reason
     assert "inter seed 0" in (folder / "02_pretrain.html").read_text()
     assert_finished(folder)
+
+
+def test_runs_lie_beside_each_other(partial_run, second_run, monkeypatch):
+    """A method more, which failed, changes nothing; a run of another archive is not paired."""
+    monkeypatch.setenv("MOSAIC_ROOT", str(second_run.parents[1]))
+    index = run_comparison(["smoke", partial_run[0].name, second_run.name])
+    notebook = nbformat.read(index.parent / "compare_runs.ipynb", 4)
+    told = "\n".join(
+        output["data"]["text/plain"] for cell in notebook.cells for output in cell.get("outputs", [])
+    )
+    assert "No difference is given for second" in told
+    assert "MoSAiC in partial less smoke: +0.000, without an interval" in told
+    settings = told[told.index("Parameters that differ") :].partition("Origin and")[0]
+    assert {"methods", "patches", "dataset", "companion_runs"} < set(settings.split())
+    assert read_json(index.parent / "run.json")["status"] == "finished"
 
 
 def test_one_parameter_reruns_what_depends_on_it(partial_run, tmp_path, monkeypatch, capfd):
