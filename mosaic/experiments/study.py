@@ -24,7 +24,7 @@ from mosaic.utils.words import count
 #: Folder of the library.
 PACKAGE = Path(__file__).resolve().parents[1]
 #: What trains an encoder, what evaluates one, and what computes tables: its source is part of their keys.
-_TRAINING = ("utils/distributed.py", "transforms", "models", "losses", "training")
+_TRAINING = ("utils/distributed.py", "store", "transforms", "models", "losses", "training")
 _EVALUATION = ("evaluation", *(f"experiments/{name}.py" for name in ("embed", "predict", "probe")))
 _TABLES = ("datasets", "evaluation", "analysis")
 HOW = ("out", "jobs", "trials_per_gpu")  # settings that change no result

@@ -208,6 +208,7 @@ def test_the_hash_of_code_changes_with_what_it_does(tmp_path):
 def test_every_room_of_a_key_is_there():
     for rooms in (study_module._TRAINING, study_module._EVALUATION, study_module._TABLES):
         assert all((study_module.PACKAGE / room).exists() for room in rooms)
+    assert "store" in study_module._TRAINING  # what reads the images that an encoder sees
 
 
 def test_the_device_is_the_gpu_or_the_cores(monkeypatch):
