@@ -39,9 +39,10 @@ def gains(out: str) -> pd.DataFrame:
             within = cross_validated_strength(train, labels, store.scenes[labelled])
             row = {"method": encoder["method"], "seed": encoder["seed"], "fraction": fraction}
             for name, strengths in (("validation", STRENGTHS), ("budget", [within])):
-                scores, row[f"strength, {name}"] = linear_probe(
+                scores, probe = linear_probe(
                     train, labels, x["validation"], validation, {"test": x["test"]}, strengths
                 )
+                row[f"strength, {name}"] = probe.strength
                 row[name] = macro_ap(test, scores["test"])
             table.append({**row, "labels": len(labelled)})
     return pd.DataFrame(table).assign(gain=lambda frame: frame["validation"] - frame["budget"])

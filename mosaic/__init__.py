@@ -6,13 +6,13 @@ A reconstruction from the abstract of arXiv:2507.08683. Importing this package i
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_encoder"]
+__all__ = ["__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import :func:`load_encoder` on first use, so that ``import mosaic`` does not load torch."""
-    if name == "load_encoder":
-        from mosaic.models.checkpoint import load_encoder
+    """Import :func:`mosaic.experiments.trained.load` on first use: ``import mosaic`` does not load torch."""
+    if name == "load":
+        from mosaic.experiments.trained import load
 
-        return load_encoder
+        return load
     raise AttributeError(f"module 'mosaic' has no attribute {name!r}")

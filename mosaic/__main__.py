@@ -62,6 +62,20 @@ def _train(args: argparse.Namespace) -> None:
     print(train_one(args.packed, args.to, args.method, args.fraction, dict(args.parameter)))
 
 
+def _predict(args: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from mosaic.datasets.patch_files import read_patch
+    from mosaic.experiments.trained import load
+
+    encoder = load(args.run, args.method, args.seed, args.budget)
+    found = encoder.predict(**read_patch(args.files, encoder.bands, encoder.encoder.image_size))
+    table = pd.DataFrame({"probability": found, "threshold": encoder.thresholds})
+    table["present"] = table["probability"] >= table["threshold"]
+    table = table.sort_values("probability", ascending=False)
+    print(table.to_json(orient="index", indent=1) if args.json else table.round(2).to_string())
+
+
 def _overrides(args: argparse.Namespace) -> dict[str, Any]:
     return dict(args.parameter) | ({"dataset": args.dataset} if args.dataset else {})
 
@@ -178,6 +192,17 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--method", default="mosaic", help="row of the table of methods (default %(default)s)")
     train.add_argument("--fraction", type=float, default=100.0, help="%% of the training labels to use")
     train.add_argument(*parameter, **repeated)
+
+    predict = add("predict", _predict, "print which classes a patch carries, by an encoder of a finished run")
+    predict.add_argument("run", help="name of the run")
+    predict.add_argument("method", help="row of the table of methods")
+    files = (
+        "a GeoTIFF a sensor, with all its bands (dB; DN without offset), or BigEarthNet's folder of a patch"
+    )
+    predict.add_argument("files", nargs="+", type=Path, help=files)
+    predict.add_argument("--seed", type=int, default=0, help="of training (default %(default)s)")
+    predict.add_argument("--budget", type=float, help="%% of the training labels (default: the most)")
+    predict.add_argument("--json", action="store_true", help="print JSON")
 
     plan = add("plan", _plan, "print what a run takes, measured for half a minute, before anything starts")
     run = add("run", _run, "execute the notebooks in order and write HTML reports")

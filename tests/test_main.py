@@ -23,7 +23,8 @@ def test_help_lists_the_commands_without_loading_anything_heavy():
         "print(sorted({'torch', 'torchgeo', 'pandas', 'lightning', 'matplotlib'} & set(sys.modules)))"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    for command in ("simulate", "fetch", "verify", "pack", "train", "run", "compare", "report"):
+    names = ("simulate", "fetch", "verify", "pack", "train", "predict", "run", "compare", "report")
+    for command in names:
         assert command in told
     assert told.endswith("[]\n")
 
@@ -50,6 +51,10 @@ def test_help_lists_the_commands_without_loading_anything_heavy():
         (["train", "nowhere", "--to", "few"], "nowhere holds no packed data"),
         (["verify", "nowhere"], "nowhere"),
         (["report", "nowhere"], "nowhere"),
+        (
+            ["predict", "nowhere", "mosaic", "x.tif"],
+            "no run with predictions is 'nowhere': there is none",
+        ),
         (["simulate", "--patches", "3", "--folder", "few"], "3 patches are too few"),
     ],
 )

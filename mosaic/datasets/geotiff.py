@@ -155,14 +155,15 @@ def file_error(patch_id: str, path: str | Path, kind: str, reason: str) -> Patch
 def read_raster(
     path: str | Path,
     patch_id: str,
-    shape: tuple[int, ...],
-    dtypes: Sequence[str],
+    shape: tuple[int, ...] | None = None,
+    dtypes: Sequence[str] = (),
     limits: tuple[float, float, str] | None = None,
 ) -> Raster:
     """Return the values (bands, height, width) of a GeoTIFF, perhaps read only, and its header.
 
     Values without data are masked if they are floating-point numbers, with the mean of the others of the band
-    below the mask; integers are 0 there. ``limits`` are the least and largest value, and the unit.
+    below the mask; integers are 0 there. ``limits`` are the least and largest value, and the unit. Any shape
+    and type will do where none is given.
 
     Raises:
         PatchError: when the file is missing, damaged, of another shape or type, or its values are not finite
@@ -175,7 +176,7 @@ def read_raster(
         if raster is None:
             with rasterio.open(path, driver="GTiff") as file:
                 header = read_header(file)
-                raster = file.read() if header.shape == shape else np.empty(0), header
+                raster = file.read() if shape in (None, header.shape) else np.empty(0), header
     except FileNotFoundError as error:
         other = Path(path).with_suffix(".TIF")
         hint = f" (rename {other.name}, which is there, to .tif)" if other.is_file() else ""
@@ -187,9 +188,9 @@ def read_raster(
         reason = f"the file cannot be opened ({error.strerror})"
         raise file_error(patch_id, path, "unreadable", reason) from error
     values, header = raster
-    if header.shape != shape:
+    if shape not in (None, header.shape):
         raise file_error(patch_id, path, "shape", f"shape is {header.shape}, expected {shape}")
-    if header.dtype not in dtypes:
+    if dtypes and header.dtype not in dtypes:
         reason = f"values are {header.dtype}, expected {' or '.join(dtypes)}"
         raise file_error(patch_id, path, "dtype", reason)
     values = _without_nodata(values, header.nodata)

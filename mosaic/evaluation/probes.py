@@ -1,6 +1,7 @@
 """Classify frozen features (N, F) by nearest neighbours and linear probes; scores are (N, C) in [0, 1]."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -60,6 +61,24 @@ def knn_votes(
         return torch.cat(scores).clamp_(0, 1)
 
 
+class LinearProbe(NamedTuple):
+    """One logistic regression a class, on features as they are.
+
+    A class that all or none of the training rows carry has weights 0 and an infinite bias.
+    """
+
+    strength: float  # inverse regularisation, of standardised features
+    weights: NDArray[np.float64]  # (F, C)
+    bias: NDArray[np.float64]  # (C,)
+
+    def scores(self, features: Features) -> Scores:
+        """Return the probability of each class (N, C)."""
+        arrays = (features.astype(np.float64), self.weights, self.bias)
+        rows, weights, bias = (torch.from_numpy(array).to(_device()) for array in arrays)
+        scores: Scores = torch.sigmoid(rows @ weights + bias).float().cpu().numpy()
+        return scores
+
+
 def linear_probe(
     train_features: Features,
     train_labels: Labels,
@@ -67,19 +86,18 @@ def linear_probe(
     validation_labels: Labels,
     evaluation: Mapping[str, Features],
     strengths: Sequence[float] = STRENGTHS,
-) -> tuple[dict[str, Scores], float]:
+) -> tuple[dict[str, Scores], LinearProbe]:
     """Fit one logistic regression a class on standardised features; validation chooses among the strengths.
 
-    A class that all or none of the training rows carry scores that constant. Returns the scores of all of
-    ``evaluation`` and the strength.
+    Returns the scores of all of ``evaluation`` and the probe.
     """
     varies = train_labels.min(0) != train_labels.max(0)
-    fits = []
-    for strength, score in _fits(train_features, train_labels, strengths):
-        scores = score(validation_features)[:, varies]
-        fits.append((macro_ap(validation_labels[:, varies], scores), strength, score))
-    _, strength, score = max(fits, key=lambda fit: fit[0])
-    return {name: score(features) for name, features in evaluation.items()}, strength
+
+    def validation_ap(probe: LinearProbe) -> float:
+        return macro_ap(validation_labels[:, varies], probe.scores(validation_features)[:, varies])
+
+    probe = max(_fits(train_features, train_labels, strengths), key=validation_ap)
+    return {name: probe.scores(features) for name, features in evaluation.items()}, probe
 
 
 def cross_validated_strength(
@@ -96,8 +114,8 @@ def cross_validated_strength(
     splitter = GroupKFold(FOLDS) if grouped else KFold(FOLDS, shuffle=True, random_state=0)
     held_out = {strength: np.empty(labels.shape, np.float32) for strength in strengths}
     for fitted, held in splitter.split(features, groups=scenes if grouped else None):
-        for strength, score in _fits(features[fitted], labels[fitted], strengths):
-            held_out[strength][held] = score(features[held])
+        for probe in _fits(features[fitted], labels[fitted], strengths):
+            held_out[probe.strength][held] = probe.scores(features[held])
     return max(strengths, key=lambda strength: macro_ap(labels, held_out[strength]))
 
 
@@ -118,50 +136,32 @@ def tree_scores(
     return found
 
 
-def _fits(
-    features: Features, labels: Labels, strengths: Iterable[float]
-) -> Iterator[tuple[float, Callable[[Features], Scores]]]:
-    """Yield, for each strength, a function that scores features by what was fitted to these."""
-    mean, std = _moments(features)
+def _fits(features: Features, labels: Labels, strengths: Iterable[float]) -> Iterator[LinearProbe]:
+    """Yield a probe for each strength."""
+    mean, std = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
+    std[std < 1e-8] = 1.0  # a feature that never varies
     varies = labels.min(0) != labels.max(0)
-
-    def scale(rows: Features) -> Tensor:
-        return torch.from_numpy((rows - mean) / std).to(_device())
-
-    for strength, weights, bias in fit_logistic(scale(features), labels[:, varies], strengths):
-
-        def score(rows: Features, weights: Tensor = weights, bias: Tensor = bias) -> Scores:
-            scores = np.tile(labels.mean(0, dtype=np.float32), (len(rows), 1))
-            scores[:, varies] = torch.sigmoid(scale(rows) @ weights + bias).cpu().numpy()
-            return scores
-
-        yield strength, score
+    scaled = torch.from_numpy((features - mean) / std).to(_device())
+    for strength, weights, bias in fit_logistic(scaled, labels[:, varies], strengths):
+        probe = LinearProbe(
+            strength, np.zeros((len(mean), len(varies))), np.where(labels[0], np.inf, -np.inf)
+        )
+        probe.weights[:, varies] = weights.cpu().numpy() / std[:, None]
+        probe.bias[varies] = bias.cpu().numpy() - mean @ probe.weights[:, varies]
+        yield probe
 
 
 def fit_classifier(features: Features, labels: Labels, strength: float = FALLBACK) -> nn.Linear:
-    """Return a logistic regression on standardised features as a layer on the features as they are.
+    """Return a linear probe as a layer to train on.
 
     A class that all or none of the patches carry gets its log-odds, half a patch added to both sides.
     """
-    mean, std = _moments(features)
-    count = labels.sum(0)
-    varies = (count > 0) & (count < len(labels))
-    layer = nn.Linear(features.shape[1], labels.shape[1]).requires_grad_(False)
-    layer.weight.zero_()
-    layer.bias.copy_(torch.logit(torch.from_numpy((count + 0.5) / (len(labels) + 1))))
-    scaled = torch.from_numpy((features - mean) / std)
-    for _, weights, bias in fit_logistic(scaled, labels[:, varies], [strength]):
-        weights = weights.T / torch.from_numpy(std)
-        layer.weight[varies] = weights.float()
-        layer.bias[varies] = (bias - weights @ torch.from_numpy(mean)).float()
+    (probe,) = _fits(features, labels, [strength])
+    odds = torch.logit(torch.from_numpy((labels.sum(0) + 0.5) / (len(labels) + 1)))
+    layer, bias = nn.Linear(*probe.weights.shape).requires_grad_(False), torch.from_numpy(probe.bias)
+    layer.weight.copy_(torch.from_numpy(probe.weights.T))
+    layer.bias.copy_(torch.where(bias.isfinite(), bias, odds))
     return layer.requires_grad_(True)
-
-
-def _moments(features: Features) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and deviation (F,); a feature that never varies has deviation 1."""
-    std = features.std(0, dtype=np.float64)
-    std[std < 1e-8] = 1.0
-    return features.mean(0, dtype=np.float64), std
 
 
 def fit_logistic(

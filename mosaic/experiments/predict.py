@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mosaic.evaluation.metrics import choose_thresholds
 from mosaic.evaluation.probes import (
     STRENGTHS,
     cross_validated_strength,
@@ -18,7 +19,7 @@ from mosaic.evaluation.probes import (
 )
 from mosaic.experiments.grid import draw_budgets, require_trained_on
 from mosaic.experiments.parallel import encoder_task, run_trials
-from mosaic.experiments.predictions import KEYS, read_arrays, save_arrays
+from mosaic.experiments.predictions import KEYS, main_input, read_arrays, save_arrays
 from mosaic.experiments.probe import encode, split_rows
 from mosaic.experiments.study import Study
 from mosaic.methods import get_method
@@ -87,7 +88,9 @@ def predict_trial(
     """Predict validation and test with every evaluation of one encoder, or wait for another who does.
 
     ``budgets`` are the training rows whose labels may be used, by percentage. The ``.npz`` at ``path`` gets
-    ``percentage|evaluation|input|split`` -> float32 (N, C).
+    ``percentage|evaluation|input|split`` -> float32 (N, C). For :func:`mosaic.experiments.trained.load` it
+    gets of the main input, as ``percentage|kept|input|...``, the mean (F,) of the training features, the
+    thresholds (C,), and unless there is a classifier the probe (F + 1, C), weights and then bias.
     """
     with lock(path.with_suffix(""), wait=True):  # fine-tuning keeps its files there
         if path.exists():
@@ -98,7 +101,8 @@ def predict_trial(
         for fraction, labelled in budgets.items():
             chosen, labels = np.searchsorted(rows["train"], labelled), store.labels[labelled]
             train = {source: features[chosen] for source, features in inputs["train"].items()}
-            scores = {}
+            main = main_input(encoder["method"])
+            scores, kept = {}, {f"kept|{main}|mean": inputs["train"][main].mean(0, np.float64)}
             if "knn" in settings.evaluations:
                 for source, split in itertools.product(train, _EVALUATED):
                     # a missing sensor is missing at test time only: the neighbours have both
@@ -112,7 +116,10 @@ def predict_trial(
                     if settings.probe_strength == "budget":
                         scenes = store.scenes[labelled]
                         strengths = [cross_validated_strength(train[source], labels, scenes)]
-                    scores |= linear_probe(train[source], labels, *tuned, targets, strengths)[0]
+                    found, probe = linear_probe(train[source], labels, *tuned, targets, strengths)
+                    scores |= found
+                    if source == main:
+                        kept[f"kept|{main}|probe"] = np.vstack([probe.weights, probe.bias])
             if get_method(encoder["method"]).architecture == "statistics":
                 targets = {f"trees|fused|{s}": inputs[s]["fused"] for s in _EVALUATED}
                 scores |= tree_scores(train["fused"], labels, targets, encoder["seed"])
@@ -132,5 +139,11 @@ def predict_trial(
                 ends["finetune"] = finetune(store, checkpoint, labelled, evaluated, folder, trial)
             for name, splits in ends.items():
                 scores |= {f"{name}|{source}|{s}": splits[s][source] for s in splits for source in splits[s]}
-            arrays |= {f"{fraction:g}|{name}": each for name, each in scores.items()}
+            for name in ("linear", "end_to_end"):
+                if (tuned_on := scores.get(f"{name}|{main}|validation")) is not None:
+                    kept[f"kept|{main}|thresholds"] = choose_thresholds(validation, tuned_on)
+            if "end_to_end" in ends:
+                kept.pop(f"kept|{main}|probe", None)
+            for name, each in {**scores, **kept}.items():
+                arrays[f"{fraction:g}|{name}"] = each.astype(np.float32)
         save_arrays(path, arrays)

@@ -222,11 +222,15 @@ class Encoder(nn.Module):
                 stacked[stream] = torch.cat(parts, dim=1) if len(parts) > 1 else like
         return stacked
 
-    def fused(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Join the features (B, F) of all streams to (B, sum of F); zeros for a missing one."""
-        like = next(iter(features.values()))
-        parts = [features.get(s, like.new_zeros(len(like), width)) for s, width in self.feature_dims.items()]
-        return torch.cat(parts, dim=1)
+    def fused(self, features: Mapping[str, Tensor], missing: Tensor | None = None) -> Tensor:
+        """Join the features (B, F) of all streams to (B, sum of F).
+
+        ``missing`` (sum of F,) stands in for those of a missing stream, zeros by default.
+        """
+        like, widths = next(iter(features.values())), self.feature_dims
+        filled = like.new_zeros(sum(widths.values())) if missing is None else missing
+        fill = zip(widths, torch.split(filled, list(widths.values())), strict=True)
+        return torch.cat([features.get(s, part.expand(like.shape[0], -1)) for s, part in fill], dim=1)
 
 
 def channels_of(method: Method, layout: BandLayout) -> dict[str, dict[str, int]]:

@@ -14,8 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mosaic.losses.label_kernels import idf_weights
 from mosaic.losses.objectives.base import Step, build_objective
-from mosaic.models.checkpoint import LoadedEncoder, layout_for, load_encoder
+from mosaic.models.checkpoint import layout_for, load_encoder
 from mosaic.models.encoders import Encoder, channels_of
+from mosaic.models.loaded import LoadedEncoder
 from mosaic.settings import TrialSettings
 from mosaic.store.prefetch import RecordTable
 from mosaic.store.reader import PackedStore, Rows

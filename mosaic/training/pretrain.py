@@ -50,7 +50,7 @@ def pretrain(
         >>> store = PackedStore(Path("data/packed"))
         >>> trial = TrialSettings(method="mosaic", seed=1, steps=2000).replace(temperature_label=0.2)
         >>> pretrain(store, trial, store.split_rows("train"), Path("encoders/mosaic"))
-        >>> encoder = mosaic.load_encoder("encoders/mosaic")
+        >>> encoder = load_encoder("encoders/mosaic")
 
     Raises:
         RunError: when the folder holds another run, memory runs out, or the loss is not finite.

@@ -60,11 +60,13 @@ def test_linear_probe_equals_scikit_learn(n, strength):
 def test_strength_is_chosen_on_validation():
     x, y = problem(40, features=200)
     validation, wanted = problem(300, features=200, seed=1)
-    found, strength = linear_probe(x, y, validation, wanted, {"v": validation})
+    found, probe = linear_probe(x, y, validation, wanted, {"v": validation})
     each = {c: linear_probe(x, y, validation, wanted, {"v": validation}, [c])[0]["v"] for c in STRENGTHS}
     ap = {c: macro_ap(wanted, scores) for c, scores in each.items()}
-    assert strength == max(ap, key=ap.__getitem__) != STRENGTHS[-1]
-    np.testing.assert_allclose(found["v"], each[strength], atol=2e-3)
+    assert probe.strength == max(ap, key=ap.__getitem__) != STRENGTHS[-1]
+    np.testing.assert_allclose(found["v"], each[probe.strength], atol=2e-3)
+    logits = validation @ probe.weights + probe.bias
+    np.testing.assert_allclose(found["v"], 1 / (1 + np.exp(-logits)), atol=1e-6)
 
 
 def test_strength_within_the_budget_is_that_of_scikit_learns_held_out_scenes():

@@ -69,7 +69,7 @@ def test_from_the_archive_to_the_embedding(archive, tmp_path, names, fusion):
         bands = [torch.from_numpy(np.stack([s[b] for s in samples]).astype(np.float32)) for b in sensor.bands]
         grown = [torch.nn.functional.interpolate(band[:, None], (24, 24), mode="bilinear") for band in bands]
         images[sensor.name] = torch.cat(grown, dim=1)
-    embedding = loaded.embed(images)
+    embedding = loaded.embed(**images)
     with torch.no_grad():
         expected = encoder.fused(encoder(plain))
     # up-sampled twice here, and not rounded
