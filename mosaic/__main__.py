@@ -159,7 +159,7 @@ def parser() -> argparse.ArgumentParser:
     parameter = "-p", "--parameter"
     repeated: dict[str, Any] = {"action": "append", "default": [], "type": _parameter}
     repeated |= {"metavar": "name=value", "help": "override one parameter"}
-    layouts = "bigearthnet or sen12ms (default %(default)s)"
+    layouts = "bigearthnet, copernicus_bench or sen12ms (default %(default)s)"
 
     simulate = add("simulate", _simulate, "write simulated scenes in an archive's official layout")
     simulate.add_argument("--layout", default="bigearthnet", help=layouts)
@@ -206,10 +206,10 @@ def parser() -> argparse.ArgumentParser:
 
     plan = add("plan", _plan, "print what a run takes, measured for half a minute, before anything starts")
     run = add("run", _run, "execute the notebooks in order and write HTML reports")
-    profiles = "smoke, demo (default), study, field, full, or a file"
+    profiles = "smoke, demo (default), study, field, bench5, bench5-light, full, or a file"
     for command in (plan, run):
         command.add_argument("--profile", default="demo", help=profiles)
-        command.add_argument("--dataset", help="layout of the archive: bigearthnet or sen12ms")
+        command.add_argument("--dataset", help="layout: bigearthnet, copernicus_bench or sen12ms")
         command.add_argument("--archive", help="'simulated', or a folder in the official layout")
         command.add_argument(*parameter, **repeated)
     run.add_argument("--out", help="name of the run: reports/<out>/ (default: the profile's name)")

@@ -104,7 +104,7 @@ def fields(kind: type[Section]) -> dict[str, FieldInfo]:
 class DataSettings(Section):
     """The archive, what of it is packed, and how ``01_explore_data`` shows it."""
 
-    dataset: str = setting("bigearthnet", "layout of the archive: bigearthnet or sen12ms")
+    dataset: str = setting("bigearthnet", "layout: bigearthnet, copernicus_bench or sen12ms")
     archive: str = setting("simulated", "'simulated', or a folder in the official layout")
     patches: Count = setting(2000, "size of the simulated archive, pairs")
     archive_seed: int = setting(0, "seed of the simulated archive", ge=0)
@@ -134,6 +134,7 @@ class GridSettings(Section):
     label_budgets: Annotated[list[Literal["shared", "full"]], _SOME] = setting(
         ["shared", "full"], "shared: pretraining has the evaluation's labels; full: all"
     )
+    label_budget_files: list[str] = setting([], "lists of patch ids, one a fraction below 100 %")
     vit_encoder: str = setting("vit_light", "of methods that need one: vit_light or vit_small")
 
 

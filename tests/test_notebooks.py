@@ -95,7 +95,7 @@ def test_profiles_are_valid_and_name_known_methods(profile):
 
 
 def test_the_profiles_are_those_of_the_readme():
-    assert PROFILES == ["demo", "field", "full", "smoke", "study"]
+    assert PROFILES == ["bench5", "bench5-light", "demo", "field", "full", "smoke", "study"]
     assert load_profile("demo")[1] == {}
     ours = {name for name, method in METHODS.items() if method.family != "pretrained"}
     field = load_profile("field")[1]

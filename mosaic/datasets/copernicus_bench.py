@@ -107,11 +107,11 @@ class CopernicusBenchArchive(BigEarthNetBase, CopernicusBenchBigEarthNetS2):
         return replace(
             bigearthnet_reference(),
             title=self.title,
-            published=read_published(self.name) if real else (),
+            published=read_published(self.name),
             published_source="Copernicus-Bench, arXiv:2503.11849: micro mAP, one sensor, encoders frozen but "
             "for the supervised one; the split is taken for theirs by its number of patches alone",
             test_patches=5991,
-            test_sha256="",
+            test_sha256="" if real else "simulated",
         )
 
 

@@ -26,7 +26,7 @@ from mosaic.settings import (
     fields,
     validated,
 )
-from mosaic.store.label_budgets import label_budgets, save_budgets
+from mosaic.store.label_budgets import label_budgets, listed_budgets, save_budgets
 from mosaic.store.reader import PackedStore
 from mosaic.store.record_format import BandLayout
 from mosaic.training.memory import USUAL
@@ -67,8 +67,14 @@ def plan(settings: GridSettings) -> list[Trial]:
 
 
 def draw_budgets(store: PackedStore, settings: GridSettings) -> dict[int, dict[float, np.ndarray]]:
-    """Draw the label budgets of every seed: seed -> percentage -> training rows, nested and stratified."""
+    """Return the label budgets of every seed: seed -> percentage -> training rows.
+
+    They are nested and stratified, or, for every seed alike, those of ``label_budget_files``.
+    """
     fractions = sorted({*settings.label_fractions, 100.0})
+    if settings.label_budget_files:
+        listed = listed_budgets(store, fractions[:-1], settings.label_budget_files)
+        return dict.fromkeys(range(settings.seeds), listed)
     rows = store.split_rows("train")
     return {seed: label_budgets(store.labels, rows, fractions, seed=seed) for seed in range(settings.seeds)}
 

@@ -17,6 +17,7 @@ from mosaic.experiments.predict import evaluated_fractions
 from mosaic.experiments.tuning import SEED, candidates
 from mosaic.methods import get_method
 from mosaic.models.checkpoint import read_card
+from mosaic.models.encoders import STATISTICS
 from mosaic.settings import StudySettings, TrialSettings
 from mosaic.store.reader import PackedStore
 from mosaic.training.memory import USUAL
@@ -71,10 +72,14 @@ def measure(encoder: str, method: str, size: int, scenes: int) -> dict[str, floa
 
 
 def cost_of(trial: TrialSettings) -> Mapping[str, float]:
-    """Return the cost of a trial; methods of one encoder and number of streams count alike."""
+    """Return the cost of a trial; methods of one encoder and number of streams count alike.
+
+    Band statistics, which nothing trains, count as the light encoder does.
+    """
     streams = get_method(trial.method).streams
     alike = "sct" if "sct" in trial.encoder else "simclr_s2" if len(streams) == 1 else "mosaic"
-    return measure(trial.encoder, alike, trial.views.image_size, trial.batch_scenes)
+    encoder = "light" if trial.encoder == STATISTICS else trial.encoder
+    return measure(encoder, alike, trial.views.image_size, trial.batch_scenes)
 
 
 def stages(

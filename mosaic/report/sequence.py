@@ -78,8 +78,9 @@ def _sequence(
     values["out"] = out or values.get("out", name)
     if archive is not None:
         values["archive"] = archive if archive == "simulated" else str(Path(archive).expanduser().resolve())
-    if isinstance(values.get("plugins"), list):  # notebooks run elsewhere
-        values["plugins"] = [str(Path(str(file)).expanduser().resolve()) for file in values["plugins"]]
+    for key in ("plugins", "label_budget_files"):  # notebooks run elsewhere
+        if isinstance(values.get(key), list):
+            values[key] = [str(Path(str(file)).expanduser().resolve()) for file in values[key]]
     chosen = split_parameters(values)
     command = ["python", "-m", "mosaic", "run", "--profile", profile, "--out", values["out"]]
     command += ["--archive", archive] if archive else []

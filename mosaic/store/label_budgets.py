@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mosaic.store.reader import PackedStore, Rows
 from mosaic.utils.errors import BudgetError
-from mosaic.utils.files import write_json
+from mosaic.utils.files import require_regular, write_json
 
 _WINDOW = 32  # patches compared for each position: more fit the counts no better and distort the label sets
 
@@ -48,6 +48,37 @@ def label_budgets(
     length = max((size for size in sizes.values() if size < len(rows)), default=0)
     order = rows[stratified_order(labels[rows], length, seed)]
     return {fraction: np.sort(order[:size] if size < len(rows) else rows) for fraction, size in sizes.items()}
+
+
+def listed_budgets(store: PackedStore, fractions: Sequence[float], files: Sequence[str]) -> dict[float, Rows]:
+    """Read a file of training patches a fraction: fraction in percent -> rows, ascending; all for 100 %.
+
+    A line is a patch id, or begins with one and a comma. Budgets need neither be nested nor of that size.
+
+    Raises:
+        BudgetError: when files and fractions differ in number, or a file cannot be read, names what is no
+            training patch, or lacks a class that training patches have.
+    """
+    if len(files) != len(fractions):
+        wanted = ", ".join(f"{fraction:g} %" for fraction in fractions)
+        raise BudgetError(f"label_budget_files has {len(files)} files, expected one for each of {wanted}")
+    train = store.split_rows("train")
+    row_of = dict(zip(store.index["patch_id"].iloc[train], train.tolist(), strict=True))
+    budgets = {100.0: train}
+    for fraction, file in zip(fractions, files, strict=True):
+        require_regular(Path(file), BudgetError, "give a file of patch ids, one a line")
+        lines = Path(file).read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        ids = {name: None for line in lines if (name := line.partition(",")[0].strip())}
+        if unknown := [name for name in ids if name not in row_of]:
+            raise BudgetError(
+                f"{file}: {len(unknown)} of {len(ids)} ids are no training patches here, the first "
+                f"is {unknown[0]!r}: remove them"
+            )
+        rows = budgets[fraction] = np.array(sorted(row_of[name] for name in ids), np.int64)
+        absent = store.labels[train].any(axis=0) & ~store.labels[rows].any(axis=0)
+        if absent.any():
+            raise BudgetError(f"{file} has no patch of {store.class_names[absent.argmax()]!r}: add some")
+    return budgets
 
 
 def stratified_order(labels: NDArray[np.uint8], length: int, seed: int) -> Rows:

@@ -58,8 +58,9 @@ def test_hours_follow_from_a_measured_step(monkeypatch):
 
 
 def test_a_plan_is_measured_and_printed(monkeypatch, capsys):
-    assert main(["plan", "--profile", "smoke", "-p", "image_size=16", "-p", "methods=[iai]"]) == 0
+    changes = ["-p", "image_size=16", "-p", "methods=[iai,band_statistics]"]
+    assert main(["plan", "--profile", "smoke", *changes]) == 0
     told = capsys.readouterr().out
-    assert "pretraining       1      6" in told and "4 trials" not in told
+    assert "pretraining       2      6" in told and "4 trials" not in told
     one = plan_module.measure("light", "mosaic", 16, 16)
     assert one["step"] > 0 and one["weights"] > 0.1 and one["width"] > 10

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mosaic.store.label_budgets import label_budgets, save_budgets, stratified_order
+from mosaic.store.label_budgets import label_budgets, listed_budgets, save_budgets, stratified_order
 from mosaic.store.reader import label_matrix
 from mosaic.utils.errors import BudgetError
 
@@ -110,3 +110,29 @@ def test_real_labels_at_full_scale():
         error = labels[chosen].sum(axis=0) - labels.mean(axis=0) * len(chosen)
         assert np.abs(error).max() < 3
         assert labels[chosen].any(axis=0).all()
+
+
+def test_budgets_may_be_lists_of_patch_ids(store, tmp_path):
+    train = store.split_rows("train")
+    half, full = tmp_path / "half.csv", tmp_path / "full.csv"
+    ids = store.index["patch_id"].iloc[train].tolist()
+    half.write_text("\r\n".join([f"{name},S1A" for name in ids[::-1]]) + "\r\n\r\n")
+    budgets = listed_budgets(store, [50.0], [str(half)])
+    assert {fraction: rows.tolist() for fraction, rows in budgets.items()} == dict.fromkeys(
+        (50.0, 100.0), train.tolist()
+    )
+    test = store.index["patch_id"].iloc[store.split_rows("test")[0]]
+    lonely = store.labels[train].sum(axis=0).argmax()
+    without = [name for name, row in zip(ids, train, strict=True) if not store.labels[row, lonely]]
+    for lines, message in (
+        ([*ids, test], rf"full.csv: 1 of {len(ids) + 1} ids are no training patches here.*{test!r}"),
+        (["patch_id", *ids], "the first is 'patch_id': remove"),
+        (without, f"full.csv has no patch of {store.class_names[lonely]!r}"),
+        ([], "full.csv has no patch of"),
+    ):
+        full.write_text("\n".join(lines))
+        with pytest.raises(BudgetError, match=message):
+            listed_budgets(store, [50.0], [str(full)])
+    for files, message in (([], "0 files, expected one for each of 50 %"), ([f"{half}x"], "csvx is missing")):
+        with pytest.raises(BudgetError, match=message):
+            listed_budgets(store, [50.0], files)
