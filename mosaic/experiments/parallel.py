@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future
@@ -37,6 +38,9 @@ _IDLE_S = 60  # after which a worker process without a trial ends
 _TIMEOUT_MIN = 240  # of a job; submitit's own default is 5
 _REQUEUES = 20  # of a job that reached its time limit
 _POLL_S = 1.0  # between two looks at the queue
+
+# loky replaces a worker that grew by 300 MB, as the first training does, or was idle, and then runs its call
+warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
 
 
 @dataclass(frozen=True)
