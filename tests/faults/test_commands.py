@@ -113,10 +113,16 @@ SURROUNDINGS = {
 def started(root: Path, command: tuple[str, ...], before: Any = None, **environment: str) -> Process:
     chosen, *words = ("", *command) if command[0][0] != "[" else command
     program = ["-c", FEW_NOTEBOOKS.format(chosen)] if chosen else ["-m", "mosaic"]
+
+    def prepare() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background ignores Ctrl-C
+        if before:
+            before()
+
     words = [sys.executable, *program, *(word.format(root=root) for word in words)]
     environment = {**os.environ, "MOSAIC_ROOT": str(root), "OF_TEST": str(root), **environment}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": root}
-    return subprocess.Popen(words, env=environment, start_new_session=True, preexec_fn=before, **pipes)
+    return subprocess.Popen(words, env=environment, start_new_session=True, preexec_fn=prepare, **pipes)
 
 
 def ended(process: Process) -> str:
