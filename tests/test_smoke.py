@@ -215,7 +215,7 @@ def test_encoders_carry_over_between_the_archives_on_their_shared_bands(second_r
     assert set(zip(rows["source"], rows["target"], strict=True)) == {
         (a, b) for a in archives for b in archives
     }
-    assert set(rows["method"]) == {"random", "mosaic"}
+    assert set(rows["method"]) == {"random", "band_statistics", "mosaic"}
     to_sen12ms = rows.query("target == 'SEN12MS, simulated' and probe == 'target'")
     assert to_sen12ms["fraction"].unique().tolist() == [50, 100]
     assert rows.query("probe != 'change'")["value"].between(0, 1).all()
