@@ -1,3 +1,4 @@
+import functools
 import os
 import shutil
 import signal
@@ -52,7 +53,9 @@ def test_stopped_it_leaves_no_process_and_goes_on_to_the_same_files(simulated, n
     code += f"if __name__ == '__main__': s('bigearthnet', pathlib.Path({str(root)!r}), *{arguments})"
     (tmp_path / "script.py").write_text(code)
     command = [sys.executable, tmp_path / "script.py"]
-    started = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    # a shell's background job hands on that SIGINT is ignored
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    started = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL, preexec_fn=heard)
     wait_for(lambda: list(tmp_path.glob(".again.partial/again/.part-*.json")), 120)
     started.send_signal(number)
     started.wait(10)
