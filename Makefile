@@ -28,7 +28,7 @@ test: $(VENV)/.installed-dev  ## pass all tests, the whole sequence at the smoke
 	$(BIN)/python -m pytest $(SEQUENCE); whole=$$?; \
 	wait $$!; others=$$?; cat "$$log"; rm -f "$$log"; exit $$((whole || others))
 
-faults: $(VENV)/.installed-dev  ## kill whole commands, and start them on full disks, without a home, ... (10 minutes)
+faults: $(VENV)/.installed-dev  ## kill whole commands, and start them on full disks, without a home, ...
 	@$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## ruff (library, tests, notebooks) and mypy (library)
