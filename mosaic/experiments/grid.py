@@ -33,7 +33,7 @@ from mosaic.training.memory import USUAL
 from mosaic.training.pretrain import pretrain
 from mosaic.utils.devices import resolve_precision
 from mosaic.utils.errors import RunError
-from mosaic.utils.files import read_json
+from mosaic.utils.files import hash_json, read_json
 from mosaic.utils.plugins import plugin_hashes
 
 #: Method -> changes to the run's settings that were chosen for it on validation.
@@ -77,6 +77,11 @@ def draw_budgets(store: PackedStore, settings: GridSettings) -> dict[int, dict[f
         return dict.fromkeys(range(settings.seeds), listed)
     rows = store.split_rows("train")
     return {seed: label_budgets(store.labels, rows, fractions, seed=seed) for seed in range(settings.seeds)}
+
+
+def budget_key(budgets: Mapping[float, np.ndarray]) -> dict[str, str]:
+    """Return what stands for labels in the key of work that uses them: percentage -> hash of the rows."""
+    return {f"{fraction:g}": hash_json(rows.tolist()) for fraction, rows in budgets.items()}
 
 
 def settings_of(trial: Trial, settings: StudySettings, choices: Choices | None = None) -> TrialSettings:

@@ -17,7 +17,7 @@ from mosaic.evaluation.probes import (
     linear_probe,
     tree_scores,
 )
-from mosaic.experiments.grid import draw_budgets, require_trained_on
+from mosaic.experiments.grid import budget_key, draw_budgets, require_trained_on
 from mosaic.experiments.parallel import encoder_task, run_trials
 from mosaic.experiments.predictions import KEYS, main_input, read_arrays, save_arrays
 from mosaic.experiments.probe import encode, split_rows
@@ -63,8 +63,8 @@ def predict_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.
             used = {name: value for name, value in used.items() if not name.startswith("finetune")}
         else:
             used["precision"] = precision
-        key = {"settings": used, "fractions": fractions}
         chosen = {f: budgets[row["seed"]][f] for f in fractions}
+        key = {"settings": used, "labels": budget_key(chosen)}
         tasks[row["trial"]] = encoder_task("predictions", row, key, store, chosen, settings, precision)
     rows = []
     for row in run_trials(study, "evaluation", predict_trial, tasks).to_dict("records"):

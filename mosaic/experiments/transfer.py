@@ -12,7 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.experiments.grid import Choices, draw_budgets, plan, pretrain_trial, settings_of, training_task
+from mosaic.experiments.grid import (
+    Choices,
+    budget_key,
+    draw_budgets,
+    plan,
+    pretrain_trial,
+    settings_of,
+    training_task,
+)
 from mosaic.experiments.parallel import Task, encoder_task, run_trials
 from mosaic.experiments.probe import Probe, probe_trial
 from mosaic.experiments.study import Study
@@ -90,7 +98,7 @@ def transfer_all(study: Study, sides: Sequence[Side]) -> pd.DataFrame:
             budgets = draw_budgets(target.store, target.settings.grid)
             budget = budgets.get(encoder["seed"], budgets[0])
             key = {"target": target.store.fingerprint, "source": source.store.fingerprint}
-            key |= {"classes": classes, "fractions": list(budget)}
+            key |= {"classes": classes, "labels": budget_key(budget)}
             probes = {f"target|{f:g}": Probe(target.store, rows, classes) for f, rows in budget.items()}
             probes["source|0"] = elsewhere
             row = {"source": source.title, "target": target.title, **encoder}
