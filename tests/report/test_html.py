@@ -118,7 +118,8 @@ def test_a_folder_of_notebooks_without_record_gets_pages_and_links(tmp_path):
 def test_the_index_opens_with_the_verdict_and_ends_with_how_it_was_made(tmp_path):
     html = '<img src="data:image/webp;base64,QUJD" alt="a"><figcaption>Verdicts.</figcaption>'
     thumbnail = {"role": "figure", "thumbnail": "data:image/webp;base64,QQ==", "alt": "small"}
-    for name, answer in (("01_a", "240 pairs."), ("07_b", "MoSAiC gains 0.02.")):
+    answers = {"00_a": "A lesson.", "01_explore_data": "240 pairs.", "07_b": "MoSAiC gains 0.02."}
+    for name, answer in answers.items():
         outputs = [
             new_output("display_data", metadata={"mosaic": {"role": "answer", "html": answer}}),
             new_output("display_data", data={"text/html": html}, metadata={"mosaic": thumbnail}),
@@ -130,11 +131,13 @@ def test_the_index_opens_with_the_verdict_and_ends_with_how_it_was_made(tmp_path
         "MoSAiC gains 0.02.",
         "Verdicts.",
         "240 pairs.",
-        'href="01_a.html"',
+        'href="00_a.html"',
+        "A lesson.",
+        'href="01_explore_data.html"',
         "How it was made",
     ]
     assert sorted(order, key=index.index) == order
-    assert 'href="figures/07_b-1.webp"' in index and index.count('alt="small"') == 2
+    assert 'href="figures/07_b-1.webp"' in index and index.count('alt="small"') == 3
 
 
 def test_a_killed_run_is_not_shown_as_running(tmp_path):
