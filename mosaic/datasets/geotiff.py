@@ -228,6 +228,8 @@ def is_near(first: Sequence[float], second: Sequence[float]) -> bool:
 
 
 def to_degrees(epsg: int | None, easting: float, northing: float) -> tuple[float, float]:
-    """Return longitude and latitude of a point, degrees (WGS 84)."""
+    """Return longitude and latitude of a point, degrees (WGS 84); NaN without a projection."""
+    if epsg is None:
+        return np.nan, np.nan
     (longitude,), (latitude,) = transform(f"EPSG:{epsg}", "EPSG:4326", [easting], [northing])[:2]
     return float(longitude), float(latitude)

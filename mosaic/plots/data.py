@@ -2,12 +2,16 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, PercentFormatter
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from mosaic.plots import layout
@@ -24,6 +28,8 @@ from mosaic.plots.palette import (
 )
 
 _SOURCES = {"real": GREY, "simulated": OKABE_ITO["blue"]}
+#: Least degrees of longitude and latitude that a map shows, so that it holds some coast.
+_LEAST_SPAN = 8.0
 _PERCENT = PercentFormatter(1, decimals=0, symbol=" %")
 
 
@@ -108,29 +114,58 @@ def kernel_positives(frame: pd.DataFrame) -> Figure:
 
 @layout.of_table
 def tile_map(frame: pd.DataFrame) -> Figure:
-    """Show tiles at ``lon`` and ``lat`` (degrees, WGS 84): split by colour and marker, patches by area."""
-    fig, (ax,) = layout.panels(1, 1, 5.6, width=7.2)
+    """Show tiles at ``lon`` and ``lat`` (degrees, WGS 84): split by colour and marker, patches by area.
+
+    Tiles of unknown position, NaN, are left out.
+    """
+    frame = frame.dropna(subset=["lon", "lat"])
+    if frame.empty:
+        return plt.figure()
+    places = frame[["lon", "lat"]]
+    middle, span = (places.min() + places.max()) / 2, places.max() - places.min()
+    half = np.maximum(0.55 * span, _LEAST_SPAN / 2)
+    low, high, aspect = middle - half, middle + half, 1 / np.cos(np.radians(middle["lat"]))
+    height = min(5.6, 1.2 + 6.4 * aspect * half["lat"] / half["lon"])
+    fig, (ax,) = layout.panels(1, 1, height, width=7.2)
     largest, totals = frame["count"].max(), frame.groupby("split")["count"].sum()
     splits = [name for name in SPLITS if name in totals]
-    width = 0.02 * max(np.ptp(frame["lon"]), np.ptp(frame["lat"]), 1)
     for i, split in enumerate(splits):  # those of one tile are drawn side by side
         part, look = frame[frame["split"] == split], SPLITS[split]
-        x, sizes = part["lon"] + width * (i - (len(splits) - 1) / 2), 16 + 130 * part["count"] / largest
+        x = part["lon"] + 0.02 * max(*span, 1) * (i - (len(splits) - 1) / 2)
+        sizes = 16 + 130 * part["count"] / largest
         marks = ax.scatter(x, part["lat"], sizes, look["color"], marker=look["marker"], alpha=0.8, zorder=3)
         marks.set(edgecolor="white", linewidth=0.6)
-    tiles = frame.groupby("tile", sort=False)[["lon", "lat"]].first()
-    if len(tiles) <= 25 and tiles.index.str.len().max() <= 6:
-        style: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": 7}
-        for tile, lon, lat in tiles.itertuples():
-            ax.annotate(tile, (lon, lat), (0, -6), **style)
-    ax.margins(0.1)
-    ax.set_aspect(1 / np.cos(np.radians(frame["lat"].mean())))
+    coast = pd.read_csv(Path(__file__).with_name("coast.csv"), comment="#")
+    ax.plot(coast["lon"], coast["lat"], color=LIGHT_GREY, linewidth=1, zorder=1)
+    ax.set(xlim=(low["lon"], high["lon"]), ylim=(low["lat"], high["lat"]), aspect=aspect)
     ax.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}° {'W' if value < 0 else 'E'}")
     ax.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}° {'S' if value < 0 else 'N'}")
     ax.grid()
     looks = {f"{name} ({totals[name]:,})": SPLITS[name] for name in splits}
     layout.legend(fig, looks, title=f"patches (largest marker: {largest:,})")
+    tiles = frame.groupby("tile").agg({"lon": "first", "lat": "first", "count": "sum"})
+    _name_tiles(fig, ax, tiles.sort_values("count", ascending=False, kind="stable"))
     return fig
+
+
+def _name_tiles(fig: Figure, ax: Axes, tiles: pd.DataFrame) -> None:
+    """Write names below, above or beside their symbols, in order, each only where it covers nothing."""
+    fig.draw_without_rendering()  # puts the axes in their place
+    taken = []
+    for marks in ax.collections:
+        radii = np.sqrt(marks.get_sizes()) / 2 * fig.dpi / 72
+        for at, radius in zip(ax.transData.transform(marks.get_offsets()), radii, strict=True):
+            taken.append(Bbox([at - radius, at + radius]))
+    for tile, lon, lat, _ in tiles.itertuples():
+        for x, y in ((0, -1), (0, 1), (1, 0), (-1, 0)):
+            style = {"ha": ("center", "left", "right")[x], "va": ("center", "bottom", "top")[y]}
+            offset = {"xytext": (9 * x, 7 * y), "textcoords": "offset points"}
+            name = ax.annotate(tile, (lon, lat), **offset, **style, fontsize=7, in_layout=False)
+            box = name.get_window_extent()
+            if ax.bbox.contains(*box.min) and ax.bbox.contains(*box.max) and not box.count_overlaps(taken):
+                taken.append(box.padded(1))
+                break
+            name.remove()
 
 
 @layout.of_table

@@ -12,7 +12,7 @@ from rasterio import shutil as raster_files
 from rasterio.errors import NotGeoreferencedWarning
 
 from mosaic.datasets.archive import PatchError
-from mosaic.datasets.geotiff import read_header, read_raster, read_strips
+from mosaic.datasets.geotiff import read_header, read_raster, read_strips, to_degrees
 
 
 def pixels(bands=1, size=(41, 33), dtype="uint16"):
@@ -198,3 +198,8 @@ def test_the_place_is_rasterios_where_the_tie_point_is_the_middle_of_a_pixel(tmp
     with rasterio.open(path, "r+") as file:
         file.update_tags(AREA_OR_POINT="Point")
     assert read_raster(path, "patch", (1, 41, 33), ["uint16"])[1] == by_rasterio(path)[1]
+
+
+def test_a_place_without_a_projection_is_unknown():
+    assert np.isnan(to_degrees(None, 500_000.0, 0.0)).all()
+    assert to_degrees(32633, 500_000.0, 0.0) == pytest.approx((15.0, 0.0))  # central meridian, equator

@@ -76,6 +76,69 @@ def test_tile_map_places_tiles_and_scales_markers():
     figures.tile_map(frame[:1]).draw_without_rendering()
 
 
+def spread(count, lon, lat, name="T{:02d}ABC"):
+    random = np.random.default_rng(0)
+    places = zip(random.uniform(*lon, count), random.uniform(*lat, count), strict=True)
+    rows = [(name.format(i), *place, "train", int(random.integers(1, 60))) for i, place in enumerate(places)]
+    return pd.DataFrame(rows, columns=["tile", "lon", "lat", "split", "count"])
+
+
+@pytest.mark.parametrize("lon, lat", [((-10, 30), (36, 65)), ((-179, 179), (-70, 75)), ((8, 8), (47, 47))])
+def test_the_coast_is_drawn_within_the_limits_that_the_tiles_give(lon, lat):
+    frame = spread(30, lon, lat)
+    (ax,) = figures.tile_map(frame).axes
+    (coast,) = ax.lines
+    for limits, place in zip((ax.get_xlim(), ax.get_ylim()), (frame["lon"], frame["lat"]), strict=True):
+        assert limits[0] < place.min() and place.max() < limits[1]
+        # the whole world is not shown for it
+        assert np.ptp(limits) == pytest.approx(max(1.1 * np.ptp(place), 8))
+    shown = ax.viewLim.transformed(ax.transData)
+    inside = [
+        shown.contains(*point)
+        for point in ax.transData.transform(coast.get_xydata())
+        if np.isfinite(point).all()
+    ]
+    assert any(inside) and coast.get_clip_on()
+    assert coast.get_zorder() < min(marks.get_zorder() for marks in ax.collections)
+
+
+def test_the_coast_is_that_of_the_earth():
+    (ax,) = figures.tile_map(spread(2, (-170, 170), (-70, 80))).axes
+    coast = ax.lines[0].get_xydata()
+    capes = {"Roca": (-9.5, 38.8), "Agulhas": (20.0, -34.8), "Comorin": (77.5, 8.1), "Horn": (-67.3, -55.9)}
+    for lon, lat in capes.values():
+        assert np.nanmin(np.hypot(*(coast - [lon, lat]).T)) < 1.5
+    steps = np.diff(coast, axis=0)
+    assert np.nanmax(np.hypot(*steps.T)) < 25  # no line across the map from one piece to the next
+
+
+def test_names_on_the_map_cover_neither_each_other_nor_symbols():
+    frame = spread(80, (0, 20), (40, 55))
+    fig = figures.tile_map(frame)
+    (ax,) = fig.axes
+    fig.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert 10 < len(boxes) < 80  # some have no room
+    for i, box in enumerate(boxes):
+        assert not box.count_overlaps(boxes[:i])
+        assert ax.bbox.contains(*box.min) and ax.bbox.contains(*box.max)
+        points = ax.transData.transform(frame[["lon", "lat"]])
+        assert not any(box.contains(*point) for point in points)
+    largest = frame.loc[frame["count"].idxmax(), "tile"]
+    named = [text.get_text() for text in ax.texts]
+    assert named[0] == largest and len(set(named)) == len(named)
+    again = [text.get_text() for text in figures.tile_map(frame.copy()).axes[0].texts]
+    assert again == named
+
+
+def test_tiles_without_a_position_are_left_out_of_the_map():
+    frame = spread(3, (0, 20), (40, 55))
+    frame.loc[0, ["lon", "lat"]] = np.nan
+    (ax,) = figures.tile_map(frame).axes
+    assert {text.get_text() for text in ax.texts} == {"T01ABC", "T02ABC"}
+    assert figures.tile_map(frame[:1]).axes == []  # becomes a note
+
+
 def quantiles(column, names):
     classes = {"Marine waters": -10.0, "Arable land": 0.0}
     rows = [(cls, name, names[name] + shift) for cls, shift in classes.items() for name in names]
