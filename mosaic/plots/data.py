@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, PercentFormatter
 from matplotlib.transforms import Bbox
@@ -152,15 +153,15 @@ def _name_tiles(fig: Figure, ax: Axes, tiles: pd.DataFrame) -> None:
     """Write names below, above or beside their symbols, in order, each only where it covers nothing."""
     fig.draw_without_rendering()  # puts the axes in their place
     taken = []
-    for marks in ax.collections:
+    for marks in [each for each in ax.collections if isinstance(each, PathCollection)]:
         radii = np.sqrt(marks.get_sizes()) / 2 * fig.dpi / 72
         for at, radius in zip(ax.transData.transform(marks.get_offsets()), radii, strict=True):
             taken.append(Bbox([at - radius, at + radius]))
+    style: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7, "in_layout": False}
     for tile, lon, lat, _ in tiles.itertuples():
         for x, y in ((0, -1), (0, 1), (1, 0), (-1, 0)):
-            style = {"ha": ("center", "left", "right")[x], "va": ("center", "bottom", "top")[y]}
-            offset = {"xytext": (9 * x, 7 * y), "textcoords": "offset points"}
-            name = ax.annotate(tile, (lon, lat), **offset, **style, fontsize=7, in_layout=False)
+            style |= {"ha": ("center", "left", "right")[x], "va": ("center", "bottom", "top")[y]}
+            name = ax.annotate(tile, (lon, lat), (9 * x, 7 * y), **style)
             box = name.get_window_extent()
             if ax.bbox.contains(*box.min) and ax.bbox.contains(*box.max) and not box.count_overlaps(taken):
                 taken.append(box.padded(1))
