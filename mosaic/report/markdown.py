@@ -3,13 +3,14 @@
 import html
 import re
 from collections import Counter
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from latex2mathml.converter import convert
-from mistune.plugins import import_plugin
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath, MathInlineParser
+from mistune import BlockParser, BlockState, HTMLRenderer, create_markdown
+from mistune import Markdown as Parser
 
-_PLUGINS = ("table", "strikethrough", "footnotes", "def_list")
+# mistune alone: nbconvert's dialect costs each notebook 2 s, as it loads validators of JSON
+_PLUGINS = ("table", "strikethrough", "footnotes", "def_list", "math")
 #: A named function directly before its argument, e.g. ``log p``: MathML puts no space there, TeX does.
 _FUNCTION = re.compile(
     r"(<mi>(?:log|exp|max|min|sin|cos|tan|ln|det|arg)</mi>)(?=<m(?:i|n|sub|sup|frac|row><mi)\b)"
@@ -47,16 +48,7 @@ def scroll_box(content: str, label: str) -> str:
     return f'<div class="scroll" role="region" tabindex="0" aria-label="{html.escape(label)}">{content}</div>'
 
 
-class _InlineParser(MathInlineParser):
-    """Inline formulas as Jupyter knows them: ``$a$`` is one, ``$5 and $6`` is not."""
-
-    SPECIFICATION: ClassVar = {
-        **MathInlineParser.SPECIFICATION,
-        "inline_math_tex": r"(?<![$\\])\$(?P<math_inline_tex>(?!\s)[^$]+?(?<![\s\\]))\$(?!\d)",
-    }
-
-
-class _Renderer(IPythonRenderer):
+class _Renderer(HTMLRenderer):
     """Formulas as MathML, ids on headings, tables in scrolling boxes."""
 
     def __init__(self) -> None:
@@ -64,14 +56,11 @@ class _Renderer(IPythonRenderer):
         self.headings: list[Heading] = []
         self._slugs: Counter[str] = Counter()
 
-    def block_math(self, body: str) -> str:
-        return mathml(body, block=True)
+    def block_math(self, text: str) -> str:
+        return mathml(text, block=True)
 
-    def inline_math(self, body: str) -> str:
-        return mathml(body)
-
-    def latex_environment(self, name: str, body: str) -> str:
-        return mathml(rf"\begin{{{name}}}{body}\end{{{name}}}", block=True)
+    def inline_math(self, text: str) -> str:
+        return mathml(text)
 
     def heading(self, text: str, level: int, **attrs: Any) -> str:
         words = plain(re.sub(r"<math.*?</math>", "", text))
@@ -91,8 +80,19 @@ class _Renderer(IPythonRenderer):
         return str(super().block_code(code, info)).replace("<pre>", '<pre tabindex="0">', 1)
 
 
-def _parser(renderer: _Renderer) -> MarkdownWithMath:
-    return MarkdownWithMath(renderer, inline=_InlineParser(), plugins=map(import_plugin, _PLUGINS))
+def _latex_environment(parser: Parser) -> None:
+    r"""Read ``\begin{cases} ... \end{cases}`` as a formula, as Jupyter does."""
+
+    def parse(_: BlockParser, match: re.Match[str], state: BlockState) -> int:
+        state.append_token({"type": "block_math", "raw": match[0].strip()})
+        return match.end()
+
+    pattern = r"^ {0,3}\\begin\{(?P<environment>[a-z]+\*?)\}[\s\S]*?\\end\{(?P=environment)\}"
+    parser.block.register("latex_environment", pattern, parse, before="list")
+
+
+def _parser(renderer: _Renderer) -> Parser:
+    return create_markdown(renderer=renderer, plugins=[*_PLUGINS, _latex_environment])
 
 
 class Markdown:
@@ -104,7 +104,7 @@ class Markdown:
 
     def __call__(self, source: str) -> str:
         """Return ``source`` as HTML."""
-        return str(self._parser.render(source))
+        return str(self._parser(source))
 
 
 def inline(source: str) -> str:
