@@ -130,7 +130,8 @@ def run_smoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     It takes arguments of ``mosaic run`` and returns what the terminal shows, but for what libraries print on
     standard error.
     """
-    environment = {**os.environ, "MOSAIC_ROOT": str(tmp_path_factory.mktemp("study"))}
+    # of two threads, one waits for a core that the other tests have
+    environment = {**os.environ, "MOSAIC_ROOT": str(tmp_path_factory.mktemp("study")), "OMP_NUM_THREADS": "1"}
 
     def run(*arguments: str, **parameters: Any) -> str:
         values = [f"{name}={json.dumps(value)}" for name, value in parameters.items()]

@@ -192,9 +192,10 @@ def test_one_parameter_reruns_what_depends_on_it(partial_run, tmp_path, monkeypa
 
 @pytest.fixture(scope="module")
 def second_run(smoke_run, run_smoke):
-    """A run on a simulated archive in the layout of SEN12MS, the first as its companion."""
+    """A run on a simulated archive in the layout of SEN12MS, the first as its companion, in one process."""
     small = {"patches": 96, "methods": ["random", "mosaic"], "label_fractions": [50.0, 100.0], "held_out": 0}
     small |= {"evaluations": ["linear"], "umap_methods": ["mosaic"], "companion_runs": ["smoke"]}
+    small |= {"jobs": 1}
     run_smoke("--dataset", "sen12ms", "--out", "second", **small)
     return smoke_run.with_name("second")
 

@@ -1,5 +1,6 @@
 """Classify frozen features (N, F) by nearest neighbours and linear probes; scores are (N, C) in [0, 1]."""
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import GroupKFold, KFold
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -198,11 +199,15 @@ def fit_logistic(
             return loss.item(), gradient.flatten().cpu().numpy()
 
         start = (torch.cat([u, bias[None]]) / step).flatten().cpu().numpy()
-        with threadpool_limits(1, "blas"):  # SciPy's vectors are too short to share; torch is not concerned
+        with _libraries().limit(limits=1, user_api="blas"):  # SciPy's vectors are too short to share
             fit = minimize(objective, start, jac=True, method="L-BFGS-B", options=_OPTIONS)
         point = torch.from_numpy(fit.x).to(z.device).view(rank + 1, classes) * step
         u, bias = point[:-1], point[-1]
         yield strength, axes @ u, bias
+
+
+#: Looking for a process's libraries takes longer than a small fit.
+_libraries = functools.cache(ThreadpoolController)
 
 
 def _principal_axes(features: Tensor) -> Tensor:
