@@ -80,7 +80,7 @@ class _Renderer(HTMLRenderer):
         return str(super().block_code(code, info)).replace("<pre>", '<pre tabindex="0">', 1)
 
 
-def _latex_environment(parser: Parser) -> None:
+def _latex_environment(md: Parser) -> None:
     r"""Read ``\begin{cases} ... \end{cases}`` as a formula, as Jupyter does."""
 
     def parse(_: BlockParser, match: re.Match[str], state: BlockState) -> int:
@@ -88,7 +88,7 @@ def _latex_environment(parser: Parser) -> None:
         return match.end()
 
     pattern = r"^ {0,3}\\begin\{(?P<environment>[a-z]+\*?)\}[\s\S]*?\\end\{(?P=environment)\}"
-    parser.block.register("latex_environment", pattern, parse, before="list")
+    md.block.register("latex_environment", pattern, parse, before="list")
 
 
 def _parser(renderer: _Renderer) -> Parser:
