@@ -10,6 +10,7 @@ from mosaic.utils.files import read_json
 from mosaic.utils.words import count
 
 _COLLAPSED = 2.0  # effective rank
+_FLAT = 0.01  # change of macro average precision over the last third of the steps
 _MONITORED = ["embedding_std", "effective_rank", "alignment", "uniformity", "knn"]
 _LOG = ["step", "method", "seed", "budget", *_MONITORED]
 
@@ -22,6 +23,44 @@ def training_logs(encoders: pd.DataFrame) -> pd.DataFrame:
         if (path := Path(encoder["folder"]) / "log.csv").exists()
     ]
     return pd.concat(logs, ignore_index=True) if logs else pd.DataFrame(columns=_LOG)
+
+
+def validation_scores(encoders: pd.DataFrame) -> pd.DataFrame:
+    """Return the kNN score of each check on validation while training: method, seed, step, knn.
+
+    Of methods with all seeds, by encoders that saw every label or none, so that all have the same neighbours
+    and patches; those that are not trained have one check, at step 0.
+    """
+    logs = training_logs(encoders[encoders["budget"].isin([0, 100])]).dropna(subset=["knn"])
+    seeds = logs.groupby("method")["seed"].transform("nunique")
+    return logs.loc[seeds == seeds.max(), ["method", "seed", "step", "knn"]]
+
+
+def length_answer(scores: pd.DataFrame) -> str:
+    """Return in a sentence whose scores, means over seeds, have flattened at the end and whose have not.
+
+    Flat is a change of less than 0.01 from the last check within two thirds of the steps to the end.
+    """
+    table = scores[_is_trained(scores)].pivot_table(index="step", columns="method", values="knn")
+    if table.empty:
+        return "no training was scored on validation."
+    start, end = table.index[table.index <= 2 / 3 * table.index[-1]][-1], table.index[-1]
+    change = (table.loc[end] - table.loc[start]).sort_values(ascending=False)
+    groups = {
+        "still rising": change[change >= _FLAT],
+        "flattened": change[change.abs() < _FLAT],
+        "falling": change[change <= -_FLAT],
+    }
+    parts = [
+        f"{words}: "
+        + ", ".join(f"{get_method(str(name)).title} ({value:+.3f})" for name, value in group.items())
+        for words, group in groups.items()
+        if len(group)
+    ]
+    text = f"from step {start} to {end}, where a change below {_FLAT} counts as flat, {'; '.join(parts)}."
+    flat = len(groups["flattened"]) == len(change)
+    outlook = "No curve suggests that longer training would" if flat else "Longer training could"
+    return f"{text} {outlook} change the order."
 
 
 def training_costs(encoders: pd.DataFrame) -> pd.DataFrame:
@@ -42,7 +81,7 @@ def training_costs(encoders: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_trained(frame: pd.DataFrame) -> pd.Series:
-    return frame["method"].map(lambda name: get_method(name).trained)
+    return frame["method"].map(lambda name: get_method(name).trained).astype(bool)
 
 
 def training_answer(encoders: pd.DataFrame, last: pd.DataFrame, steps: int) -> str:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mosaic.plots import layout
-from mosaic.plots.palette import GREY, OKABE_ITO, method_label, method_style
+from mosaic.plots.palette import GREY, LIGHT_GREY, OKABE_ITO, method_label, method_style
 
 #: Lines of the loss terms. All but ``classify`` are KL divergences in nats with floor 0.
 TERMS: dict[str, dict[str, Any]] = {
@@ -86,6 +86,30 @@ def monitor_curves(frame: pd.DataFrame, *columns: str) -> Figure:
         ax.set(xlabel="optimiser step", ylabel=MONITORED[column], ylim=(0, None))
         ax.grid(axis="y")
     layout.legend(fig)
+    return fig
+
+
+@layout.of_table
+def score_curves(frame: pd.DataFrame) -> Figure:
+    """Show ``knn`` over steps, one panel a method: seeds faint, their mean strong, other methods grey.
+
+    A method that was scored at step 0 alone is not trained, and a line across every panel.
+    """
+    means = frame.pivot_table(index="step", columns="method", values="knn")
+    trained = frame.groupby("method")["step"].max() > 0
+    methods = [name for name in layout.methods_of(frame) if trained[name]]
+    bars = layout.method_looks(frame[~frame["method"].isin(methods)], marker="", zorder=2)
+    fig, axes = layout.panels(len(methods), 5, 2.1, sharex=True, sharey=True)
+    for ax, method in zip(axes, methods, strict=True):
+        ax.plot(means[methods], color=LIGHT_GREY, linewidth=0.7, zorder=1)
+        for level, style in zip(means[list(bars)].mean(), bars.values(), strict=True):
+            ax.axhline(level, **style)
+        _draw_runs(ax, frame[frame["method"] == method], "knn", method_style(method, markersize=3.5))
+        ax.set_title(textwrap.fill(method_label(method), 18), fontsize=8.5)
+        ax.tick_params(labelsize=8)
+    fig.supxlabel("optimiser step", fontsize=9.5)
+    fig.supylabel(MONITORED["knn"], fontsize=9.5)
+    layout.legend(fig, {method_label(name): style for name, style in bars.items()}, above=True)
     return fig
 
 

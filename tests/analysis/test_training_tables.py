@@ -1,7 +1,14 @@
+import numpy as np
 import pandas as pd
 import pytest
 
-from mosaic.analysis.training_tables import training_answer, training_costs, training_logs
+from mosaic.analysis.training_tables import (
+    length_answer,
+    training_answer,
+    training_costs,
+    training_logs,
+    validation_scores,
+)
 from mosaic.utils.files import write_json
 
 
@@ -36,3 +43,54 @@ def test_the_answer_counts_what_was_trained_and_names_what_collapsed(methods, ra
     encoders = pd.DataFrame({"method": methods, "seed": 0, "folder": "none"})
     last = pd.DataFrame({"method": methods[-len(ranks) :] if ranks else [], "effective_rank": ranks})
     assert training_answer(encoders, last, steps=1) == answer
+
+
+def curves(**methods):
+    """Return scores of two seeds, 0.1 apart, at steps 0, 50, ... of each method."""
+    rows = [
+        (name, seed, 50 * i, value + 0.1 * (seed - 0.5))
+        for name, values in methods.items()
+        for seed in (0, 1)
+        for i, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows, columns=["method", "seed", "step", "knn"])
+
+
+def test_curves_that_rise_flatten_and_fall_are_told_apart_by_their_last_third():
+    scores = curves(
+        random=[0.4],  # not trained: no curve
+        iai=[0.40, 0.55, 0.60, 0.604],  # flattened
+        mosaic=[0.40, 0.45, 0.50, 0.53],  # rises
+        supcon=[0.40, 0.60, 0.60, 0.585],  # falls
+    )
+    assert length_answer(scores) == (
+        "from step 100 to 150, where a change below 0.01 counts as flat, still rising: MoSAiC (+0.030); "
+        "flattened: IaI-SimCLR (+0.004); falling: Multi-label SupCon (-0.015). Longer training could change "
+        "the order."
+    )
+
+
+def test_flat_curves_give_no_reason_to_train_longer():
+    scores = curves(iai=[0.4, 0.6, 0.6, 0.609], mosaic=[0.4, 0.65, 0.7, 0.7 - 0.009])
+    answer = length_answer(scores)
+    assert "rising" not in answer and "falling" not in answer
+    assert answer.endswith("No curve suggests that longer training would change the order.")
+    assert "from step 50 to 100" in length_answer(scores[scores["step"] <= 100])  # 100 is within no 2/3
+    assert length_answer(curves(random=[0.4])) == length_answer(scores[:0])
+    assert length_answer(scores[:0]) == "no training was scored on validation."
+
+
+def test_scores_are_of_methods_with_all_seeds_and_of_one_label_budget(tmp_path):
+    rows = [("iai", 0, 0.0), ("iai", 1, 0.0), ("mosaic", 0, 5.0), ("mosaic", 0, 100.0), ("mosaic", 1, 100.0)]
+    encoders = pd.DataFrame([*rows, ("sct", 0, 100.0)], columns=["method", "seed", "budget"])
+    encoders["folder"] = [str(tmp_path / str(i)) for i in encoders.index]
+    for i in encoders.index:
+        (tmp_path / str(i)).mkdir()
+        (tmp_path / str(i) / "log.csv").write_text(f"step,knn\n0,0.1\n1,\n2,0.{2 + i}\n")
+    found = validation_scores(encoders)
+    assert found.drop_duplicates(["method", "seed"])[["method", "seed"]].values.tolist() == [
+        ["iai", 0], ["iai", 1], ["mosaic", 0], ["mosaic", 1]
+    ]  # fmt: skip
+    assert found["step"].unique().tolist() == [0, 2]
+    np.testing.assert_allclose(found.loc[found["step"] == 2, "knn"], [0.2, 0.3, 0.5, 0.6])
+    assert validation_scores(encoders[:0]).empty

@@ -53,6 +53,27 @@ def test_monitor_curves_draw_means_over_runs_and_mark_the_isotropic_level():
     np.testing.assert_allclose(figures.monitor_curves(log, "knn").axes[0].lines[0].get_xdata(), [0, 20])
 
 
+def test_score_curves_draw_seeds_and_mean_of_each_method_over_lines_for_what_is_not_trained():
+    bars = {"method": ["random", "random", "band_statistics"], "seed": [0, 1, 0], "knn": [0.2, 0.3, 0.55]}
+    fig = figures.score_curves(pd.concat([LOG, pd.DataFrame(bars).assign(step=0)]))
+    iai, mosaic = fig.axes
+    assert [ax.get_title() for ax in fig.axes] == ["IaI-SimCLR", "MoSAiC"]
+    assert iai.get_ylim() == mosaic.get_ylim()
+    for ax in fig.axes:
+        drawn = strong(ax)
+        for name, value in {"Random features": 0.25, "Band statistics": 0.55}.items():
+            np.testing.assert_allclose(drawn[name].get_ydata(), [value, value])
+            assert list(drawn[name].get_xdata()) == [0, 1]  # of the axes: across the whole panel
+    np.testing.assert_allclose(strong(mosaic)["MoSAiC"].get_ydata(), [0.3, 0.55])
+    faint = [line.get_ydata().tolist() for line in mosaic.lines if line not in strong(mosaic).values()]
+    assert [0.3, 0.5] in faint and [0.3, 0.6] in faint  # seeds
+    assert [0.3, 0.4] in faint  # the other method
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["Random features", "Band statistics"]
+    # without anything trained, or any score, there is nothing to show
+    assert figures.score_curves(pd.DataFrame(bars).assign(step=0)).axes == []
+    assert figures.score_curves(LOG[:0]).axes == []
+
+
 def test_alignment_uniformity_marks_where_each_run_ended():
     (ax,) = figures.alignment_uniformity(LOG).axes
     ends = [line for line in ax.lines if line.get_linestyle() == "None"]
