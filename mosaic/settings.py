@@ -114,7 +114,7 @@ class DataSettings(Section):
     on_bad_patch: Literal["stop", "skip"] = setting("stop", "stop with a list, or skip and count")
     most_nodata: float = setting(0.5, "most of a sensor's values without data in a patch, share", ge=0, le=1)
     spectra_patches: Count = setting(300, "patches whose pixels give the spectra of classes")
-    reference_draws: Count = setting(5, "draws of 120 pairs for the reference classifier")
+    reference_draws: Count = setting(5, "draws of pairs for the reference classifier")
     gallery_patches: int = setting(6, "pairs shown in the gallery", ge=1, le=24)
 
 

@@ -1,3 +1,4 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,9 +8,12 @@ import pytest
 from mosaic.analysis import archive_tables as tables
 from mosaic.datasets.nomenclature import CORINE
 from mosaic.datasets.reference import Reference
+from mosaic.datasets.registry import open_archive
 from mosaic.datasets.sensors import sentinel1, sentinel2
 from mosaic.store.record_format import BandLayout
+from mosaic.store.writer import pack
 
+REAL = Path(__file__).parents[3] / "shared" / "data" / "ben_v2_mini"
 RANDOM = np.random.default_rng(0)
 PAIRS = 60
 LABELS = (RANDOM.random((PAIRS, 6)) < 0.4).astype(np.uint8)
@@ -59,11 +63,73 @@ def test_quantiles_are_those_of_the_pixels_under_the_map_at_every_resolution():
 
 
 def test_reference_classifier_sees_what_is_there_and_nothing_where_nothing_is():
-    table = tables.reference_classifier(Store(), pairs=60, draws=1).set_index("input")
+    table = tables.reference_classifier(Store(), pairs=[60], draws=1).set_index("input")
     chance = LABELS.mean(0).mean()
     assert table.loc["S1", "ap_macro"] == pytest.approx(chance, abs=0.15)
     assert table.loc["S2, 10 m bands", "ap_macro"] > chance + 0.1
     assert table["pairs"].unique().tolist() == [60]
+
+
+class Levels(Store):
+    """Four bits a patch: the level of B04, of B08 and of VV, and noise; labels are made of them."""
+
+    def __init__(self, labels_of, noise=0.1):
+        super().__init__()
+        self.bits, random = RANDOM.integers(0, 2, (240, 4)), np.random.default_rng(0)
+        self.scenes = np.array([f"s{i % 24}" for i in range(240)])
+        self.labels = np.stack(labels_of(self.bits), 1).astype(np.uint8)
+        self.noise = noise * random.normal(size=(240, 4))
+
+    def read_bands(self, rows, bands):
+        level = self.bits + self.noise
+        column = {"B04": 0, "B08": 1, "VV": 2, "VH": 3}
+        ramp = np.arange(16.0).reshape(4, 4) / 100  # so that no statistic is constant
+        return {band: level[rows, column[band], None, None] * (1 + ramp) for band in bands}
+
+
+def test_trees_exceed_a_linear_model_where_labels_are_of_two_bands_together_and_not_elsewhere():
+    def over_linear(labels_of):
+        table = tables.reference_classifier(Levels(labels_of), pairs=[120], draws=1)
+        return table.set_index("input").loc["both", "over_linear"]
+
+    assert over_linear(lambda bits: [bits[:, 0] ^ bits[:, 1], bits[:, 2] ^ bits[:, 3]]) > 0.3
+    assert over_linear(lambda bits: [bits[:, 0], bits[:, 3]]) == pytest.approx(0, abs=0.02)
+
+
+def test_labels_explain_the_share_of_radar_that_was_planted():
+    # a bit has variance 1/4, noise of the same variance halves the share that the bit explains
+    levels = Levels(lambda bits: [bits[:, 2], bits[:, 3]], noise=0.5)
+    table = tables.reference_classifier(levels, pairs=[240, 60, 500], draws=1).set_index(["pairs", "input"])
+    assert table.loc[(240, "S1"), "explained"] == pytest.approx(0.5, abs=0.07)
+    assert sorted(set(table.index.get_level_values("pairs"))) == [60, 240]  # no more than there are
+    unrelated = Levels(lambda bits: [bits[:, 0], bits[:, 1]], noise=0.5)
+    table = tables.reference_classifier(unrelated, pairs=[240], draws=1).set_index("input")
+    assert table.loc["S1", "explained"] == pytest.approx(0, abs=0.05)
+
+
+def test_macro_average_is_over_all_the_classes_that_were_kept(monkeypatch):
+    """The real one is; that of the study leaves out classes of fewer than ten positives."""
+    store = Store()
+    store.labels = LABELS.copy()
+    store.labels[6:, 0] = 0  # at most six
+    store.labels[:6, 0] = 1
+    monkeypatch.setattr(
+        tables, "tree_scores", lambda x, y, rows, seed: {"test": np.ones((len(rows["test"]), 6))}
+    )
+    table = tables.reference_classifier(store, pairs=[60], draws=1)
+    # where all scores are the same, average precision is the share of positives
+    assert table["ap_macro"].to_numpy() == pytest.approx(store.labels.mean(0).mean())
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the 56 real pairs are not at hand")
+def test_values_of_the_56_real_pairs_are_what_the_function_gives_on_them(tmp_path):
+    archive = open_archive("bigearthnet", REAL, bands="10m")
+    table = tables.reference_classifier(pack(archive, tmp_path / "packed"), draws=1).set_index("input")
+    known = archive.reference().scores
+    assert table["pairs"].unique().tolist() == [56]
+    explained, over_linear = "S1 explained by labels, 56 pairs", "AP, trees over linear, 56 pairs"
+    assert table.loc["S1", "explained"] == pytest.approx(known[explained], abs=5e-4)
+    assert table.loc["both", "over_linear"] == pytest.approx(known[over_linear], abs=0.01)  # one draw of five
 
 
 def test_draws_are_spread_over_scenes():
@@ -76,12 +142,19 @@ def test_card_sets_every_statistic_beside_the_real_one():
     statistics = {"mean_labels": 3.0, "p_share": 0.5, "p_identical": 0.02, "mean_jaccard": 0.16}
     scores = pd.DataFrame({"input": ["S1", "S1", "both", "both"], "ap_macro": [0.4, 0.5, 0.4, 0.5]})
     scores["ap_micro"] = scores["ap_macro"] + 0.1
-    known = Reference("real", labels={"P(share a label)": 0.512}, scores={"S1": (0.41, 0.49)})
+    scores[["over_linear", "explained", "pairs"]] = 0.05, 0.4, 120
+    known = Reference(
+        "real",
+        labels={"P(share a label)": 0.512},
+        scores={"macro AP, S1": 0.41, "AP, trees over linear, 120 pairs": 0.049},
+    )
     table = tables.statistics_card(statistics, scores, known).set_index(["source", "statistic"])["value"]
     assert table[:, "P(share a label)"].to_dict() == {"real": 0.512, "simulated": 0.5}
     assert table[:, "macro AP, S1"].to_dict() == pytest.approx({"real": 0.41, "simulated": 0.45})
+    assert table[:, "AP, trees over linear, 120 pairs"].tolist() == pytest.approx([0.049, 0.05])
+    assert table["simulated", "S1 explained by labels, 120 pairs"] == pytest.approx(0.4)
     assert np.isnan(table["real", "macro AP, both"])
-    assert len(table) == 16
+    assert len(table) == 20
 
 
 def test_classes_that_a_figure_leaves_out_are_named():
