@@ -60,7 +60,7 @@ def length_answer(scores: pd.DataFrame) -> str:
     text = f"from step {start} to {end}, where a change below {_FLAT} counts as flat, {'; '.join(parts)}."
     flat = len(groups["flattened"]) == len(change)
     outlook = "No curve suggests that longer training would" if flat else "Longer training could"
-    return f"{text} {outlook} change the order."
+    return f"{text.replace('(-', '(−')} {outlook} change the order."
 
 
 def training_costs(encoders: pd.DataFrame) -> pd.DataFrame:

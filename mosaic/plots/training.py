@@ -99,7 +99,7 @@ def score_curves(frame: pd.DataFrame) -> Figure:
     trained = frame.groupby("method")["step"].max() > 0
     methods = [name for name in layout.methods_of(frame) if trained[name]]
     bars = layout.method_looks(frame[~frame["method"].isin(methods)], marker="", zorder=2)
-    fig, axes = layout.panels(len(methods), 5, 2.1, sharex=True, sharey=True)
+    fig, axes = layout.panels(len(methods), 4, 2.3, sharex=True, sharey=True)
     for ax, method in zip(axes, methods, strict=True):
         ax.plot(means[methods], color=LIGHT_GREY, linewidth=0.7, zorder=1)
         for level, style in zip(means[list(bars)].mean(), bars.values(), strict=True):

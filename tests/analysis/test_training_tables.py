@@ -65,7 +65,7 @@ def test_curves_that_rise_flatten_and_fall_are_told_apart_by_their_last_third():
     )
     assert length_answer(scores) == (
         "from step 100 to 150, where a change below 0.01 counts as flat, still rising: MoSAiC (+0.030); "
-        "flattened: IaI-SimCLR (+0.004); falling: Multi-label SupCon (-0.015). Longer training could change "
+        "flattened: IaI-SimCLR (+0.004); falling: Multi-label SupCon (−0.015). Longer training could change "
         "the order."
     )
 
