@@ -18,7 +18,6 @@ from mosaic.evaluation.claims import (
     LEVEL,
     POWER,
     RELEVANT,
-    VERDICTS,
     Claim,
     Comparison,
     judge,
@@ -33,7 +32,6 @@ from mosaic.experiments.study import Study
 from mosaic.methods import METHODS
 from mosaic.settings import NOTEBOOKS
 from mosaic.utils.progress import progress
-from mosaic.utils.words import count
 
 MOSAIC = "mosaic"
 #: What MoSAiC must exceed before anything is claimed of it, as it is without any training.
@@ -190,19 +188,6 @@ def judge_archives(archives: Sequence[ArchiveClaims]) -> pd.DataFrame:
     """Return one row a claim and archive, with its verdict (:func:`mosaic.evaluation.claims.judge`)."""
     pairs = [(archive, claim) for archive in archives for claim in CLAIMS]
     return judge([archive.compare(claim) for archive, claim in progress(pairs, "claims", total=len(pairs))])
-
-
-def claims_answer(claims: pd.DataFrame) -> str:
-    """Return in a sentence how many comparisons ended with which verdict; those not tested apart."""
-    tested, counts = claims[claims["verdict"] != "not tested"], claims["verdict"].value_counts()
-    if tested.empty:
-        return f"None of {count(len(claims), 'comparison')} could be tested: {claims['reason'].iloc[0]}."
-    shares = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS[:-1])
-    sizes = count(tested["n_seeds"].max(), "seed"), count(tested["dataset"].nunique(), "archive")
-    rest = f"; {len(claims) - len(tested)} not tested" if len(claims) > len(tested) else ""
-    untrained = int(tested["reason"].str.startswith("too little training").sum())
-    rest = (f"; {untrained} for too little training" if untrained else "") + rest
-    return f"Of {count(len(tested), 'comparison')}: {shares} ({', '.join(sizes)}{rest})."
 
 
 def as_json(claims: pd.DataFrame) -> dict[str, Any]:

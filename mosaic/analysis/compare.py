@@ -13,7 +13,6 @@ from mosaic.experiments.predictions import main_input
 from mosaic.experiments.study import Study
 from mosaic.methods import ABLATIONS, METHODS, SAME_UNTUNED
 from mosaic.models.checkpoint import load_encoder
-from mosaic.utils.words import count
 
 #: Methods that those of fewer seeds are shown with.
 REFERENCES = ("random", "supervised_late", "iai", "supcon", "mosaic")
@@ -87,24 +86,6 @@ def not_told_apart(ranks: pd.DataFrame) -> int | None:
     """Return how many other methods do not differ significantly from the first; None when that is unknown."""
     worst_rank_of_first = ranks["high"].iloc[0]
     return None if np.isnan(worst_rank_of_first) else int(worst_rank_of_first) - 1
-
-
-def ranking_answer(ranks: pd.DataFrame, problems: int) -> str:
-    """Return in a sentence who ranks first over a number of problems, where MoSAiC is, and what is known."""
-    titles = titled(ranks)["method"].tolist()
-    if len(titles) == 1:
-        return f"{titles[0]} is the only method with all seeds, so there is nothing to rank."
-    first = titles[: int((ranks["rank"] == ranks["rank"].min()).sum())]
-    verb = "ranks first" if len(first) == 1 else "share the first rank"
-    text = f"{' and '.join(first)} {verb} of {count(len(titles), 'method')} over {count(problems, 'problem')}"
-    if "MoSAiC" not in first:
-        place = f"number {titles.index('MoSAiC') + 1}" if "MoSAiC" in titles else "not among them"
-        text += f", MoSAiC is {place}"
-    alike = not_told_apart(ranks)
-    if alike is None:
-        return f"{text}; one seed, or too few scenes, do not tell which differences hold."
-    told = f"{count(alike, 'other')} cannot" if alike else "all others can"
-    return f"{text}; {told} be told from the first."
 
 
 def kernels_of(run: Study) -> dict[str, str]:

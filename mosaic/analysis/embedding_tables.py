@@ -3,6 +3,7 @@
 ``embedded`` is what :func:`mosaic.experiments.embed.embed_all` returns.
 """
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from mosaic.analysis.archive_tables import display_bands
 from mosaic.evaluation.coherence import MEASURES, nearest
-from mosaic.evaluation.uncertainty import estimate_mean
+from mosaic.evaluation.uncertainty import Interval, estimate_mean
 from mosaic.experiments.embed import load_arrays, per_seed
 from mosaic.store.reader import PackedStore
 
@@ -34,6 +35,14 @@ def coherence_table(embedded: pd.DataFrame, scenes: NDArray[np.str_]) -> pd.Data
             rows.append((method, name, title, *numbers, higher_is_better))
     columns = ["method", "name", "measure", "value", "low", "high", "spread", "n_seeds", "higher_is_better"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def difference_to(embedded: pd.DataFrame, scenes: NDArray[np.str_], other: str) -> Interval:
+    """Return the label Jaccard index of neighbours, MoSAiC's less another method's, on common seeds."""
+    seeds = embedded.groupby("method")["seed"].agg(set)
+    rows = embedded[embedded["seed"].isin(seeds["mosaic"] & seeds[other])]
+    sides = (estimate_mean(per_seed(rows, name, "coherence|test"), scenes) for name in ("mosaic", other))
+    return operator.sub(*sides).interval()
 
 
 def retrieval_table(embedded: pd.DataFrame, scenes: NDArray[np.str_]) -> pd.DataFrame:

@@ -187,6 +187,15 @@ def _key(predictions: pd.DataFrame | None) -> list[dict[str, Any]]:
     return [] if predictions is None else prediction_keys(predictions)
 
 
+def difference_to(
+    study: Study, store: PackedStore, predictions: pd.DataFrame, other: str, fraction: float
+) -> Interval:
+    """Return MoSAiC's macro AP less another method's on the test split, paired, at one label fraction."""
+    rows = common_rows(predictions, fraction)
+    sides = [rows[rows["method"] == name] for name in ("mosaic", other)]
+    return Interval(*estimates(study, [({}, store, *sides, [])])[_SPAN].iloc[0])
+
+
 def subgroup_differences(
     study: Study, store: PackedStore, predictions: pd.DataFrame, fraction: float
 ) -> pd.DataFrame:

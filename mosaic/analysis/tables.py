@@ -67,17 +67,3 @@ def interval_table(
     wide = wide.rename(columns=lambda name: name if isinstance(name, str) else f"{name:g} %")
     table = frame[list(rows)].drop_duplicates().join(wide, on=list(rows)).reset_index(drop=True)
     return titled(table) if "method" in rows else table
-
-
-def best_in_words(rows: pd.DataFrame, where: str, measure: str) -> str:
-    """Return in a sentence which of the rows, a method each, has the highest ``value``, and MoSAiC's."""
-    rows = titled(rows.dropna(subset=["value"]))
-    if rows.empty:
-        return f"{where} nothing could be measured."
-    values = dict(zip(rows["method"], rows["value"].map("{:.3f}".format), strict=True))
-    best = max(values.values(), key=float)
-    first = [name for name, value in values.items() if value == best]
-    verb = "scores" if len(first) == 1 else "score"
-    verb = "is the only method" if len(values) == 1 else f"{verb} highest of {len(values)} methods"
-    rest = f"; MoSAiC has {values['MoSAiC']}" if values.get("MoSAiC", best) != best else ""
-    return f"{where} {' and '.join(first)} {verb}: {measure} {best}{rest}."

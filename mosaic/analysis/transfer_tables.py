@@ -1,17 +1,15 @@
 """Tables of transfers: to another archive, and to a country or season that training never saw."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mosaic.evaluation.uncertainty import Estimate, estimate_ap
 from mosaic.experiments.predictions import read_arrays
 from mosaic.experiments.probe import coarse_labels
 from mosaic.experiments.transfer import Side, coarse_classes, domain_rows
-from mosaic.methods import get_method
 from mosaic.store.reader import PackedStore
 
 _SHIFT = ["domain", "method", "training", "value", "low", "high", "n_seeds", "n_scenes", "n"]
@@ -39,7 +37,7 @@ def transfer_table(trials: pd.DataFrame, sides: Sequence[Side]) -> pd.DataFrame:
     most = max((key[-1] for key in estimates if key[-2] == "target"), default=0.0)
     columns = ("source", "target", "method", "probe", "fraction")
     for key, scored in estimates.items():
-        facts = dict(zip(columns, key, strict=True))
+        facts = dict(zip(columns, key, strict=True)) | {"n": len(stores[key[1]].split_rows("test"))}
         rows.append({**facts, **asdict(Estimate.over_seeds(list(scored.values())).interval())})
         home = estimates.get((key[1], *key[1:]), {}) if key[0] != key[1] and key[-1] == most else {}
         if changes := [scored[seed] - home[seed] for seed in scored if seed in home]:
@@ -79,12 +77,4 @@ def changes_table(transfers: pd.DataFrame, shifts: pd.DataFrame, column: str) ->
         parts.append(moved.assign(where="from " + moved["source"] + " to " + moved["target"]))
     seen = shifts[shifts["training"] == "change"]
     parts.append(seen.assign(where=f"in a {column} never seen (" + seen["domain"] + ")"))
-    return pd.concat(parts)[["where", "method", "value", "low", "high", "n_seeds", "n_scenes"]]
-
-
-def change_in_words(row: Mapping[Hashable, Any]) -> str:
-    """Return a row of :func:`changes_table` as words, with its interval where there is one."""
-    interval = f" [{row['low']:+.3f}, {row['high']:+.3f}]" if np.isfinite(row["low"]) else ""
-    seeds = ", one seed" if row["n_seeds"] == 1 else ""
-    words = f"{get_method(row['method']).title} changes by {row['value']:+.3f}{interval}{seeds}"
-    return f"{row['where']} {words}"
+    return pd.concat(parts)[["where", "method", "value", "low", "high", "n_seeds", "n_scenes", "n"]]

@@ -120,16 +120,22 @@ def _judged(row: Mapping[Hashable, Any], count: int) -> dict[str, Any]:
     verdict, reason = "undecided", ""
     if not np.isfinite(row["effect"]):
         verdict, reason = "not tested", row["comparison"]
-    elif row["n_scenes"] < LEAST_SCENES:
-        reason = f"too few scenes ({row['n_scenes']}); at least {LEAST_SCENES} are needed"
-    elif row["n_seeds"] < LEAST_SEEDS:
-        reason = f"{words.count(row['n_seeds'], 'seed')}; at least {LEAST_SEEDS} are needed"
+    elif reason := too_few(row["n_scenes"], row["n_seeds"]):
+        pass
     elif row["untrained"]:
         reason = f"too little training: {row['untrained']}"
     else:
         verdict, reason = decide(low, high, mde)
     p = float(np.minimum(1.0, count * row["p_value"]))  # NaN of one seed
     return {"low": low, "high": high, "p_corrected": p, "mde": mde, "verdict": verdict, "reason": reason}
+
+
+def too_few(scenes: int, seeds: int) -> str:
+    """Return why a sample of this size decides nothing; empty when it may."""
+    if scenes < LEAST_SCENES:
+        return f"too few scenes ({scenes}) to decide; at least {LEAST_SCENES} are needed"
+    few = f"{words.count(seeds, 'seed')} cannot decide; at least {LEAST_SEEDS} are needed"
+    return few if seeds < LEAST_SEEDS else ""
 
 
 def too_little_training(margins: Mapping[str, Interval]) -> str:

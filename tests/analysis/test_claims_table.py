@@ -8,7 +8,6 @@ from sklearn.metrics import average_precision_score
 from mosaic.analysis.claims_table import (
     ArchiveClaims,
     as_json,
-    claims_answer,
     judge_archives,
 )
 from mosaic.evaluation.claims import CLAIMS
@@ -159,22 +158,3 @@ def test_where_trials_of_an_opponent_failed_nothing_is_decided_against_its_famil
     archive.predict("supervised_late", 100.0, "linear", 0.8, 0.9)
     assert "VICReg failed" in archive.compare("accuracy vs self-supervised", lost=["vicreg"]).sides
     assert archive.compare("accuracy vs supervised", lost=["vicreg"]).difference
-
-
-@pytest.mark.parametrize(
-    ("verdicts", "seeds", "answer"),
-    [
-        (["not tested"] * 2, [0, 0], "None of 2 comparisons could be tested: no MoSAiC in this run."),
-        (["undecided"], [1], "Of 1 comparison: 0 supported, 0 too small to matter, 0 not supported, 1 "
-         "undecided (1 seed, 1 archive)."),
-        (["undecided"], [3], "Of 1 comparison: 0 supported, 0 too small to matter, 0 not supported, 1 "
-         "undecided (3 seeds, 1 archive; 1 for too little training)."),
-        (["supported", "not tested"], [3, 0], "Of 1 comparison: 1 supported, 0 too small to matter, 0 not "
-         "supported, 0 undecided (3 seeds, 1 archive; 1 not tested)."),
-    ],
-)  # fmt: skip
-def test_the_answer_counts_what_was_not_tested_apart(verdicts, seeds, answer):
-    claims = pd.DataFrame({"verdict": verdicts, "n_seeds": seeds, "dataset": "a"})
-    untrained = seeds == [3]
-    claims["reason"] = "too little training: MoSAiC" if untrained else "no MoSAiC in this run"
-    assert claims_answer(claims) == answer

@@ -103,22 +103,3 @@ def test_published_scores_are_shown_only_where_they_compare_and_ours_below_them(
     table = compare.published_table(finished(rows, published=[other]))
     assert table["model"].tolist() == ["ResNet", "IaI-SimCLR (this run)"]
     assert table.iloc[1, 2:].tolist() == [0.6, 0.7, pytest.approx(0.45)]
-
-
-@pytest.mark.parametrize(
-    ("methods", "rank", "high", "answer"),
-    [
-        (["iai"], [1], [np.nan], "IaI-SimCLR is the only method with all seeds, so there is nothing to "
-         "rank."),
-        (["iai", "mosaic"], [1, 2], [1, 2], "IaI-SimCLR ranks first of 2 methods over 1 problem, MoSAiC is "
-         "number 2; all others can be told from the first."),
-        (["mosaic", "iai", "random"], [1, 2, 3], [2, 3, 3], "MoSAiC ranks first of 3 methods over 1 problem; "
-         "1 other cannot be told from the first."),
-        (["iai", "random"], [1.5, 1.5], [np.nan] * 2, "IaI-SimCLR and Random features share the first rank "
-         "of 2 methods over 1 problem, MoSAiC is not among them; one seed, or too few scenes, do not tell "
-         "which differences hold."),
-    ],
-)  # fmt: skip
-def test_the_answer_of_a_ranking_at_its_edges(methods, rank, high, answer):
-    ranks = pd.DataFrame({"method": methods, "rank": rank, "high": high})
-    assert compare.ranking_answer(ranks, 1) == answer

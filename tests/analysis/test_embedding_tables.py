@@ -82,3 +82,17 @@ def test_gallery_shows_the_nearest_of_other_places(tmp_path):
     assert shown["neighbour_labels"][:, :, 0].tolist() == shown["neighbours"][:, :, 0, 0, 0].tolist()
     same_place = trial_row(tmp_path, "iai", 0, embeddings=space[:2])
     assert embedding_tables.neighbour_images(store, same_place, rows[:2], 5) == {}
+
+
+def test_the_difference_of_neighbourhoods_is_paired_by_patch_and_by_common_seed(tmp_path):
+    random, rows, values = np.random.default_rng(0), [], {}
+    for method, seeds in (("mosaic", (0, 1)), ("iai", (1, 0, 2))):
+        for seed in seeds:
+            values[method, seed] = random.random(60)
+            np.savez(tmp_path / f"{method}{seed}.npz", **{"coherence|test": values[method, seed]})
+            rows.append({"method": method, "seed": seed, "path": str(tmp_path / f"{method}{seed}.npz")})
+    scenes = np.array([f"scene {i % 7}" for i in range(60)])
+    found = embedding_tables.difference_to(pd.DataFrame(rows), scenes, "iai")
+    by_hand = [np.mean(values["mosaic", seed] - values["iai", seed]) for seed in (0, 1)]
+    assert (found.n_seeds, found.n_scenes) == (2, 7)
+    assert found.value == pytest.approx(np.mean(by_hand)) and found.low < found.value < found.high

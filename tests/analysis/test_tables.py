@@ -1,6 +1,5 @@
 import numpy as np
 import pandas as pd
-import pytest
 
 from mosaic.analysis import tables
 
@@ -15,20 +14,3 @@ def test_interval_table_has_a_row_a_method_in_order_and_a_column_a_fraction(resu
     assert table["method"][0] == "Random features" and np.isnan(table["20 %"][0])
     named = tables.interval_table(frame[:2], ["method"], "fraction", [100.0])
     assert named.columns.tolist() == ["method", "100 %"]
-
-
-@pytest.mark.parametrize(
-    ("scores", "answer"),
-    [
-        ({}, "Here nothing could be measured."),
-        ({"iai": np.nan}, "Here nothing could be measured."),
-        ({"iai": 0.5}, "Here IaI-SimCLR is the only method: AP 0.500."),
-        ({"iai": 0.5, "random": 0.4}, "Here IaI-SimCLR scores highest of 2 methods: AP 0.500."),
-        ({"iai": 0.5, "mosaic": 0.4}, "Here IaI-SimCLR scores highest of 2 methods: AP 0.500; "
-         "MoSAiC has 0.400."),
-        ({"iai": 0.5, "mosaic": 0.5001}, "Here IaI-SimCLR and MoSAiC score highest of 2 methods: AP 0.500."),
-    ],
-)  # fmt: skip
-def test_the_best_in_words_at_its_edges(scores, answer):
-    rows = pd.DataFrame({"method": list(scores), "value": pd.Series(list(scores.values()), dtype=float)})
-    assert tables.best_in_words(rows, "Here", "AP") == answer

@@ -61,8 +61,7 @@ def test_a_domain_has_both_trainings_and_their_paired_difference(store, tmp_path
     assert found[["n_seeds", "n", "n_scenes"]].values.tolist() == [[2, 60, 6]] * 3
     (change,) = transfer_tables.changes_table(pd.DataFrame(), table, "country").to_dict("records")
     assert change["where"] == "in a country never seen (Finland)"
-    words = transfer_tables.change_in_words(change)
-    assert f"MoSAiC changes by {expected.value:+.3f} [{expected.low:+.3f}, {expected.high:+.3f}]" in words
+    assert (change["value"], change["n"]) == (pytest.approx(expected.value), 60)
 
 
 def test_without_a_domain_there_is_an_empty_table_with_its_columns():
@@ -78,7 +77,7 @@ def test_transfers_are_scored_over_coarse_classes_and_seeds(store, coarse, tmp_p
     sides = [SimpleNamespace(title="B", store=store)]
     (found,) = transfer_tables.transfer_table(trials, sides).to_dict("records")
     span = estimate_ap(coarse, [values for values, _ in seeds], store.scenes).interval()
-    assert found == pytest.approx({**row, "probe": "target", "fraction": 50.0, **vars(span)})
+    assert found == pytest.approx({**row, "probe": "target", "fraction": 50.0, "n": 120, **vars(span)})
 
 
 def test_the_change_away_from_home_is_paired_with_the_targets_own_encoder(store, coarse, tmp_path):
@@ -98,4 +97,4 @@ def test_the_change_away_from_home_is_paired_with_the_targets_own_encoder(store,
     none = transfer_tables.domain_shift_table(pd.DataFrame(), SimpleNamespace())
     (row,) = transfer_tables.changes_table(table, none, "country").to_dict("records")
     assert row["where"] == "from A to B"
-    assert transfer_tables.change_in_words(row).endswith(", one seed")
+    assert row["n"] == 120

@@ -33,7 +33,7 @@ def comparison(place, value, spread, n_seeds=3, n_scenes=40):
     [
         (0.03, 0.005, 3, 40, "supported", "above zero"),
         (0.03, 0.005, 2, 40, "undecided", "2 seeds"),
-        (0.03, 0.005, 1, 40, "undecided", "1 seed;"),
+        (0.03, 0.005, 1, 40, "undecided", "1 seed cannot decide"),
         (0.03, 0.005, 3, 5, "undecided", "too few scenes (5)"),
         (-0.03, 0.005, 3, 40, "not supported", "below zero"),
         (0.006, 0.001, 3, 40, "too small to matter", "within"),
