@@ -54,7 +54,7 @@ def compared_answer(
     scores = scores.dropna(subset=["value"]).set_index("method")
     if MOSAIC not in scores.index:
         return _ABSENT
-    own, others = scores.loc[MOSAIC], scores.drop(MOSAIC)
+    own, others = scores.loc[MOSAIC].to_dict(), scores.drop(MOSAIC)
     others = others[others["n_seeds"] >= own["n_seeds"]]
     text = f"MoSAiC has {measure} {span(own)}"
     if others.empty:
@@ -117,7 +117,7 @@ def claims_answer(claims: pd.DataFrame, patches: int) -> str:
     shares = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts)
     decided = tested["verdict"] != "undecided"
     rows = tested[decided] if decided.any() else tested
-    distance = np.maximum(rows["low"], -rows["high"]).fillna(-np.inf)  # of the interval from zero
+    distance = rows["low"].clip(lower=-rows["high"]).fillna(-np.inf)  # of the interval from zero
     clearest = rows.loc[distance.idxmax()]
     scenes, seeds = int(clearest["n_scenes"]), int(clearest["n_seeds"])
     text = f"Of {count(len(claims), 'claim')} about MoSAiC: {shares}{f'; {rest}' if rest else ''}. "

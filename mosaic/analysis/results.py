@@ -192,8 +192,8 @@ def difference_to(
 ) -> Interval:
     """Return MoSAiC's macro AP less another method's on the test split, paired, at one label fraction."""
     rows = common_rows(predictions, fraction)
-    sides = [rows[rows["method"] == name] for name in ("mosaic", other)]
-    return Interval(*estimates(study, [({}, store, *sides, [])])[_SPAN].iloc[0])
+    mosaic, reference = (rows[rows["method"] == name] for name in ("mosaic", other))
+    return Interval(*estimates(study, [({}, store, mosaic, reference, [])])[_SPAN].iloc[0])
 
 
 def subgroup_differences(
