@@ -118,7 +118,7 @@ def claims_answer(claims: pd.DataFrame, patches: int) -> str:
     decided = tested["verdict"] != "undecided"
     rows = tested[decided] if decided.any() else tested
     distance = rows["low"].clip(lower=-rows["high"]).fillna(-np.inf)  # of the interval from zero
-    clearest = rows.loc[distance.idxmax()]
+    clearest = rows.to_dict("records")[int(distance.argmax())]
     scenes, seeds = int(clearest["n_scenes"]), int(clearest["n_seeds"])
     text = f"Of {count(len(claims), 'claim')} about MoSAiC: {shares}{f'; {rest}' if rest else ''}. "
     if untrained := int(tested["reason"].str.startswith("too little training").sum()):
