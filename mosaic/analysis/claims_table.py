@@ -25,7 +25,7 @@ from mosaic.evaluation.claims import (
 )
 from mosaic.evaluation.label_overlap import confusable_pairs
 from mosaic.evaluation.metrics import LEAST_POSITIVES, macro_ap
-from mosaic.evaluation.uncertainty import LEAST_SCENES, Estimate, estimate_ap, estimate_mean
+from mosaic.evaluation.uncertainty import LEAST_SCENES, Estimate, Interval, estimate_ap, estimate_mean
 from mosaic.experiments.embed import chosen_rows, load_arrays
 from mosaic.experiments.predictions import KEYS, load, prediction_keys
 from mosaic.experiments.study import Study
@@ -144,11 +144,35 @@ class ArchiveClaims:
         """Return why MoSAiC was trained too little for claims at a label fraction; empty when it was not."""
         mosaic, margins = self.entry(MOSAIC, "ap_macro", fraction), {}
         for name in UNTRAINED:
-            bar = self.entry(name, "ap_macro", fraction)
-            if mosaic and bar and (seeds := mosaic.seeds & bar.seeds):
-                sides = (self.estimate(entry, "ap_macro", seeds) for entry in (mosaic, bar))
-                margins[METHODS[name].title.lower()] = operator.sub(*sides).interval()
+            if margin := self._margin(mosaic, self.entry(name, "ap_macro", fraction)):
+                margins[METHODS[name].title.lower()] = margin
         return too_little_training(margins)
+
+    def _margin(self, upper: Entry | None, lower: Entry | None) -> Interval | None:
+        """Return a difference of macro average precision over the seeds of both, if there are any."""
+        if upper is None or lower is None or not (seeds := upper.seeds & lower.seeds):
+            return None
+        return operator.sub(*(self.estimate(side, "ap_macro", seeds) for side in (upper, lower))).interval()
+
+    def what_it_can_show(self) -> pd.DataFrame:
+        """Return band statistics less random features, and the best trained method less band statistics.
+
+        With all labels; the best, of those with most seeds, is chosen on validation, as evaluations are. A
+        comparison without its methods has no row; with one seed, or few scenes, it is undecided.
+        """
+        names = self.predictions["method"].unique()
+        found = [entry for name in names if (entry := self.entry(name, "ap_macro", self.fraction("all")))]
+        bar, chance = (next((entry for entry in found if entry.method == name), None) for name in UNTRAINED)
+        trained = [entry for entry in found if entry.method not in UNTRAINED]
+        best = max(trained, key=lambda entry: (len(entry.seeds), entry.validation), default=None)
+        rows = []
+        for upper, lower in ((bar, chance), (best, bar)):
+            if upper and lower and (margin := self._margin(upper, lower)):
+                shown = "yes" if margin.low > 0 else "no" if margin.high < 0 else "undecided"
+                rows.append(
+                    (f"{upper.title} less {lower.title}", margin.value, margin.low, margin.high, shown)
+                )
+        return pd.DataFrame(rows, columns=["comparison", "value", "low", "high", "shown"])
 
     def _entry(self, method: str, measure: str, fraction: float) -> Entry | None:
         """Return how a method enters, by validation; None when it was not run."""

@@ -140,6 +140,29 @@ def test_below_band_statistics_or_not_above_random_features_there_is_no_verdict(
     assert ", less random features +0." in reason
 
 
+def test_what_the_archive_can_show_is_the_bar_over_chance_and_the_best_by_validation_over_the_bar(archive):
+    archive.predict("random", 100.0, "linear", 0.95, 0.95)
+    assert archive.claims().what_it_can_show().empty
+    archive.predict("band_statistics", 100.0, "linear", 0.6, 0.6)
+    archive.predict("iai", 100.0, "linear", validation=0.1, test=0.9)
+    archive.predict("inter", 100.0, "linear", validation=0.5, test=0.1)
+    archive.predict("vicreg", 100.0, "linear", validation=0.01, test=0.1, seeds=1)  # too few to be the best
+    table = archive.claims().what_it_can_show()
+    assert table["comparison"].tolist() == [
+        "Band statistics (linear probe) less Random features (linear probe)",
+        "IaI-SimCLR (linear probe) less Band statistics (linear probe)",
+    ]
+    assert table["shown"].tolist() == ["yes", "no"]
+    means = {}
+    for method in ("random", "band_statistics", "iai"):
+        rows = [row for row in archive.rows if row["method"] == method]
+        tests = [np.load(row["path"])[f"{row['key']}|test"] for row in rows]
+        means[method] = np.mean([average_precision_score(LABELS[N:], each) for each in tests])
+    bar = means["band_statistics"]
+    assert table["value"].tolist() == pytest.approx([bar - means["random"], means["iai"] - bar])
+    assert (table["low"] < table["value"]).all()
+
+
 def test_an_opponent_with_fewer_seeds_enters_no_claim(archive):
     archive.predict("mosaic", 100.0, "linear", 0.5, 0.5)
     archive.predict("vicreg", 100.0, "linear", 0.1, 0.1, seeds=1)
