@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -116,6 +117,7 @@ def _with_file(figure: str, path: str) -> str:
     )
 
 
+@functools.cache  # templates are compiled once
 def _exporter() -> TemplateExporter:
     exporter = TemplateExporter(  # type: ignore[no-untyped-call]
         template_paths=[str(TEMPLATES)],
