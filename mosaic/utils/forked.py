@@ -50,7 +50,7 @@ def forked_map(
     if workers <= 1:
         yield from map(function, range(count))
         return
-    fork = multiprocessing.get_context("fork")
+    fork, others = multiprocessing.get_context("fork"), set(multiprocessing.active_children())
     with starting_processes():
         pool = ProcessPoolExecutor(workers, fork, _initialize, (function, os.getpid()))
     try:
@@ -59,9 +59,13 @@ def forked_map(
         yield from results
     except BrokenProcessPool as error:
         raise RunError(
-            "a reading process was killed, perhaps for lack of memory: start again, finished work is kept. "
+            "a worker process was killed, perhaps for lack of memory: start again, finished work is kept. "
             "If it happens twice, use fewer workers"
         ) from error
+    except (KeyboardInterrupt, SystemExit):
+        for child in set(multiprocessing.active_children()) - others:  # a shutdown would wait for them
+            child.kill()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -14,7 +14,6 @@ from unittest.mock import Mock
 import pytest
 import submitit
 
-from mosaic.datasets.simulation import produce
 from mosaic.experiments import parallel
 from mosaic.experiments.parallel import Launch, Task, parallel_map, run_trials
 from mosaic.experiments.predictions import save_arrays
@@ -145,7 +144,6 @@ def test_why_no_worker_can_start_is_said(calls, tmp_path, monkeypatch, error, ca
     for module, start in {
         parallel: lambda: parallel_map(calls.square, [(tmp_path, 1), (tmp_path, 2)], "squares", 2),
         forked: lambda: list(forked.forked_map(abs, 2, 2)),
-        produce: lambda: produce._write_parts(tmp_path, None, [1, 2]),
     }.items():
         monkeypatch.setattr(module, "ProcessPoolExecutor", Mock(side_effect=error))
         with pytest.raises(RunError, match=f"no worker process can start: .*{cause}"):

@@ -1,12 +1,7 @@
 """Write a simulated archive part by part, on several cores, so that it is either complete or absent."""
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from itertools import repeat
-from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +11,7 @@ from rasterio.transform import from_origin
 
 from mosaic.utils.errors import ArchiveError
 from mosaic.utils.files import lock, read_json, require_free_space, write_json
-from mosaic.utils.forked import available_cores, end_with_parent, starting_processes
+from mosaic.utils.forked import forked_map
 from mosaic.utils.progress import log, progress
 
 Rows = list[dict[str, Any]]
@@ -82,27 +77,8 @@ def _is_there(root: Path, recipe: dict[str, Any]) -> bool:
 
 
 def _write_parts(partial: Path, write_part: Callable[[Path, Any], Rows], parts: Sequence[Any]) -> Rows:
-    spawn = get_context("spawn")
-    with starting_processes():
-        pool = ProcessPoolExecutor(available_cores(), spawn, end_with_parent, (os.getpid(),))
-    others, rows = set(active_children()), Rows()
-    try:
-        with starting_processes():
-            written = pool.map(_write, repeat(write_part), repeat(partial), range(len(parts)), parts)
-        for part_rows in progress(written, "simulating scenes", total=len(parts)):
-            rows += part_rows
-    except BaseException as error:
-        for child in set(active_children()) - others:  # shutting down would wait for the parts at work
-            child.kill()
-        if isinstance(error, BrokenProcessPool):
-            raise ArchiveError(
-                "a simulating process was killed, perhaps for lack of memory: simulate again, finished parts "
-                "are kept"
-            ) from error
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return rows
+    written = forked_map(lambda i: _write(write_part, partial, i, parts[i]), len(parts), chunk=1)
+    return [row for rows in progress(written, "simulating scenes", total=len(parts)) for row in rows]
 
 
 def _write(write_part: Callable[[Path, Any], Rows], partial: Path, number: int, part: Any) -> Rows:

@@ -63,7 +63,7 @@ def test_stopped_it_leaves_no_process_and_goes_on_to_the_same_files(simulated, n
     assert not root.exists()
     assert list(tmp_path.glob(".again.partial/again/.part-*.json"))
     if number == signal.SIGKILL:
-        monkeypatch.setattr("mosaic.datasets.simulation.produce.available_cores", lambda: 1)
+        monkeypatch.setattr("mosaic.utils.forked.available_cores", lambda: 1)
         assert content(simulate_archive("bigearthnet", root, *arguments)) == content(simulated["bigearthnet"])
         assert {path.name for path in tmp_path.iterdir()} == {"again", "script.py"}
 
