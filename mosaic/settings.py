@@ -76,6 +76,12 @@ class Section(BaseModel):
                 routed[name] = {**dict(routed.get(name, {})), **inner}
         return routed
 
+    def __repr__(self) -> str:
+        """Return a line a field: its value, and what it means."""
+        values, declared = self.flat(), fields(type(self))
+        lines = [f"  {name} = {values[name]!r}  # {info.description}" for name, info in declared.items()]
+        return "\n".join([type(self).__name__, *lines])
+
     def flat(self) -> dict[str, Any]:
         """Return field name -> value, those of inner sections included."""
         inner = [value.flat() if isinstance(value, Section) else {name: value} for name, value in self]

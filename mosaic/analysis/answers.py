@@ -55,12 +55,10 @@ def compared_answer(
     if MOSAIC not in scores.index:
         return _ABSENT
     own, others = scores.loc[MOSAIC].to_dict(), scores.drop(MOSAIC)
-    others = others[others["n_seeds"] >= own["n_seeds"]]
+    others, seeds = others[others["n_seeds"] >= own["n_seeds"]], int(own["n_seeds"])
     text = f"MoSAiC has {measure} {span(own)}"
     if others.empty:
-        return (
-            f"{text} ({count(patches, 'test patch')}, {count(own['n_seeds'], 'seed')}); it had no opponent."
-        )
+        return f"{text} ({count(patches, 'test patch')}, {count(seeds, 'seed')}); it had no opponent."
     best = str(others["value"].idxmax())
     less = difference(best)
     title, doubt = get_method(best).title, _doubt(less.n_scenes, less.n_seeds)

@@ -193,7 +193,8 @@ def difference_to(
     """Return MoSAiC's macro AP less another method's on the test split, paired, at one label fraction."""
     rows = common_rows(predictions, fraction)
     mosaic, reference = (rows[rows["method"] == name] for name in ("mosaic", other))
-    return Interval(*estimates(study, [({}, store, mosaic, reference, [])])[_SPAN].iloc[0])
+    (row,) = estimates(study, [({}, store, mosaic, reference, [])])[_SPAN].to_dict("records")
+    return Interval(**{str(name): value for name, value in row.items()})
 
 
 def subgroup_differences(

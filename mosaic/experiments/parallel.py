@@ -31,7 +31,7 @@ from mosaic.utils.errors import MosaicError, RunError, SettingsError
 from mosaic.utils.files import write_text
 from mosaic.utils.forked import available_cores, end_with_parent, starting_processes
 from mosaic.utils.plugins import load_plugins
-from mosaic.utils.progress import log, progress
+from mosaic.utils.progress import WORKER, log, progress
 from mosaic.utils.words import count
 
 _IDLE_S = 60  # after which a worker process without a trial ends
@@ -213,6 +213,7 @@ def _pool(calls: Calls, stage: str, workers: int) -> Outcomes:
     # on a CPU, two processes of one thread each finish small models sooner than one process of two threads
     threads, devices = str(max(1, available_cores() // workers)), gpus()
     limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
+    limits[WORKER] = "1"
     waiting, free, lost = list(calls), list(range(workers)), set[str]()
     running: dict[Future[Any], tuple[str, int]] = {}
     try:

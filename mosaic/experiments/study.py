@@ -139,6 +139,12 @@ class Study:
         with study._locked():
             return study
 
+    def __repr__(self) -> str:
+        """Name the run, its folder and the tables that it holds."""
+        tables = [name for name in TABLES if any(self.folder.glob(f"{name}.*"))]
+        text = f"Study {self.folder.name!r} in {self.notebook}: {self.folder}"
+        return f"{text}\n  tables: {', '.join(tables) or 'none'}"
+
     def _locked(self) -> contextlib.AbstractContextManager[None]:
         """Lock the folder, unless the run that has it locked executes this notebook."""
         ours = os.environ.get("MOSAIC_RUN") == str(self.folder.absolute())

@@ -115,25 +115,25 @@ def _handed_on(out: Path) -> Iterator[None]:
 
 
 class _ProgressLines(io.StringIO):
-    """Passes on what a notebook writes to standard error, line by line."""
+    """Passes on the lines a notebook writes to a stream, of its output only those of progress."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, progress_only: bool = False) -> None:
         super().__init__()
-        self.log = log
+        self.log, self.kept = log, PREFIX if progress_only else ""
 
     def flush(self) -> None:
         *lines, rest = self.getvalue().split("\n")
         self.seek(self.truncate(0))
         self.write(rest)
-        for line in filter(None, lines):
+        for line in (line for line in lines if line and line.startswith(self.kept)):
             self.log(line.removeprefix(PREFIX))
 
 
 def _remove_progress(notebook: NotebookNode) -> None:
-    """Remove the lines of progress that cells wrote to standard error; warnings stay."""
+    """Remove the lines of progress that cells wrote; results and warnings stay."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            if output.get("name") == "stderr":
+            if output.get("output_type") == "stream":
                 lines = output.text.splitlines(keepends=True)
                 output.text = "".join(line for line in lines if not line.startswith(PREFIX))
         if "outputs" in cell:
@@ -176,7 +176,10 @@ class _Run:
         start, problem = time.monotonic(), ""
         options: dict[str, Any] = {"kernel_name": "python3", "language": "python", "cwd": notebook.parent}
         options |= {"progress_bar": False, "start_timeout": _START_TIMEOUT}
-        options |= {"stderr_file": _ProgressLines(lambda line: self.log(f"{head} {line}"))}
+        options |= {
+            f"{stream}_file": _ProgressLines(lambda line: self.log(f"{head} {line}"), stream == "stdout")
+            for stream in ("stdout", "stderr")
+        }
         options |= {"extra_arguments": ["--log-level=CRITICAL"]}  # a kernel logs its own end as an error
         options |= {"on_cell_error": lambda execute_reply, **_: replies.append(execute_reply["content"])}
         try:

@@ -118,6 +118,14 @@ class PackedStore:
             channels = [stored.bands.index(band) for band in group.bands]
             self._sources.append((stored.name, slice(None) if stored.bands == group.bands else channels))
 
+    def __repr__(self) -> str:
+        """Say what is packed: patches by split, bands and classes."""
+        splits = ", ".join(f"{number} {name}" for name, number in self.index["split"].value_counts().items())
+        return (
+            f"PackedStore of {self.manifest.dataset}, {len(self.index)} pairs ({splits}): {self.folder}\n"
+            f"  bands: {', '.join(self.layout.bands)}\n  classes: {'; '.join(self.class_names)}"
+        )
+
     def _check(self) -> None:
         """Compare the index with its checksum, and shards that this machine has not compared before.
 

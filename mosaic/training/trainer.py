@@ -31,6 +31,7 @@ from mosaic.training.module import TERMS, Pretraining
 from mosaic.utils.devices import autocast, resolve_precision
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import atomic_path
+from mosaic.utils.progress import bar
 from mosaic.utils.words import count
 
 HEALTH = ("alignment", "uniformity", "embedding_std", "effective_rank", "knn")
@@ -64,6 +65,7 @@ class Logbook(Callback):
         self._on_device: dict[str, Any] = {}
         self._pending: tuple[dict[str, float], list[Tensor], Callable[[], None]] | None = None
         self.rows: list[dict[str, float]] = []
+        self.bar: Any = None  # of progress, while steps are taken
         self._earlier = self._evaluating = 0.0
         self._started = time.monotonic()
         if torch.cuda.is_available():
@@ -103,6 +105,10 @@ class Logbook(Callback):
         if due or last or module.losses_due:
             self._read_losses()
         self.rows[-1]["seconds"] = self.seconds
+        if step and self.bar is not None:
+            if "total" in self.rows[-1]:
+                self.bar.set_postfix_str(f"loss {self.rows[-1]['total']:.3f}", refresh=False)
+            self.bar.update()
 
     def _read_losses(self) -> None:
         losses = self._module.read_losses()
@@ -247,8 +253,10 @@ def fit(module: Pretraining, logbook: Logbook, batches: StepBatches, processes: 
                 enable_model_summary=False,
                 use_distributed_sampler=False,
             )
-            resumed = logbook.path if batches.steps.start else None
-            trainer.fit(module, batches, ckpt_path=resumed, weights_only=True)
+            resumed, what = logbook.path if batches.steps.start else None, f"training {trial.method}"
+            shown = processes.rank == 0
+            with bar(what, trial.steps, initial=batches.steps.start, shown=shown) as logbook.bar:
+                trainer.fit(module, batches, ckpt_path=resumed, weights_only=True)
     except torch.OutOfMemoryError as error:
         raise RunError(
             f"out of GPU memory with {trial.batch_scenes} scenes of {trial.views.image_size} px in "

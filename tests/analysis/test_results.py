@@ -141,6 +141,13 @@ def test_differences_are_paired_by_the_seeds_of_both_sides(predict, study):
         (expected.value, expected.low, expected.high)
     )
     assert table.at["all classes", "value"] > 0
+    mosaic = pd.DataFrame(rows).replace({"method": {"iai": "mosaic"}})
+    found = results.difference_to(study, STORE, mosaic, "supervised_late", 100.0)
+    assert found.value == pytest.approx(table.at["all classes", "value"])
+    assert [str(number) for number in (found.n_seeds, found.n_scenes)] == [
+        "2",
+        str(len(set(STORE.scenes[200:]))),
+    ]
     alone = results.subgroup_differences(study, STORE, pd.DataFrame(rows[3:]), 100.0)
     assert alone.empty and "value" in alone  # without the reference
 
