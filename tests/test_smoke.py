@@ -91,14 +91,28 @@ def test_budgets_are_nested_and_labels_beyond_them_never_reached_an_encoder(smok
         assert (labelled > 0) == METHODS[trial["method"]].uses_labels
 
 
-def test_four_scenes_decide_no_claim(smoke_run):
+def test_one_seed_decides_no_claim_and_controls_of_known_answer_are_decided(smoke_run):
     content = read_json(smoke_run / "claims.json")
     assert {claim["verdict"] for claim in content["claims"]} == {"undecided", "not tested"}
     for claim in content["claims"]:
         untested = claim["name"].endswith("label-contrastive")
-        assert claim["reason"].startswith("no label-contrastive" if untested else "too few scenes (4)")
-        assert claim["low"] is claim["p_value"] is None
-    json.dumps(content, allow_nan=False)
+        assert claim["reason"].startswith("no label-contrastive" if untested else "1 seed; at least 3")
+        assert claim["p_value"] is None
+    (path,) = (smoke_run.parents[1] / "data/cache/controls").glob("*.parquet")
+    *no, yes = pd.read_parquet(path)["verdict"]
+    assert yes == "supported"
+    assert "supported" not in no
+
+
+def test_every_json_file_is_one_to_strict_parsers(smoke_run):
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    files = [*smoke_run.glob("*.json"), *smoke_run.glob("*.ipynb")]
+    files += smoke_run.parents[1].glob("data/**/*.json")
+    assert len(files) > 30
+    for path in files:
+        json.loads(path.read_text("utf-8"), parse_constant=refuse)
 
 
 def test_encoders_load_in_three_lines(smoke_run):

@@ -133,6 +133,7 @@ def reference_classifier(
     ``over_linear`` is the trees' macro AP less that of logistic regression (C = 0.1, standardised
     statistics); ``explained`` is R2 of the statistics in scenes left out, by least squares on the labels of
     those classes, a mean over statistics.
+    Empty where no class is left, or all pairs are of one scene.
     """
     ten = [band for band in TEN_METRE if band in store.layout.bands]
     inputs = {"S1": list(_RADAR), "S2, 10 m bands": ten, "both": [*ten, *_RADAR]}
@@ -144,6 +145,8 @@ def reference_classifier(
         labels = store.labels[chosen]
         labels = labels[:, (labels.sum(0) >= least_positives) & (labels.sum(0) < len(labels))]
         scenes = store.scenes[chosen]
+        if not labels.shape[1] or len(np.unique(scenes)) < 2:
+            continue
         folds = list(GroupKFold(min(5, len(np.unique(scenes)))).split(chosen, groups=scenes))
         for name, bands in inputs.items():
             features = _patch_statistics(store, chosen, bands)

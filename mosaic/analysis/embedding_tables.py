@@ -54,12 +54,12 @@ def retrieval_table(embedded: pd.DataFrame, scenes: NDArray[np.str_]) -> pd.Data
     for method in embedded["method"].unique():
         for direction in load_arrays(embedded[embedded["method"] == method].iloc[0], "rank|"):
             title = " → ".join(sensor.upper() for sensor in direction.split("_to_"))
-            maps = [np.nanmean(seed) for seed in per_seed(embedded, method, f"map_at_k|{direction}")]
+            maps = per_seed(embedded, method, f"map_at_k|{direction}")
             ranks = per_seed(embedded, method, f"rank|{direction}")
             for k in [k for k in RETRIEVAL_K if k < len(scenes)]:
                 hits = [(seed <= k).astype(np.float64) for seed in ranks]
                 recall = estimate_mean(hits, scenes).interval()
-                numbers = (recall.value, recall.low, recall.high, float(np.mean(maps)))
+                numbers = (recall.value, recall.low, recall.high, estimate_mean(maps, scenes).value)
                 rows.append((method, title, k, *numbers))
     return pd.DataFrame(rows, columns=["method", "direction", "k", "recall", "low", "high", "map_at_20"])
 

@@ -147,7 +147,7 @@ def too_little_training(margins: Mapping[str, Interval]) -> str:
     bar, chance = margins.get("band statistics"), margins.get("random features")
     if (bar is None or bar.value >= 0) and (chance is None or chance.low > 0):
         return ""
-    numbers = {name: f"{m.value:+.3f} [{m.low:+.3f}, {m.high:+.3f}]" for name, m in margins.items()}
+    numbers = {name: words.effect(m.value, m.low, m.high) for name, m in margins.items()}
     return "MoSAiC less " + ", less ".join(f"{name} {number}" for name, number in numbers.items())
 
 

@@ -158,7 +158,8 @@ def estimate_ap(
                 leave_one_out_ap(labels[rows, column], scores[rows, column], scene[rows], len(names))
                 for rows, column in columns
             ]
-            ap.append(np.nanmean(parts, axis=0) if parts else np.full(1 + len(names), np.nan))
+            known = np.ma.masked_invalid(np.reshape(parts, (-1, 1 + len(names))))
+            ap.append(known.mean(axis=0).filled(np.nan))  # NaN where no class has a positive left
     return Estimate(np.array(ap)[:, 0], np.mean(ap, axis=0)[1:])
 
 

@@ -16,6 +16,8 @@ from mosaic.utils.files import hash_json
 from mosaic.utils.progress import log
 from mosaic.utils.words import count
 
+_LEAST_TRAIN = 2
+
 
 def simulated_root(dataset: str, patches: int, seed: int) -> Path:
     """Return where a simulated archive lies unless its maker says otherwise."""
@@ -47,6 +49,11 @@ def prepare(settings: DataSettings) -> tuple[Any, PackedStore]:
         )
     bands = [sensor.bands for sensor in archive.sensors]
     key = {"source": archive.fingerprint(), "bands": bands, "bad": settings.on_bad_patch}
+    if counts["train"] < _LEAST_TRAIN:
+        raise ArchiveError(
+            f"{archive.root} has {count(counts['train'], 'patch')} in split 'train', which contrast needs "
+            f"pairs of: give it {_LEAST_TRAIN} or more"
+        )
     reduced = averaging_block(archive.band_sizes, settings.most_pixels)
     name = hash_json({**key, "reduced": reduced} if reduced > 1 else key)
     folder = data_folder() / "packed" / f"{archive.root.name}-{name}"

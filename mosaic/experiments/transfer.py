@@ -122,7 +122,8 @@ def domain_rows(store: PackedStore, domain: str) -> NDArray[np.int64]:
 def largest_domains(store: PackedStore, most: int) -> list[str]:
     """Return up to ``most`` domains, those with the most test patches first.
 
-    A domain must have test patches of two scenes, and leave training and validation patches of others.
+    A domain must have test patches of two scenes and training patches, without which nothing changes, and
+    leave training and validation patches of others.
     """
     column = domain_column(store)
     if not column or not most:
@@ -131,7 +132,8 @@ def largest_domains(store: PackedStore, most: int) -> list[str]:
     sizes = test.groupby(column).agg(patches=("scene", "size"), scenes=("scene", "nunique"))
     sizes = sizes[sizes["scenes"] >= _LEAST_SCENES].sort_values("patches", ascending=False, kind="stable")
     others = [set(store.index.iloc[store.split_rows(split)][column]) for split in ("train", "validation")]
-    return [str(name) for name in sizes.index if all(names - {name} for names in others)][:most]
+    seen = [name for name in sizes.index if name in others[0]]
+    return [str(name) for name in seen if all(names - {name} for names in others)][:most]
 
 
 def domain_shift_all(study: Study, side: Side) -> pd.DataFrame:

@@ -11,14 +11,13 @@ from matplotlib.figure import Figure
 
 from mosaic.plots import layout
 from mosaic.plots.palette import GREY, SERIES, VERDICTS, tint
-from mosaic.utils.words import count
+from mosaic.utils.words import count, effect
 
 
 def _effect(row: Mapping[Hashable, Any]) -> str:
     if not np.isfinite(row["effect"]):
         return "not computed"
-    interval = f" [{row['low']:+.3f}, {row['high']:+.3f}]" if np.isfinite(row["low"]) else ""
-    return f"{row['effect']:+.3f}{interval}".replace("-", "−")
+    return effect(row["effect"], row["low"], row["high"]).replace("-", "−")
 
 
 @layout.of_table

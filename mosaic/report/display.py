@@ -21,6 +21,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mosaic.evaluation.uncertainty import LEAST_SCENES
 from mosaic.report.markdown import inline, plain, scroll_box
 from mosaic.utils.words import count
 
@@ -188,6 +189,15 @@ def _cell(value: Any, digits: int) -> str:
 def sampled(n_seeds: int | None) -> str:
     """Return what the intervals of a run cover: scenes of the one seed it has, or scenes and seeds."""
     return "scenes, for one seed" if n_seeds == 1 else "scenes and seeds"
+
+
+def spans(rows: pd.DataFrame, title: str = "95 % interval") -> str:
+    """Return for a caption what the intervals of rows cover, and where there is none for want of scenes."""
+    known, few = rows["low"].notna(), rows["n_scenes"].between(1, LEAST_SCENES - 1)  # 0: not tested
+    if not known.any():
+        return f"no interval: fewer than {LEAST_SCENES} scenes" if few.any() else "no interval"
+    rest = f", none of fewer than {LEAST_SCENES} scenes" if (few & ~known).any() else ""
+    return f"{title} over {sampled(int(rows['n_seeds'].max()))}{rest}"
 
 
 def answer(text: str) -> None:

@@ -132,6 +132,16 @@ def test_values_of_the_56_real_pairs_are_what_the_function_gives_on_them(tmp_pat
     assert table.loc["both", "over_linear"] == pytest.approx(known[over_linear], abs=0.01)  # one draw of five
 
 
+@pytest.mark.parametrize(("scenes", "least"), [(1, 5), (12, PAIRS)])
+def test_one_scene_or_too_few_positives_leave_no_reference_classifier(scenes, least):
+    store = Store()
+    store.scenes = np.array([f"s{i % scenes}" for i in range(PAIRS)])
+    scores = tables.reference_classifier(store, draws=1, least_positives=least)
+    assert scores.empty
+    statistics = {"mean_labels": 3.0, "p_share": 0.5, "p_identical": 0.02, "mean_jaccard": 0.16}
+    assert len(tables.statistics_card(statistics, scores, Reference("none"))) == 8
+
+
 def test_draws_are_spread_over_scenes():
     scenes = np.repeat(["a", "b", "c"], [50, 5, 5])
     chosen = tables._spread(scenes, 9, np.random.default_rng(0))

@@ -1,3 +1,4 @@
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -161,6 +162,22 @@ def test_what_the_archive_can_show_is_the_bar_over_chance_and_the_best_by_valida
     bar = means["band_statistics"]
     assert table["value"].tolist() == pytest.approx([bar - means["random"], means["iai"] - bar])
     assert (table["low"] < table["value"]).all()
+
+
+def test_four_scenes_decide_no_claim(archive, monkeypatch):
+    """However large an advantage is; what is written is JSON, without NaN in a number or text."""
+    monkeypatch.setattr(STORE, "scenes", np.array([f"s{i % 4}" for i in range(2 * N)]))
+    for method, noise, quality in (("mosaic", 0.2, 0.7), ("iai", 0.95, 0.3), ("random", 0.99, 0.1)):
+        archive.predict(method, 100.0, "linear", noise, noise)
+        archive.embed(method, quality)
+    content = as_json(judge_archives([archive.claims()]))
+    tested = [claim for claim in content["claims"] if claim["effect"] is not None]
+    assert len(tested) == 3
+    for claim in tested:
+        assert (claim["verdict"], claim["effect"] > 0.1) == ("undecided", True)
+        assert claim["reason"].startswith("too few scenes (4)")
+        assert claim["low"] is claim["p_value"] is claim["mde"] is None
+    assert "nan" not in json.dumps(content, allow_nan=False)
 
 
 def test_an_opponent_with_fewer_seeds_enters_no_claim(archive):

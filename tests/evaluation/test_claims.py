@@ -65,6 +65,7 @@ def test_rules(effect, spread, n_seeds, n_scenes, verdict, reason):
             "band statistics +0.020 [+0.010, +0.030], less random features +0.014",
         ),
         (None, (0.014, -0.025), "MoSAiC less random features +0.014 [-0.025, +0.053]"),
+        ((0.02, np.nan), (0.014, np.nan), "band statistics +0.020, less random features +0.014"),
     ],
 )
 def test_without_exceeding_what_was_never_trained_nothing_is_claimed(bar, chance, reason):

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -104,3 +106,11 @@ def test_a_mean_leaves_out_nan():
     mean = estimate_mean([values], np.array(list("abcd")))
     assert mean.value == pytest.approx(0.4)
     assert mean.without == pytest.approx([0.5, 0.4, 0.4, 0.3])
+
+
+def test_without_the_scene_of_all_positives_a_score_is_unknown_and_nothing_warns():
+    labels, scenes = np.array([[1, 0], [0, 0], [0, 0]], np.uint8), np.array(list("abc"))
+    with warnings.catch_warnings(action="error"):
+        ap = estimate_ap(labels, [np.array([[0.9, 0.1], [0.5, 0.2], [0.1, 0.3]], np.float32)], scenes)
+    assert ap.value == 1
+    np.testing.assert_array_equal(ap.without, [np.nan, 1, 1])

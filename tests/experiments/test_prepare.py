@@ -50,6 +50,14 @@ def test_empty_split_is_named_before_anything_is_packed(root, tmp_path, split):
     assert not packed(tmp_path)
 
 
+def test_one_training_patch_is_too_few_and_nothing_is_packed(root, tmp_path):
+    table = pd.read_parquet(root / "metadata.parquet")
+    table.drop_duplicates("split").to_parquet(root / "metadata.parquet", index=False)
+    with pytest.raises(ArchiveError, match=r"1 patch in split 'train'.* 2 or more"):
+        prepare(DataSettings(archive=str(root)))
+    assert not packed(tmp_path)
+
+
 def test_damaged_patch_stops_with_its_name_or_is_skipped_and_counted(root, tmp_path):
     band = next((root / "BigEarthNet-S1").glob("*/*/*_VV.tif"))
     band.write_bytes(band.read_bytes()[:1000])

@@ -134,6 +134,24 @@ def test_captions_are_required_and_best_columns_must_exist(fig):
         display.table(pd.DataFrame({"m": ["a"], "AP": [1.0]}), "c", best={"AB": "max"})
 
 
+@pytest.mark.parametrize(
+    ("low", "scenes", "words"),
+    [
+        ([0.1, 0.2], [6, 8], "95 % interval over scenes and seeds"),
+        ([0.1, np.nan], [6, 5], "95 % interval over scenes and seeds, none of fewer than 6 scenes"),
+        ([0.1, np.nan], [6, 8], "95 % interval over scenes and seeds"),
+        ([0.1, np.nan], [6, 0], "95 % interval over scenes and seeds"),
+        ([np.nan, np.nan], [4, 4], "no interval: fewer than 6 scenes"),
+        ([np.nan], [8], "no interval"),
+        ([], [], "no interval"),
+    ],
+)
+def test_a_caption_promises_no_interval_that_is_not_there(low, scenes, words):
+    rows = pd.DataFrame({"low": low, "n_scenes": scenes}, dtype=float).assign(n_seeds=3)
+    assert display.spans(rows) == words
+    assert "for one seed" in display.spans(rows.assign(n_seeds=1)) or "no interval" in words
+
+
 def test_answer_key_result_and_stamp_carry_what_the_report_needs(shown):
     display.answer("It **helps**.")
     assert shown.notes == {"role": "answer", "html": "It <strong>helps</strong>."}

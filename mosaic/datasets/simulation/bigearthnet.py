@@ -27,11 +27,12 @@ from mosaic.datasets.simulation.produce import Rows, produce, write_geotiff
 from mosaic.datasets.simulation.sensors import Conditions, observe
 
 #: Raise it when the same seed gives other pixels.
-VERSION = 1
+VERSION = 2
 #: Real tiles, each with a country; the first number of a seed's tiles are taken in a shuffled order.
 _TILES = list(pd.read_csv(Path(__file__).with_name("tiles.csv")).itertuples(index=False, name=None))
 _SHARES = {"train": 0.5, "validation": 0.25, "test": 0.25}
 _SCENE_PATCHES = 20
+_LEAST_TEST_TILES = 3  # of two dates each: six scenes, the least that have an interval
 _REVISITED = 0.3  # share of a tile's locations that were seen on both of its dates
 _PAIR_BYTES, _STACKED_BYTES = 330_000, 470_000
 _RARE_CODES = 0.25  # how often a class appears under another of its codes than the first
@@ -68,6 +69,7 @@ def _plan(patches: int, seed: int) -> list[_Tile]:
     counts = {split: max(4, round(patches * share)) for split, share in _SHARES.items()}
     counts["train"] = patches - counts["validation"] - counts["test"]
     needed = {split: max(1, round(n / (2 * _SCENE_PATCHES))) for split, n in counts.items()}
+    needed["test"] = max(_LEAST_TEST_TILES, needed["test"])
     scale = max(1.0, sum(needed.values()) / len(_TILES))  # more patches a tile once tiles run out
     plan = []
     for split in SPLITS:

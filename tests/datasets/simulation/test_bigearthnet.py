@@ -5,6 +5,7 @@ import rasterio
 from mosaic.datasets.bigearthnet import BigEarthNetArchive
 from mosaic.datasets.bigearthnet_layout import S2_SIZE
 from mosaic.datasets.reference import real_quantiles
+from mosaic.evaluation.uncertainty import LEAST_SCENES
 
 
 @pytest.fixture
@@ -30,6 +31,7 @@ def test_some_places_are_seen_twice_with_the_same_labels_and_never_across_splits
     assert (places.split.nunique() == 1).all()
     assert (index.labels.str.join("|").groupby(index.location).nunique() == 1).all()
     assert index.groupby("tile").split.nunique().max() == 1
+    assert index[index.split == "test"].scene.nunique() >= LEAST_SCENES  # 15 patches have intervals
 
 
 def test_pure_patches_look_like_the_real_class(archive):
