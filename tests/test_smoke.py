@@ -185,7 +185,7 @@ def test_runs_lie_beside_each_other(partial_run, second_run, monkeypatch):
         output["data"]["text/plain"] for cell in notebook.cells for output in cell.get("outputs", [])
     )
     assert "No difference is given for second" in told
-    assert "MoSAiC in partial less smoke: +0.000, without an interval" in told
+    assert "MoSAiC in partial less smoke: +0.000 [+0.000, +0.000]" in told
     settings = told[told.index("Parameters that differ") :].partition("Origin and")[0]
     assert {"methods", "patches", "dataset", "companion_runs"} < set(settings.split())
     assert read_json(index.parent / "run.json")["status"] == "finished"
