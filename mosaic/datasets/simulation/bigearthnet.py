@@ -27,7 +27,7 @@ from mosaic.datasets.simulation.produce import Rows, produce, write_geotiff
 from mosaic.datasets.simulation.sensors import Conditions, observe
 
 #: Raise it when the same seed gives other pixels.
-VERSION = 2
+VERSION = 3
 #: Real tiles, each with a country; the first number of a seed's tiles are taken in a shuffled order.
 _TILES = list(pd.read_csv(Path(__file__).with_name("tiles.csv")).itertuples(index=False, name=None))
 _SHARES = {"train": 0.5, "validation": 0.25, "test": 0.25}
@@ -141,7 +141,8 @@ def _draw_pairs(tile: _Tile) -> Iterator[tuple[dict[str, Any], dict[str, NDArray
     locations = random.choice(91 * 91, size=number - twice, replace=False).tolist()
     epsg, left, top = tile_corner(tile.name)
     random = np.random.default_rng([*tile.seed, 1])
-    optical, radar = ([Conditions.draw(random, d.timetuple().tm_yday) for d in dates] for _ in range(2))
+    numbers, biome = [date.timetuple().tm_yday for date in dates], int(tile.name[:2])  # UTM zones of Europe
+    optical, radar = ([Conditions.draw(random, day, biome) for day in numbers] for _ in range(2))
     for place, location in enumerate(locations):
         column, row = divmod(location, 91)
         labels = tile.labels[place]

@@ -6,8 +6,9 @@ inside the mixed classes: that difference is the label noise of the dataset. MOD
 of 500 m, and some cells carry the class of another, as the real product is right for about two of three; the
 rules follow the IGBP legend in the user guide of MCD12Q1 (collection 6), with numbers simplified by hand.
 
-``covers.csv`` has a row a cover: side of a typical parcel (pixels), whether the optical texture is fine, the
-groups that MODIS cells are judged by, and what the class of a map really consists of: cover and share.
+``covers.csv`` has a row a cover: side of its parcels in pixels; pattern of its texture; by how many days its
+greenest time comes after midsummer, and how much greener it is then (standard deviations); whether it is
+ploughed; the groups that MODIS cells are judged by; and what the class of a map really consists of.
 """
 
 from pathlib import Path
@@ -20,28 +21,28 @@ from scipy.ndimage import gaussian_filter, zoom
 from scipy.spatial import cKDTree
 
 from mosaic.datasets.reference import label_sets
+from mosaic.datasets.simulation.texture import draw_relief, draw_texture
 
 SIDE = 120
 #: Every class gets at least this many patches in a split of ``_ROOM`` patches or more.
 _LEAST, _ROOM = 3, 200
-_TABLE = pd.read_csv(Path(__file__).with_name("covers.csv"))
+TABLE = pd.read_csv(Path(__file__).with_name("covers.csv"))
 #: The covers: the 19 classes of BigEarthNet, and two that Europe's labels do not name.
-COVERS: tuple[str, ...] = tuple(_TABLE["name"])
+COVERS: tuple[str, ...] = tuple(TABLE["name"])
 URBAN, INDUSTRY, ARABLE, PERMANENT, PASTURE, COMPLEX, AGRINATURE, AGROFOREST = range(8)
 BROADLEAF, CONIFER, MIXED, GRASS, MOOR, SHRUB, BEACH, INLANDWET, COASTWET, INLANDWATER, SEA = range(8, 19)
 SNOW, ROCK = 19, 20
 _COMPOSITION = [
-    [(list(_TABLE["key"]).index(key), float(share)) for key, share in map(str.split, parts.split("|"))]
-    for parts in _TABLE["composition"]
+    [(list(TABLE["key"]).index(key), float(share)) for key, share in map(str.split, parts.split("|"))]
+    for parts in TABLE["composition"]
 ]
-FINE = _TABLE["fine"].to_numpy(bool)
 
 #: Side of a cell, pixels of 10 m.
 CELL = 50
 _BLUR = 12.0  # pixels; a sensor's footprint is wider than its cell
 _MISTAKEN = 0.15
 
-_MEMBERS = _TABLE["groups"].fillna("").str.get_dummies("|")  # what cells are judged by, a column a group
+_MEMBERS = TABLE["groups"].fillna("").str.get_dummies("|")  # what cells are judged by, a column a group
 
 
 class Landscape(NamedTuple):
@@ -50,6 +51,8 @@ class Landscape(NamedTuple):
     truth: NDArray[np.uint8]  # cover at 10 m, indices of COVERS
     classes: NDArray[np.uint8]  # the CORINE-like map, class indices, 255 where unlabelled
     parcels: NDArray[np.int64]  # number of each pixel's parcel
+    texture: NDArray[np.float64]  # pattern of the cover, standard deviations
+    slopes: tuple[NDArray[np.float64], NDArray[np.float64]]  # to the sun and to the radar, likewise
 
 
 def draw_label_sets(number: int, random: np.random.Generator) -> NDArray[np.uint8]:
@@ -121,7 +124,7 @@ def draw_landscape(labels: NDArray[np.uint8], random: np.random.Generator, side:
     truth = np.zeros((side, side), np.uint8)
     parcels = np.zeros((side, side), np.int64)
     for cover in np.unique(real):
-        cells = _draw_parcels(random, _TABLE["parcel"][cover] * random.uniform(0.8, 1.3), side)
+        cells = _draw_parcels(random, TABLE["parcel"][cover] * random.uniform(0.8, 1.3), side)
         covers, shares = zip(*_COMPOSITION[cover], strict=True)
         # shares differ from place to place: one "mixed forest" is not another
         local = random.dirichlet(np.array(shares) * 12)
@@ -134,7 +137,8 @@ def draw_landscape(labels: NDArray[np.uint8], random: np.random.Generator, side:
         unlabelled = common & (_field(random, 15.0, side) > 1.2)
         if unlabelled.sum() < min(0.2 * classes.size, 0.5 * common.sum()):
             classes[unlabelled] = 255
-    return Landscape(truth, classes, parcels)
+    texture = draw_texture(TABLE["pattern"].to_numpy(str)[truth], parcels, random)
+    return Landscape(truth, classes, parcels, texture, draw_relief(random, side))
 
 
 def land_cover(truth: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from mosaic.datasets.simulation.produce import Rows, produce, write_geotiff
 from mosaic.datasets.simulation.sensors import Conditions, observe_above_atmosphere
 
 #: Raise it when the same seed gives other pixels.
-VERSION = 1
+VERSION = 2
 _STRIDE = SIDE // 2
 _GRID = 4  # patches along a side of a scene
 _SCENE_SIDE = 642  # covers the grid, and 6 divides it, for the bands of 60 m
@@ -84,7 +84,7 @@ def _write_scene(root: Path, scene: _Scene) -> Rows:
     random = np.random.default_rng(scene.seed)
     ground = land.draw_landscape(scene.covers, random, _SCENE_SIDE)
     day = _DAY_OF_SEASON[scene.season.split("_")[1]]
-    optical, radar = (Conditions.draw(random, day) for _ in range(2))
+    optical, radar = (Conditions.draw(random, day, scene.epsg % 100 // 6) for _ in range(2))
     images = observe_above_atmosphere(ground, optical, radar, random)
     layers = {
         "s1": np.stack([images[band] for band in S1_BANDS]),
