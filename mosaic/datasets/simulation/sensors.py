@@ -23,11 +23,12 @@ from mosaic.datasets.reference import real_quantiles
 from mosaic.datasets.simulation.landscape import COVERS, SNOW, TABLE, Landscape
 
 #: Variance shares within a class: the scene, the class in its biome and season, the parcel and the texture.
-_SCENE, _BIOME, _PARCEL, _TEXTURE = 0.25, 0.25, 0.20, 0.30
+_SCENE, _BIOME, _PARCEL, _TEXTURE = 0.35, 0.30, 0.23, 0.12
 #: What a slope of one standard deviation in hilly land adds: standard deviations of brightness, and dB.
 _SHADE, _SLOPE = 0.4, 1.6
-#: Standard deviations of backscatter that the pattern of a cover adds.
-_ECHO = 0.6
+#: Share of the variance of backscatter within a class that is not the scene's, and what the pattern of a cover
+#: adds to it, in standard deviations.
+_BACKSCATTER, _ECHO = 0.5, 0.3
 #: Bands that are simulated by class; the others follow from the optical ones.
 _BY_CLASS = ("B02", "B03", "B04", "B08", "VV", "VH")
 #: Equivalent number of looks of Sentinel-1 GRD in high resolution.
@@ -210,7 +211,7 @@ def _radar(
     roughness = _parcel_factor(land, random)
     result = {}
     for band, tint in zip(_BY_CLASS[4:], scene.tints[4:], strict=True):
-        spread = np.sqrt(_PARCEL + _TEXTURE) * table[f"{band}_std"][truth]
+        spread = np.sqrt(_BACKSCATTER) * table[f"{band}_std"][truth]
         factor = 0.5 * biomass + 0.6 * roughness + _ECHO * land.texture + 0.8 * tint[truth]
         level = table[band][truth] + common + spread * factor + _SLOPE * scene.relief * land.slopes[1]
         # speckle is independent in the two polarisations; its mean power is 1
