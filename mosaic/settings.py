@@ -128,14 +128,14 @@ class GridSettings(Section):
     """The trials of ``02_pretrain``: methods x seeds x label budgets."""
 
     methods: MethodNames = setting(
-        ["random", "band_statistics", "supervised_late", "simclr_s1", "simclr_s2", "iai", "mosaic"],
+        ["random", "band_statistics", "supervised_late", "iai", "supcon", "mosaic"],
         "rows of the table of methods (mosaic.methods)",
     )
-    seeds: Count = setting(1, "number of seeds: 0, 1, ...")
+    seeds: Count = setting(3, "number of seeds: 0, 1, ...")
     one_seed: list[MethodName] = setting([], "methods that are trained with seed 0 only")
     tuning_steps: int = setting(0, "steps of a trial of hyperparameters; 0: none are tried", ge=0)
     label_fractions: Annotated[list[Percent], _SOME, AfterValidator(_ascending)] = setting(
-        [5.0, 20.0, 100.0], "label budgets of the evaluation, % of training labels"
+        [5.0, 100.0], "label budgets of the evaluation, % of training labels"
     )
     label_budgets: Annotated[list[Literal["shared", "full"]], _SOME] = setting(
         ["shared", "full"], "shared: pretraining has the evaluation's labels; full: all"
@@ -233,6 +233,7 @@ class EvaluationSettings(Section):
     probe_strength: Literal["budget", "validation"] = setting(
         "budget", "linear probe: cross-validated within the label budget, or best on validation"
     )
+    finetune_seeds: Count = setting(1, "seeds whose encoders are fine-tuned; no claim rests on it")
     finetune_steps: Count = setting(40, "optimiser steps of full fine-tuning")
     finetune_batch: Count = setting(32, "scenes in a fine-tuning batch")
     finetune_learning_rate: Positive = setting(1.0e-4, "AdamW, peak, whole model")

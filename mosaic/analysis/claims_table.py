@@ -185,7 +185,8 @@ class ArchiveClaims:
         for evaluation, members in rows[rows["method"] == method].sort_values("seed").groupby("evaluation"):
             score = float(np.mean([self._validation(row, measure) for _, row in members.iterrows()]))
             entries.append(Entry(method, str(evaluation), score, members))
-        return max(entries, key=lambda entry: entry.validation, default=None)
+        # an evaluation of fewer seeds, such as fine-tuning of the first, stands back
+        return max(entries, key=lambda entry: (len(entry.seeds), entry.validation), default=None)
 
     def _validation(self, row: pd.Series, measure: str) -> float:
         if measure == "knn_jaccard":

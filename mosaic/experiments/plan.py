@@ -99,7 +99,8 @@ def stages(
     parts += [("pretraining", settings_of(t, settings), steps, 1.0, 0) for t in plan(grid)]
     for t in plan(grid):
         times = len({f for _, f in evaluated_fractions(t.budget, grid.label_fractions)})
-        fitted = tunes * times * (not get_method(t.method).only_classifies)
+        fine_tuned = t.seed < evaluation.finetune_seeds and not get_method(t.method).only_classifies
+        fitted = tunes * times * fine_tuned
         parts.append(
             ("evaluation", settings_of(t, settings), fitted, evaluation.finetune_batch / batch, patches)
         )

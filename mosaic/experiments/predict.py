@@ -44,6 +44,11 @@ def evaluated_fractions(budget: float, fractions: Sequence[float]) -> list[tuple
     return pairs + ([("full", f) for f in fractions] if budget == 100 else [])
 
 
+def _fine_tunes(settings: EvaluationSettings, encoder: Mapping[Any, Any]) -> bool:
+    method, early = get_method(encoder["method"]), encoder["seed"] < settings.finetune_seeds
+    return "finetune" in settings.evaluations and early and method.tunable and not method.only_classifies
+
+
 def predict_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.DataFrame:
     """Predict with every encoder that has not predicted yet.
 
@@ -57,9 +62,10 @@ def predict_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.
     for row in encoders.to_dict("records"):
         fractions = sorted({f for _, f in evaluated_fractions(row["budget"], grid.label_fractions)})
         used: dict[str, Any] = settings.model_dump(
-            exclude={} if "knn" in settings.evaluations else {"neighbours"}
+            exclude={"finetune_seeds"} | ({"neighbours"} if "knn" not in settings.evaluations else set())
         )
-        if "finetune" not in settings.evaluations or get_method(row["method"]).only_classifies:
+        if not _fine_tunes(settings, row):
+            used["evaluations"] = [name for name in settings.evaluations if name != "finetune"]
             used = {name: value for name, value in used.items() if not name.startswith("finetune")}
         else:
             used["precision"] = precision
@@ -128,7 +134,7 @@ def predict_trial(
                 # its classifier has seen the labels of its own budget, so it stands for no other fraction
                 if fraction == encoder["budget"]:
                     ends["end_to_end"] = classifier_scores(checkpoint, {s: inputs[s] for s in _EVALUATED})
-            elif "finetune" in settings.evaluations and get_method(encoder["method"]).tunable:
+            elif _fine_tunes(settings, encoder):
                 trial = TrialSettings(seed=encoder["seed"], steps=settings.finetune_steps).replace(
                     batch_scenes=min(settings.finetune_batch, len(labelled)),
                     learning_rate=settings.finetune_learning_rate,

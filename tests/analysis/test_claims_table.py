@@ -192,6 +192,16 @@ def test_an_opponent_with_fewer_seeds_enters_no_claim(archive):
     assert "all seeds" in archive.compare("coherence vs self-supervised").sides
 
 
+def test_an_evaluation_of_the_first_seed_alone_does_not_stand_for_a_method(archive):
+    """Where only the first encoder is fine-tuned, however well."""
+    archive.predict("mosaic", 100.0, "linear", 0.5, 0.5)
+    archive.predict("mosaic", 100.0, "finetune", 0.0, 0.0, seeds=1)
+    archive.predict("iai", 100.0, "linear", 0.6, 0.6)
+    comparison = archive.compare("accuracy vs self-supervised")
+    assert comparison.sides == "MoSAiC (linear probe) against IaI-SimCLR (linear probe)"
+    assert comparison.difference.n_seeds == 3
+
+
 def test_where_trials_of_an_opponent_failed_nothing_is_decided_against_its_family(archive):
     archive.predict("mosaic", 100.0, "linear", 0.5, 0.5)
     archive.predict("iai", 100.0, "linear", 0.8, 0.9)

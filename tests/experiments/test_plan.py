@@ -42,7 +42,7 @@ def test_trials_and_steps_are_those_that_a_run_trains(store, tmp_path, monkeypat
 
 
 def test_hours_follow_from_a_measured_step(monkeypatch):
-    settings = StudySettings(**CHOSEN, finetune_steps=8, finetune_batch=4, tuning_steps=3)
+    settings = StudySettings(**CHOSEN, finetune_steps=8, finetune_batch=4, tuning_steps=3, finetune_seeds=2)
     table = plan_module.stages(settings, 0, cost).set_index("stage")
     # seeds x budgets x steps x seconds: iai, mosaic, supervised_late
     assert table.at["pretraining", "hours"] == pytest.approx((1 * 1 * 7 + 2 * 2 * 7 * 2 + 2 * 2 * 7) / 3600)
@@ -50,6 +50,8 @@ def test_hours_follow_from_a_measured_step(monkeypatch):
     assert table.at["choosing hyperparameters", "hours"] == pytest.approx(3 * 3 * (1 + 2 + 1) / 3600)
     # random and iai at both fractions; mosaic with 25 % there, with 100 % at both; a quarter of a batch
     assert table.at["evaluation", "steps"] == 8 * (2 * 2 + 2 + 2 * (1 + 2))
+    first = plan_module.stages(settings.replace(finetune_seeds=1), 0, cost).set_index("stage")
+    assert first.at["evaluation", "steps"] == 8 * (2 + 2 + (1 + 2))
     encoded = plan_module.stages(settings, 960, cost).set_index("stage")["hours"] - table["hours"]
     assert encoded["pretraining"] == 0
     assert encoded["evaluation"] * 3600 == pytest.approx(960 / 16 / 6 * (2 + 1 + 4 * 2 + 4))

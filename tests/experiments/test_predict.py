@@ -38,3 +38,26 @@ def test_other_patches_of_a_budget_are_other_work(module, tasks, store, tmp_path
         settings = StudySettings(label_fractions=[50.0, 100.0], label_budget_files=[str(listed)])
         tasks(store, settings, encoder)
     assert paths[0] == paths[1] != paths[2]
+
+
+def test_how_many_seeds_are_fine_tuned_is_the_work_of_the_seeds_concerned(store, tmp_path, monkeypatch):
+    def run(study, stage, function, todo):
+        paths.append({name: task.path for name, task in todo.items()})
+        return pd.DataFrame(encoders)
+
+    monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
+    monkeypatch.setattr(predict, "run_trials", run)
+    monkeypatch.setattr(predict, "require_trained_on", lambda *_: None)
+    monkeypatch.setattr(predict, "read_arrays", lambda path: {})
+    encoder, paths = {"method": "iai", "budget": 0.0, "path": ""}, []
+    encoders = [{**encoder, "trial": f"iai {s}", "seed": s, "folder": f"iai {s}"} for s in range(3)]
+    settings = StudySettings(label_fractions=[100.0])
+    for changes in ({}, {"finetune_seeds": 2}, {"finetune_steps": 3}):
+        chosen = settings.replace(**changes)
+        study = SimpleNamespace(
+            settings=chosen, earlier=lambda name, chosen=chosen: SimpleNamespace(settings=chosen)
+        )
+        predict.predict_all(study, store, pd.DataFrame(encoders))
+    first, two, longer = paths
+    assert [first[name] == two[name] for name in first] == [True, False, True]
+    assert [first[name] == longer[name] for name in first] == [False, True, True]

@@ -26,8 +26,8 @@ from mosaic.datasets.simulation.landscape import COVERS, SNOW, TABLE, Landscape
 _SCENE, _BIOME, _PARCEL, _TEXTURE = 0.35, 0.30, 0.23, 0.12
 #: What a slope of one standard deviation in hilly land adds: standard deviations of brightness, and dB.
 _SHADE, _SLOPE = 0.4, 1.6
-#: Share of the variance of backscatter within a class that is not the scene's, and what the pattern of a cover
-#: adds to it, in standard deviations.
+#: Share of the variance of backscatter within a class that is not the scene's, and the standard deviations
+#: that the pattern of a cover adds to it.
 _BACKSCATTER, _ECHO = 0.5, 0.3
 #: Bands that are simulated by class; the others follow from the optical ones.
 _BY_CLASS = ("B02", "B03", "B04", "B08", "VV", "VH")
