@@ -61,7 +61,7 @@ def fuse(features: Features) -> NDArray[np.float32]:
 def extract_features(
     store: PackedStore, checkpoint: Path, rows: Rows, store_statistics: bool = False
 ) -> Features:
-    """Encode whole patches without augmentation, in bf16 on a GPU that has it: stream -> (N, F).
+    """Encode whole patches without augmentation, in the precision of training: stream -> (N, F).
 
     For early fusion also ``"early_without_s1"`` and so on for each sensor. With ``store_statistics`` the
     store's moments normalise, not those of training: for an encoder of another archive.
@@ -73,12 +73,12 @@ def extract_features(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     layout = layout_for(loaded, store.layout)  # also refuses other bands
     views = Views(store.layout if store_statistics else layout, loaded.encoder.image_size)
-    encoder = loaded.to(device).encoder
+    encoder, precision = loaded.to(device).encoder, loaded.card["settings"]["precision"]
     chunks = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
     batches: list[dict[str, torch.Tensor]] = []
     for records in read_ahead(lambda rows: read_tensors(store, rows, device.type), chunks):
         images = views.evaluation({name: r.to(device, non_blocking=True) for name, r in records.items()})
-        with autocast(device, "auto"):
+        with autocast(device, precision):
             features = encoder(images)
             for sensor in images if "early" in features else ():
                 others = {name: image for name, image in images.items() if name != sensor}

@@ -68,6 +68,15 @@ def test_early_fusion_is_encoded_again_without_each_sensor(store, config, tmp_pa
     assert not np.allclose(inputs["fused_without_s1"], inputs["fused"], atol=1e-3)
 
 
+def test_features_have_the_precision_of_training(store, config, tmp_path, monkeypatch):
+    used, exact = [], features_module.autocast
+    monkeypatch.setattr(features_module, "autocast", lambda *asked: used.append(asked[1]) or exact(*asked))
+    for precision in ("32", "bf16-mixed"):
+        trial = config("iai", steps=1, monitor_every=0).replace(precision=precision)
+        extract_features(store, pretrain(store, trial, [], tmp_path / precision), np.arange(4))
+    assert used == ["32", "bf16-mixed"]
+
+
 @pytest.mark.parametrize("name", ["light", "resnet18", "vit_light"])
 def test_features_in_bf16_are_within_two_hundredths_of_their_spread(store, name):
     torch.manual_seed(0)
