@@ -34,11 +34,6 @@ def test_flat_values_go_to_their_sections():
         trial.replace(stpes=1)
 
 
-def test_only_beside_other_terms_the_label_term_has_a_weight_of_its_own():
-    for method, weight in (("mosaic", 4.0), ("mosaic_no_intra", 4.0), ("supcon", 1.0), ("iai", 0.0)):
-        assert TrialSettings(**{"method": method, "label_weight": 4.0}).weighted_method().label == weight
-
-
 @pytest.mark.parametrize(
     ("values", "message"),
     [
