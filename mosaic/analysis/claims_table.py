@@ -26,8 +26,8 @@ from mosaic.evaluation.claims import (
 from mosaic.evaluation.label_overlap import confusable_pairs
 from mosaic.evaluation.metrics import LEAST_POSITIVES, macro_ap
 from mosaic.evaluation.uncertainty import LEAST_SCENES, Estimate, Interval, estimate_ap, estimate_mean
-from mosaic.experiments.embed import chosen_rows, load_arrays
-from mosaic.experiments.predictions import KEYS, load, prediction_keys
+from mosaic.experiments.embed import chosen_rows
+from mosaic.experiments.predictions import KEYS, load, prediction_keys, read_arrays
 from mosaic.experiments.study import Study
 from mosaic.methods import METHODS
 from mosaic.settings import NOTEBOOKS
@@ -81,11 +81,8 @@ class ArchiveClaims:
     """The claims on the archive of a run. Where trials failed, one of them may be of the best opponent."""
 
     def __init__(self, run: Study) -> None:
-        self.title, self.store, predictions = (
-            run.read("archive")["title"],
-            run.store(),
-            run.read("predictions"),
-        )
+        self.title, self.store = run.read("archive")["title"], run.store()
+        predictions = run.read("predictions")
         # full-label pretraining has seen labels that few-label comparisons must not use
         self.predictions = main_rows(predictions[predictions["label_budget"] != "full"])
         store, embedding = self.store, run.earlier("04_embeddings_and_coherence").settings.embedding
@@ -190,29 +187,27 @@ class ArchiveClaims:
 
     def _validation(self, row: pd.Series, measure: str) -> float:
         if measure == "knn_jaccard":
-            return float(load_arrays(row, "coherence|validation")[""].mean())
+            return float(read_arrays(row["path"], "coherence|validation")[""].mean())
         return macro_ap(self.labels["validation"], load(row, "validation"))
 
     def estimate(self, entry: Entry, measure: str, seeds: Collection[int] | None = None) -> Estimate:
         """Return a measure of an entry on the test split, of its own seeds or of those given."""
         rows = [row for _, row in entry.members.iterrows() if seeds is None or row["seed"] in seeds]
         if measure == "knn_jaccard":
-            values = [load_arrays(row, "coherence|test")[""] for row in rows]
+            values = [read_arrays(row["path"], "coherence|test")[""] for row in rows]
             return estimate_mean(values, self.embedded_scenes)
         strata = self.pairs if measure == "ap_conditional" else ()
         return estimate_ap(self.labels["test"], [load(row) for row in rows], self.scenes, strata)
 
 
 def judge_claims(study: Study, archives: Sequence[ArchiveClaims]) -> pd.DataFrame:
-    """Return :func:`judge_archives`, from the cache where it is known."""
-    key = {"archives": [archive.key() for archive in archives]}
-    return study.cached("claims", key, lambda: judge_archives(archives))
-
-
-def judge_archives(archives: Sequence[ArchiveClaims]) -> pd.DataFrame:
     """Return one row a claim and archive, with its verdict (:func:`mosaic.evaluation.claims.judge`)."""
     pairs = [(archive, claim) for archive in archives for claim in CLAIMS]
-    return judge([archive.compare(claim) for archive, claim in progress(pairs, "claims", total=len(pairs))])
+
+    def compute() -> pd.DataFrame:
+        return judge([archive.compare(claim) for archive, claim in progress(pairs, "claims")])
+
+    return study.cached("claims", {"archives": [archive.key() for archive in archives]}, compute)
 
 
 def as_json(claims: pd.DataFrame) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from mosaic.analysis.archive_tables import display_bands
 from mosaic.evaluation.coherence import MEASURES, nearest
 from mosaic.evaluation.uncertainty import Interval, estimate_mean
-from mosaic.experiments.embed import load_arrays, per_seed
+from mosaic.experiments.embed import per_seed
+from mosaic.experiments.predictions import read_arrays
 from mosaic.store.reader import PackedStore
 
 #: Lengths of the retrieval list.
@@ -52,7 +53,7 @@ def retrieval_table(embedded: pd.DataFrame, scenes: NDArray[np.str_]) -> pd.Data
     """
     rows = []
     for method in embedded["method"].unique():
-        for direction in load_arrays(embedded[embedded["method"] == method].iloc[0], "rank|"):
+        for direction in read_arrays(embedded[embedded["method"] == method]["path"].iloc[0], "rank|"):
             title = " → ".join(sensor.upper() for sensor in direction.split("_to_"))
             maps = per_seed(embedded, method, f"map_at_k|{direction}")
             ranks = per_seed(embedded, method, f"rank|{direction}")
@@ -67,9 +68,7 @@ def retrieval_table(embedded: pd.DataFrame, scenes: NDArray[np.str_]) -> pd.Data
 def of_first_seed(embedded: pd.DataFrame, prefix: str) -> dict[tuple[str, str], NDArray[Any]]:
     """Return the arrays of the first seed's encoders whose names start so: (method, rest of the name)."""
     rows = embedded[embedded["seed"] == 0].set_index("method")["path"]
-    return {
-        (str(m), name): v for m, p in rows.items() for name, v in load_arrays({"path": p}, prefix).items()
-    }
+    return {(str(m), name): v for m, path in rows.items() for name, v in read_arrays(path, prefix).items()}
 
 
 def neighbour_images(
@@ -80,7 +79,7 @@ def neighbour_images(
     Returned as ``plots.imagery.neighbour_gallery`` takes them; empty where no row has a
     neighbour from another place.
     """
-    embeddings, bands = load_arrays(trial, "embeddings")[""], display_bands(store)
+    embeddings, bands = read_arrays(trial["path"], "embeddings")[""], display_bands(store)
     neighbours = nearest(embeddings, k, store.index["location"].to_numpy(str)[rows])
     if not neighbours.size:
         return {}

@@ -171,7 +171,10 @@ def estimates(study: Study, calls: Sequence[Call]) -> pd.DataFrame:
 
     Beside its own columns each has those of its interval, and the arrays of its estimate.
     """
-    keys = [[facts, store.fingerprint, *map(_key, sides)] for facts, store, *sides, _ in calls]
+    keys = [
+        [facts, store.fingerprint, *([] if side is None else prediction_keys(side) for side in sides)]
+        for facts, store, *sides, _ in calls
+    ]
 
     def compute() -> pd.DataFrame:
         found = parallel_map(method_ap, [tuple(rest) for _, *rest in calls], "scores", study.settings.jobs)
@@ -181,10 +184,6 @@ def estimates(study: Study, calls: Sequence[Call]) -> pd.DataFrame:
         return pd.DataFrame(rows, columns=None if rows else names)
 
     return study.cached("estimates", {"calls": keys}, compute)
-
-
-def _key(predictions: pd.DataFrame | None) -> list[dict[str, Any]]:
-    return [] if predictions is None else prediction_keys(predictions)
 
 
 def difference_to(

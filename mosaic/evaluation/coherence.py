@@ -180,14 +180,6 @@ def retrieval_map(
         return np.where(possible > 0, (precision * hits).sum(1) / possible, np.nan)
 
 
-def cross_sensor_cosines(
-    queries: Embeddings, candidates: Embeddings, places: Places
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return cosines between sensors: of the same scene (N,), and of scenes of two different places."""
-    similarity = queries @ candidates.T
-    return np.diag(similarity).copy(), similarity[places[:, None] != places[None, :]]
-
-
 def umap_map(embeddings: Embeddings, neighbours: int, min_dist: float, seed: int) -> NDArray[np.float32]:
     """Return a two-dimensional UMAP (McInnes et al. 2018) of unit-length embeddings, (N, 2)."""
     try:

@@ -97,19 +97,16 @@ def _across_sensors(
         average_precision = coherence.retrieval_map(mapped, test[target], labels, locations)
         arrays[f"map_at_k|{source}_to_{target}"] = average_precision
         if sensors.index(source) < sensors.index(target):
-            same, different = coherence.cross_sensor_cosines(mapped, test[target], locations)
-            cosines.append((same, np.random.default_rng(0).permutation(different)[:20_000]))
+            similarity = mapped @ test[target].T
+            different = similarity[locations[:, None] != locations[None, :]]
+            drawn = np.random.default_rng(0).permutation(different)[:20_000]
+            cosines.append((np.diag(similarity).copy(), drawn))
     arrays["cosine|same"], arrays["cosine|different"] = map(np.concatenate, zip(*cosines, strict=True))
     return arrays
-
-
-def load_arrays(trial: Mapping[str, Any] | pd.Series, prefix: str) -> dict[str, NDArray[Any]]:
-    """Return the arrays of an embedded trial whose names start with ``prefix``, by the rest of the name."""
-    return read_arrays(trial["path"], prefix)
 
 
 def per_seed(embedded: pd.DataFrame, method: str, name: str) -> list[NDArray[Any]]:
     """Return an array of each seed of a method, in the order of seeds; empty where it has none."""
     members = embedded[embedded["method"] == method].sort_values("seed")
-    arrays = [load_arrays(trial, name).get("") for _, trial in members.iterrows()]
+    arrays = [read_arrays(path, name).get("") for path in members["path"]]
     return [array for array in arrays if array is not None]

@@ -78,7 +78,8 @@ def tune_all(study: Study, store: PackedStore) -> pd.DataFrame:
     for name, changes in candidates(grid):
         trial, rows = Trial(name, SEED, 100.0), train if get_method(name).uses_labels else train[:0]
         task = training_task(store, trial, settings_of(trial, short, {name: changes}), rows)
-        row = {**task.row, "candidate": in_words(changes), "settings": dict(changes)}
+        words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in changes.items())
+        row = {**task.row, "candidate": words or "as the run", "settings": dict(changes)}
         tasks[f"{name}, {row['candidate']}"] = replace(task, row=row)
     table = run_trials(study, "choosing hyperparameters", pretrain_trial, tasks)
     validation, probes = store.split_rows("validation"), {"scores": Probe(store, train)}
@@ -98,8 +99,3 @@ def choices(tuned: pd.DataFrame) -> Choices:
     """Return method -> the changes that were chosen for it."""
     chosen = tuned[tuned["chosen"].astype(bool)]
     return dict(zip(chosen["method"], chosen["settings"], strict=True))
-
-
-def in_words(changes: Candidate) -> str:
-    """Return changes as readers see them."""
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in changes.items()) or "as the run"
