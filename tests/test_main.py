@@ -51,10 +51,7 @@ def test_help_lists_the_commands_without_loading_anything_heavy():
         (["train", "nowhere", "--to", "few"], "nowhere holds no packed data"),
         (["verify", "nowhere"], "nowhere"),
         (["report", "nowhere"], "nowhere"),
-        (
-            ["predict", "nowhere", "mosaic", "x.tif"],
-            "no run with predictions is 'nowhere': there is none",
-        ),
+        (["predict", "nowhere", "mosaic", "x.tif"], "no run with predictions is 'nowhere': there is none"),
         (["simulate", "--patches", "3", "--folder", "few"], "3 patches are too few"),
     ],
 )

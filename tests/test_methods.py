@@ -1,4 +1,4 @@
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,13 +57,6 @@ def test_inputs_follow_from_the_streams():
     assert three == ("a", "b", "c", "fused", *(f"fused_without_{name}" for name in "abc"))
 
 
-def test_rows_cannot_be_changed_and_unknown_names_get_a_suggestion():
-    with pytest.raises(FrozenInstanceError):
-        METHODS["mosaic"].intra = 0.0
-    with pytest.raises(SettingsError, match="did you mean 'mosaic'"):
-        get_method("mosiac")
-
-
 def test_a_row_is_added_under_a_name_of_its_own():
     row = replace(METHODS["mosaic"], name="mosaic_l5", label=5.0)
     assert register_method(row) is register_method(row) is get_method("mosaic_l5")
@@ -72,7 +65,9 @@ def test_a_row_is_added_under_a_name_of_its_own():
         register_method(replace(METHODS["mosaic"], label=5.0))
 
 
-def test_impossible_rows_are_refused():
+def test_impossible_rows_and_unknown_names_are_refused():
+    with pytest.raises(SettingsError, match="did you mean 'mosaic'"):
+        get_method("mosiac")
     with pytest.raises(SettingsError, match="inter needs two streams"):
         Method("x", "X", "ablation", ("s1",), inter=1.0)
     with pytest.raises(SettingsError, match="below 0"):

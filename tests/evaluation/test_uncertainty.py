@@ -6,13 +6,7 @@ from scipy import stats
 from sklearn.metrics import average_precision_score
 
 from mosaic.evaluation.label_overlap import Stratum
-from mosaic.evaluation.uncertainty import (
-    LEAST_SCENES,
-    Estimate,
-    error_and_df,
-    estimate_ap,
-    estimate_mean,
-)
+from mosaic.evaluation.uncertainty import LEAST_SCENES, Estimate, error_and_df, estimate_ap, estimate_mean
 
 
 def make(random, patches=200, scenes=20, skill=0.4):

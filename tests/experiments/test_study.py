@@ -209,13 +209,3 @@ def test_every_room_of_a_key_is_there():
     for rooms in (study_module._TRAINING, study_module._EVALUATION, study_module._TABLES):
         assert all((study_module.PACKAGE / room).exists() for room in rooms)
     assert "store" in study_module._TRAINING  # what reads the images that an encoder sees
-
-
-def test_the_device_is_the_gpu_or_the_cores(monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    for cores, name in ((1, "CPU, 1 core"), (16, "CPU, 16 cores")):
-        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
-        assert opened().device == name
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H200")
-    assert opened().device == "NVIDIA H200"

@@ -159,10 +159,7 @@ def test_files_on_the_command_line(predictions, patch, images, tmp_path, capsys)
     for band in ("B02", "B03"):
         (patch / "part" / f"patch_{band}.tif").write_bytes((patch / "s2" / f"patch_{band}.tif").read_bytes())
     for wrong, message in (
-        (
-            [patch / "s1", patch / "s1.tif"],
-            "has 2 bands: give one patch, with one file or folder of VV",
-        ),
+        ([patch / "s1", patch / "s1.tif"], "has 2 bands: give one patch, with one file or folder of VV"),
         ([patch / "part"], "part has files of B02, B03: give one patch"),
         ([patch / "none.tif"], "the file is missing"),
     ):

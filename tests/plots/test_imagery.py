@@ -22,10 +22,6 @@ def test_sar_composite_is_vv_vh_and_their_difference():
     np.testing.assert_array_equal(figures.sar_composite(np.full((1, 2, 2, 2), -60.0))[0, 0, 0], [0, 0, 0])
 
 
-def test_the_stretches_are_stated():
-    assert all(words in figures.STRETCHES for words in ("DN 0 to 2500", "VV −20 to −3", "dB as red"))
-
-
 def pairs(count):
     rng = np.random.default_rng(0)
     return rng.integers(0, 3000, (count, 4, 4, 3)), rng.normal(-12, 3, (count, 2, 4, 4))

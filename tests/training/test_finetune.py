@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
-import torch
 
 from mosaic.evaluation.features import encode_splits, extract_features, fuse
 from mosaic.evaluation.metrics import macro_ap
-from mosaic.evaluation.probes import fit_classifier, linear_probe
+from mosaic.evaluation.probes import fit_classifier
 from mosaic.models.checkpoint import load_encoder
 from mosaic.settings import TrialSettings
 from mosaic.training import finetune as finetune_module
@@ -51,11 +50,6 @@ def test_tuning_starts_from_the_encoder_and_a_linear_probe_of_it(store, start, t
     features = fuse(extract_features(store, start, rows))
     expected = fit_classifier(features, store.labels[rows])
     assert np.array_equal(module.objective.classifier.weight.detach(), expected.weight.detach())
-    labels = store.labels[rows]
-    probe, _ = linear_probe(features, labels, features, labels, {"same": features}, [1e-2])
-    with torch.no_grad():
-        scores = torch.sigmoid(module.objective.classifier(torch.from_numpy(features))).numpy()
-    np.testing.assert_allclose(scores, probe["same"], atol=1e-4)
 
 
 def test_tuning_changes_the_weights_and_keeps_the_statistics_of_batch_normalisation(
