@@ -46,26 +46,6 @@ def test_sure_sensors_keep_their_logit_and_gradient():
     torch.testing.assert_close(features.grad.sum(1), torch.ones(2))
 
 
-def test_trust_is_learned_where_one_sensor_knows():
-    torch.manual_seed(0)
-    classifier = ChoquetClassifier({"s1": 1, "s2": 1}, classes=1)
-    # each sensor's confidence is its feature; the first is right, the second says yes to everything
-    for head in classifier.sensors.values():
-        torch.nn.init.ones_(head.weight)
-        torch.nn.init.zeros_(head.bias)
-        head.requires_grad_(False)
-    truth = (torch.rand(400, 1) < 0.5).float()
-    features = torch.cat([8 * truth - 4, torch.full((400, 1), 4.0)], dim=1)
-    optimiser = torch.optim.Adam([classifier.trust_logits], lr=0.1)
-    for _ in range(150):
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(classifier(features), truth)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    # where the second says more than the first, only the first is to be believed
-    assert classifier.trust[1, 0] < 0.1
-
-
 @pytest.mark.parametrize(
     ("method", "projections"),
     [
