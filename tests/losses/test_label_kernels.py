@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from mosaic.losses.label_kernels import KERNELS, idf_weights, pair_weights, register_kernel
-from mosaic.utils.errors import SettingsError
+from mosaic.losses.label_kernels import KERNELS, idf_weights, pair_weights
 
 
 def sets_of(labels):
@@ -67,12 +66,6 @@ def test_rows_of_a_kernel_are_those_of_the_whole(kernel, rows, labels):
     torch.testing.assert_close(block, pair_weights(labels, kernel, **options)[rows])
 
 
-def test_threshold_drops_weak_pairs_and_keeps_the_rest(labels):
-    plain, cut = pair_weights(labels, "jaccard"), pair_weights(labels, "jaccard", threshold=0.3)
-    assert (cut[plain < 0.3] == 0).all() and (plain[(plain > 0) & (plain < 0.3)]).numel() > 0
-    torch.testing.assert_close(cut[plain >= 0.3], plain[plain >= 0.3])
-
-
 def test_idf_counts_of_the_training_set_replace_those_of_the_batch():
     labels = torch.tensor([[1.0, 1, 0], [1, 0, 1], [0, 1, 1]])  # in the batch all labels are equally frequent
     weights = pair_weights(labels, "idf_jaccard", idf=idf_weights(torch.tensor([1000, 10, 10]), 1000))
@@ -90,10 +83,3 @@ def test_weights_of_msc_and_its_prototypes_are_the_published_ones(alpha, labels)
             others = [len(own | sets[k]) for k in range(len(sets)) if k != i and label in sets[k]]
             expected = 1 / (1 + alpha * sum(1 / u for u in others)) if label in own else 0.0
             assert weights[i, 10 + label].item() == pytest.approx(expected)
-
-
-def test_kernels_are_known_by_name(labels):
-    with pytest.raises(SettingsError, match="unknown kernel 'jacard'; did you mean 'jaccard'"):
-        pair_weights(labels, "jacard")
-    with pytest.raises(SettingsError, match="'jaccard' is registered already"):
-        register_kernel("jaccard")(lambda anchors, labels: anchors @ labels.T)

@@ -31,24 +31,6 @@ def test_by_hand_all_are_drawn_and_equally_often():
         assert np.allclose(times / 3000, 1 / len(values), atol=0.04)
 
 
-def test_invariants_on_random_places():
-    rng = np.random.default_rng(0)
-    index = pd.DataFrame(
-        {
-            "location": rng.integers(0, 60, 300).astype(str),
-            "date": rng.integers(0, 4, 300).astype(str),
-            "split": rng.choice(["train", "test"], 300),
-            "labels": [["x"] if even else ["y"] for even in rng.integers(0, 2, 300)],
-        }
-    )
-    place = ["location", "split", "labels"]
-    draws = TemporalPositives(index).draw(np.arange(300).repeat(200), np.random.default_rng(0))
-    for row, drawn in enumerate(draws.reshape(300, 200)):
-        same = (index[place] == index.loc[row, place]).all(axis=1)
-        expected = np.flatnonzero(same & (index["date"] != index.loc[row, "date"]))
-        assert np.unique(drawn).tolist() == (expected.tolist() or [row])
-
-
 def test_empty_index():
     assert TemporalPositives(INDEX.iloc[:0]).counts.tolist() == []
 
