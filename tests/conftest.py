@@ -52,16 +52,10 @@ DATES = ("20170613", "20180204")
 
 def write_tif(path: Path, array: np.ndarray, corner: tuple[float, float], epsg: int) -> None:
     """Write one band as the official files are: single, uncompressed, 0 declared as no data if optical."""
-    import rasterio
+    from mosaic.datasets.simulation.produce import write_geotiff  # imports rasterio
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    side = array.shape[0]
-    transform = rasterio.Affine(1200 / side, 0, corner[0], 0, -1200 / side, corner[1])
-    profile = {"driver": "GTiff", "width": side, "height": side, "count": 1, "dtype": array.dtype}
-    profile |= {"crs": f"EPSG:{epsg}", "transform": transform}
-    profile |= {"nodata": 0} if array.dtype == np.uint16 else {}
-    with rasterio.open(path, "w", **profile) as file:
-        file.write(array, 1)
+    options = {"nodata": 0} if array.dtype == np.uint16 else {}
+    write_geotiff(path, array[None], corner, epsg, 1200 / len(array), **options)
 
 
 def write_archive(root: Path, patches: int, bands: Sequence[str], with_maps: bool, seed: int) -> None:

@@ -10,8 +10,10 @@ from torchgeo.datasets import CopernicusBenchBigEarthNetS1, CopernicusBenchBigEa
 
 from mosaic.datasets.archive import PatchError
 from mosaic.datasets.copernicus_bench import CopernicusBenchArchive
+from mosaic.datasets.nomenclature import CORINE
 from mosaic.datasets.registry import open_archive
 from mosaic.datasets.simulation import bigearthnet as simulation
+from mosaic.datasets.simulation.produce import write_geotiff
 from mosaic.datasets.verify import verify
 from mosaic.store.writer import pack
 from mosaic.utils.errors import ArchiveError
@@ -25,27 +27,8 @@ PAIRS = {
     "val": [(8, 9, "Arable land")],
     "test": [(60, 70, "Arable land,Pastures")],
 }
-CLASSES = (  # as the real header has them, in its order
-    "Urban fabric",
-    "Industrial or commercial units",
-    "Arable land",
-    "Permanent crops",
-    "Pastures",
-    "Complex cultivation patterns",
-    '"Land principally occupied by agriculture, with significant areas of natural vegetation"',
-    "Agro-forestry areas",
-    "Broad-leaved forest",
-    "Coniferous forest",
-    "Mixed forest",
-    "Natural grassland and sparsely vegetated areas",
-    '"Moors, heathland and sclerophyllous vegetation"',
-    '"Transitional woodland, shrub"',
-    '"Beaches, dunes, sands"',
-    "Inland wetlands",
-    "Coastal wetlands",
-    "Inland waters",
-    "Marine waters",
-)
+#: As the real header has them, in its order.
+CLASSES = [f'"{name}"' if "," in name else name for name in CORINE.classes]
 
 
 def files_of(column, row):
@@ -55,12 +38,7 @@ def files_of(column, row):
 
 
 def write_tif(path, layers, column, row):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    transform = rasterio.Affine(10, 0, 600000 + 1200 * column, 0, -10, 5900040 - 1200 * row)
-    count, height, width = layers.shape
-    profile = {"driver": "GTiff", "width": width, "height": height, "count": count, "dtype": layers.dtype}
-    with rasterio.open(path, "w", **profile, crs="EPSG:32629", transform=transform) as file:
-        file.write(layers)
+    write_geotiff(path, layers, (600000 + 1200 * column, 5900040 - 1200 * row), 32629)
 
 
 def list_of(root, split):

@@ -13,6 +13,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from mosaic.datasets.archive import PatchError
 from mosaic.datasets.geotiff import read_header, read_raster, read_strips, to_degrees
+from mosaic.datasets.simulation.produce import write_geotiff
 
 
 def pixels(bands=1, size=(41, 33), dtype="uint16"):
@@ -23,14 +24,7 @@ def pixels(bands=1, size=(41, 33), dtype="uint16"):
 
 
 def write(path, layers, **options):
-    profile = {"driver": "GTiff", "count": len(layers), "height": layers.shape[1], "width": layers.shape[2]}
-    profile |= {
-        "dtype": layers.dtype,
-        "crs": "EPSG:32633",
-        "transform": rasterio.Affine(10, 0, 3e5, 0, -10, 5e6),
-    }
-    with rasterio.open(path, "w", **profile | options) as file:
-        file.write(layers)
+    write_geotiff(path, layers, (3e5, 5e6), 32633, **options)
     return path
 
 

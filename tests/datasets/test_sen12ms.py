@@ -12,6 +12,7 @@ from mosaic.datasets.archive import PatchError
 from mosaic.datasets.nomenclature import IGBP
 from mosaic.datasets.sen12ms import SEN12MSArchive
 from mosaic.datasets.sen12ms_layout import labels_of, validation_scenes
+from mosaic.datasets.simulation.produce import write_geotiff
 from mosaic.datasets.verify import verify
 from mosaic.store.writer import pack
 from mosaic.utils.errors import ArchiveError
@@ -27,12 +28,7 @@ SCENES = {
 
 
 def write_tif(path, layers, corner=(500000.0, 5000000.0)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    transform = rasterio.Affine(10, 0, corner[0], 0, -10, corner[1])
-    profile = {"driver": "GTiff", "width": SIDE, "height": SIDE, "count": len(layers)}
-    profile |= {"dtype": layers.dtype, "crs": "EPSG:32633", "transform": transform}
-    with rasterio.open(path, "w", **profile) as file:
-        file.write(layers)
+    write_geotiff(path, layers, corner, 32633)
 
 
 def file_of(root, season, source, scene, patch):
