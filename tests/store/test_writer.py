@@ -1,6 +1,5 @@
 import errno
 import fcntl
-import multiprocessing
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -221,31 +220,6 @@ def test_a_file_system_without_locks_takes_packed_data_all_the_same(
     monkeypatch.setattr(fcntl, "flock", unsupported)
     assert len(pack(archive, folder, shard_size=8, workers=1)) == 20
     assert "see to it that only one run uses it" in capsys.readouterr().err
-
-
-def test_kill_minus_nine_frees_the_folder_and_the_next_pack_resumes(archive, store, folder, tmp_path):
-    killed = tmp_path / "killed"
-    archive.faults = {12: lambda _sample: time.sleep(60)}
-    options = {"shard_size": 8, "workers": 2}
-    process = multiprocessing.get_context("fork").Process(target=pack, args=(archive, killed), kwargs=options)
-    process.start()
-    wait_for((killed / "shard-00002.json").exists)
-    process.kill()
-    archive.faults.clear()
-    archive.reads.clear()
-    # the packing processes inherited the lock, so it is free only when they are gone too
-    wait_for(lambda: not in_use(killed))
-    assert pack(archive, killed, shard_size=8, workers=1).fingerprint == store.fingerprint
-    assert archive.reads == list(range(8, 16))
-
-
-def in_use(folder):
-    with open(folder / ".lock", "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
 
 
 def wait_for(condition, seconds=20.0):

@@ -1,9 +1,4 @@
-import functools
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -37,35 +32,22 @@ def wait_for(condition, seconds):
         time.sleep(0.05)
 
 
-def group_is_gone(group):
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_stopped_it_leaves_no_process_and_goes_on_to_the_same_files(simulated, number, tmp_path, monkeypatch):
-    """The second start has another number of processes, and finds at least one part done."""
+def test_interrupted_it_goes_on_to_the_same_files_with_more_processes(simulated, tmp_path, monkeypatch):
+    """tests/faults kills it in other ways."""
     root, arguments = tmp_path / "again", RECIPES["bigearthnet"]
-    code = "import sys, pathlib; from mosaic.datasets.registry import simulate_archive as s\n"
-    code += f"if __name__ == '__main__': s('bigearthnet', pathlib.Path({str(root)!r}), *{arguments})"
-    (tmp_path / "script.py").write_text(code)
-    command = [sys.executable, tmp_path / "script.py"]
-    # a shell's background job hands on that SIGINT is ignored
-    heard = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
-    started = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL, preexec_fn=heard)
-    wait_for(lambda: list(tmp_path.glob(".again.partial/again/.part-*.json")), 120)
-    started.send_signal(number)
-    started.wait(10)
-    wait_for(lambda: group_is_gone(started.pid), 10)
-    assert not root.exists()
-    assert list(tmp_path.glob(".again.partial/again/.part-*.json"))
-    if number == signal.SIGKILL:
-        monkeypatch.setattr("mosaic.utils.forked.available_cores", lambda: 1)
-        assert content(simulate_archive("bigearthnet", root, *arguments)) == content(simulated["bigearthnet"])
-        assert {path.name for path in tmp_path.iterdir()} == {"again", "script.py"}
+
+    def interrupted(path, content):
+        if path.name == ".part-2.json":
+            raise KeyboardInterrupt
+        write_json(path, content)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("mosaic.utils.forked.available_cores", lambda: 1)
+        patch.setattr("mosaic.datasets.simulation.produce.write_json", interrupted)
+        simulate_archive("bigearthnet", root, *arguments)
+    assert not root.exists() and len(list(tmp_path.glob(".again.partial/again/.part-*.json"))) == 2
+    assert content(simulate_archive("bigearthnet", root, *arguments)) == content(simulated["bigearthnet"])
+    assert [path.name for path in tmp_path.iterdir()] == ["again"]
 
 
 def test_a_scene_of_sen12ms_is_the_same_whoever_writes_it(simulated, tmp_path):
