@@ -120,21 +120,12 @@ def test_columns_are_read_by_name(root, written):
     [
         (lambda root: edit(root, ",Pastures,", ",Meadows,"), "differs in 'Meadows', 'Pastures'"),
         (lambda root: edit(root, "s2_path", "path"), "differs in 'path', 's2_path'"),
-        (
-            lambda root: edit(root, ",0\n", ",2\n"),
-            r"train.csv, row 2: labels must be 0 or 1",
-        ),
+        (lambda root: edit(root, ",0\n", ",2\n"), r"train.csv, row 2: labels must be 0 or 1"),
         (lambda root: edit(root, ",1\n", ",0\n"), "at least one label"),
         (lambda root: edit(root, "29UPU_77_6/", "29UPU_77_7/"), "s1_name '.*' does not follow the official"),
         (lambda root: edit(root, "29UPU_77_6", "29UPU_78_6"), "name different tiles, columns or rows"),
-        (
-            lambda root: edit(root, "08_09", "77_06", "val") or edit(root, "8_9", "77_6", "val"),
-            "more than one",
-        ),
-        (
-            lambda root: list_of(root, "val").unlink(),
-            r"multilabel-val.csv missing: give the folder that holds",
-        ),
+        (lambda r: edit(r, "08_09", "77_06", "val") or edit(r, "8_9", "77_6", "val"), "more than one"),
+        (lambda root: list_of(root, "val").unlink(), "multilabel-val.csv missing: give the folder that"),
         (lambda root: list_of(root, "val").write_text(""), "cannot be read as CSV"),
         (lambda root: shutil.rmtree(root / FOLDER / "BigEarthNet-S1-5%"), "BigEarthNet-S1-5% missing"),
     ],
@@ -149,10 +140,7 @@ def test_lists_that_are_not_the_official_ones_are_refused(root, spoil, message):
     ("source", "change", "kind", "message"),
     [
         ("s1", None, "missing file", "the file is missing"),
-        ("s2", lambda image: image[:, :60], "shape", r"\(12, 60, 120\), expected \(12, 120, 120\)"),
         ("s2", lambda image: image[:10], "shape", r"\(10, 120, 120\)"),
-        ("s1", lambda image: image * np.nan, "not finite", "are NaN"),
-        ("s1", np.float64, "dtype", "values are float64"),
         ("s1", np.array, "place", "its name says EPSG:32629"),
     ],
 )

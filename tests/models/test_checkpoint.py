@@ -129,12 +129,6 @@ def edit(folder, **changes):
     write_json(folder / "card.json", sealed({**unsealed(card), **changes}))
 
 
-def edit_a_mean(folder):
-    card = json.loads((folder / "card.json").read_text())
-    card["layout"]["statistics"]["B02"]["mean"] += 1
-    write_json(folder / "card.json", card)
-
-
 def plant(folder):
     """Put a pickle that would leave a file in place of the weights, with its checksum in the card."""
     weights = folder / "encoder.safetensors"
@@ -145,14 +139,10 @@ def plant(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (edit_a_mean, r"card.json has unexpected content \(changed since it was written\): train"),
         (lambda folder: edit(folder, format=99), r"card.json .* \(format 99, this code reads 3\): train"),
         (lambda folder: edit(folder, encoder="resnet18"), "safetensors .* encoder 'resnet18' .*Missing key"),
         (lambda folder: edit(folder, class_names=["one"]), r"mismatch for classifier.weight: .*\[5, 512\]"),
-        (
-            lambda folder: edit(folder, encoder="resnet99"),
-            "unknown encoder 'resnet99': did you mean",
-        ),
+        (lambda folder: edit(folder, encoder="resnet99"), "unknown encoder 'resnet99': did you mean"),
         (plant, "encoder.safetensors cannot be read"),
     ],
 )
@@ -174,13 +164,9 @@ def test_other_bands_are_refused(store, trained):
 
 def test_training_needs_neither_torchgeo_nor_rasterio():
     script = """
-import pkgutil, sys
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torchgeo", "rasterio"):
-            raise ImportError(name + " is blocked")
-sys.meta_path.insert(0, Blocked())
-import importlib, mosaic.training as package
+import importlib, pkgutil, sys
+sys.modules["torchgeo"] = sys.modules["rasterio"] = None
+import mosaic.training as package
 names = [module.name for module in pkgutil.iter_modules(package.__path__)]
 for name in names:
     importlib.import_module("mosaic.training." + name)

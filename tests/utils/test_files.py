@@ -63,15 +63,10 @@ def test_a_json_file_that_cannot_be_used_is_named_with_key_and_remedy(tmp_path, 
         )
 
 
-def test_json_round_trip(tmp_path):
-    files.write_json(tmp_path / "a.json", {"ä": [1, 2.5, None]})
-    assert files.read_json(tmp_path / "a.json") == {"ä": [1, 2.5, None]}
-
-
 def test_a_change_of_sealed_content_is_noticed(tmp_path):
-    path, content = tmp_path / "card.json", {"mean": 0.1 + 0.2, "classes": ("water", "town")}
+    path, content = tmp_path / "card.json", {"mean": 0.1 + 0.2, "clässes": ("water", None)}
     files.write_json(path, files.sealed(content))
-    assert files.read_json(path, build=files.unsealed) == {"mean": 0.1 + 0.2, "classes": ["water", "town"]}
+    assert files.read_json(path, build=files.unsealed) == {"mean": 0.1 + 0.2, "clässes": ["water", None]}
     path.write_text(path.read_text().replace("0.3", "0.4"))
     with pytest.raises(RunError, match=r"card.json has unexpected content \(changed since it was written"):
         files.read_json(path, build=files.unsealed)
