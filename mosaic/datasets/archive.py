@@ -28,22 +28,6 @@ class Problem:
     note: bool = False  # an oddity that is no reason to reject the patch
 
 
-def same_pixels(index: pd.DataFrame, pixels: Iterable[str]) -> list[Problem]:
-    """Return the patches whose pixels, given by their hashes, are those of an earlier row of the index.
-
-    Within a split that is a note. Patches with an empty hash are not compared.
-    """
-    table = index[["patch_id", "split"]].assign(pixels=list(pixels))
-    table = table[(table["pixels"] != "") & table.duplicated("pixels", keep=False)]
-    problems = []
-    for _, rows in table.groupby("pixels", sort=False):
-        (first, split), *others = rows[["patch_id", "split"]].to_numpy().tolist()
-        for patch, other_split in others:
-            detail = f"({other_split}) has the pixels of {first} ({split})"
-            problems.append(Problem(patch, "same pixels", detail, note=other_split == split))
-    return problems
-
-
 class PatchError(ArchiveError):
     """A patch is unusable."""
 

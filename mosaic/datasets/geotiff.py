@@ -199,9 +199,8 @@ def read_raster(
         reason = f"{np.count_nonzero(~np.isfinite(values))} of {values.size} values are NaN or infinite"
         raise file_error(patch_id, path, "not finite", reason)
     if limits and limits[2] == "dB" and high > low >= 0:
-        reason = (
-            f"values are {low:g} to {high:g}, none negative: this looks like linear power, expected are dB"
-        )
+        looks = "linear power" if np.median(values) < 1 else "dB without their sign"
+        reason = f"values are {low:g} to {high:g}, none negative: this looks like {looks}, expected are dB"
         raise file_error(patch_id, path, "unit", reason)
     if limits and (low < limits[0] or high > limits[1]):
         least, most, unit = limits

@@ -90,12 +90,8 @@ class Sentinel12Archive:
 
     def check(self, i: int) -> list[Problem]:
         """Return everything wrong with the files of patch ``i``, and notes on oddities."""
-        arrays: dict[str, NDArray[Any]] = {}
-        problems = [*self._problems(i, arrays), *self._oddities(i, arrays)]
-        complete = arrays.keys() >= self.band_sizes.keys()
-        pixels = b"".join(arrays[band].tobytes() for band in self.band_sizes) if complete else b""
-        self.checked_pixels = hashlib.sha256(pixels).hexdigest() if complete else ""
-        return problems
+        self.checked: dict[str, NDArray[Any]] = {}
+        return [*self._problems(i, self.checked), *self._oddities(i, self.checked)]
 
     def fingerprint(self) -> str:
         """Return a hash of the index and of size and time of change of every file; none is opened."""

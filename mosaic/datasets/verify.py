@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from mosaic.datasets.archive import MOST_NODATA, SPLITS, Problem, same_pixels
+from mosaic.datasets.archive import MOST_NODATA, SPLITS, Problem
+from mosaic.datasets.contents import Contents, contents_of, whole_archive_problems
 from mosaic.datasets.registry import DEFAULT_DATASET, open_archive
 from mosaic.utils.forked import forked_map
 from mosaic.utils.progress import progress
@@ -22,9 +23,10 @@ def verify(
     """Check every pair of an archive in its official layout; arguments as of :func:`.registry.open_archive`.
 
     Index: names, splits, labels, tiles; no location in two splits. Files: pairs complete; shape, type, value
-    range and georeference of every band; content, not twice under other names; labels against maps. Empty
-    splits, stray files and other oddities are notes. The table has a row a :class:`.archive.Problem`;
-    ``attrs["pairs"]`` is the number of pairs whose files were read, by ``workers`` processes.
+    range and georeference of every band; content, of no sensor twice under other names, and in the expected
+    unit over all patches; labels against maps. Empty splits, stray files and other oddities are notes. The
+    table has a row a :class:`.archive.Problem`; ``attrs["pairs"]`` is the number of pairs whose files were
+    read, by ``workers`` processes.
 
     Raises:
         ArchiveError: when the folder is not an archive, or no patch has files of a band.
@@ -32,14 +34,14 @@ def verify(
     problems: list[Problem] = []
     archive = open_archive(dataset, root, bands, include_snow_cloud, problems, most_nodata)
 
-    def check(i: int) -> tuple[list[Problem], str]:
-        return archive.check(i), getattr(archive, "checked_pixels", "")
+    def check(i: int) -> tuple[list[Problem], Contents]:
+        return archive.check(i), contents_of(archive.sensors, getattr(archive, "checked", {}))
 
-    pixels = []
-    for of_patch, hashed in progress(forked_map(check, len(archive), workers), "verifying", len(archive)):
+    contents = []
+    for of_patch, found in progress(forked_map(check, len(archive), workers), "verifying", len(archive)):
         problems += of_patch
-        pixels.append(hashed)
-    problems += same_pixels(archive.index, pixels)
+        contents.append(found)
+    problems += whole_archive_problems(archive.sensors, archive.index, contents)
     problems += archive.notes()
     problems += [
         Problem("", "split", f"no patch in split {split}", note=True)

@@ -184,6 +184,10 @@ def _other_unit(sensor: Sensor, image: Tensor, mean: Tensor, std: Tensor) -> str
         units[f"multiples of {sensor.scale:g} {sensor.unit}"] = image * sensor.scale
     if sensor.unit == "dB" and image.min() >= 0:
         units["linear power"] = 10 * image.clamp_min(1e-6).log10()
+    if sensor.unit == "dB" and image.mean() > 0:
+        units["dB without their sign"] = -image
+    if sensor.unit == "DN" and image.max() <= 255:
+        units["8 bits"] = image * (1e4 / 255)
     if sensor.unit == "DN" and image.max() <= 2:
         units["reflectance in [0, 1]"] = image * 1e4
     if sensor.unit == "DN" and image.max() <= 200:

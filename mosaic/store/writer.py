@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mosaic.datasets.archive import Archive, PatchError, Problem, same_pixels
+from mosaic.datasets.archive import Archive, PatchError, Problem
+from mosaic.datasets.contents import Contents, contents_of, whole_archive_problems
 from mosaic.store.reader import PackedStore, label_matrix
 from mosaic.store.record import Record, averaged, averaging_block, to_record
 from mosaic.store.record_format import INDEX, MANIFEST, VERSION, BandLayout, Manifest, Shard
@@ -20,6 +21,7 @@ from mosaic.utils.cached import read_if_sound
 from mosaic.utils.errors import PackError, suggest
 from mosaic.utils.forked import forked_map
 from mosaic.utils.progress import log, progress
+from mosaic.utils.words import count
 
 
 def pack(
@@ -102,7 +104,7 @@ class _Packing:
         """Return a hash of all that the bytes of a shard depend on."""
         groups, shard = [asdict(group) for group in self.layout.groups], self.shards[number]
         return files.hash_json(
-            [VERSION, self.archive.name, self.fingerprint, groups, shard.start, shard.stop]
+            [VERSION, self.archive.name, self.fingerprint, groups, shard.start, shard.stop, Contents._fields]
         )
 
     def finished(self) -> PackedStore | None:
@@ -167,14 +169,16 @@ class _Packing:
         """Write the good patches of one shard, then its note, which is returned."""
         kept: dict[int, Record] = {}
         skipped: list[dict[str, str]] = []
-        sha256, data, pixels = hashlib.sha256(), bytearray(self.layout.record_bytes), list[str]()
+        sha256, data = hashlib.sha256(), bytearray(self.layout.record_bytes)
+        contents: list[Contents] = []
         with files.atomic_path(self._path(number, "bin")) as partial, open(partial, "wb") as file:
             for i in self.shards[number]:
                 try:
-                    kept[i] = self._read(i, data)
+                    sample = self.archive.read(i)
+                    kept[i] = self._record(i, sample, data)
                     file.write(data)
                     sha256.update(data)
-                    pixels.append(hashlib.sha256(data).hexdigest()[:16])
+                    contents.append(contents_of(self.layout.sensors, sample))
                 except PatchError as e:
                     skipped.append({"patch_id": e.patch_id, "path": str(e.path), "reason": e.reason})
         train = [record.moments for i, record in kept.items() if self.train[i]]
@@ -182,7 +186,7 @@ class _Packing:
             "key": self._key(number),
             "sha256": sha256.hexdigest(),
             "kept": list(kept),
-            "pixels": pixels,
+            "contents": contents,
             "constant_bands": [record.constant_bands for record in kept.values()],
             "nodata_share": [record.nodata_share for record in kept.values()],
             "moments": {band: _total(moments[band] for moments in train) for band in self.layout.bands},
@@ -191,9 +195,8 @@ class _Packing:
         files.write_json(self._path(number, "json"), files.sealed(note))
         return note
 
-    def _read(self, i: int, data: bytearray) -> Record:
-        """Read patch ``i`` into ``data``; PatchError when it cannot be used."""
-        sample = self.archive.read(i)
+    def _record(self, i: int, sample: Mapping[str, NDArray[Any]], data: bytearray) -> Record:
+        """Write patch ``i`` to ``data``; PatchError when it cannot be used."""
         try:
             return to_record(averaged(sample, self.layout, self.block), self.layout, memoryview(data))
         except ValueError as error:
@@ -205,13 +208,18 @@ class _Packing:
         kept = np.concatenate([np.asarray(note["kept"], dtype=np.int64) for note in notes])
         self._require_training(self.train[kept])
         index = self.index.iloc[kept].reset_index(drop=True)
-        for column in ("constant_bands", "nodata_share", "pixels"):
+        for column in ("constant_bands", "nodata_share"):
             index[column] = [value for note in notes for value in note[column]]
-        same = [problem for problem in same_pixels(index, index["pixels"]) if not problem.note]
-        if same:
-            what = f"{archive.root} has {len(same)} patches in two splits, under other names"
-            lines = [f"{problem.patch_id} {problem.detail}" for problem in same]
-            raise PackError(_listing(what, lines, "keep one of each pair"))
+        contents = [Contents(*patch) for note in notes for patch in note["contents"]]
+        problems = whole_archive_problems(self.layout.sensors, index, contents)
+        for problem in problems:
+            if not problem.patch_id and not problem.note:
+                raise PackError(f"{archive.root}: {problem.detail}")
+            if not problem.patch_id:
+                log(f"{archive.root}: {problem.detail}")
+        if same := [f"{p.patch_id} {p.detail}" for p in problems if not p.note]:
+            what = f"{archive.root} has {count(len(same), 'patch')} in two splits, under other names"
+            raise PackError(_listing(what, same, "keep one of each pair"))
         with files.atomic_path(self.folder / INDEX) as partial:
             index.to_parquet(partial, index=False)
         skipped = [

@@ -191,6 +191,7 @@ FAULTS = {  # kind -> band, what is done to its file, message
     "not finite": ("VH", lambda p: set_pixels(p, np.nan), r"1 of 14400 values are NaN or infinite.*_VH\.tif"),
     "range": ("VV", lambda p: set_pixels(p, 500), "to 500 dB, expected -327 to 327 dB"),
     "unit": ("VH", lambda p: rewrite(p, 10 ** (raw(p)[0] / 10)), "looks like linear power, expected are dB"),
+    "unit, sign": ("VV", lambda p: rewrite(p, abs(raw(p)[0])), "looks like dB without their sign"),
     "range of DN": ("B02", lambda p: set_pixels(p, 40000), "to 40000 DN, expected 0 to 32767 DN"),
     "unreadable": ("B03", lambda p: p.write_bytes(b""), r"truncated.*_B03\.tif"),
     "missing file": ("map", lambda p: p.unlink(), "the file is missing.*_reference_map"),

@@ -93,6 +93,8 @@ def test_embed_takes_physical_units(store, trained, images):
         ("s1", lambda x: 10 ** (x / 10), "s1 looks like linear power: this encoder expects dB"),
         ("s1", lambda x: np.round(100 * x), "s1 looks like multiples of 0.01 dB: this encoder expects dB"),
         ("s1", lambda x: (x - x.mean()) / x.std(), "s1 looks like standard deviations from the mean"),
+        ("s1", lambda x: abs(x), "s1 looks like dB without their sign: this encoder expects dB"),
+        ("s2", lambda x: np.rint(x * 0.0255), "s2 looks like 8 bits: this encoder expects DN"),
         ("s2", lambda x: x / 10_000, r"s2 looks like reflectance in \[0, 1\]: this encoder expects DN"),
         ("s2", lambda x: x / 100, "s2 looks like reflectance in percent: this encoder expects DN"),
         ("s2", lambda x: x[:0], r"s2 has shape \(0, 5, 24, 24\), expected \(\[images,\] bands"),

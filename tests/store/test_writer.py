@@ -132,7 +132,7 @@ def test_a_record_under_another_name_in_another_split_is_refused(archive, folder
     archive.faults = {row: lambda sample: sample.update(same) for row in (1, 18)}  # of row 0
     with pytest.raises(
         PackError,
-        match=r"has 1 patches in two splits.*\n  patch_018 \(test\) has the pixels of "
+        match=r"has 1 patch in two splits.*\n  patch_018 \(test\) has the pixels of "
         r"patch_000 \(train\)\n.* keep one of each pair",
     ):
         pack(archive, folder, shard_size=8, workers=1)
