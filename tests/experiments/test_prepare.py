@@ -41,19 +41,13 @@ def test_missing_folder_is_named(tmp_path):
         prepare(DataSettings(archive=str(tmp_path / "nowhere")))
 
 
-@pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_empty_split_is_named_before_anything_is_packed(root, tmp_path, split):
+@pytest.mark.parametrize(("split", "left"), [("train", 1), ("train", 0), ("validation", 0), ("test", 0)])
+def test_a_split_of_too_few_patches_is_named_before_anything_is_packed(root, tmp_path, split, left):
     table = pd.read_parquet(root / "metadata.parquet")
-    table[table["split"] != split].to_parquet(root / "metadata.parquet", index=False)
-    with pytest.raises(ArchiveError, match=f"no patch in split '{split}'"):
-        prepare(DataSettings(archive=str(root)))
-    assert not packed(tmp_path)
-
-
-def test_one_training_patch_is_too_few_and_nothing_is_packed(root, tmp_path):
-    table = pd.read_parquet(root / "metadata.parquet")
-    table.drop_duplicates("split").to_parquet(root / "metadata.parquet", index=False)
-    with pytest.raises(ArchiveError, match=r"1 patch in split 'train'.* 2 or more"):
+    few = table[(table["split"] != split) | (table.groupby("split").cumcount() < left)]
+    few.to_parquet(root / "metadata.parquet", index=False)
+    told = r"1 patch in split 'train'.* 2 or more" if left else f"no patch in split '{split}'"
+    with pytest.raises(ArchiveError, match=told):
         prepare(DataSettings(archive=str(root)))
     assert not packed(tmp_path)
 
