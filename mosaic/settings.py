@@ -168,8 +168,6 @@ class LossSettings(Section):
     # of single objectives, with the values their authors published
     msc_alpha: float = setting(1.0, "MSC: weight of scenes against prototypes", ge=0)
     msc_beta: Positive = setting(0.1, "MSC: weight of scenes in the denominator; prototypes have 1")
-    decur_views: Literal["first", "all"] = setting("first", "DeCUR: views compared between sensors")
-    decur_shared_projector: bool = setting(True, "DeCUR: one projector for all sensors")
     off_diagonal: float = setting(0.0051, "Barlow Twins, DeCUR: off-diagonal weight", ge=0)
     covariance: float = setting(1.0, "VICReg: covariance weight; the two others have 25", ge=0)
     queue_size: Count = setting(1024, "SupCon with queue: keys in the queue")
@@ -280,7 +278,7 @@ class StudySettings(Section):
 
 #: Fields of a trial that no notebook declares: of one trial, or of one objective.
 _NOT_DECLARED = {
-    *("method", "seed", "initial", "msc_alpha", "msc_beta", "decur_views", "decur_shared_projector"),
+    *("method", "seed", "initial", "msc_alpha", "msc_beta"),
     *("off_diagonal", "covariance", "queue_size", "key_momentum"),
     *("temperature_spread", "rarity_pull", "contrast_weight"),
 }

@@ -101,8 +101,6 @@ CHANGES = {
     "kernel": ("cosine", {n for n in KERNEL if not METHODS[n].kernel}),
     "projection_dim": (64, LABEL | INSTANCE),
     **{name: (0.5, {"msc", "supcon_msc"}) for name in ("msc_alpha", "msc_beta")},
-    "decur_views": ("all", {"decur"}),
-    "decur_shared_projector": (False, {"decur"}),
     "off_diagonal": (0.01, {"barlow", "decur"}),
     "covariance": (2.0, {"vicreg"}),
     "contrast_weight": (0.5, {"sadcl"}),

@@ -76,23 +76,17 @@ class VICReg(BarlowTwins):
 class DeCUR(BarlowTwins):
     """Barlow Twins within a sensor, DeCUR's decoupled correlation between sensors.
 
-    As in the authors' code, unless the settings say otherwise, the sensors share one projector and are
-    compared in the first view alone.
+    As in the authors' code, the sensors share one projector and are compared in the first view alone.
     """
 
-    reads: ClassVar = {
-        "intra": {"projection_dim", "off_diagonal", "decur_shared_projector"},
-        "inter": {"projection_dim", "off_diagonal", "decur_shared_projector", "decur_views"},
-    }
+    reads: ClassVar = BarlowTwins.reads
+    views = slice(1)
 
     def build(self, encoder: Encoder) -> None:
         """Make the projectors and the losses."""
         super().build(encoder)
-        settings = self.settings
-        if settings.decur_shared_projector:
-            self.expanders = nn.ModuleDict(dict.fromkeys(self.expanders, next(iter(self.expanders.values()))))
-        self.views = slice(1 if settings.decur_views == "first" else None)
-        common, weight = round(COMMON_SHARE * settings.projection_dim), settings.off_diagonal
+        self.expanders = nn.ModuleDict(dict.fromkeys(self.expanders, next(iter(self.expanders.values()))))
+        common, weight = round(COMMON_SHARE * self.settings.projection_dim), self.settings.off_diagonal
         self.between = partial(decoupled_correlation, common=common, off_diagonal=weight)
 
 
