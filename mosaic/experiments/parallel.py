@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 import traceback
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -29,7 +28,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from mosaic.experiments.study import Study, cache_path, data_folder, reusable
 from mosaic.utils.errors import MosaicError, RunError, SettingsError
 from mosaic.utils.files import write_text
-from mosaic.utils.forked import available_cores, end_with_parent, starting_processes
+from mosaic.utils.forked import available_cores, end_with_parent, handling, starting_processes
 from mosaic.utils.plugins import load_plugins
 from mosaic.utils.progress import WORKER, log, progress
 from mosaic.utils.words import count
@@ -174,15 +173,9 @@ def _run(calls: Calls, stage: str, jobs: int, launch: Launch, total: int) -> dic
     ending = _jobs(calls, launch.executor(f"mosaic {stage}", logs)) if slurm else _pool(calls, stage, workers)
     # SIGTERM is a runner's end of its notebook; what a script starts in the background ignores SIGINT, and so
     # would the trials, which it ends
-    main = threading.current_thread() is threading.main_thread()  # others cannot handle signals
-    numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
-    handlers = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
-    try:
-        with contextlib.closing(ending):
-            outcomes = dict(progress(ending, stage, len(calls)))
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    interrupts = handling((signal.SIGINT, signal.SIGTERM), signal.default_int_handler)
+    with interrupts, contextlib.closing(ending):
+        outcomes = dict(progress(ending, stage, len(calls)))
     outcomes = {name: outcomes[name] for name in calls}
     failures = {name: each for name, each in outcomes.items() if isinstance(each, _Failure)}
     if not failures:

@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,11 +28,13 @@ from mosaic.report.html import RECORD, duration, public, read_record, render_all
 from mosaic.report.summary import read_notebook, summarize, title_of
 from mosaic.utils import files
 from mosaic.utils.errors import MosaicError, RunError
+from mosaic.utils.forked import handling
 from mosaic.utils.progress import PREFIX
 
 #: Of an error that reached nobody.
 _UNTOLD = "its kernel sent no error, as when too many files are open (see `ulimit -n`) or memory is short"
 _START_TIMEOUT = 180  # seconds a kernel may take to start on a busy machine
+_ENDING = signal.SIGTERM, signal.SIGHUP
 Log = Callable[[str], None]
 _PRINT = functools.partial(print, flush=True)
 
@@ -62,7 +63,8 @@ def run(
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     for name in ("asyncio", "papermill"):  # of a kernel's end, which a signal may mean
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with files.lock(out), _handed_on(out), _ended_by_signals():
+    ending = [name for name in _ENDING if signal.getsignal(name) is signal.SIG_DFL]
+    with files.lock(out), _handed_on(out), handling(ending, _leave):
         record = _Run(notebooks, out, profile, command, log)
         try:
             for i, notebook in enumerate(notebooks):
@@ -74,25 +76,11 @@ def run(
     return out / "index.html"
 
 
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise SystemExit, so that what they end is recorded; one is enough."""
-    numbers = [name for name in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(name) is signal.SIG_DFL]
-
-    def leave(number: int, _: object) -> None:
-        for name in numbers:
-            signal.signal(name, signal.SIG_IGN)
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        numbers = []
-    for name in numbers:
-        signal.signal(name, leave)
-    try:
-        yield
-    finally:
-        for name in numbers:
-            signal.signal(name, signal.SIG_DFL)
+def _leave(number: int, _: object) -> None:
+    """Raise SystemExit for a signal, so that what it ends is recorded; one is enough."""
+    for name in [name for name in _ENDING if signal.getsignal(name) is _leave]:
+        signal.signal(name, signal.SIG_IGN)
+    raise SystemExit(128 + number)
 
 
 @contextlib.contextmanager
