@@ -96,7 +96,9 @@ def test_one_seed_decides_no_claim_and_controls_of_known_answer_are_decided(smok
     assert {claim["verdict"] for claim in content["claims"]} == {"undecided", "not tested"}
     for claim in content["claims"]:
         untested = claim["name"].endswith("label-contrastive")
-        assert claim["reason"].startswith("no label-contrastive" if untested else "1 seed; at least 3")
+        assert claim["reason"].startswith(
+            "no label-contrastive" if untested else "1 seed cannot decide; at least 3"
+        )
         assert claim["p_value"] is None
     (path,) = (smoke_run.parents[1] / "data/cache/controls").glob("*.parquet")
     *no, yes = pd.read_parquet(path)["verdict"]
