@@ -81,18 +81,14 @@ def _overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _plan(args: argparse.Namespace) -> None:
+    from mosaic.experiments.plan import describe
+    from mosaic.experiments.prepare import check_fractions
     from mosaic.report.sequence import load_profile
     from mosaic.settings import StudySettings, validated
 
     values = load_profile(args.profile)[1] | _overrides(args)
     settings = validated(StudySettings, "plan", values | ({"archive": args.archive} if args.archive else {}))
-    data, patches = settings.data, settings.data.patches
-    if data.archive != "simulated":
-        from mosaic.datasets.registry import open_archive
-
-        patches = len(open_archive(data.dataset, data.archive))
-    from mosaic.experiments.plan import describe
-
+    patches = check_fractions(settings)
     print(describe(settings, patches))
 
 

@@ -3,7 +3,7 @@ import pytest
 from mosaic.report import sequence
 from mosaic.report.sequence import load_profile
 from mosaic.settings import NOTEBOOKS, StudySettings, TrialSettings, fields, injected_names, make
-from mosaic.utils.errors import SettingsError
+from mosaic.utils.errors import BudgetError, SettingsError
 
 
 def leaves(nested):
@@ -76,11 +76,12 @@ def test_one_file_of_parameters_serves_every_notebook(notebook, capsys):
         ({"kernel": "jacard"}, "did you mean 'jaccard'"),
         ({"methods": ["mosaic_vit"], "vit_encoder": "light"}, "no vision transformer"),
         ({"plugins": ["absent.py"]}, "absent.py is not there"),
+        ({"label_fractions": [1, 100]}, "a label fraction of 1 % is 1 of [0-9]+ training patches, too few"),
     ],
 )
 def test_a_wrong_choice_fails_once_and_before_anything_is_computed(values, message, monkeypatch):
     monkeypatch.setattr(sequence, "run_notebooks", lambda *_, **__: pytest.fail("something was computed"))
-    with pytest.raises(SettingsError, match=message) as caught:
+    with pytest.raises((SettingsError, BudgetError), match=message) as caught:
         sequence.run_sequence("smoke", overrides=values)
     assert "\n" not in str(caught.value)
 

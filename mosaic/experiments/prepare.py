@@ -5,10 +5,12 @@ from typing import Any
 
 from mosaic.datasets.archive import Problem
 from mosaic.datasets.registry import DEFAULT_DATASET, open_archive, simulate_archive
+from mosaic.datasets.simulation.bigearthnet import training_labels
 from mosaic.datasets.simulation.produce import SIMULATION_NOTE
 from mosaic.experiments.study import data_folder
-from mosaic.settings import DataSettings
-from mosaic.store.reader import PackedStore
+from mosaic.settings import DataSettings, StudySettings
+from mosaic.store.label_budgets import budget_sizes
+from mosaic.store.reader import PackedStore, label_matrix
 from mosaic.store.record import averaging_block
 from mosaic.store.writer import pack
 from mosaic.utils.errors import ArchiveError
@@ -61,6 +63,29 @@ def prepare(settings: DataSettings) -> tuple[Any, PackedStore]:
     store = pack(archive, folder, left_out=left_out or (), **options)  # type: ignore[arg-type]
     log(f"data: {count(len(store), 'pair')} packed in {folder}")
     return archive, store
+
+
+def check_fractions(settings: StudySettings) -> int:
+    """Return the number of pairs, before anything is computed, and refuse label fractions that are too small.
+
+    Labels of a simulated SEN12MS, which come of its maps, are not known yet, and those of
+    ``label_budget_files`` are checked when they are read.
+
+    Raises:
+        ArchiveError: when the archive is missing or incomplete.
+        BudgetError: when a fraction has fewer patches than there are classes.
+    """
+    data, grid = settings.data, settings.grid
+    patches, labels = data.patches, None
+    if data.archive != "simulated":
+        archive = open_archive(data.dataset, data.archive, data.bands, data.include_snow_cloud, [])
+        train = archive.index["labels"][archive.index["split"] == "train"]
+        patches, labels = len(archive), label_matrix(train, archive.class_names)
+    elif data.dataset in ("bigearthnet", "copernicus_bench"):
+        labels = training_labels(patches, data.archive_seed)
+    if labels is not None and not grid.label_budget_files:
+        budget_sizes(labels, grid.label_fractions)
+    return patches
 
 
 def origin(archive: Any, store: PackedStore, simulated: bool = False) -> str:

@@ -13,7 +13,15 @@ from typing import Any
 import pandas as pd
 
 from mosaic.evaluation.metrics import macro_ap
-from mosaic.experiments.grid import Choices, Trial, check_choices, pretrain_trial, settings_of, training_task
+from mosaic.experiments.grid import (
+    Choices,
+    Trial,
+    check_choices,
+    draw_budgets,
+    pretrain_trial,
+    settings_of,
+    training_task,
+)
 from mosaic.experiments.parallel import encoder_task, run_trials
 from mosaic.experiments.predictions import read_arrays
 from mosaic.experiments.probe import Probe, probe_trial
@@ -72,6 +80,7 @@ def tune_all(study: Study, store: PackedStore) -> pd.DataFrame:
     if not grid.tuning_steps:
         return pd.DataFrame(columns=columns)
     check_choices(study.settings, store.layout)
+    draw_budgets(store, grid)  # which later stages need, so that an impossible one stops the run here
     short = study.settings.replace(steps=grid.tuning_steps)
     train = store.split_rows("train")
     tasks = {}

@@ -4,16 +4,18 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mosaic.analysis.run_tables import open_runs
 from mosaic.experiments.grid import check_choices
+from mosaic.experiments.prepare import check_fractions
 from mosaic.experiments.study import reports_folder, repository
 from mosaic.report.runner import run as run_notebooks
-from mosaic.settings import NOTEBOOKS, StudySettings, fields, make
-from mosaic.utils.errors import SettingsError, suggest
+from mosaic.settings import NOTEBOOKS, StudySettings, fields, make, validated
+from mosaic.utils.errors import ArchiveError, SettingsError, suggest
 from mosaic.utils.files import read_yaml
 
 
@@ -82,6 +84,8 @@ def _sequence(
         if isinstance(values.get(key), list):
             values[key] = [str(Path(str(file)).expanduser().resolve()) for file in values[key]]
     chosen = split_parameters(values)
+    with suppress(ArchiveError):  # which the page of 01_explore_data shows
+        check_fractions(validated(StudySettings, profile, values))
     command = ["python", "-m", "mosaic", "run", "--profile", profile, "--out", values["out"]]
     command += ["--archive", archive] if archive else []
     for key, value in overrides.items():

@@ -33,21 +33,30 @@ def label_budgets(
     Raises:
         BudgetError: when a fraction is out of range or smaller than the number of classes in the split.
     """
-    present = int(labels[rows].any(axis=0).sum())
-    sizes: dict[float, int] = {}
-    for fraction in map(float, fractions):
-        if not 0 < fraction <= 100:
-            raise BudgetError(f"label fraction {fraction:g} %: expected more than 0 and at most 100 percent")
-        size = sizes[fraction] = round(fraction * len(rows) / 100)
-        if size < present:
-            least = min(100.0, math.ceil(1e4 * present / len(rows)) / 100)
-            raise BudgetError(
-                f"a label fraction of {fraction:g} % is {size} of {len(rows)} patches, too few for one "
-                f"positive of each of the {present} classes: use at least {least:g} %"
-            )
+    sizes = budget_sizes(labels[rows], fractions)
     length = max((size for size in sizes.values() if size < len(rows)), default=0)
     order = rows[stratified_order(labels[rows], length, seed)]
     return {fraction: np.sort(order[:size] if size < len(rows) else rows) for fraction, size in sizes.items()}
+
+
+def budget_sizes(labels: NDArray[np.uint8], fractions: Sequence[float]) -> dict[float, int]:
+    """Return the number of patches of each fraction, in percent, of a split with these labels (M, C).
+
+    BudgetError as of :func:`label_budgets`.
+    """
+    present, sizes = int(labels.any(axis=0).sum()), dict[float, int]()
+    for fraction in map(float, fractions):
+        if not 0 < fraction <= 100:
+            raise BudgetError(f"label fraction {fraction:g} %: expected more than 0 and at most 100 percent")
+        size = sizes[fraction] = round(fraction * len(labels) / 100)
+        if size < present and fraction < 100:  # which holds every class
+            least = math.ceil(1e4 * present / len(labels)) / 100
+            remedy = f"at least {least:g} %" if least < 100 else f"100 %, or more than {present} patches"
+            raise BudgetError(
+                f"a label fraction of {fraction:g} % is {size} of {len(labels)} training patches, too few "
+                f"for one positive of each of the {present} classes: use {remedy}"
+            )
+    return sizes
 
 
 def listed_budgets(store: PackedStore, fractions: Sequence[float], files: Sequence[str]) -> dict[float, Rows]:

@@ -4,9 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mosaic.experiments.prepare import origin, prepare
-from mosaic.settings import DataSettings
-from mosaic.utils.errors import ArchiveError, PackError
+from mosaic.datasets.registry import open_archive, simulate_archive
+from mosaic.datasets.simulation.bigearthnet import training_labels
+from mosaic.experiments.prepare import check_fractions, origin, prepare, simulated_root
+from mosaic.settings import DataSettings, StudySettings
+from mosaic.store.reader import label_matrix
+from mosaic.utils.errors import ArchiveError, BudgetError, PackError
 
 
 @pytest.fixture
@@ -34,6 +37,23 @@ def test_archive_is_packed_once_and_reused(root, tmp_path):
     _, store = prepare(DataSettings(archive=str(root), bands="10m"))  # other bands, apart
     assert store.layout.sensor("s2").bands == ("B02", "B03", "B04", "B08")
     assert len(packed(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("layout", ["bigearthnet", "copernicus_bench"])
+def test_labels_of_a_simulation_are_known_before_it_is_written(layout, tmp_path, monkeypatch):
+    monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
+    simulated = {"dataset": layout, "patches": 50, "label_fractions": [60]}
+    with pytest.raises(BudgetError) as before:
+        check_fractions(StudySettings(**{**simulated, "label_fractions": [5]}))
+    assert check_fractions(StudySettings(**simulated)) == 50
+    root = simulate_archive(layout, simulated_root(layout, 50, 0), 50, 0)
+    with pytest.raises(BudgetError) as after:
+        check_fractions(StudySettings(dataset=layout, archive=str(root), label_fractions=[5]))
+    assert str(before.value) == str(after.value)
+    archive = open_archive(layout, root)
+    train = archive.index["labels"][archive.index["split"] == "train"]
+    written = label_matrix(train, archive.class_names).tolist()
+    assert sorted(written) == sorted(training_labels(50, 0).tolist())
 
 
 def test_missing_folder_is_named(tmp_path):

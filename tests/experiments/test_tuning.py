@@ -53,6 +53,7 @@ def tuned(tmp_path, monkeypatch):
         index=pd.DataFrame({"patch_id": list(map(str, range(40)))}),
     )
     chosen = {"methods": ["random", "supcon_any", "iai"], "tuning_steps": 7, "jobs": 1}
+    chosen["label_fractions"] = [100.0]
     return tuning.tune_all(Study("02_pretrain", StudySettings(**chosen), tmp_path), store), configs
 
 

@@ -61,12 +61,16 @@ def test_deterministic_and_independent_of_the_other_fractions(labels):
 
 
 def test_too_small_names_a_fraction_that_works(labels):
-    message = r"0.4 % is 11 of 2800 .* each of the 12 classes: use at least 0.43 %"
+    message = r"0.4 % is 11 of 2800 training patches, .* each of the 12 classes: use at least 0.43 %"
     with pytest.raises(BudgetError, match=message):
         label_budgets(labels, ROWS, [0.4, 10])
     assert len(label_budgets(labels, ROWS, [0.43])[0.43]) == 12
-    with pytest.raises(BudgetError, match="use at least 100 %"):
-        label_budgets(np.eye(12, dtype=np.uint8), np.arange(12), [50])
+    for patches in (12, 5):  # of all patches there can be too few for any other fraction
+        several = np.eye(12, dtype=np.uint8)[:patches] | np.eye(12, dtype=np.uint8)[-patches:]
+        classes = several.any(0).sum()
+        with pytest.raises(BudgetError, match=f"use 100 %, or more than {classes} patches"):
+            label_budgets(several, np.arange(patches), [90])
+        assert label_budgets(several, np.arange(patches), [100])[100].tolist() == [*range(patches)]
     for impossible in (0, -1, 100.5):
         with pytest.raises(BudgetError, match="more than 0 and at most 100"):
             label_budgets(labels, ROWS, [impossible])

@@ -81,6 +81,21 @@ def _plan(patches: int, seed: int) -> list[_Tile]:
     return plan
 
 
+def training_labels(patches: int, seed: int) -> NDArray[np.uint8]:
+    """Return the labels (n, 19) of the training patches of a simulation, which need not be written yet."""
+    parts = []
+    for tile in _plan(patches, seed):
+        places = len(tile.labels) - _twice(tile)
+        parts += [tile.labels[:places], tile.labels[: _twice(tile)]] if tile.split == "train" else []
+    return np.concatenate(parts)
+
+
+def _twice(tile: _Tile) -> int:
+    """Return how many locations of a tile are seen on both dates."""
+    number = len(tile.labels)
+    return int(_REVISITED * number / (1 + _REVISITED)) if number > 3 else 0
+
+
 def simulate_stacked(root: Path, patches: int = 2000, seed: int = 0) -> Path:
     """Write the pairs of :func:`simulate` as Copernicus-Bench does, without maps; coarser pixels repeated."""
     recipe = {"layout": "copernicus_bench", "patches": patches, "seed": seed, "version": VERSION}
@@ -136,9 +151,8 @@ def _draw_pairs(tile: _Tile) -> Iterator[tuple[dict[str, Any], dict[str, NDArray
     random = np.random.default_rng(tile.seed)
     days = np.sort(random.choice(350, size=2, replace=False))
     dates = [datetime.date(2017, 6, 13) + datetime.timedelta(int(day)) for day in days]
-    number = len(tile.labels)
-    twice = int(_REVISITED * number / (1 + _REVISITED)) if number > 3 else 0
-    locations = random.choice(91 * 91, size=number - twice, replace=False).tolist()
+    twice = _twice(tile)
+    locations = random.choice(91 * 91, size=len(tile.labels) - twice, replace=False).tolist()
     epsg, left, top = tile_corner(tile.name)
     random = np.random.default_rng([*tile.seed, 1])
     numbers, biome = [date.timetuple().tm_yday for date in dates], int(tile.name[:2])  # UTM zones of Europe
