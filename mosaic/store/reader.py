@@ -152,10 +152,14 @@ class PackedStore:
         """
         shards = self.manifest.shards if shards is None else shards
         expected = {INDEX: self.manifest.index_sha256} | {shard.file: shard.sha256 for shard in shards}
+
+        def damage(file: str) -> list[str]:
+            path = self.folder / file
+            return [] if path.is_file() and sha256_file(path) == expected[file] else [file]
+
         with ThreadPoolExecutor(_THREADS) as pool:
-            found = pool.map(lambda file: _sha256(self.folder / file), expected)
-            compared = zip(expected.items(), progress(found, "checking", len(expected)), strict=True)
-            damaged = [file for (file, sha256), is_now in compared if is_now != sha256]
+            found = progress(pool.map(damage, expected), "checking", len(expected))
+            damaged = [file for files in found for file in files]
         if damaged:
             raise PackError(
                 f"{self.folder}: {', '.join(damaged)} damaged or missing since it was packed: run `python -m "
@@ -253,10 +257,6 @@ class PackedStore:
             band: stored[group.name][:, channel].astype(np.float32) * np.float32(group.scale)
             for band, (group, channel) in channels.items()
         }
-
-
-def _sha256(path: Path) -> str:
-    return sha256_file(path) if path.is_file() else "no file"
 
 
 def label_matrix(labels: Iterable[Iterable[str]], class_names: Sequence[str]) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from mosaic.store.record import Record, averaged, averaging_block, to_record
 from mosaic.store.record_format import INDEX, MANIFEST, VERSION, BandLayout, Manifest, Shard
 from mosaic.utils import files
 from mosaic.utils.cached import read_if_sound
-from mosaic.utils.errors import PackError, suggest
+from mosaic.utils.errors import PackError
 from mosaic.utils.forked import forked_map
 from mosaic.utils.progress import log, progress
 from mosaic.utils.words import count
@@ -57,10 +57,6 @@ def pack(
         PackError: bad patches, no training patches, or a folder that holds data of another source.
         RunError: no space, or folder not writable.
     """
-    if on_bad_patch not in ("stop", "skip"):
-        raise PackError(f"on_bad_patch is {on_bad_patch!r}{suggest(on_bad_patch, ('stop', 'skip'))}")
-    if shard_size < 1:
-        raise PackError(f"shard_size is {shard_size}, expected at least 1 patch")
     block = averaging_block(archive.band_sizes, most_pixels)
     packing = _Packing(archive, folder, shard_size, on_bad_patch == "skip", block)
     # finished data is only read, by any number of runs at once
@@ -133,7 +129,9 @@ class _Packing:
     def _note(self, number: int) -> dict[str, Any] | None:
         """Return the note of a finished shard, or None when it has to be written."""
         path = self._path(number, "bin")
-        note: dict[str, Any] | None = read_if_sound(self._path(number, "json"), _read_note)
+        note: dict[str, Any] | None = read_if_sound(
+            self._path(number, "json"), partial(files.read_json, build=files.unsealed)
+        )
         if not note or note["key"] != self._key(number) or (note["skipped"] and not self.skip):
             return None
         return note if path.is_file() and files.sha256_file(path) == note["sha256"] else None
@@ -267,9 +265,6 @@ class _Packing:
                 )
             statistics[band] = {"mean": total / n * scale, "std": variance**0.5 * scale}
         return statistics
-
-
-_read_note = partial(files.read_json, build=files.unsealed)
 
 
 def _total(moments: Iterable[Sequence[int]]) -> list[int]:

@@ -161,18 +161,13 @@ def test_a_killed_reading_process_is_named(archive, folder):
 
 
 @pytest.mark.parametrize(
-    ("changes", "options", "message"),
-    [
-        ({"split": "test"}, {}, "no usable patch in split 'train'"),
-        ({"labels": [["lava"]] * 20}, {}, "lava"),
-        ({}, {"on_bad_patch": "skipp"}, "did you mean 'skip'"),
-        ({}, {"shard_size": 0}, "shard_size is 0"),
-    ],
+    ("changes", "message"),
+    [({"split": "test"}, "no usable patch in split 'train'"), ({"labels": [["lava"]] * 20}, "lava")],
 )
-def test_faults_of_index_and_options_are_found_before_reading(archive, folder, changes, options, message):
+def test_faults_of_the_index_are_found_before_reading(archive, folder, changes, message):
     archive.index = archive.index.assign(**changes)
     with pytest.raises(PackError, match=message):
-        pack(archive, folder, **options)
+        pack(archive, folder)
     assert archive.reads == []
 
 
