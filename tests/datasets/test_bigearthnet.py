@@ -242,14 +242,21 @@ def test_packed_data_do_not_depend_on_which_reader_read_the_files(shared_archive
 # --- checking ---
 
 
+def rename(root, column, was, now):
+    """Give the first pair another name, in the table and in its files."""
+    name = pd.read_parquet(root / "metadata.parquet")[column][0]
+    for path in [*root.rglob(f"{name}_*.tif")]:
+        target = Path(str(path).replace(was, now))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    for folder in [*root.glob(f"*/*/{name}")]:
+        folder.rmdir()
+    edit_metadata(root, **{column: name.replace(was, now)})
+    return name.replace(was, now)
+
+
 def test_long_time_between_the_sensors_is_noted(root):
-    old = pd.read_parquet(root / "metadata.parquet").s1_name[0]
-    new = old.replace("20170613", "20170620")
-    folders = [root / "BigEarthNet-S1" / name.rsplit("_", 3)[0] / name for name in (old, new)]
-    for band in ("VV", "VH"):
-        folders[1].mkdir(parents=True, exist_ok=True)
-        (folders[0] / f"{old}_{band}.tif").rename(folders[1] / f"{new}_{band}.tif")
-    edit_metadata(root, s1_name=new)
+    new = rename(root, "s1_name", "20170613", "20170620")
     archive = BigEarthNetArchive(root)
     i = archive.index.s1_name.tolist().index(new)
     assert [(p.kind, p.note) for p in archive.check(i)] == [("days apart", True)]
@@ -360,14 +367,7 @@ def test_values_without_data_are_noted_with_their_share_and_do_not_count_as_valu
 
 
 def test_offset_of_later_processing_baselines_is_noted(root):
-    table = pd.read_parquet(root / "metadata.parquet")
-    old, new = table.patch_id[0], table.patch_id[0].replace("N9999", "N0500")
-    for path in [*root.glob(f"BigEarthNet-S2/*/{old}/*"), *root.glob(f"Reference_Maps/*/{old}/*")]:
-        target = Path(str(path).replace("N9999", "N0500"))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(target)
-    edit_metadata(root, patch_id=new)
-    shutil.rmtree(next(root.glob(f"BigEarthNet-S2/*/{old}")))
+    new = rename(root, "patch_id", "N9999", "N0500")
     problems = verify(root, workers=1)
     assert problems[["patch_id", "kind", "note"]].values.tolist() == [[new, "offset", True]]
     assert "processing baseline 05.00 have an offset of 1000" in problems.detail[0]

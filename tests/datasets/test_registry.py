@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from mosaic.datasets.registry import DATASETS, open_archive, register_dataset, simulate_archive
-from mosaic.utils.errors import ArchiveError, SettingsError
+from mosaic.utils.errors import ArchiveError
 
 
 def test_a_registered_class_is_opened_under_its_name(tmp_path):
@@ -17,11 +17,6 @@ def test_a_registered_class_is_opened_under_its_name(tmp_path):
     with pytest.raises(ArchiveError, match="no simulation"):
         simulate_archive("my_patches", tmp_path, 12, 0)
     del DATASETS["my_patches"]
-
-
-def test_unknown_names_suggest_the_nearest():
-    with pytest.raises(SettingsError, match="did you mean 'sen12ms'"):
-        open_archive("sen12", "anywhere")
 
 
 def test_the_registry_is_imported_without_torchgeo_or_rasterio():

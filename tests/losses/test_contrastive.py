@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from lightly.loss import NTXentLoss
 from pytorch_metric_learning.losses import SupConLoss
 from torch.nn import functional
 from torch.nn.functional import normalize
@@ -41,13 +40,6 @@ def value_and_gradients(loss, *tensors):
 
 
 class TestOracles:
-    @pytest.mark.parametrize("temperature", [0.07, 0.5])
-    def test_two_views_without_labels_give_nt_xent(self, temperature, sphere):
-        first, second = sphere(9, 16), sphere(9, 16, seed=1)
-        pairs = instance_pairs(torch.arange(9).repeat(2))
-        loss = contrastive_loss(torch.cat([first, second]), pairs, temperature)
-        torch.testing.assert_close(loss, NTXentLoss(temperature)(first, second))
-
     def test_one_label_each_gives_supcon_less_a_constant(self, sphere):
         classes = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3])  # the last has no positive
         weights = pair_weights(functional.one_hot(classes).double(), "any")

@@ -58,14 +58,6 @@ def test_kernel_equals_its_definition_for_any_type_of_labels(kernel, labels):
     assert empty.any() and (expected[empty] == 0).all() and (expected[:, empty] == 0).all()
 
 
-@pytest.mark.parametrize("rows", [slice(0, 4), slice(3, 4), slice(5, 10)])
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_rows_of_a_kernel_are_those_of_the_whole(kernel, rows, labels):
-    options = {"idf": idf_weights(torch.arange(6), 20), "threshold": 0.2}
-    block = pair_weights(labels, kernel, rows=rows, **options)
-    torch.testing.assert_close(block, pair_weights(labels, kernel, **options)[rows])
-
-
 def test_idf_counts_of_the_training_set_replace_those_of_the_batch():
     labels = torch.tensor([[1.0, 1, 0], [1, 0, 1], [0, 1, 1]])  # in the batch all labels are equally frequent
     weights = pair_weights(labels, "idf_jaccard", idf=idf_weights(torch.tensor([1000, 10, 10]), 1000))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mosaic.utils import files
-from mosaic.utils.errors import PackError, RunError, SettingsError, suggest
+from mosaic.utils.errors import PackError, RunError, SettingsError
 
 
 def test_atomic_path_gives_the_whole_file_or_none(tmp_path):
@@ -145,8 +145,3 @@ def test_a_second_holder_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path):
     process.join()
     with files.lock(tmp_path):
         assert (tmp_path / ".lock").read_text() == str(os.getpid())
-
-
-def test_suggest_names_the_nearest_or_all():
-    assert "did you mean 'steps'" in suggest("stpes", ["steps", "seeds", "jobs"])
-    assert "steps" in suggest("xyz", ["steps", "seeds"])
