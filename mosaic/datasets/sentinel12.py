@@ -54,10 +54,7 @@ class Sentinel12Archive:
     def read(self, i: int) -> dict[str, NDArray[Any]]:
         """Return band -> native image (size, size): float32 dB, masked without data; uint16 DN, 0 without.
 
-        Raises:
-            PatchError: for a missing, damaged or misplaced file, a wrong size or type, values that are not
-                finite or out of range, a sensor without content or enough data, or labels that are not those
-                of the map.
+        PatchError for the first problem of :meth:`check` that is not a note.
         """
         arrays: dict[str, NDArray[Any]] = {}
         for problem in self._problems(i, arrays):

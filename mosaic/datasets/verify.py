@@ -16,11 +16,10 @@ def verify(
     root: Path,
     dataset: str = DEFAULT_DATASET,
     bands: str = "all",
-    include_snow_cloud: bool = True,
     workers: int | None = None,
     most_nodata: float = MOST_NODATA,
 ) -> pd.DataFrame:
-    """Check every pair of an archive in its official layout; arguments as of :func:`.registry.open_archive`.
+    """Check every pair of an archive in its official layout, those flagged as snow or cloud too.
 
     Index: names, splits, labels, tiles; no location in two splits. Files: pairs complete; shape, type, value
     range and georeference of every band; content, of no sensor twice under other names, and in the expected
@@ -32,7 +31,9 @@ def verify(
         ArchiveError: when the folder is not an archive, or no patch has files of a band.
     """
     problems: list[Problem] = []
-    archive = open_archive(dataset, root, bands, include_snow_cloud, problems, most_nodata)
+    archive = open_archive(
+        dataset, root, bands, include_snow_cloud=True, problems=problems, most_nodata=most_nodata
+    )
 
     def check(i: int) -> tuple[list[Problem], Contents]:
         return archive.check(i), contents_of(archive.sensors, getattr(archive, "checked", {}))

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,9 @@ def produce(
         if (root / SIMULATION_NOTE).exists():
             log(f"simulated archive: {root} is of another version, made anew")
         write_json(partial / SIMULATION_NOTE, recipe)
-        rows = _write_parts(partial, write_part, plan(recipe["patches"], recipe["seed"]))
-        finish(partial, rows)
+        parts = plan(recipe["patches"], recipe["seed"])
+        written = forked_map(lambda i: _write(write_part, partial, i, parts[i]), len(parts), chunk=1)
+        finish(partial, list(chain.from_iterable(progress(written, "simulating scenes", len(parts)))))
         for done in partial.glob(".part-*.json"):
             done.unlink()
         if root.exists():  # empty, or of another version
@@ -74,11 +76,6 @@ def _is_there(root: Path, recipe: dict[str, Any]) -> bool:
     if root.exists() and any(root.iterdir()) and not another_version:
         raise ArchiveError(f"{root} holds something else than this simulation: remove it, or choose another")
     return False
-
-
-def _write_parts(partial: Path, write_part: Callable[[Path, Any], Rows], parts: Sequence[Any]) -> Rows:
-    written = forked_map(lambda i: _write(write_part, partial, i, parts[i]), len(parts), chunk=1)
-    return [row for rows in progress(written, "simulating scenes", total=len(parts)) for row in rows]
 
 
 def _write(write_part: Callable[[Path, Any], Rows], partial: Path, number: int, part: Any) -> Rows:
