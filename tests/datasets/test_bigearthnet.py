@@ -10,7 +10,7 @@ import pytest
 import rasterio
 import torch
 
-from mosaic.datasets import geotiff, sentinel12
+from mosaic.datasets import sentinel12
 from mosaic.datasets.archive import PatchError
 from mosaic.datasets.bigearthnet import BigEarthNetArchive
 from mosaic.datasets.registry import DATASETS, open_archive
@@ -227,16 +227,6 @@ def test_patch_without_content_is_refused_and_one_constant_band_is_not(archive, 
     what = "zero" if value == 0 else "one and the same value"
     with pytest.raises(PatchError, match=rf"band is {what} everywhere"):
         archive.read(0)
-
-
-def test_packed_data_do_not_depend_on_which_reader_read_the_files(shared_archive, tmp_path, monkeypatch):
-    archive = BigEarthNetArchive(shared_archive)
-    by_strips = pack(archive, tmp_path / "strips", workers=1)
-    taken = []
-    monkeypatch.setattr(geotiff, "read_strips", taken.append)
-    by_rasterio = pack(archive, tmp_path / "rasterio", workers=1)
-    assert len(taken) == 15 * len(archive)
-    assert by_rasterio.manifest == by_strips.manifest
 
 
 # --- checking ---

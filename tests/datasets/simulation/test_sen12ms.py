@@ -1,33 +1,13 @@
 import numpy as np
-import pytest
-import rasterio
 
-from mosaic.datasets.nomenclature import IGBP
 from mosaic.datasets.sen12ms import SEN12MSArchive
 from mosaic.datasets.simulation import landscape as land
 from mosaic.datasets.simulation.landscape import CELL, land_cover
 
 
-@pytest.fixture
-def root(simulated):
-    return simulated["sen12ms"]
-
-
-def test_layout_is_the_official_one(root):
-    paths = sorted(p.relative_to(root).as_posix() for p in root.rglob("*_p*.tif"))
-    name = next(p for p in paths if "/s2_" in p)
-    season, folder, file = name.split("/")
-    assert file.startswith(f"{season}_{folder}_p")
-    with rasterio.open(root / name) as file:
-        assert (file.count, *file.shape, file.dtypes[0]) == (13, 256, 256, "uint16")
-    with rasterio.open(root / name.replace("s2_", "lc_")) as file:
-        codes = file.read()
-        assert (file.count, file.dtypes[0]) == (4, "uint8")
-    assert (IGBP.class_of_code[codes[0]] != 255).all()
+def test_neighbours_overlap_by_half_and_lists_end_their_lines_as_the_official_ones(simulated):
+    root = simulated["sen12ms"]
     assert (root / "train_list.txt").read_bytes().count(b"\r\n") == 16  # four scenes of six
-
-
-def test_neighbours_overlap_by_half(root):
     archive = SEN12MSArchive(root)
     parts = archive.index["patch_id"].str.rsplit("_p", n=1)
     number = parts.str[1].astype(int)
