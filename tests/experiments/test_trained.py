@@ -27,7 +27,12 @@ def predictions(packed, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOSAIC_ROOT", str(tmp_path_factory.mktemp("product")))
         store, small = PackedStore(packed), {"steps": 4, "batch_scenes": 16, "image_size": 24, "jobs": 1}
-        given = {"label_fractions": [50.0, 100.0], "label_budgets": ["shared"], "monitor_every": 0}
+        given = {
+            "label_fractions": [50.0, 100.0],
+            "label_budgets": ["shared"],
+            "monitor_every": 0,
+            "seeds": 1,
+        }
         pretrain = Study.open("02_pretrain", {"out": "tiny", "methods": METHODS, **small, **given})
         encoders = pretrain_all(pretrain, store)
         pretrain.write(encoders=encoders, choices={})
