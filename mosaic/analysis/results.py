@@ -66,23 +66,27 @@ def score_all(study: Study, store: PackedStore, predictions: pd.DataFrame) -> pd
 def hard_groups(store: PackedStore) -> dict[str, tuple[str, ...]]:
     """Return groups of confusable classes: of the nomenclature, and derived from the training data.
 
-    ``company n`` often occur together (mutual information of labels); ``look-alike n`` appear similar, by the
-    mean of every band that a least-squares fit assigns to each class.
+    Those that often occur together (mutual information of labels) are ``together: `` and, as those that look
+    similar by the mean of every band that a least-squares fit assigns to each class, ``look-alike: ``, the
+    class of most training patches, and how many more.
     """
     rows = store.split_rows("train")
     if len(rows) > _ROWS_FOR_GROUPS:
         rows = np.sort(np.random.default_rng(0).choice(rows, _ROWS_FOR_GROUPS, replace=False))
     labels = store.labels[rows]
-    company = similar_groups(pointwise_mutual_information(labels), store.class_names)
+    together = similar_groups(pointwise_mutual_information(labels), store.class_names)
     means = _band_means(store, rows)
     means = (means - means.mean(0)) / np.maximum(means.std(0), 1e-6)
     share = labels / np.maximum(labels.sum(1, keepdims=True), 1)
     signature = np.linalg.lstsq(share, means, rcond=None)[0]
     distance = np.linalg.norm(signature[:, None] - signature[None, :], axis=2)
     alike = similar_groups(-distance, store.class_names)
-    derived = {f"company {name}": members for name, members in company.items()}
-    derived |= {f"look-alike {name}": members for name, members in alike.items()}
-    return {**store.manifest.confusable, **derived}
+    count = dict(zip(store.class_names, labels.sum(0), strict=True))
+    groups = dict(store.manifest.confusable)
+    for origin, found in {"together": together, "look-alike": alike}.items():
+        for members in found:
+            groups[f"{origin}: {max(members, key=count.__getitem__)} + {len(members) - 1}"] = members
+    return groups
 
 
 def _band_means(store: PackedStore, rows: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -86,16 +86,16 @@ def pointwise_mutual_information(labels: Labels) -> NDArray[np.float64]:
 
 def similar_groups(
     similarity: NDArray[np.float64], class_names: Sequence[str], groups: int = 5
-) -> dict[str, tuple[str, ...]]:
+) -> list[tuple[str, ...]]:
     """Derive groups of classes from a similarity, by complete linkage: all pairs of a group are alike.
 
     Args:
         similarity: (C, C), symmetric, higher is more alike: mutual information, or minus a distance.
         class_names: C names.
-        groups: most clusters formed; those of a single class are left out. Names are ``"1"``, ``"2"``, ...
+        groups: most clusters formed; those of a single class are left out.
     """
     distance = similarity.max() - (similarity + similarity.T) / 2
     np.fill_diagonal(distance, 0.0)
     cluster = fcluster(linkage(squareform(distance, checks=False), "complete"), groups, "maxclust")
     members = pd.Series(list(class_names)).groupby(cluster, sort=False).agg(tuple)
-    return {str(number): names for number, names in enumerate((m for m in members if len(m) > 1), 1)}
+    return [names for names in members if len(names) > 1]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
@@ -50,6 +51,7 @@ def claims_forest(claims: pd.DataFrame) -> Figure:
                 ax.text(x, 0.04 - i, upper, va="bottom", fontsize=9, **options)
                 ax.text(x, -0.04 - i, lower, va="top", fontsize=8, color=GREY, **options)
         ax.set(xlabel=measure, yticks=[])
+        ax.locator_params(axis="x", nbins=5)  # or ticks of four digits touch
     return fig
 
 
@@ -73,18 +75,20 @@ def claims_grid(claims: pd.DataFrame, families: Mapping[str, str]) -> Figure:
     cells = claims.set_index(["claim", "dataset", "family"])[["color", "text"]]
     columns = pd.MultiIndex.from_product([datasets, families])
     colors, texts = (cells[name].unstack([1, 2]).reindex(index=rows, columns=columns) for name in cells)
-    return layout.heat_map(
+    _, ax = layout.heat_map(
         colors,
         texts.fillna(""),
         [textwrap.fill(name, 20) for name in rows],
-        [f"than {families[family]}" for _, family in columns],
+        [textwrap.fill(f"than {families[family]}", 48 // len(columns) + 4) for _, family in columns],
         row_height=0.62,
         blocks=[dataset for dataset, _ in columns],
         cmap=ListedColormap([tint(look["color"], 0.82) for look, _ in VERDICTS.values()]),
         vmin=-0.5,
         vmax=len(VERDICTS) - 0.5,
         linewidths=3,
-    )[0]
+    )
+    plt.setp(ax.get_xticklabels(), rotation=0, ha="center", rotation_mode="default")
+    return ax.get_figure(root=True)
 
 
 @layout.of_table

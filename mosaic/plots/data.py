@@ -1,6 +1,7 @@
 """Figures of 01_explore_data: labels and tiles of an archive, signals of its classes, the realism card."""
 
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -191,7 +192,7 @@ def class_spectra(frame: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> F
     fig.supxlabel("wavelength, nm", fontsize=9.5)
     fig.supylabel("reflectance, %", fontsize=9.5)
     axes[0].set_ylim(0, 1.03 * float(percent["p95"].max()))
-    layout.legend(fig, group_colors(list(groups)), most=6)
+    layout.legend(fig, group_colors(list(groups)), above=True, most=6)
     return fig
 
 
@@ -243,11 +244,11 @@ def real_vs_simulated_quantiles(frame: pd.DataFrame, groups: Mapping[str, Sequen
 def real_vs_simulated_bars(frame: pd.DataFrame) -> Figure:
     """Show ``"simulated"`` and ``"real"`` values side by side, one panel a statistic on its own scale."""
     parts = {name: part.set_index("source") for name, part in frame.groupby("statistic", sort=False)}
-    fig, axes = layout.panels(len(parts), 4, 1.25, sharey=True)
+    fig, axes = layout.panels(len(parts), 4, 1.4, sharey=True)
     for ax, (statistic, part) in zip(axes, parts.items(), strict=True):
         part = part.reindex(list(_SOURCES))
         texts = ["–" if np.isnan(value) else f"{value:#.3g}" for value in part["value"]]
-        layout.bars(ax, part, texts, list(_SOURCES.values()), str(statistic))
+        layout.bars(ax, part, texts, list(_SOURCES.values()), textwrap.fill(str(statistic), 22))
         ax.set_xticks([])
         ax.spines["bottom"].set_visible(False)
     return fig

@@ -27,6 +27,10 @@ def stratum_title(stratum: str) -> str:
     kind, _, name = stratum.partition(": ")
     if kind == "labels" and name:
         return "1 label" if name == "1" else f"{name.replace('-', '–')} labels"
+    if kind == "group" and ": " in name:  # derived: its origin, a class and how many more
+        origin, rest = name.split(": ", 1)
+        first, more = rest.rsplit(" + ", 1)
+        return f"{origin}: {short_name(first)} + {more}"
     return short_name(name) if kind == "class" else name or stratum
 
 
@@ -77,9 +81,7 @@ def strata_dots(results: pd.DataFrame) -> Figure:
     ``results`` are of one label budget, fraction, evaluation, input and metric; ``"all"`` is left out.
     """
     results = results[results["stratum"] != "all"]
-    # derived groups are numbered, and those of one origin are a kind
-    kind = results["stratum"].str.extract(r"^group: (.+) \d+$", expand=False)
-    kind = kind.fillna(results["stratum"].str.partition(": ")[0])
+    kind = results["stratum"].str.rpartition(": ")[0]  # of derived groups with their origin
     parts = [part for _, part in results.groupby(kind, sort=False)]
     looks, rows = layout.method_looks(results, linestyle="", markersize=6), kind.groupby(kind).size()
     most = max((part["stratum"].nunique() for part in parts), default=0)

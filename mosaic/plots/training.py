@@ -135,7 +135,7 @@ def alignment_uniformity(frame: pd.DataFrame) -> Figure:
 
 @layout.of_table
 def cost_bars(frame: pd.DataFrame) -> Figure:
-    """Show ``seconds`` and ``peak_memory_mb`` of training: the mean over runs as a bar, each run as a dot.
+    """Show ``seconds`` and ``peak_memory_mb`` of training: bars of means, lines from least to most.
 
     A measure without any number is left out.
     """
@@ -144,10 +144,8 @@ def cost_bars(frame: pd.DataFrame) -> Figure:
     looks = layout.method_looks(frame)
     fig, axes = layout.panels(len(shown), 2, 0.3 * len(looks) + 0.9, sharey=True)
     for ax, (column, title) in zip(axes, shown.items(), strict=True):
-        means = frame.groupby("method")[[column]].mean().set_axis(["value"], axis=1).loc[list(looks)]
+        means = frame.groupby("method")[column].agg(value="mean", low="min", high="max").loc[list(looks)]
         texts = [f"{mean:,.0f}" if mean >= 100 else f"{mean:.3g}" for mean in means["value"]]
         means.index = list(map(method_label, looks))
-        y = layout.bars(ax, means, texts, [look["color"] for look in looks.values()], title)
-        places = y[frame["method"].map(list(looks).index)]
-        ax.plot(frame[column], places, "o", color="black", markersize=3, alpha=0.6)
+        layout.bars(ax, means, texts, [look["color"] for look in looks.values()], title)
     return fig

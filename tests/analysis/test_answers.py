@@ -30,12 +30,12 @@ def scores(result, seeds=3, **values):
         ({"mosaic": 0.5, "iai": 0.4}, (0.1, -0.02, 0.22, 3, 8), "MoSAiC has an AP of 0.500 [0.400, 0.600], "
          "not told apart from IaI-SimCLR, the only other method: +0.100 [−0.020, +0.220] (8 test scenes, 90 "
          "patches, 3 seeds)."),
-        ({"mosaic": 0.5, "iai": 0.4}, (0.1, 0.02, 0.18, 1, 8), "MoSAiC has an AP of 0.500 [0.400, 0.600], "
-         "less IaI-SimCLR, the only other method: +0.100 [+0.020, +0.180] (8 test scenes, 90 patches, 1 "
-         "seed). 1 seed cannot decide; at least 3 are needed."),
-        ({"mosaic": 0.5, "iai": 0.4}, (0.1, NAN, NAN, 3, 4), "MoSAiC has an AP of 0.500 [0.400, 0.600], less "
-         "IaI-SimCLR, the only other method: +0.100 (4 test scenes, 90 patches, 3 seeds). Too few scenes "
-         "(4) to decide; at least 6 are needed."),
+        ({"mosaic": 0.5, "iai": 0.4}, (0.1, 0.02, 0.18, 1, 8), "MoSAiC has an AP of 0.500 [0.400, 0.600]; "
+         "difference to IaI-SimCLR, the only other method: +0.100 [+0.020, +0.180] (8 test scenes, 90 "
+         "patches, 1 seed). 1 seed cannot decide; at least 3 are needed."),
+        ({"mosaic": 0.5, "iai": 0.4}, (0.1, NAN, NAN, 3, 4), "MoSAiC has an AP of 0.500 [0.400, 0.600]; "
+         "difference to IaI-SimCLR, the only other method: +0.100 (4 test scenes, 90 patches, 3 seeds). Too "
+         "few scenes (4) to decide; at least 6 are needed."),
     ],
 )  # fmt: skip
 def test_mosaic_is_compared_with_the_best_other(result, values, less, answer):

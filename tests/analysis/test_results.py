@@ -78,11 +78,11 @@ def test_groups_derived_from_data_find_company_and_look(monkeypatch):
         manifest=SimpleNamespace(confusable={"known": CLASSES[:2]}),
     )
     monkeypatch.setattr(results, "_band_means", lambda store, rows: share @ signature)
-    monkeypatch.setattr(results, "similar_groups", lambda s, names: {"1": names_of_most_similar(s, names)})
+    monkeypatch.setattr(results, "similar_groups", lambda s, names: [names_of_most_similar(s, names)])
     groups = results.hard_groups(store)
     assert groups["known"] == CLASSES[:2]
-    assert groups["company 1"] == ("Arable land", "Pastures")
-    assert groups["look-alike 1"] == ("Mixed forest", "Marine waters")
+    assert groups["together: Arable land + 1"] == ("Arable land", "Pastures")
+    assert groups["look-alike: Mixed forest + 1"] == ("Mixed forest", "Marine waters")
 
 
 def names_of_most_similar(similarity, names):

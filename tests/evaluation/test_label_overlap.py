@@ -48,4 +48,4 @@ def test_similar_groups_finds_blocks_and_drops_loners():
     similarity = np.array(
         [[9, 8, 0, 0, 0], [8, 9, 0, 0, 0], [0, 0, 9, 7, 0], [0, 0, 7, 9, 0], [0, 0, 0, 0, 9]], float
     )
-    assert similar_groups(similarity, list("abcde"), 3) == {"1": ("a", "b"), "2": ("c", "d")}
+    assert similar_groups(similarity, list("abcde"), 3) == [("a", "b"), ("c", "d")]

@@ -80,10 +80,11 @@ def test_strata_have_a_panel_a_kind_and_a_row_each():
     np.testing.assert_allclose(points["IaI-SimCLR"].get_xdata(), [np.nan, 0.3])
     assert all(abs(y - round(y)) < 0.5 for y in points["MoSAiC"].get_ydata())
     # derived groups have a panel each
-    strata = ["labels: 1", "group: forests", "group: company 1", "group: company 2", "group: look-alike 1"]
+    derived = ["together: Pastures + 1", "together: B + 2", "look-alike: C + 1"]
+    strata = ["labels: 1", "group: forests", *(f"group: {name}" for name in derived)]
     fig = figures.strata_dots(results(stratum=strata, value=[0.1, 0.2, 0.3, 0.4, 0.5]))
-    ticks = [[tick.get_text() for tick in ax.get_yticklabels()] for ax in fig.axes]
-    assert ticks == [["1 label"], ["forests"], ["company 1", "company 2"], ["look-alike 1"]]
+    ticks = [[tick.get_text().replace("\n", " ") for tick in ax.get_yticklabels()] for ax in fig.axes]
+    assert ticks == [["1 label"], ["forests"], derived[:2], derived[2:]]
 
 
 def test_missing_sensor_draws_what_a_method_has():
