@@ -75,7 +75,7 @@ def claims_grid(claims: pd.DataFrame, families: Mapping[str, str]) -> Figure:
     cells = claims.set_index(["claim", "dataset", "family"])[["color", "text"]]
     columns = pd.MultiIndex.from_product([datasets, families])
     colors, texts = (cells[name].unstack([1, 2]).reindex(index=rows, columns=columns) for name in cells)
-    _, ax = layout.heat_map(
+    fig, ax = layout.heat_map(
         colors,
         texts.fillna(""),
         [textwrap.fill(name, 20) for name in rows],
@@ -88,7 +88,7 @@ def claims_grid(claims: pd.DataFrame, families: Mapping[str, str]) -> Figure:
         linewidths=3,
     )
     plt.setp(ax.get_xticklabels(), rotation=0, ha="center", rotation_mode="default")
-    return ax.get_figure(root=True)
+    return fig
 
 
 @layout.of_table
