@@ -42,7 +42,7 @@ from mosaic.training.trainer import Logbook
 from mosaic.utils.errors import MosaicError
 
 TRIAL = {"image_size": 16, "steps": 2, "batch_scenes": 8, "monitor_every": 0}
-SETTINGS = {"out": "tiny", "jobs": 1, "methods": ["mosaic"], "label_fractions": [100.0], **TRIAL}
+SETTINGS = {"out": "tiny", "jobs": 1, "seeds": 1, "methods": ["mosaic"], "label_fractions": [100.0], **TRIAL}
 SETTINGS |= {"evaluations": ["knn", "finetune"], "finetune_steps": 1, "finetune_batch": 8}
 
 
