@@ -200,9 +200,9 @@ def test_one_parameter_reruns_what_depends_on_it(partial_run, tmp_path, monkeypa
     parameters = load_profile("smoke")[1] | {"out": folder.name, "neighbours": 7, "evaluations": ["knn"]}
     parameters = {name: value for name, value in parameters.items() if name in NOTEBOOKS[BY_HAND]}
     notebook = notebooks_folder() / f"{BY_HAND}.ipynb"
-    options = {"cwd": notebook.parent, "stderr_file": sys.stderr, "progress_bar": False}
+    options = {"cwd": notebook.parent, "stdout_file": sys.stdout, "progress_bar": False}
     papermill.execute_notebook(notebook, tmp_path / notebook.name, parameters, **options)
-    assert "evaluation: 10 trials to run, 0 reused" in capfd.readouterr().err
+    assert "evaluation: 10 trials to run, 0 reused" in capfd.readouterr().out
     assert set(pd.read_parquet(folder / "results.parquet")["evaluation"]) == {"knn", "end_to_end", "trees"}
 
 
