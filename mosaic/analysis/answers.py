@@ -114,13 +114,14 @@ def claims_answer(claims: pd.DataFrame, patches: int) -> str:
         return f"None of {count(len(claims), 'claim')} could be tested: {rest}."
     counts = tested["verdict"].value_counts()
     shares = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts)
+    if untrained := int(tested["reason"].str.startswith("too little training").sum()):
+        some = "" if untrained == counts["undecided"] else f"{untrained} "
+        shares = shares.replace(" undecided", f" undecided ({some}for too little training)")
     decided = tested["verdict"] != "undecided"
     rows = tested[decided] if decided.any() else tested
     distance = rows["low"].clip(lower=-rows["high"]).fillna(-np.inf)  # of the interval from zero
     clearest = rows.to_dict("records")[int(distance.argmax())]
     scenes, seeds = int(clearest["n_scenes"]), int(clearest["n_seeds"])
     text = f"Of {count(len(claims), 'claim')} about MoSAiC: {shares}{f'; {rest}' if rest else ''}. "
-    if untrained := int(tested["reason"].str.startswith("too little training").sum()):
-        text += f"{untrained} undecided for too little training. "
     example = f"{clearest['statement']}: {span(clearest, 'effect', '+')}"
     return f"{text}Clearest: {example} ({sample(scenes, patches, seeds)}).{_doubt(scenes, seeds)}"

@@ -107,8 +107,12 @@ NONE = ("C", "not tested", "no supervised method with all seeds in this run", NA
         ([("A", "supported", "", 0.05, 0.03, 0.07, 3, 8),
           ("B", "not supported", "", -0.05, -0.06, -0.04, 3, 8),
           ("D", "undecided", "too little training: MoSAiC", 0.5, 0.4, 0.6, 3, 8), NONE], "Of 4 claims about "
-         "MoSAiC: 1 supported, 1 not supported, 1 undecided; 1 had no opponent. 1 undecided for too little "
-         "training. Clearest: B: −0.050 [−0.060, −0.040] (8 test scenes, 90 patches, 3 seeds)."),
+         "MoSAiC: 1 supported, 1 not supported, 1 undecided (for too little training); 1 had no opponent. "
+         "Clearest: B: −0.050 [−0.060, −0.040] (8 test scenes, 90 patches, 3 seeds)."),
+        ([("A", "undecided", "too little training: MoSAiC", 0.05, -0.03, 0.07, 3, 8),
+          ("B", "undecided", "the interval", -0.05, -0.2, 0.1, 3, 8)], "Of 2 claims about MoSAiC: 2 "
+         "undecided (1 for too little training). Clearest: A: +0.050 [−0.030, +0.070] (8 test scenes, 90 "
+         "patches, 3 seeds)."),
         ([("A", "undecided", "1 seed", 0.05, -0.03, 0.07, 1, 8), NONE, NONE], "Of 3 claims about MoSAiC: 1 "
          "undecided; 2 had no opponent. Clearest: A: +0.050 [−0.030, +0.070] (8 test scenes, 90 patches, 1 "
          "seed). 1 seed cannot decide; at least 3 are needed."),
