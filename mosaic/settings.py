@@ -256,6 +256,7 @@ class TransferSettings(Section):
         _FOUR, "methods, if they ran"
     )
     held_out: int = setting(1, "countries or seasons held out, one at a time; 0 for none", ge=0)
+    held_out_seeds: Count = setting(1, "seeds trained without them; no claim rests on it")
 
 
 class StudySettings(Section):

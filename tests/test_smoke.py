@@ -101,9 +101,9 @@ def test_one_seed_decides_no_claim_and_controls_of_known_answer_are_decided(smok
         )
         assert claim["p_value"] is None
     (path,) = (smoke_run.parents[1] / "data/cache/controls").glob("*.parquet")
-    *no, yes = pd.read_parquet(path)["verdict"]
-    assert yes == "supported"
-    assert "supported" not in no
+    *undecided, yes, no = pd.read_parquet(path)["verdict"]
+    assert (yes, no) == ("supported", "not supported")
+    assert not {yes, no} & set(undecided)
 
 
 def test_every_json_file_is_one_to_strict_parsers(smoke_run):

@@ -22,10 +22,11 @@ NOISE, PLANTED = 0.3, 0.5
 
 
 def control_table(study: Study, archive: ArchiveClaims) -> pd.DataFrame:
-    """Return three comparisons as :func:`mosaic.evaluation.claims.judge`; only the last must be supported.
+    """Return four comparisons as :func:`mosaic.evaluation.claims.judge`, of which two have an effect.
 
     A linear probe of MoSAiC's features fitted to shuffled labels, less random scores; two copies of MoSAiC's
-    predictions with noise; and the same with an effect planted in the first. Empty where MoSAiC did not run.
+    predictions with noise; the same with an effect planted in the first, which must be supported, and in the
+    second, which must be not supported. Empty where MoSAiC did not run.
     """
     mosaic = archive.entry(MOSAIC, "ap_macro", archive.fraction("all"))
     if mosaic is None:
@@ -53,6 +54,11 @@ def control_table(study: Study, archive: ArchiveClaims) -> pd.DataFrame:
                 "Better with a planted effect",
                 f"{noisy}, {PLANTED:g} planted",
                 compare(copies(PLANTED), copies(0)),
+            ),
+            (
+                "Better than a copy with a planted effect",
+                f"{noisy}, {PLANTED:g} planted in the copy",
+                compare(copies(0), copies(PLANTED)),
             ),
         ]
         claims = [(Claim("control", title, "", "all", "ap_macro"), words, d) for title, words, d in rows]

@@ -92,7 +92,8 @@ def stages(
     """
     grid, evaluation, batch = settings.grid, settings.evaluation, settings.trial.batch_scenes
     steps, tunes = settings.trial.steps, evaluation.finetune_steps * ("finetune" in evaluation.evaluations)
-    every_label = plan(grid.model_copy(update={"label_budgets": ["full"]}))
+    seeds = min(grid.seeds, settings.transfer.held_out_seeds)
+    every_label = plan(grid.model_copy(update={"label_budgets": ["full"], "seeds": seeds}))
     held_out = [t for t in every_label if t.method in settings.transfer.transfer_methods]
     tried = [settings_of(Trial(n, SEED, 100.0), settings, {n: changes}) for n, changes in candidates(grid)]
     parts = [("choosing hyperparameters", trial, grid.tuning_steps, 1.0, 0.75 * patches) for trial in tried]

@@ -40,13 +40,16 @@ class Side:
     settings: StudySettings  # of its pretraining
     choices: Choices
 
-    def training(self, methods: Sequence[str], store: PackedStore | None = None) -> dict[str, Task]:
+    def training(
+        self, methods: Sequence[str], store: PackedStore | None = None, most_seeds: int | None = None
+    ) -> dict[str, Task]:
         """Return what trains those of the methods that the run has, with every label of a store (its own)."""
-        store = store or self.store
-        wanted = [name for name in self.settings.grid.methods if name in methods]
+        store, grid = store or self.store, self.settings.grid
+        wanted = [name for name in grid.methods if name in methods]
+        seeds = min(grid.seeds, most_seeds or grid.seeds)
         train, tasks = store.split_rows("train"), {}
         for trial in (
-            plan(self.settings.grid.replace(methods=wanted, label_budgets=["full"])) if wanted else ()
+            plan(grid.replace(methods=wanted, label_budgets=["full"], seeds=seeds)) if wanted else ()
         ):
             settings = settings_of(trial, self.settings, self.choices)
             tasks[str(trial)] = training_task(store, trial, settings, train if trial.budget else train[:0])
@@ -144,15 +147,16 @@ def domain_shift_all(study: Study, side: Side) -> pd.DataFrame:
     """
     store, methods, column = side.store, study.settings.transfer.transfer_methods, domain_column(side.store)
     held_out = largest_domains(store, study.settings.transfer.held_out)
+    most = study.settings.transfer.held_out_seeds
     if not held_out:
         return pd.DataFrame()
     subsets = {name: PackedStore(store.folder, store.bands, (column, name)) for name in held_out}
     without = {
         f"{trial}, without {name}": replace(task, row={**task.row, "domain": name})
         for name, subset in subsets.items()
-        for trial, task in side.training(methods, subset).items()
+        for trial, task in side.training(methods, subset, most).items()
     }
-    seen = run_trials(study, "pretraining", pretrain_trial, side.training(methods)).assign(training="seen")
+    seen = run_trials(study, "pretraining", pretrain_trial, side.training(methods, most_seeds=most)).assign(training="seen")
     unseen = run_trials(study, f"pretraining without a {column}", pretrain_trial, without)
     everywhere = pd.DataFrame({"domain": held_out}).merge(seen, how="cross")
     tasks = {}

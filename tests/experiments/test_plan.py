@@ -19,7 +19,8 @@ def cost(trial):
     return {"step": seconds, "memory": 500.0, "weights": 10.0, "width": 100}
 
 
-def test_trials_and_steps_are_those_that_a_run_trains(store, tmp_path, monkeypatch):
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_trials_and_steps_are_those_that_a_run_trains(seeds, store, tmp_path, monkeypatch):
     monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
     store.index, began = store.index.assign(country=["Finland", "Austria"] * (len(store) // 2)), {}
     monkeypatch.setattr(transfer, "PackedStore", lambda *subset: store)
@@ -32,11 +33,12 @@ def test_trials_and_steps_are_those_that_a_run_trains(store, tmp_path, monkeypat
 
     monkeypatch.setattr(grid_module, "run_trials", run_trials)
     monkeypatch.setattr(transfer, "run_trials", run_trials)
-    settings = StudySettings(**CHOSEN, held_out=2, transfer_methods=["random", "mosaic"])
+    settings = StudySettings(**CHOSEN, held_out=2, held_out_seeds=seeds, transfer_methods=["random", "mosaic"])
     study = Study("02_pretrain", settings, tmp_path)
     grid_module.pretrain_all(study, store)
     transfer.domain_shift_all(study, transfer.Side("", store, settings, {}))
     table = plan_module.stages(settings, 100, cost).set_index("stage")
+    assert began["pretraining without a country"][0] == 2 * 2 * min(seeds, 2)
     for stage, planned in (("", "pretraining"), (" without a country", "without a domain")):
         assert table.loc[planned, ["trials", "steps"]].tolist() == began[f"pretraining{stage}"]
 
