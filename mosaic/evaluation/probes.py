@@ -1,8 +1,8 @@
 """Classify frozen features (N, F) by nearest neighbours and linear probes; scores are (N, C) in [0, 1]."""
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from mosaic.evaluation.metrics import Labels, macro_ap
 
 Features = NDArray[np.float32]
 Scores = NDArray[np.float32]
+_Candidate = TypeVar("_Candidate")
 
 #: Inverse regularisation tried by the linear probe, as scikit-learn's ``C``.
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
@@ -90,14 +91,15 @@ def linear_probe(
 ) -> tuple[dict[str, Scores], LinearProbe]:
     """Fit one logistic regression a class on standardised features; validation chooses among the strengths.
 
-    Returns the scores of all of ``evaluation`` and the probe.
+    Of ascending strengths, none is fitted after the first that validation finds no better. Returns the scores
+    of all of ``evaluation`` and the probe.
     """
     varies = train_labels.min(0) != train_labels.max(0)
 
     def validation_ap(probe: LinearProbe) -> float:
         return macro_ap(validation_labels[:, varies], probe.scores(validation_features)[:, varies])
 
-    probe = max(_fits(train_features, train_labels, strengths), key=validation_ap)
+    probe = _first_peak(_fits(train_features, train_labels, strengths), validation_ap)
     return {name: probe.scores(features) for name, features in evaluation.items()}, probe
 
 
@@ -106,18 +108,36 @@ def cross_validated_strength(
 ) -> float:
     """Return the strength with the best macro AP of held-out rows, in :data:`FOLDS` folds of whole scenes.
 
-    Of fewer scenes, folds are of single rows; of fewer than two rows a fold, or without a class of two
-    values, the strength is :data:`FALLBACK`.
+    Of ascending strengths, none is fitted after the first that is no better: the strongest take longest. Of
+    fewer scenes, folds are of single rows; of fewer than two rows a fold, or without a class of two values,
+    the strength is :data:`FALLBACK`.
     """
     if len(labels) < 2 * FOLDS or (labels == labels[0]).all():
         return FALLBACK
     grouped = len(np.unique(scenes)) >= FOLDS
     splitter = GroupKFold(FOLDS) if grouped else KFold(FOLDS, shuffle=True, random_state=0)
-    held_out = {strength: np.empty(labels.shape, np.float32) for strength in strengths}
-    for fitted, held in splitter.split(features, groups=scenes if grouped else None):
-        for probe in _fits(features[fitted], labels[fitted], strengths):
-            held_out[probe.strength][held] = probe.scores(features[held])
-    return max(strengths, key=lambda strength: macro_ap(labels, held_out[strength]))
+    folds = list(splitter.split(features, groups=scenes if grouped else None))
+
+    def held_out_ap(strength: float) -> float:
+        scores = np.empty(labels.shape, np.float32)
+        for fitted, held in folds:
+            (probe,) = _fits(features[fitted], labels[fitted], [strength])
+            scores[held] = probe.scores(features[held])
+        return macro_ap(labels, scores)
+
+    return _first_peak(strengths, held_out_ap)
+
+
+def _first_peak(candidates: Iterable[_Candidate], score: Callable[[_Candidate], float]) -> _Candidate:
+    """Return the last candidate before the first that scores no better."""
+    others = iter(candidates)
+    best = next(others)
+    highest = score(best)
+    for candidate in others:
+        if not (reached := score(candidate)) > highest:
+            break
+        best, highest = candidate, reached
+    return best
 
 
 def tree_scores(

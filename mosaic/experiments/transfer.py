@@ -156,7 +156,8 @@ def domain_shift_all(study: Study, side: Side) -> pd.DataFrame:
         for name, subset in subsets.items()
         for trial, task in side.training(methods, subset, most).items()
     }
-    seen = run_trials(study, "pretraining", pretrain_trial, side.training(methods, most_seeds=most)).assign(training="seen")
+    trained = side.training(methods, most_seeds=most)
+    seen = run_trials(study, "pretraining", pretrain_trial, trained).assign(training="seen")
     unseen = run_trials(study, f"pretraining without a {column}", pretrain_trial, without)
     everywhere = pd.DataFrame({"domain": held_out}).merge(seen, how="cross")
     tasks = {}

@@ -9,10 +9,12 @@ from sklearn.model_selection import GroupKFold
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.preprocessing import StandardScaler
 
+from mosaic.evaluation import probes
 from mosaic.evaluation.metrics import macro_ap
 from mosaic.evaluation.probes import (
     FALLBACK,
     STRENGTHS,
+    LinearProbe,
     cross_validated_strength,
     fit_classifier,
     knn_scores,
@@ -82,6 +84,25 @@ def test_strength_within_the_budget_is_that_of_scikit_learns_held_out_scenes():
             held_out[held] = exact(x[fitted], y[fitted], x[held], strength)
         ap[strength] = average_precision_score(y, held_out)
     assert cross_validated_strength(x, y, scenes) == max(ap, key=ap.__getitem__)
+
+
+@pytest.mark.parametrize("scores", [[0.1, 0.3, 0.2, 0.9], [0.1, 0.3, 0.3, 0.9], [0.1, 0.3, np.nan, 0.9]])
+def test_no_strength_is_fitted_after_the_first_that_is_no_better(scores, monkeypatch):
+    fitted = []
+
+    def fits(features, labels, strengths):
+        for strength in strengths:
+            fitted.append(strength)
+            yield LinearProbe(strength, np.zeros((100, labels.shape[1])), np.zeros(labels.shape[1]))
+
+    monkeypatch.setattr(probes, "_fits", fits)
+    monkeypatch.setattr(probes, "macro_ap", lambda *_: scores[STRENGTHS.index(fitted[-1])])
+    x, y = problem(60, features=100)
+    assert cross_validated_strength(x, y, np.arange(60).astype(str)) == STRENGTHS[1]
+    assert set(fitted) == set(STRENGTHS[:3])
+    fitted.clear()
+    _, probe = linear_probe(x, y, x, y, {})
+    assert (probe.strength, fitted) == (STRENGTHS[1], list(STRENGTHS[:3]))
 
 
 def test_a_budget_too_small_for_folds_takes_the_stated_strength():
