@@ -33,7 +33,8 @@ def test_trials_and_steps_are_those_that_a_run_trains(seeds, store, tmp_path, mo
 
     monkeypatch.setattr(grid_module, "run_trials", run_trials)
     monkeypatch.setattr(transfer, "run_trials", run_trials)
-    settings = StudySettings(**CHOSEN, held_out=2, held_out_seeds=seeds, transfer_methods=["random", "mosaic"])
+    asked = {"held_out": 2, "held_out_seeds": seeds, "transfer_methods": ["random", "mosaic"]}
+    settings = StudySettings(**CHOSEN, **asked)
     study = Study("02_pretrain", settings, tmp_path)
     grid_module.pretrain_all(study, store)
     transfer.domain_shift_all(study, transfer.Side("", store, settings, {}))
