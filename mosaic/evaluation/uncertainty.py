@@ -24,7 +24,10 @@ LEAST_SCENES = 6
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds with its 95 % interval, NaN below :data:`LEAST_SCENES`; of one seed, for it alone."""
+    """A mean over seeds with its 95 % interval, NaN below :data:`LEAST_SCENES`; of one seed, for it alone.
+
+    An interval ends where scores do.
+    """
 
     value: float
     low: float
@@ -53,12 +56,13 @@ class Estimate:
 
     values: NDArray[np.float64]  # of each seed (n,)
     without: NDArray[np.float64]  # mean over seeds without each scene (S,)
+    least: float = 0.0  # that is possible; the most is 1
 
     def __sub__(self, other: "Estimate") -> "Estimate":
         if len(self.values) != len(other.values):
             counts = f"{len(self.values)} seeds against {len(other.values)}"
             raise ValueError(f"{counts}: a paired difference needs the same seeds")
-        return Estimate(self.values - other.values, self.without - other.without)
+        return Estimate(self.values - other.values, self.without - other.without, -1.0)
 
     @property
     def value(self) -> float:
@@ -77,7 +81,8 @@ class Estimate:
         """Return the mean over seeds with its 95 % interval."""
         n_seeds, n_scenes = len(self.values), len(self.without)
         error, df = error_and_df(self.variances, (n_scenes, n_seeds))
-        return Interval(self.value, *ends(self.value, error, df), n_seeds, n_scenes)
+        low, high = ends(self.value, error, df)
+        return Interval(self.value, max(low, self.least), min(high, 1.0), n_seeds, n_scenes)
 
     def difference(self) -> Difference:
         """Return the interval of a difference, with the p-value that it is zero."""
@@ -92,13 +97,13 @@ class Estimate:
     def over_seeds(estimates: Sequence["Estimate"]) -> "Estimate":
         """Join estimates of one seed each."""
         values, without = ([vars(each)[name] for each in estimates] for name in ("values", "without"))
-        return Estimate(np.concatenate(values), np.mean(without, axis=0))
+        return Estimate(np.concatenate(values), np.mean(without, axis=0), estimates[0].least)
 
     @staticmethod
     def mean(estimates: Sequence["Estimate"]) -> "Estimate":
         """Return the mean of estimates on the same scenes and seeds."""
         values, without = ([vars(each)[name] for each in estimates] for name in ("values", "without"))
-        return Estimate(np.mean(values, axis=0), np.mean(without, axis=0))
+        return Estimate(np.mean(values, axis=0), np.mean(without, axis=0), estimates[0].least)
 
 
 def error_and_df(variances: ArrayLike, counts: ArrayLike) -> tuple[float, float]:

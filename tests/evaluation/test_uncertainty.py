@@ -47,7 +47,7 @@ def test_strata_are_their_patches_and_classes_alone_and_average_over_them():
 
 
 def test_interval_and_p_of_a_mean_are_those_of_the_t_test():
-    values = np.random.default_rng(0).normal(0.02, 0.1, size=40)
+    values = np.random.default_rng(0).normal(0.52, 0.1, size=40)
     mean = estimate_mean([values, values], np.arange(40).astype(str))  # seeds that agree add no variance
     test = stats.ttest_1samp(values, 0)
     expected = test.confidence_interval(0.95)
@@ -58,10 +58,20 @@ def test_interval_and_p_of_a_mean_are_those_of_the_t_test():
 
 
 def test_seeds_alone_give_the_t_interval_of_their_mean():
-    seeds = np.array([0.1, 0.2, 0.6])
+    seeds = np.array([0.4, 0.45, 0.5])
     found = Estimate(seeds, np.full(10, seeds.mean())).interval()
     expected = stats.ttest_1samp(seeds, 0).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_intervals_end_where_scores_and_their_differences_do():
+    without = np.array([1.0, 0.98, 0.96, 1.0, 0.97, 0.94])
+    high, low = Estimate(np.array([0.95]), without), Estimate(np.array([0.05]), 1 - without)
+    assert high.interval().high == 1 and low.interval().low == 0
+    for difference in (low - high, Estimate.mean([low - high]), Estimate.over_seeds([low - high])):
+        assert difference.interval().low == -1
+        assert -0.9 < difference.interval().high < 0
+    assert (high - low).interval().high == 1
 
 
 def test_satterthwaite_is_welchs():
