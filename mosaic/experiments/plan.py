@@ -2,6 +2,7 @@
 
 import functools
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -52,19 +53,29 @@ class RandomStore(PackedStore):
 
 @functools.cache
 def measure(encoder: str, method: str, size: int, scenes: int) -> dict[str, float]:
-    """Return what training costs here: seconds a step, peak MB, MB of weights, and width of the features."""
+    """Return what training costs here: seconds a step, peak MB, MB of weights, and width of the features.
+
+    On a CPU these are seconds of one core, as trials use them, whatever else the machine is busy with.
+    """
     cuda = torch.cuda.is_available()
     few = scenes if cuda else min(scenes, _SCENES)
     trial = TrialSettings(method=method, encoder=encoder, steps=200 if cuda else 5, monitor_every=0)
     trial = trial.replace(image_size=size, batch_scenes=few, compile_encoder="no")
     store = RandomStore(4 * few)
+    threads, began = torch.get_num_threads(), np.array([time.process_time(), time.perf_counter()])
     with tempfile.TemporaryDirectory() as folder:
-        pretrain(store, trial, store.split_rows("train"), Path(folder))
+        torch.set_num_threads(1)
+        try:
+            pretrain(store, trial, store.split_rows("train"), Path(folder))
+        finally:
+            torch.set_num_threads(threads)
+        computed, elapsed = np.array([time.process_time(), time.perf_counter()]) - began
         times = pd.read_csv(Path(folder) / LOG)["seconds"].to_numpy()
         card = read_card(folder)
     warm = len(times) // 2
+    step = (times[-1] - times[warm]) / (len(times) - 1 - warm) * scenes / few
     return {
-        "step": (times[-1] - times[warm]) / (len(times) - 1 - warm) * scenes / few,
+        "step": step if cuda else step * computed / elapsed,
         "memory": card["timing"]["peak_memory_mb"],
         "weights": card["parameters"]["encoder"] * 4e-6,
         "width": sum(card["feature_dims"].values()),
@@ -111,7 +122,8 @@ def stages(
     costs, fits = pd.DataFrame([cost(trial) for trial in table["trial"]]), table["stage"] == "evaluation"
     table["steps"] *= np.array([get_method(trial.method).trained for trial in table["trial"]]) | fits
     encoding = table["encoded"] / batch / _FORWARDS
-    table["hours"] = costs["step"] * (table["share"] * table["steps"] + encoding) / 3600 / max(1, len(gpus()))
+    devices = len(gpus()) or available_cores()
+    table["hours"] = costs["step"] * (table["share"] * table["steps"] + encoding) / 3600 / devices
     table["disk"] = costs["weights"] * ~fits / 1e3 + costs["width"] * table["encoded"] * 4e-9
     table["trials"] = 1
     return table.groupby("stage", sort=False)[["trials", "steps", "hours", "disk"]].sum().reset_index()

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 
@@ -45,6 +47,7 @@ def test_trials_and_steps_are_those_that_a_run_trains(seeds, store, tmp_path, mo
 
 
 def test_hours_follow_from_a_measured_step(monkeypatch):
+    monkeypatch.setattr(plan_module, "gpus", lambda: ["0"])
     settings = StudySettings(**CHOSEN, finetune_steps=8, finetune_batch=4, tuning_steps=3, finetune_seeds=2)
     table = plan_module.stages(settings, 0, cost).set_index("stage")
     # seeds x budgets x steps x seconds: iai, mosaic, supervised_late
@@ -60,6 +63,26 @@ def test_hours_follow_from_a_measured_step(monkeypatch):
     assert encoded["evaluation"] * 3600 == pytest.approx(960 / 16 / 6 * (2 + 1 + 4 * 2 + 4))
     monkeypatch.setattr(plan_module, "gpus", lambda: ["0", "1"])
     assert plan_module.stages(settings, 0, cost)["hours"].sum() == pytest.approx(table["hours"].sum() / 2)
+    monkeypatch.setattr(plan_module, "gpus", list)
+    monkeypatch.setattr(plan_module, "available_cores", lambda: 4)
+    assert plan_module.stages(settings, 0, cost)["hours"].sum() == pytest.approx(table["hours"].sum() / 4)
+
+
+def test_a_step_is_measured_in_time_of_its_own_core_on_a_busy_machine(monkeypatch):
+    """Of 40 seconds this process had 10; the last two steps took 2 seconds each on the clock."""
+
+    def pretrain(store, trial, labelled, folder):
+        seconds, clock["elapsed"], clock["computed"] = [0, 10, 11, 13, 15, 17], 40.0, 10.0
+        pd.DataFrame({"seconds": seconds}).to_csv(folder / "log.csv")
+
+    clock = {"elapsed": 0.0, "computed": 0.0}
+    times = {"perf_counter": lambda: clock["elapsed"], "process_time": lambda: clock["computed"]}
+    card = {"timing": {"peak_memory_mb": 1}, "parameters": {"encoder": 1}, "feature_dims": {"s1": 8}}
+    monkeypatch.setattr(plan_module, "time", SimpleNamespace(**times))
+    monkeypatch.setattr(plan_module, "pretrain", pretrain)
+    monkeypatch.setattr(plan_module, "read_card", lambda folder: card)
+    monkeypatch.setattr(plan_module.torch.cuda, "is_available", lambda: False)
+    assert plan_module.measure.__wrapped__("light", "mosaic", 16, 32)["step"] == 2 * 10 / 40 * 32 / 16
 
 
 def test_a_plan_is_measured_and_printed(monkeypatch, capsys):
