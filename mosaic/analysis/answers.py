@@ -43,10 +43,10 @@ def sample_of(stores: Iterable[PackedStore]) -> tuple[int, int]:
 def compared_answer(
     scores: pd.DataFrame, difference: Callable[[str], Interval], measure: str, patches: int
 ) -> str:
-    """Return how MoSAiC scores, and its difference to the best other method that has as many seeds.
+    """Return how MoSAiC scores, and its difference to the other method, of as many seeds, best on validation.
 
     Args:
-        scores: a row a method, means over seeds: method, value, low, high and n_seeds.
+        scores: a row a method, means over seeds: method, value, low, high, n_seeds and score on validation.
         difference: method -> MoSAiC less that method, paired.
         measure: what the score is.
         patches: number of test patches.
@@ -59,11 +59,11 @@ def compared_answer(
     text = f"MoSAiC has {measure} {span(own)}"
     if others.empty:
         return f"{text} ({count(patches, 'test patch')}, {count(seeds, 'seed')}); it had no opponent."
-    best = str(others["value"].idxmax())
+    best = str(others["validation"].fillna(-1).idxmax())
     less = difference(best)
     title, doubt = get_method(best).title, _doubt(less.n_scenes, less.n_seeds)
     verdict = "ahead of" if less.low > 0 else "behind" if less.high < 0 else "not told apart from"
-    rest = "the only other method" if len(others) == 1 else f"the best of {len(others)} others"
+    rest = "the only other method" if len(others) == 1 else f"of {len(others)} others the best on validation"
     how = "; difference to" if doubt else f", {verdict}"
     text += f"{how} {title}, {rest}: {span(asdict(less), sign='+')}"
     return f"{text} ({sample(less.n_scenes, patches, less.n_seeds)}).{doubt}"

@@ -22,7 +22,7 @@ from mosaic.evaluation.label_overlap import (
     similar_groups,
     strata,
 )
-from mosaic.evaluation.metrics import per_class_ap
+from mosaic.evaluation.metrics import macro_ap, per_class_ap
 from mosaic.evaluation.uncertainty import Interval
 from mosaic.experiments.parallel import parallel_map
 from mosaic.experiments.predictions import KEYS, load, main_input, prediction_keys
@@ -198,6 +198,13 @@ def difference_to(
     mosaic, reference = (rows[rows["method"] == name] for name in ("mosaic", other))
     (row,) = estimates(study, [({}, store, mosaic, reference, [])])[_SPAN].to_dict("records")
     return Interval(**{str(name): value for name, value in row.items()})
+
+
+def validation_ap(store: PackedStore, predictions: pd.DataFrame, fraction: float) -> "pd.Series[float]":
+    """Return each method's macro AP on validation at one label fraction, mean over seeds."""
+    rows, labels = common_rows(predictions, fraction), store.labels[store.split_rows("validation")]
+    scored = rows.assign(ap=[macro_ap(labels, load(row, "validation")) for _, row in rows.iterrows()])
+    return scored.groupby("method")["ap"].mean()
 
 
 def subgroup_differences(

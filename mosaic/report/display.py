@@ -67,8 +67,9 @@ def figure(fig: Figure, caption: str, alt: str, *, format: Format = "svg", headl
     uri, width, height = _encode(fig, format)
     extra = {}
     if headline:
-        small = _raster(fig, "webp", dpi=_THUMBNAIL_WIDTH / max(fig.get_size_inches()))
-        extra = {"thumbnail": _data_uri(small, "webp"), "alt": alt}
+        kind = "webp" if format == "webp" else "png"  # which tells imagery from charts in dark pages
+        small = _raster(fig, kind, dpi=_THUMBNAIL_WIDTH / max(fig.get_size_inches()))
+        extra = {"thumbnail": _data_uri(small, kind), "alt": alt}
     image = f'<img src="{uri}" alt="{html.escape(alt)}" width="{width:.0f}" height="{height:.0f}">'
     figure_html = f'<figure class="image">{image}<figcaption>{inline(caption)}</figcaption></figure>'
     _emit("figure", figure_html, f"Figure: {caption}", **extra)

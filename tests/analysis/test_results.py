@@ -152,6 +152,21 @@ def test_differences_are_paired_by_the_seeds_of_both_sides(predict, study):
     assert alone.empty and "value" in alone  # without the reference
 
 
+def test_validation_scores_are_means_over_seeds_of_the_common_evaluation(predict):
+    truth = {"validation": STORE.labels[STORE.split_rows("validation")]}
+    rows = predict("iai", truth, {"validation": 0.6}, (0, 1)) + predict(
+        "mosaic", truth, {"validation": 0}, (0,)
+    )
+    rows += predict("iai", truth, {"validation": 0}, (0,), evaluation="knn")  # not what is common
+    rows += predict("iai", truth, {"validation": 0}, (0,), fraction=5.0)
+    found = results.validation_ap(STORE, pd.DataFrame(rows), 100.0)
+    scores = [np.load(row["path"])["linear|fused|100|validation"] for row in rows[:2]]
+    labels = truth["validation"]
+    known = [c for c in range(4) if labels[:, c].sum() >= 10]
+    by_hand = [average_precision_score(labels[:, known], s[:, known]) for s in scores]
+    assert found["iai"] == pytest.approx(np.mean(by_hand)) and found["iai"] < found["mosaic"] == 1
+
+
 @pytest.mark.parametrize(
     ("source", "common", "shown"),
     [

@@ -1,8 +1,10 @@
 """The pages as a reader's browser shows them."""
 
+import io
 import shutil
 
 import pytest
+from PIL import Image
 
 pytestmark = pytest.mark.slow
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
@@ -108,6 +110,21 @@ def open_page(browser, small_run):
             return page
 
         yield open_page
+
+
+def test_in_the_dark_a_chart_has_dark_paper_and_imagery_its_own(browser, small_run):
+    charts = {}
+    for scheme in ("light", "dark"):
+        page = browser.new_page(color_scheme=scheme)
+        page.goto((small_run.folder / "first.html").as_uri())
+        image = page.locator("figure.image img").first
+        shot = Image.open(io.BytesIO(image.screenshot())).convert("L")
+        charts[scheme] = shot.getpixel((shot.width // 2, shot.height // 10))
+        as_webp = "image => { image.src = image.src.replace(/^.*?,/, 'data:image/webp,'); }"
+        image.evaluate(as_webp)
+        assert "invert" not in image.evaluate("image => getComputedStyle(image).filter")
+        page.close()
+    assert charts["light"] > 250 and charts["dark"] < 50
 
 
 def test_the_contents_lead_to_their_section(open_page):

@@ -43,7 +43,7 @@ def test_every_notebook_has_its_status(small_run):
     index = text(small_run.folder / "index.html")
     assert re.findall(r'class="badge ([\w-]+)"', index) == ["failed", "finished", "failed", "not-run"]
     assert "Never reached" in index and 'href="third.html"' not in index
-    assert index.count("data:image/webp") == 1
+    assert index.count("data:image/png") == 1
     assert "Label-aware contrast <strong>helps</strong>" in index
 
 
