@@ -18,7 +18,7 @@ RUN_ARGS := --profile $(PROFILE) $(if $(ARCHIVE),--archive "$(ARCHIVE)") $(if $(
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-study: $(VENV)/.installed  ## run the notebooks into reports/<run>/index.html  (PROFILE=smoke|demo|study|field|bench5|bench5-light|full ARCHIVE=<folder> OUT=<name> ARGS="-p name=value")
+study: $(VENV)/.installed  ## run the notebooks into reports/<run>/index.html  (PROFILE=smoke|demo|study|field|bench5|bench5-light|full-light|full ARCHIVE=<folder> OUT=<name> ARGS="-p name=value")
 	@$(BIN)/python -m mosaic run $(RUN_ARGS)
 
 test: $(VENV)/.installed-dev  ## pass all tests, the whole sequence at the smoke profile among them

@@ -7,11 +7,13 @@ encoders. Defaults depend on the device: ResNet-18 at 64 pixels in 32 bits on a 
 pixels in bfloat16 with 512 scenes on a GPU. There it also measures what one CUDA graph a step is worth.
 """
 
+import subprocess
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,8 @@ from mosaic.models.encoders import Encoder
 from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore
 from mosaic.store.writer import pack
+from mosaic.training import captured
+from mosaic.training.module import Pretraining
 from mosaic.training.pretrain import LOG, pretrain
 from mosaic.transforms.views import Views
 from mosaic.utils.devices import resolve_precision
@@ -38,6 +42,7 @@ SIZES = (
     ("resnet50", 120, 512, "yes", 1.35),
 )
 ENCODERS, WHOLE = "encoders alone, forward and backward", "MoSAiC, data to optimiser"
+LAUNCHED, GRAPH = "launched kernel by kernel", "its CUDA graph alone"
 IAI = "IaI-SimCLR, six forward passes, records ready"
 
 
@@ -50,8 +55,40 @@ def whole_step(store: PackedStore, trial: TrialSettings) -> float:
     return float(trial.batch_scenes * (len(seconds) - WARM_UP) / (seconds[-1] - seconds[WARM_UP - 1]))
 
 
+def captured_step(store: PackedStore, trial: TrialSettings) -> tuple[float, float]:
+    """Return scenes per second of the whole step, and of its CUDA graph alone, replayed."""
+    recorded: list[Callable[[], None]] = []
+    alone: list[float] = []
+    record = captured.record
+
+    def keep(work: Callable[[], None]) -> Callable[[], None]:
+        recorded.append(record(work))
+        return recorded[-1]
+
+    def replay(module: Pretraining) -> None:
+        for count in (3, 40):
+            start = _now()
+            for _ in range(count):
+                recorded[-1]()
+            seconds = _now() - start
+        alone.append(trial.batch_scenes * count / seconds)
+
+    with mock.patch.object(captured, "record", keep), mock.patch.object(Pretraining, "on_train_end", replay):
+        return whole_step(store, trial), alone[0]
+
+
+def busy_share(store: PackedStore, trial: TrialSettings) -> float:
+    """Return the share of time in which the GPU works, from the start of a trial to its saved encoder."""
+    query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "100"]
+    with tempfile.TemporaryDirectory() as folder, subprocess.Popen(query, stdout=-1, text=True) as sampling:
+        pretrain(store, trial, store.split_rows("train"), Path(folder))
+        sampling.terminate()
+        used = [float(line) for line in (sampling.stdout or []) if line.strip()]
+    return sum(used) / len(used) / 100
+
+
 def gpu_rows(store: PackedStore, trial: TrialSettings, rounds: int) -> tuple[list[Result], list[Result]]:
-    """Return what a captured step is worth at three sizes."""
+    """Return what a captured step is worth at three sizes, and how busy a whole trial keeps the GPU."""
     rows, ratios = [], []
     for encoder, pixels, scenes, compiled, target in SIZES:
         size = f"{encoder}, {pixels} px, {scenes} scenes"
@@ -60,14 +97,22 @@ def gpu_rows(store: PackedStore, trial: TrialSettings, rounds: int) -> tuple[lis
             capture=False, gpu_records=0.0, log_every=1, compile_encoder="no", steps=WARM_UP + 10
         )
         kind = "captured, compiled encoder" if compiled == "yes" else "captured"
-        measured: dict[str, list[float]] = {"launched kernel by kernel": [], kind: []}
+        measured: dict[str, list[float]] = {LAUNCHED: [], kind: [], GRAPH: []}
         for _ in range(rounds if CUDA else 0):
-            measured["launched kernel by kernel"].append(whole_step(store, eager))
-            measured[kind].append(whole_step(store, sized.replace(compile_encoder=compiled)))
+            measured[LAUNCHED].append(whole_step(store, eager))
+            whole, alone = captured_step(store, sized.replace(compile_encoder=compiled))
+            measured[kind].append(whole)
+            measured[GRAPH].append(alone)
             torch.cuda.empty_cache()
         rows += [row(size, name, values, "scenes/s", ours=name == kind) for name, values in measured.items()]
-        gain = over(measured, kind, "launched kernel by kernel")
+        gain, graph = over(measured, kind, LAUNCHED), over(measured, kind, GRAPH)
         ratios.append(ratio(f"GPU: captured step / kernel by kernel, {size}", gain, target))
+        more = graph and 1 / graph - 1
+        ratios.append(ratio(f"GPU: whole step over its graph alone, {size}", more, 0.1, at_most=True))
+    long = trial.replace(encoder="resnet18", image_size=64, batch_scenes=256, compile_encoder="auto")
+    busy = [busy_share(store, long.replace(steps=2000, monitor_every=1000))] if CUDA else None
+    rows.append(row("whole trial", "GPU busy, resnet18, 2,000 steps, three evaluations", busy, "share"))
+    ratios.append(ratio("GPU: busy in a whole trial, resnet18, 2,000 steps", busy and busy[0], 0.9))
     return rows, ratios
 
 

@@ -9,6 +9,8 @@ import argparse
 import datetime
 import os
 import platform
+import shlex
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -23,6 +25,7 @@ from mosaic.report.provenance import commit
 from mosaic.utils.files import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
+BEFORE = RESULTS / "before"  # of earlier commits, kept for comparison
 DATA = Path(__file__).parents[1] / "data" / "cache" / "benchmarks"
 NOT_MEASURED = "not measured"
 CUDA = torch.cuda.is_available()
@@ -131,6 +134,7 @@ def save(
         "title": title,
         "measured": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": commit(),
+        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "machine": machine(),
         "versions": {"python": platform.python_version()}
         | {package: metadata.version(package) for package in ("numpy", "torch", *packages)},
@@ -167,7 +171,43 @@ def target_table(results: Mapping[str, Result]) -> pd.DataFrame:
 
 
 def _short(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.3g}"
+    return "–" if value is None else f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def told(row: Result) -> str:
+    """Return the median of a row with its spread over the rounds and its unit."""
+    if row["value"] is None:
+        return str(row.get("note", NOT_MEASURED))
+    low, high = _short(row["low"]), _short(row["high"])
+    return f"{_short(row['value'])} [{low}, {high}] {row['unit']}"
+
+
+def rows_table(result: Result) -> pd.DataFrame:
+    """Return every row of a result, with its median and spread."""
+    rows = [
+        (one["group"], one["name"] + (f", {one['size']:,} views" if "size" in one else ""), told(one))
+        for one in result["rows"]
+    ]
+    return pd.DataFrame(rows, columns=["group", "candidate", "median [least, most]"])
+
+
+def before_table(before: Result, now: Result) -> pd.DataFrame:
+    """Return what an earlier result measured and compared, beside what this one did under the same name."""
+
+    def found(result: Result) -> dict[tuple[str, str], str]:
+        rows = {(one["group"], one["name"]): told(one) for one in result["rows"]}
+        compared = {one["what"].split(", resnet50")[0]: _short(one["value"]) for one in result["ratios"]}
+        return rows | {("comparison", what): value for what, value in compared.items()}
+
+    then, present = found(before), found(now)
+    rows = [(*key, value, present.get(key, NOT_MEASURED)) for key, value in then.items()]
+    return pd.DataFrame(rows, columns=["group", "candidate", f"before: commit {before['commit']}", "now"])
+
+
+def how(result: Result) -> str:
+    """Return the command, device, commit and day of a result."""
+    where = f"{machine_title(result)}, commit {result['commit'] or 'not recorded'}, {result['measured'][:10]}"
+    return f"`{result['command']}` on {where}"
 
 
 def show(results: Mapping[str, Result], name: str) -> None:
@@ -184,12 +224,21 @@ def show(results: Mapping[str, Result], name: str) -> None:
     result = results[name]
     sizes = [row for row in result["rows"] if "size" in row]
     plain = [row for row in result["rows"] if "size" not in row]
-    about = f"{machine_title(result)}; {result['measured'][:10]}."
     if sizes:
         curves = figures.growth_curves(sizes, "size", "views")
-        display.figure(curves, f"{result['title']} {about}", "Lines over size, one panel a group.")
+        display.figure(curves, result["title"], "Lines over size, one panel a group.")
     if plain:
-        caption = f"{result['title']} Dots are medians of the rounds, lines span least and most. {about}"
+        caption = f"{result['title']} Dots are medians of the rounds, lines span least and most."
         display.figure(figures.rate_dots(plain), caption, "Dots on a logarithmic axis, one panel a group.")
+    display.table(rows_table(result), f"What was compared: {how(result)}.")
     ratios = [{"comparison": one["what"], "ratio": _short(one["value"])} for one in result["ratios"]]
     display.table(pd.DataFrame(ratios), f"Comparisons of the {name} benchmark, within its one run.")
+    before = load_all(BEFORE).get(name)
+    if before is not None:
+        titles = f"Before: {before['title']} Now: {result['title']}"
+        caption = (
+            f"Before and now, of runs of different sizes, so that ratios compare and rates do not. {titles} "
+        )
+        display.table(
+            before_table(before, result), f"{caption}Before by {how(before)}; now by {how(result)}."
+        )

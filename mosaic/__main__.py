@@ -202,7 +202,7 @@ def parser() -> argparse.ArgumentParser:
 
     plan = add("plan", _plan, "print what a run takes, measured for half a minute, before anything starts")
     run = add("run", _run, "execute the notebooks in order and write HTML reports")
-    profiles = "smoke, demo (default), study, field, bench5, bench5-light, full, or a file"
+    profiles = "smoke, demo (default), study, field, bench5, bench5-light, full-light, full, or a file"
     for command in (plan, run):
         command.add_argument("--profile", default="demo", help=profiles)
         command.add_argument("--dataset", help="layout: bigearthnet, copernicus_bench or sen12ms")

@@ -105,3 +105,62 @@ def test_the_speeds_of_the_readme_are_the_measured_ones(measured):
     gains = [round(value / speed[group, "launched kernel by kernel"], 1) for group, value in captured.items()]
     section = " ".join(section.partition("On one NVIDIA H200")[2].split())
     assert [float(number) for number in re.findall(r"([\d.]+) times", section)] == gains
+
+
+def test_a_result_stands_beside_the_one_before_it(measured):
+    import common
+
+    before, now = common.load_all(common.BEFORE)["step-cuda"], measured["step-cuda"]
+    table = common.before_table(before, now).set_index("candidate")
+    assert before["commit"] == "c2815dd" and "before: commit c2815dd" in table.columns
+    beside = table.loc[["MoSAiC, data to optimiser", "GPU: MoSAiC step / IaI-SimCLR in six passes"]]
+    assert beside.iloc[:, 1:].values.tolist() == [
+        ["3,687 [3,659, 3,715] scenes/s", "5,403 [5,402, 5,403] scenes/s"],
+        ["1.53", "2.55"],
+    ]
+    assert table.at["torch.compile", "now"] == "not measured"
+
+
+def test_every_result_says_how_it_was_measured(measured, monkeypatch, tmp_path):
+    import common
+
+    for result in [*measured.values(), *common.load_all(common.BEFORE).values()]:
+        script = re.match(r"python (benchmarks/bench_\w+\.py)", result["command"])
+        assert script is not None and (ROOT / script[1]).exists()
+        assert result["machine"]["cpu"] in common.how(result) and result["command"] in common.how(result)
+        assert len(common.rows_table(result)) == len(result["rows"])
+    monkeypatch.setattr("sys.argv", ["/there/bench_step.py", "--packed", "a folder"])
+    common.save("mine", "of mine", [common.row("a", "b", [1.0, 3.0, 2000.0], "s")], [], tmp_path)
+    (mine,) = common.load_all(tmp_path).values()
+    assert mine["command"] == "python benchmarks/bench_step.py --packed 'a folder'"
+    assert common.rows_table(mine).iloc[0].tolist() == ["a", "b", "3 [1, 2,000] s"]
+
+
+def test_the_hours_on_a_gpu_of_the_readme_follow_from_the_measured_step(measured, monkeypatch):
+    from mosaic.experiments import plan
+    from mosaic.methods import get_method
+    from mosaic.report.sequence import load_profile
+    from mosaic.settings import StudySettings, validated
+
+    rates = {
+        r["group"]: r["value"] for r in measured["step-cuda"]["rows"] if r["name"].startswith("captured")
+    }
+    small, large = rates["resnet18, 64 px, 256 scenes"], rates["resnet50, 120 px, 512 scenes"]
+    monkeypatch.setattr(plan, "gpus", lambda: ["0"])
+    hours = {}
+    for profile, patches, rate in (
+        ("bench5", 24_002, small * (64 / 120) ** 2),
+        ("full-light", 480_038, small),
+        ("full", 480_038, large),
+    ):
+
+        def cost(trial, rate=rate):
+            streams = min(2, len(get_method(trial.method).streams))
+            return {"step": streams / 2 * trial.batch_scenes / rate, "weights": 0.0, "width": 0.0}
+
+        settings = validated(StudySettings, profile, load_profile(profile)[1])
+        hours[profile] = plan.stages(settings, patches, cost)["hours"].sum()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| `([\w-]+)`.*about ([\d.]+) h \|$", text, re.MULTILINE)
+    assert {name: float(number) for name, number in told} == pytest.approx(hours, rel=0.02)
+    assert hours["full-light"] < 24

@@ -1,6 +1,7 @@
 """Notebooks as they are committed: clean, ordered, and in step with the settings."""
 
 import ast
+import re
 from pathlib import Path
 from typing import Annotated, Literal, get_args, get_origin
 
@@ -95,16 +96,27 @@ def test_profiles_are_valid_and_name_known_methods(profile):
 
 
 def test_the_profiles_are_those_of_the_readme():
-    assert PROFILES == ["bench5", "bench5-light", "demo", "field", "full", "smoke", "study"]
+    assert PROFILES == ["bench5", "bench5-light", "demo", "field", "full", "full-light", "smoke", "study"]
     assert load_profile("demo")[1] == {}
     ours = {name for name, method in METHODS.items() if method.family != "pretrained"}
     field = load_profile("field")[1]
-    assert set(field["methods"]) == set(load_profile("full")[1]["methods"]) == ours
+    for official in ("full", "full-light"):
+        assert set(field["methods"]) == set(load_profile(official)[1]["methods"]) == ours
     assert field["seeds"] == 3
     # every row that may enter a claim has all seeds; label kernels are ablated with one, all but plain SupCon
     claimed = {"supervised", "self-supervised", "mosaic", "random"}
     assert not {n for n in field["one_seed"] if METHODS[n].family in claimed and not METHODS[n].architecture}
     assert "supcon" not in field["one_seed"]
+    assert set(load_profile("full-light")[1]["one_seed"]) == set(field["one_seed"])
+
+
+def test_the_readme_says_of_each_profile_what_it_costs_on_cores_and_on_a_gpu():
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    heading, _, *rows = text.partition("| profile |")[2].partition("\n\n")[0].splitlines()
+    assert heading.split(" | ")[1:] == ["on 2 CPU cores", "on one GPU |"]
+    told = [row.strip("|").split("|") for row in rows]
+    assert sorted(name for cells in told for name in re.findall(r"`([\w-]+)`", cells[0])) == PROFILES
+    assert all("not measured" in cost or "at commit" in cost for _, _, *costs in told for cost in costs)
 
 
 def test_a_profile_may_be_a_file_of_ones_own(tmp_path):

@@ -133,11 +133,14 @@ def describe(settings: StudySettings, patches: int) -> str:
     """Return the table of stages and their sum, as text."""
     table = stages(settings, patches)
     total, devices = table[["trials", "steps", "hours", "disk"]].sum(), count(available_cores(), "core")
-    memory = max(cost_of(settings_of(trial, settings))["memory"] for trial in plan(settings.grid)) / 1e3
+    costs = [cost_of(settings_of(trial, settings)) for trial in plan(settings.grid)]
+    memory, slowest = (max(cost[name] for cost in costs) for name in ("memory", "step"))
     disk = total["disk"] + patches * RandomStore(1).layout.record_bytes / 1e9
     return (
         f"{table.round(2).to_string(index=False)}\n"
         f"{total['trials']:,.0f} trials, {total['steps']:,.0f} steps, {total['hours']:.1f} hours on "
-        f"{count(len(gpus()), 'GPU') if gpus() else devices}, {memory:.1f} GB of memory a trial, "
-        f"{disk:.1f} GB of disk; scores and figures come on top"
+        f"{count(len(gpus()), 'GPU') if gpus() else devices}, {memory / 1e3:.1f} GB of memory a trial, "
+        f"{disk:.1f} GB of disk; scores and figures come on top.\n"
+        f"From training steps timed here just now on random records, at most {slowest:.2g} s each: other "
+        "work on this machine slows them, and what an earlier run has finished is not taken off"
     )
