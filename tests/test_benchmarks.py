@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 from pathlib import Path
 
@@ -41,9 +42,33 @@ def test_the_benchmark_of_the_step_runs(benchmarks, shared_archive, tmp_path, mo
     rates = {row["name"]: row["value"] for row in result["rows"]}
     assert min(rate for rate in rates.values() if rate is not None) > 0
     overhead, relative, *of_a_gpu = (one["value"] for one in result["ratios"])
-    assert len(of_a_gpu) == 3 and (torch.cuda.is_available() or of_a_gpu == [None] * 3)
+    assert len(of_a_gpu) == 7 and (torch.cuda.is_available() or of_a_gpu == [None] * 7)
     assert overhead == pytest.approx(1 - rates[bench_step.WHOLE] / rates[bench_step.ENCODERS])
     assert relative == pytest.approx(rates[bench_step.WHOLE] / rates[bench_step.IAI])
+
+
+def test_a_step_is_measured_beside_its_graph_and_with_the_share_that_a_gpu_works(
+    benchmarks, shared_archive, tmp_path, monkeypatch
+):
+    """The path that captures, with a graph that is the work itself, and a GPU that works 40 and 60 %."""
+    import bench_step
+
+    from mosaic.settings import TrialSettings
+    from mosaic.training import captured, module
+
+    store = pack(open_archive("bigearthnet", shared_archive), tmp_path / "packed", workers=1)
+    small = {"image_size": 16, "batch_scenes": 4, "steps": 6, "monitor_every": 0}
+    trial = TrialSettings(method="simclr_s2", **small)
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nprintf '40\\n60\\n'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert bench_step.busy_share(store, trial) == 0.5
+    monkeypatch.setattr(module, "captures", lambda *_: True)
+    monkeypatch.setattr(captured, "aside", lambda work: work())
+    monkeypatch.setattr(captured, "record", lambda work: work)
+    whole, alone = bench_step.captured_step(store, trial)
+    assert whole > 0 and alone > 0
 
 
 @pytest.mark.parametrize("form", ["AT_ONCE", "BLOCKS"])

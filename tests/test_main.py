@@ -1,12 +1,19 @@
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
 from mosaic.__main__ import main, parser
+from mosaic.report.sequence import load_profile
+from mosaic.settings import StudySettings, TrialSettings, fields
+
+ROOT = Path(__file__).parents[1]
 
 
 def mosaic(*arguments, **environment):
@@ -146,3 +153,26 @@ def test_pack_from_the_command_line(shared_archive, tmp_path, capsys):
 def test_as_a_module():
     done = mosaic("--version")
     assert (done.returncode, done.stdout) == (0, "0.1.0\n")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/cluster.md", "docs/distributed.md", "docs/extend.md"])
+def test_every_command_and_parameter_of_the_pages_exists(page):
+    text = re.sub("<[a-z ]+>", "name", (ROOT / page).read_text(encoding="utf-8"))
+    blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", text, re.DOTALL)
+    lines = [shlex.split(line, comments=True) for line in "".join(blocks).replace("\\\n", " ").splitlines()]
+    commands = [words[words.index("mosaic") + 1 :] for words in lines if {"-m", "mosaic"} <= {*words}]
+    for words in [words for words in lines if words[:2] == ["make", "study"]]:
+        given = dict(word.split("=", 1) for word in words[2:])
+        commands.append(
+            ["run", "--profile", given.pop("PROFILE", "demo"), *shlex.split(given.pop("ARGS", ""))]
+        )
+        assert given.keys() <= {"OUT", "ARCHIVE"}
+    assert commands
+    for words in commands:
+        asked = parser().parse_args([word for word in words if word != "..."])
+        assert {name for name, _ in getattr(asked, "parameter", [])} <= {
+            *fields(StudySettings),
+            *fields(TrialSettings),
+        }
+        if "profile" in asked:
+            load_profile(asked.profile)

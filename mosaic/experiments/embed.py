@@ -42,7 +42,8 @@ def embed_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.Da
         measured = settings.model_dump(include=_MEASURED) | ({} if drawn else {"umap_seeds": 0})
         key = {"settings": measured, "rows": {split: len(each) for split, each in rows.items()}}
         tasks[encoder["trial"]] = encoder_task("embeddings", encoder, key, store, rows, measured)
-    return run_trials(study, "embeddings", embed_trial, tasks)
+    # features are kept since predictions were made, and UMAP and coherence are computed on cores
+    return run_trials(study, "embeddings", embed_trial, tasks, on_gpu=False)
 
 
 def embed_trial(

@@ -90,12 +90,13 @@ def encoder_task(stage: str, encoder: Mapping[Any, Any], key: Mapping[str, Any],
 
 
 def run_trials(
-    study: Study, stage: str, function: Callable[..., Any], tasks: Mapping[str, Task]
+    study: Study, stage: str, function: Callable[..., Any], tasks: Mapping[str, Task], on_gpu: bool = True
 ) -> pd.DataFrame:
     """Compute the ``tasks`` of a ``stage``, by name, that have not finished; note in the study which failed.
 
     Return the rows of the finished trials, each with ``path``, and whether it was ``reused``. The function is
-    of an importable module; by default as many processes run as fit on the GPUs, or one a core.
+    of an importable module; by default as many processes run as fit on the GPUs, or one a core where there
+    are none, or where the stage computes little on them.
 
     Raises:
         RunError: when trials failed, unless the run keeps going and some have finished.
@@ -108,7 +109,7 @@ def run_trials(
     calls = {name: (function, *task.arguments, task.path) for name, task in todo.items()}
     from mosaic.training.memory import trials_per_gpu  # PyTorch, which scoring does without
 
-    jobs = study.settings.jobs or len(gpus()) * trials_per_gpu(study.settings)
+    jobs = study.settings.jobs or on_gpu * len(gpus()) * trials_per_gpu(study.settings)
     outcomes = _run(calls, stage, jobs, Launch.current(), len(tasks))
     if failed := {name: result.line for name, result in outcomes.items() if isinstance(result, _Failure)}:
         study.failed[stage] = failed

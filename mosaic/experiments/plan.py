@@ -141,6 +141,6 @@ def describe(settings: StudySettings, patches: int) -> str:
         f"{total['trials']:,.0f} trials, {total['steps']:,.0f} steps, {total['hours']:.1f} hours on "
         f"{count(len(gpus()), 'GPU') if gpus() else devices}, {memory / 1e3:.1f} GB of memory a trial, "
         f"{disk:.1f} GB of disk; scores and figures come on top.\n"
-        f"From training steps timed here just now on random records, at most {slowest:.2g} s each: other "
-        "work on this machine slows them, and what an earlier run has finished is not taken off"
+        f"From training steps timed here just now on random records, at most {slowest:.2g} s "
+        f"{'each' if gpus() else 'of a core each'}; what earlier runs have finished is not taken off"
     )

@@ -31,8 +31,8 @@ def available_cores() -> int:
 
 
 def default_workers() -> int:
-    """Return the number of reading processes, at most 8; 1 where forking is not safe."""
-    return min(8, available_cores()) if sys.platform == "linux" else 1
+    """Return the number of reading processes, one a core; 1 where forking is not safe."""
+    return available_cores() if sys.platform == "linux" else 1
 
 
 def forked_map(

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import asdict
@@ -80,6 +81,25 @@ def test_results_come_in_order_from_workers_with_a_gpu_and_threads_each(calls, t
     assert parallel_map(calls.square, [(tmp_path, 2), (tmp_path, 5)], "squares", 2) == [4, 25]
     assert {pid for i in (2, 5) for pid in begun(tmp_path, f"square-{i}")} == workers  # they stay
     assert not list((tmp_path / "root").rglob("*.log"))
+
+
+def test_stages_on_cores_use_all_of_them_whatever_the_number_of_gpus(calls, tmp_path, monkeypatch):
+    asked, found = [], parallel._pool
+    for module in (parallel, forked):
+        monkeypatch.setattr(module, "available_cores", lambda: 16)
+    monkeypatch.setattr(parallel, "gpus", lambda: ["0"])
+    monkeypatch.setattr("mosaic.training.memory.trials_per_gpu", lambda settings: 3)
+    monkeypatch.setattr(
+        parallel, "_pool", lambda calls, stage, workers: asked.append(workers) or found(calls, stage, 1)
+    )
+    study, many = Study("02_pretrain", StudySettings(), Path()), [str(i) for i in range(20)]
+    monkeypatch.setattr(calls, "trial", lambda name, folder, path: path.write_text(name))
+    for stage, on_gpu in (("pretraining", True), ("embeddings", False)):
+        (tmp_path / stage).mkdir()
+        run_trials(study, stage, calls.trial, kinds(tmp_path / stage, *many), on_gpu=on_gpu)
+    parallel_map(calls.square, [(tmp_path, i) for i in range(20)], "scoring")
+    assert asked == [3, 16, 16]
+    assert forked.default_workers() == (16 if sys.platform == "linux" else 1)
 
 
 def test_one_at_a_time_is_this_process(calls, tmp_path):

@@ -91,5 +91,5 @@ def test_a_plan_is_measured_and_printed(monkeypatch, capsys):
     told = capsys.readouterr().out
     assert "pretraining       2      6" in told and "4 trials" not in told
     one = plan_module.measure("light", "mosaic", 16, 16)
-    assert f"timed here just now on random records, at most {one['step']:.2g} s each" in told
+    assert f"timed here just now on random records, at most {one['step']:.2g} s" in told
     assert one["step"] > 0 and one["weights"] > 0.1 and one["width"] > 10
