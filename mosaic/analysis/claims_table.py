@@ -138,12 +138,10 @@ class ArchiveClaims:
         return Comparison(claim, self.title, sides, difference.difference(), self.untrained(fraction))
 
     def _untrained(self, fraction: float) -> str:
-        """Return why MoSAiC was trained too little for claims at a label fraction; empty when it was not."""
-        mosaic, margins = self.entry(MOSAIC, "ap_macro", fraction), {}
-        for name in UNTRAINED:
-            if margin := self._margin(mosaic, self.entry(name, "ap_macro", fraction)):
-                margins[METHODS[name].title.lower()] = margin
-        return too_little_training(margins)
+        """Return :func:`.claims.too_little_training` at a label fraction."""
+        mosaic, *others = (self.entry(name, "ap_macro", fraction) for name in (MOSAIC, *UNTRAINED))
+        titles = [METHODS[name].title.lower() for name in UNTRAINED]
+        return too_little_training(dict(zip(titles, (self._margin(mosaic, o) for o in others), strict=True)))
 
     def _margin(self, upper: Entry | None, lower: Entry | None) -> Interval | None:
         """Return a difference of macro average precision over the seeds of both, if there are any."""

@@ -50,13 +50,19 @@ def on_common_seeds(study: Study, run: Study, methods: Collection[str]) -> pd.Da
 
 
 def published_table(run: Study) -> pd.DataFrame:
-    """Return published scores on the same test split, then ours with all labels; empty where none compare."""
+    """Return published scores on the same test split, then ours with all labels; empty where none compare.
+
+    Ours are those of the published inputs, one or all sensors, and of each method's main input.
+    """
     titles = {"ap_macro": "macro AP", "ap_micro": "micro AP", "f1_macro": "macro F1", "f1_micro": "micro F1"}
-    table = pd.DataFrame(run.read("archive")["published"]["rows"])
-    rows = common_rows(run.read("results").query("stratum == 'all'"), 100.0) if len(table) else table
-    if len(rows):
-        means = rows.pivot_table(index="method", columns="metric", values="value").reset_index()  # over seeds
-        scores = titled(in_order(means.assign(input=means["method"].map(main_input).map(input_title))))
+    table, rows = pd.DataFrame(run.read("archive")["published"]["rows"]), run.read("results")
+    if len(table):
+        rows = rows.query("stratum == 'all' and label_budget != 'full' and fraction == 100")
+        inputs = rows["input"].map(input_title)
+        alike = inputs.isin(table["input"]) | (rows["input"] == rows["method"].map(main_input))
+        rows = rows.assign(input=inputs)[alike & rows["evaluation"].isin(common_evaluations(rows))]
+        means = rows.pivot_table(index=["method", "input"], columns="metric", values="value")  # over seeds
+        scores = titled(in_order(means.reset_index()))
         scores = scores.assign(model=scores["method"] + " (this run)")
         table = pd.concat([table, scores[list(table)]], ignore_index=True)
     return table.rename(columns=titles)

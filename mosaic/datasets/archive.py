@@ -95,8 +95,12 @@ def require_files(root: Path, title: str, names: Iterable[str], remedy: str) -> 
         )
     missing = [name for name in names if not ((root / name).is_file() or (root / name).is_dir())]
     if missing:
-        packed = sorted(path.name for path in root.iterdir() if ".tar" in path.name)
-        remedy = f"extract {', '.join(packed)} there first, or {remedy}" if packed else remedy
+        there = sorted(path.name for path in root.iterdir() if ".tar" in path.name or ".zip" in path.name)
+        begun = [name for name in there if name.endswith(".partial")]
+        if begun:
+            remedy = f"finish the download of {', '.join(begun)} with `python -m mosaic fetch`, or {remedy}"
+        elif there:
+            remedy = f"extract {', '.join(there)} there first, or {remedy}"
         raise ArchiveError(f"{root} is not an archive of {title}, {', '.join(missing)} missing: {remedy}")
 
 

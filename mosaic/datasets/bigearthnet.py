@@ -96,12 +96,21 @@ class BigEarthNetBase(Sentinel12Archive):
         return problems
 
     def notes(self) -> list[Problem]:
-        """Return scenes in several splits."""
-        return [
+        """Return scenes in several splits, and how many folders (of flagged patches, e.g.) are not listed."""
+        problems = [
             Problem("", "scene", f"scene {scene} has patches in {', '.join(sorted(splits))}", note=True)
             for scene, splits in self.index.groupby("scene")["split"].unique().items()
             if len(splits) > 1  # officially 111 of 115; splits keep locations apart
         ]
+        for key in ("s1", "s2"):
+            base = self._folder(key)
+            if unlisted := len(_subfolders(base.iterdir()) - set(self._names[key])):
+                detail = f"{unlisted} folders belong to no patch that was checked"
+                problems.append(Problem("", "folder", detail, base, note=True))
+        return problems
+
+    def _folder(self, key: str) -> Path:
+        raise NotImplementedError
 
     def centre(self, tile: str) -> tuple[float, float]:
         """Return longitude and latitude of a tile's centre, degrees (WGS 84)."""
@@ -219,17 +228,6 @@ class BigEarthNetArchive(BigEarthNetBase, BigEarthNetV2):
             for name in sorted(_subfolders([folder]) - {self.path(i, band).name for band in bands}):
                 detail = f"{name} is not an official {key} band"
                 problems.append(Problem(self.ids[i], "stray file", detail, folder / name, note=True))
-        return problems
-
-    def notes(self) -> list[Problem]:
-        """Return scenes in several splits, and how many folders (of flagged patches, e.g.) are not listed."""
-        problems = super().notes()
-        for key in ("s1", "s2"):
-            base = self._folder(key)
-            unlisted = len(_subfolders(base.iterdir()) - set(self._names[key]))
-            if unlisted:
-                detail = f"{unlisted} folders belong to no patch that was checked"
-                problems.append(Problem("", "folder", detail, base, note=True))
         return problems
 
 

@@ -76,6 +76,9 @@ class CopernicusBenchArchive(BigEarthNetBase, CopernicusBenchBigEarthNetS2):
         names = [*layout.BENCH_FOLDERS.values(), *layout.BENCH_LISTS.values()]
         require_files(self.root, self.title, names, "give the folder that holds bigearthnet_s1s2")
 
+    def _folder(self, key: str) -> Path:
+        return self.root / layout.BENCH_FOLDERS[key]
+
     def _file(self, i: int, source: str) -> str:
         return f"{self.root}/{layout.BENCH_FOLDERS[source]}/{layout.stacked_file(self._names[source][i])}"
 
@@ -87,7 +90,7 @@ class CopernicusBenchArchive(BigEarthNetBase, CopernicusBenchBigEarthNetS2):
         return {b: image for b, image in zip(bands, values, strict=True) if b in self.band_sizes}, header
 
     def notes(self) -> list[Problem]:
-        """Return scenes in several splits, and how bands of 20 and 60 m came to 120 x 120 pixels."""
+        """Return those of BigEarthNet, and how bands of 20 and 60 m came to 120 x 120 pixels."""
         blocks = {b: _SIDE // layout.S2_SIZE[b] for b in self.s2_bands if layout.S2_SIZE[b] < _SIDE}
         repeated = []
         for i in np.linspace(0, len(self) - 1, min(_PROBED, len(self)), dtype=int) if blocks else ():

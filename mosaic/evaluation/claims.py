@@ -73,7 +73,7 @@ class Comparison:
     Attributes:
         sides: both methods and how they entered, in words; or why the run cannot test the claim.
         difference: MoSAiC less its opponent, in units of the measure; ``None`` when the claim was not tested.
-        untrained: why MoSAiC was trained too little for any verdict; empty when it was not.
+        untrained: why MoSAiC was, or may have been, trained too little for any verdict; empty if not.
     """
 
     claim: Claim
@@ -123,7 +123,7 @@ def _judged(row: Mapping[Hashable, Any], count: int) -> dict[str, Any]:
     elif reason := too_few(row["n_scenes"], row["n_seeds"]):
         pass
     elif row["untrained"]:
-        reason = f"too little training: {row['untrained']}"
+        reason = row["untrained"]
     else:
         verdict, reason = decide(low, high, mde)
     p = float(np.minimum(1.0, count * row["p_value"]))  # NaN of one seed
@@ -138,17 +138,19 @@ def too_few(scenes: int, seeds: int) -> str:
     return few if seeds < LEAST_SEEDS else ""
 
 
-def too_little_training(margins: Mapping[str, Interval]) -> str:
-    """Return by how much MoSAiC exceeds what was never trained, where that is too little for a claim, or "".
+def too_little_training(margins: Mapping[str, Interval | None]) -> str:
+    """Return why MoSAiC was trained too little for a claim, or may have been, with both numbers; or "".
 
-    Margins are of macro average precision, over ``"band statistics"`` and ``"random features"``. The first
-    must not be negative, and the interval of the second must lie above zero.
+    Margins are of macro average precision, over ``"band statistics"`` and ``"random features"``; ``None`` if
+    the run has none. The first must not be negative, and the interval of the second must lie above zero.
     """
-    bar, chance = margins.get("band statistics"), margins.get("random features")
-    if (bar is None or bar.value >= 0) and (chance is None or chance.low > 0):
-        return ""
-    numbers = {name: words.effect(m.value, m.low, m.high) for name, m in margins.items()}
-    return "MoSAiC less " + ", less ".join(f"{name} {number}" for name, number in numbers.items())
+    bar, chance = margins["band statistics"], margins["random features"]
+    if (bar and bar.value < 0) or (chance and not chance.low > 0):
+        known = {name: words.effect(m.value, m.low, m.high) for name, m in margins.items() if m}
+        numbers = ", less ".join(f"{name} {number}" for name, number in known.items())
+        return f"too little training: MoSAiC less {numbers}"
+    absent = " or ".join(name for name, margin in margins.items() if not margin)
+    return f"whether training was long enough is not known: no {absent} in this run" if absent else ""
 
 
 def decide(low: float, high: float, mde: float) -> tuple[str, str]:

@@ -13,8 +13,8 @@ from mosaic.store.label_budgets import budget_sizes
 from mosaic.store.reader import PackedStore, label_matrix
 from mosaic.store.record import averaging_block
 from mosaic.store.writer import pack
-from mosaic.utils.errors import ArchiveError
-from mosaic.utils.files import hash_json
+from mosaic.utils.errors import ArchiveError, BudgetError
+from mosaic.utils.files import hash_json, require_regular
 from mosaic.utils.progress import log
 from mosaic.utils.words import count
 
@@ -68,13 +68,15 @@ def prepare(settings: DataSettings) -> tuple[Any, PackedStore]:
 def check_fractions(settings: StudySettings) -> int:
     """Return the number of pairs, before anything is computed, and refuse label fractions that are too small.
 
-    Labels of a simulated SEN12MS, which come of its maps, are not known yet, and those of
-    ``label_budget_files`` are checked when they are read.
+    Labels of a simulated SEN12MS, which come of its maps, are not known yet, and what ``label_budget_files``
+    list is checked once the archive is packed.
 
     Raises:
         ArchiveError: when the archive is missing or incomplete.
-        BudgetError: when a fraction has fewer patches than there are classes.
+        BudgetError: when a fraction has fewer patches than there are classes, or its list is missing.
     """
+    for file in settings.grid.label_budget_files:
+        require_regular(Path(file), BudgetError, "give a file of patch ids, one a line")
     data, grid = settings.data, settings.grid
     patches, labels = data.patches, None
     if data.archive != "simulated":

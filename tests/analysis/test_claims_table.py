@@ -113,6 +113,10 @@ def test_a_clear_and_steady_advantage_is_supported_and_its_reverse_is_not(archiv
     for method, noise, quality in (("mosaic", 0.7, 0.5), ("iai", 0.95, 0.3), ("supervised_late", 0.2, 0.7)):
         archive.predict(method, 100.0, "linear", noise, noise)
         archive.embed(method, quality)
+    table = judge_claims(study, [archive.claims()]).set_index("name")
+    assert "no band statistics or random features" in table.at["accuracy vs supervised", "reason"]
+    for method in ("band_statistics", "random"):
+        archive.predict(method, 100.0, "linear", 0.99, 0.99)
     verdicts = judge_claims(study, [archive.claims()]).set_index("name")["verdict"]
     for topic in ("accuracy", "coherence"):
         assert verdicts[f"{topic} vs self-supervised"] == "supported"

@@ -103,3 +103,10 @@ def test_published_scores_are_shown_only_where_they_compare_and_ours_below_them(
     table = compare.published_table(finished(rows, published=[other]))
     assert table["model"].tolist() == ["ResNet", "IaI-SimCLR (this run)"]
     assert table.iloc[1, 2:].tolist() == [0.6, 0.7, pytest.approx(0.45)]
+    # scores of one sensor stand beside ours of that sensor
+    rows += [result("iai", 0.3, metric="ap_micro", input=name) for name in ("s1", "s2", "fused_without_s1")]
+    rows += [result("iai", 0.9, metric="ap_micro", input="s1", label_budget="full")]
+    other = {"model": "A", "input": "S1", "ap_micro": 0.4}
+    table = compare.published_table(finished(rows, published=[other]))
+    assert table["input"].tolist() == ["S1", "S1", "all sensors"]
+    assert table["micro AP"].tolist() == [0.4, 0.3, 0.7]

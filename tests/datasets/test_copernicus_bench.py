@@ -1,5 +1,6 @@
 """A hand-made archive in the true format of Copernicus-Bench's 5 %, and what the reader makes of it."""
 
+import os
 import shutil
 
 import numpy as np
@@ -88,6 +89,12 @@ def rewrite(root, source, change, column=77):
     write_tif(file_of(root, source), change(layers), column, 6)
 
 
+def only(root, name):
+    """Leave nothing but what a download left."""
+    shutil.rmtree(root / FOLDER)
+    (root / name).touch()
+
+
 def test_pairs_are_those_of_torchgeo_with_place_and_date_from_their_names(written):
     archive = open_archive("copernicus_bench", written)
     assert archive.index["split"].value_counts().to_dict() == {"train": 2, "validation": 1, "test": 1}
@@ -128,6 +135,8 @@ def test_columns_are_read_by_name(root, written):
         (lambda root: list_of(root, "val").unlink(), "multilabel-val.csv missing: give the folder that"),
         (lambda root: list_of(root, "val").write_text(""), "cannot be read as CSV"),
         (lambda root: shutil.rmtree(root / FOLDER / "BigEarthNet-S1-5%"), "BigEarthNet-S1-5% missing"),
+        (lambda root: only(root, "bigearthnetv2.zip"), r"extract bigearthnetv2\.zip there first"),
+        (lambda root: only(root, "bigearthnetv2.zip.partial"), r"finish the download of bigearthnetv2\.zip"),
     ],
 )
 def test_lists_that_are_not_the_official_ones_are_refused(root, spoil, message):
@@ -137,18 +146,18 @@ def test_lists_that_are_not_the_official_ones_are_refused(root, spoil, message):
 
 
 @pytest.mark.parametrize(
-    ("source", "change", "kind", "message"),
+    ("spoil", "kind", "message"),
     [
-        ("s1", None, "missing file", "the file is missing"),
-        ("s2", lambda image: image[:10], "shape", r"\(10, 120, 120\)"),
-        ("s1", np.array, "place", "its name says EPSG:32629"),
+        (lambda root: file_of(root, "s1").unlink(), "missing file", "the file is missing"),
+        (lambda root: os.truncate(file_of(root, "s2"), 200_000), "unreadable", "truncated or no TIFF"),
+        (lambda root: os.truncate(file_of(root, "s1"), 0), "unreadable", "truncated or no TIFF"),
+        (lambda root: rewrite(root, "s2", lambda image: image[:10]), "shape", r"\(10, 120, 120\)"),
+        (lambda root: rewrite(root, "s1", lambda image: image[:1]), "shape", r"\(1, 120, 120\)"),
+        (lambda root: rewrite(root, "s1", np.array, column=78), "place", "its name says EPSG:32629"),
     ],
 )
-def test_a_pair_with_a_wrong_file_is_named_and_left_out(root, tmp_path, source, change, kind, message):
-    if change:
-        rewrite(root, source, change, column=78 if kind == "place" else 77)
-    else:
-        file_of(root, source).unlink()
+def test_a_pair_with_a_wrong_file_is_named_and_left_out(root, tmp_path, spoil, kind, message):
+    spoil(root)
     archive = CopernicusBenchArchive(root)
     with pytest.raises(PatchError, match=message):
         archive.read(first(archive))
@@ -156,6 +165,14 @@ def test_a_pair_with_a_wrong_file_is_named_and_left_out(root, tmp_path, source, 
     assert table[["patch_id", "kind"]].to_numpy().tolist() == [[archive.ids[first(archive)], kind]]
     store = pack(archive, tmp_path / "packed", on_bad_patch="skip", workers=1)
     assert (len(store), store.manifest.counts["skipped"]) == (3, 1)
+
+
+def test_a_list_that_lost_its_last_rows_is_noted(root, written):
+    assert "folder" not in {note.kind for note in CopernicusBenchArchive(written).notes()}
+    path = list_of(root, "train")
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]))
+    details = [note.detail for note in CopernicusBenchArchive(root).notes() if note.kind == "folder"]
+    assert details == ["1 folders belong to no patch that was checked"] * 2  # of each sensor
 
 
 def test_how_coarser_bands_were_resampled_is_noted(root):

@@ -56,6 +56,11 @@ def test_labels_of_a_simulation_are_known_before_it_is_written(layout, tmp_path,
     assert sorted(written) == sorted(training_labels(50, 0).tolist())
 
 
+def test_a_missing_list_of_patches_is_named_before_anything_is_computed(tmp_path):
+    with pytest.raises(BudgetError, match=r"one\.csv is missing: give a file of patch ids"):
+        check_fractions(StudySettings(label_budget_files=[str(tmp_path / "one.csv")]))
+
+
 def test_missing_folder_is_named(tmp_path):
     with pytest.raises(ArchiveError, match="nowhere"):
         prepare(DataSettings(archive=str(tmp_path / "nowhere")))

@@ -3,7 +3,7 @@ import pytest
 from mosaic.datasets.registry import simulate_archive
 
 #: Dataset -> number of patches and seed of its simulated archive.
-RECIPES = {"bigearthnet": (60, 3), "sen12ms": (24, 1)}
+RECIPES = {"bigearthnet": (60, 3), "copernicus_bench": (16, 3), "sen12ms": (24, 1)}
 
 
 @pytest.fixture(scope="session")
