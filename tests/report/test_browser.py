@@ -89,6 +89,15 @@ def test_a_claims_verdict_and_reason_are_seen_without_scrolling(browser, smoke_r
     page.close()
 
 
+def test_every_table_of_a_run_fits_a_desktop(browser, smoke_run):
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    boxes = "boxes => boxes.filter(b => b.scrollWidth > b.clientWidth + 1).map(b => b.ariaLabel)"
+    for path in sorted(smoke_run.glob("0*.html")):
+        page.goto(path.as_uri())
+        assert page.eval_on_selector_all("figure.table .scroll", boxes) == [], path.name
+    page.close()
+
+
 def test_figures_enlarge_on_a_phone_and_close_again(open_page):
     page = open_page(390)
     page.locator("a.enlarge").first.click()
