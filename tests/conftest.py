@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,6 +119,15 @@ def shared_archive(official_archive, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Return the folder of real pairs and labels beside the checkout; skip the test where there is none."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.exists():
+        pytest.skip("the real data are not beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def run_smoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Return a function that runs the whole sequence at the smoke profile, always in the same place.
 
@@ -142,6 +152,19 @@ def run_smoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 def smoke_run(run_smoke) -> Path:
     """Return the folder of a whole run at the smoke profile, made once a session."""
     return Path(run_smoke().split()[-1]).parent
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> Callable[..., None]:
+    """Return a function that waits until a condition holds, and fails when it never does."""
+
+    def wait(condition: Callable[[], Any], seconds: float = 120) -> None:
+        limit = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < limit, "it never came"
+            time.sleep(0.05)
+
+    return wait
 
 
 # Packed data whose classes can be learned from either sensor.
@@ -227,7 +250,7 @@ def fake_archive():
     return FakeArchive
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config():
     """Return the settings of a small run of a method, with changes."""
 
@@ -238,6 +261,15 @@ def config():
         return TrialSettings(**(small | {"method": method} | changes))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def untrained(packed, config, tmp_path_factory):
+    """Folder of an encoder of both sensors with random weights, which no test changes."""
+    from mosaic.training.pretrain import pretrain  # imports Lightning, which takes seconds
+
+    trial = config("random", monitor_every=0)
+    return pretrain(PackedStore(packed), trial, [], tmp_path_factory.mktemp("encoder") / "random")
 
 
 # A layout in the true sizes of BigEarthNet, and labels with every awkward case.

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mosaic.datasets.registry import DATASETS, open_archive
+from mosaic.datasets.registry import DATASETS, open_archive, simulate_archive
 from mosaic.losses.label_kernels import KERNELS
 from mosaic.losses.objectives.base import LOSSES
 from mosaic.methods import METHODS
@@ -17,6 +17,7 @@ from mosaic.store.reader import PackedStore
 from mosaic.store.writer import pack
 from mosaic.training.pretrain import pretrain
 from mosaic.utils import plugins
+from mosaic.utils.errors import ArchiveError
 from mosaic.utils.plugins import load_plugins, plugin_hashes
 
 SMALL = {"image_size": 16, "steps": 12, "batch_scenes": 12, "projection_dim": 8, "monitor_every": 0}
@@ -63,6 +64,8 @@ def test_dataset_of_the_page_is_packed_and_three_sensors_are_trained_on(plugin, 
         rows[-1] |= {"scene": f"s{i}", "location": f"l{i}"}
     pd.DataFrame(rows).to_parquet(folder / "index.parquet")
     pack(open_archive("my_patches", folder), tmp_path / "packed", workers=1)
+    with pytest.raises(ArchiveError, match="no simulation"):
+        simulate_archive("my_patches", tmp_path / "another", 12, 0)
     store = PackedStore(tmp_path / "packed")
     trial = TrialSettings(**SMALL | {"batch_scenes": 6, "steps": 1}, method="three")
     pretrain(store, trial, store.split_rows("train"), tmp_path / "three")

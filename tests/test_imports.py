@@ -1,6 +1,8 @@
 """Imports run one way through the rooms, in the order in which data flow."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,30 @@ def test_an_arrow_that_runs_back_is_seen():
     assert imported_rooms("def f():\n    from mosaic.plots import scores") == {"plots"}
     assert imported_rooms("import mosaic.report.html, json") == {"report"}
     assert imported_rooms("from mosaic import settings, load") == {"settings"}
+
+
+def every_module(room: str) -> str:
+    return "import " + ", ".join(f"mosaic.{room}.{path.stem}" for path in (LIBRARY / room).glob("[a-z]*.py"))
+
+
+READ = "from mosaic.store.reader import Path, PackedStore; PackedStore(Path(sys.argv[1])).read([3])"
+LIGHT = {  # what a process does -> its code, and what it must not load: it would start late, or not at all
+    "help": ("from mosaic.__main__ import parser; parser()", "torch torchgeo pandas lightning matplotlib"),
+    "choosing a dataset": ("import mosaic.datasets.registry", "torch torchgeo rasterio"),
+    "reading packed data": (READ, "torch torchgeo rasterio"),
+    "training": (every_module("training"), "torchgeo rasterio"),
+    "evaluating": (every_module("evaluation"), "torchgeo rasterio"),
+    "scoring": (
+        "import mosaic.analysis.scoring, mosaic.experiments.parallel",
+        "torch torchvision timm lightning matplotlib seaborn",
+    ),
+    "drawing": (every_module("plots"), "torch"),
+}
+
+
+@pytest.mark.parametrize("case", LIGHT)
+def test_a_process_loads_no_more_than_it_needs(case, packed):
+    code, heavy = LIGHT[case]
+    command = [sys.executable, "-c", f"import sys; {code}; print(*sys.modules)", str(packed)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not set(heavy.split()) & set(done.stdout.split())

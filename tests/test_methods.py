@@ -11,7 +11,6 @@ from mosaic.methods import (
     Method,
     get_method,
     method_sources,
-    register_method,
 )
 from mosaic.utils.errors import SettingsError
 
@@ -55,14 +54,6 @@ def test_inputs_follow_from_the_streams():
     assert METHODS["mosaic"].inputs == ("s1", "s2", "fused", "fused_without_s1", "fused_without_s2")
     three = Method("x", "X", "mosaic", ("a", "b", "c")).inputs
     assert three == ("a", "b", "c", "fused", *(f"fused_without_{name}" for name in "abc"))
-
-
-def test_a_row_is_added_under_a_name_of_its_own():
-    row = replace(METHODS["mosaic"], name="mosaic_l5", label=5.0)
-    assert register_method(row) is register_method(row) is get_method("mosaic_l5")
-    del METHODS["mosaic_l5"]
-    with pytest.raises(SettingsError, match="method 'mosaic' is registered already"):
-        register_method(replace(METHODS["mosaic"], label=5.0))
 
 
 def test_impossible_rows_and_unknown_names_are_refused():

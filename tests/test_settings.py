@@ -19,11 +19,6 @@ def test_a_parameter_is_declared_once_and_says_what_it_is():
     assert {"method", "seed", "initial", "queue_size"} <= hidden <= set(fields(TrialSettings))
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS)
-def test_defaults_are_valid(notebook):
-    assert make(notebook, {}) == StudySettings()
-
-
 def test_flat_values_go_to_their_sections():
     trial = make("02_pretrain", {"steps": 3, "temperature_label": 1}).trial  # a whole number will do
     assert (trial.steps, trial.loss.temperature_label, trial.loss.temperature_intra) == (3, 1.0, 0.5)

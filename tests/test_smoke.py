@@ -14,7 +14,6 @@ from sklearn.metrics import average_precision_score
 from mosaic.evaluation.metrics import scored_classes
 from mosaic.experiments.grid import Trial, settings_of, training_task
 from mosaic.methods import METHODS
-from mosaic.models.checkpoint import load_encoder
 from mosaic.report.sequence import load_profile, notebooks_folder, run_comparison
 from mosaic.settings import NOTEBOOKS, make
 from mosaic.store.reader import PackedStore
@@ -115,12 +114,6 @@ def test_every_json_file_is_one_to_strict_parsers(smoke_run):
     assert len(files) > 30
     for path in files:
         json.loads(path.read_text("utf-8"), parse_constant=refuse)
-
-
-def test_encoders_load_in_three_lines(smoke_run):
-    trial = pd.read_parquet(smoke_run / "encoders.parquet").iloc[-1]
-    encoder = load_encoder(smoke_run.parents[1] / trial["folder"])
-    assert encoder.card["method"] == trial["method"]
 
 
 def test_a_place_that_was_held_out_reached_neither_encoder_nor_budget(smoke_run):

@@ -1,4 +1,3 @@
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +12,6 @@ from mosaic.datasets.sensors import sentinel1, sentinel2
 from mosaic.store.record_format import BandLayout
 from mosaic.store.writer import pack
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "ben_v2_mini"
 RANDOM = np.random.default_rng(0)
 PAIRS = 60
 LABELS = (RANDOM.random((PAIRS, 6)) < 0.4).astype(np.uint8)
@@ -121,9 +119,8 @@ def test_macro_average_is_over_all_the_classes_that_were_kept(monkeypatch):
     assert table["ap_macro"].to_numpy() == pytest.approx(store.labels.mean(0).mean())
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the 56 real pairs are not at hand")
-def test_values_of_the_56_real_pairs_are_what_the_function_gives_on_them(tmp_path):
-    archive = open_archive("bigearthnet", REAL, bands="10m")
+def test_values_of_the_56_real_pairs_are_what_the_function_gives_on_them(real_data, tmp_path):
+    archive = open_archive("bigearthnet", real_data / "ben_v2_mini", bands="10m")
     table = tables.reference_classifier(pack(archive, tmp_path / "packed"), draws=1).set_index("input")
     known = archive.reference().scores
     assert table["pairs"].unique().tolist() == [56]

@@ -89,8 +89,7 @@ def test_the_difference_of_neighbourhoods_is_paired_by_patch_and_by_common_seed(
     for method, seeds in (("mosaic", (0, 1)), ("iai", (1, 0, 2))):
         for seed in seeds:
             values[method, seed] = random.random(60)
-            np.savez(tmp_path / f"{method}{seed}.npz", **{"coherence|test": values[method, seed]})
-            rows.append({"method": method, "seed": seed, "path": str(tmp_path / f"{method}{seed}.npz")})
+            rows.append(trial_row(tmp_path, method, seed, **{"coherence|test": values[method, seed]}))
     scenes = np.array([f"scene {i % 7}" for i in range(60)])
     found = embedding_tables.difference_to(pd.DataFrame(rows), scenes, "iai")
     by_hand = [np.mean(values["mosaic", seed] - values["iai", seed]) for seed in (0, 1)]

@@ -121,7 +121,7 @@ def test_the_partial_file_of_an_earlier_process_is_resumed(server, tmp_path, len
         ("damaged", ArchiveError, "MD5", {"table.damaged"}),
         ("no zip", ArchiveError, "could not be unpacked", {"table"}),
         ("gone", ArchiveError, "by hand as table", set()),
-        ("huge", RunError, "free", set()),
+        ("huge", RunError, r"needs 10\d{8}\.\d\d GB .*: free some space", set()),
     ],
 )
 def test_what_is_wrong_is_named(server, tmp_path, name, error, message, left):

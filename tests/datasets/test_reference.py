@@ -1,11 +1,7 @@
-from pathlib import Path
-
 import pandas as pd
-import pytest
 
 from mosaic.datasets.reference import Reference, bigearthnet_reference
 
-OFFICIAL = Path(__file__).parents[3] / "shared" / "data" / "ben_v2_labels.parquet"
 OTHERS = [{"model": "ResNet-50", "input": "S1", "ap_macro": 0.6}]
 
 
@@ -30,9 +26,8 @@ def test_an_archive_without_published_scores_says_so():
     assert Reference("SEN12MS").published_for(["a"])["why"].startswith("no scores on SEN12MS")
 
 
-@pytest.mark.skipif(not OFFICIAL.exists(), reason="the official table of BigEarthNet v2 is not at hand")
-def test_the_official_test_split_of_bigearthnet_is_known_by_its_patches():
-    table = pd.read_parquet(OFFICIAL, columns=["patch_id", "split"])
+def test_the_official_test_split_of_bigearthnet_is_known_by_its_patches(real_data):
+    table = pd.read_parquet(real_data / "ben_v2_labels.parquet", columns=["patch_id", "split"])
     ids = table["patch_id"][table["split"] == "test"]
     known = bigearthnet_reference()
     assert len(ids) == known.test_patches

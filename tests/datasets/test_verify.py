@@ -1,5 +1,4 @@
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,15 +7,6 @@ import rasterio
 
 from mosaic.datasets.bigearthnet import BigEarthNetArchive
 from mosaic.datasets.verify import format_table, verify
-
-REAL = Path(__file__).parents[2].parent / "shared" / "data"
-
-
-def test_sound_archive(shared_archive):
-    problems = verify(shared_archive)
-    assert problems.empty
-    assert list(problems) == ["patch_id", "kind", "detail", "path", "note"]
-    assert format_table(problems) == "24 pairs checked, no fault, 0 notes"
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -56,23 +46,6 @@ def test_every_kind_of_fault_is_in_the_table(official_archive, tmp_path, workers
     assert "5 pairs checked, 7 faults in 7 patches" in text
 
 
-def test_a_record_under_another_name_is_found_and_both_are_named(official_archive, tmp_path):
-    root = official_archive(tmp_path / "ben", patches=6)
-    sound = BigEarthNetArchive(root)
-    first, second = sound.index.patch_id[[0, 3]]
-    table = pd.read_parquet(root / "metadata.parquet").set_index("patch_id", drop=False)
-    table.at[second, "labels"] = table.at[first, "labels"]
-    table.loc[[first, second], "split"] = ["train", "test"]
-    for band in (*sound.band_sizes, "map"):  # the pixels alone: each file keeps its own georeference
-        with rasterio.open(sound.path(0, band)) as source, rasterio.open(sound.path(3, band), "r+") as copy:
-            copy.write(source.read())
-    table.to_parquet(root / "metadata.parquet", index=False)
-    problems = verify(root, workers=1)
-    (same,) = problems[problems.kind == "same pixels"].to_dict("records")
-    assert (same["patch_id"], same["note"]) == (second, False)
-    assert same["detail"] == f"(test) has the pixels of {first} (train)"
-
-
 ROWS = {  # case -> change of the table, kinds of the notes, number of faults, what is printed
     "scene in two splits": (
         lambda t: t.assign(
@@ -105,9 +78,8 @@ def test_oddities_of_the_table_are_notes_and_it_is_listed_without_a_sound_row(
     assert message in format_table(problems)
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the real pairs are not beside this checkout")
-def test_real_archives_are_sound():
-    ten_metre, all_bands = verify(REAL / "ben_v2_mini", bands="10m"), verify(REAL / "ben_12band")
+def test_real_archives_are_sound(real_data):
+    ten_metre, all_bands = verify(real_data / "ben_v2_mini", bands="10m"), verify(real_data / "ben_12band")
     assert ten_metre.empty
     assert all_bands["note"].all()
     assert (ten_metre.attrs["pairs"], all_bands.attrs["pairs"]) == (56, 6)

@@ -12,21 +12,16 @@ from mosaic.training.pretrain import pretrain
 from mosaic.transforms.views import Views
 
 
-@pytest.fixture
-def late(store, config, tmp_path):
-    return pretrain(store, config("random", monitor_every=0), [], tmp_path / "late")
-
-
 def images(store, rows):
     records = {name: torch.from_numpy(record) for name, record in store.read(rows).items()}
     return Views(store.layout, 24).evaluation(records)
 
 
-def test_features_are_those_of_the_plain_patch_in_the_order_of_the_rows(store, late, monkeypatch):
+def test_features_are_those_of_the_plain_patch_in_the_order_of_the_rows(store, untrained, monkeypatch):
     monkeypatch.setattr(features_module, "_BATCH", 4)
     rows = np.array([70, 3, 3, 149, 20, 8])
-    found = extract_features(store, late, rows)
-    encoder = load_encoder(late)
+    found = extract_features(store, untrained, rows)
+    encoder = load_encoder(untrained)
     with torch.no_grad():
         expected = encoder(images(store, rows))
     assert found.keys() == expected.keys() == {"s1", "s2"}
@@ -35,10 +30,10 @@ def test_features_are_those_of_the_plain_patch_in_the_order_of_the_rows(store, l
         np.testing.assert_allclose(values, expected[stream].numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_missing_sensor_is_filled_with_its_training_mean(store, late):
+def test_a_missing_sensor_is_filled_with_its_training_mean(store, untrained):
     rows = {"train": np.arange(6), "test": np.arange(6, 10)}
-    streams = {split: extract_features(store, late, chosen) for split, chosen in rows.items()}
-    inputs = encode_splits(store, late, rows)["test"]
+    streams = {split: extract_features(store, untrained, chosen) for split, chosen in rows.items()}
+    inputs = encode_splits(store, untrained, rows)["test"]
     assert set(inputs) == {"s1", "s2", "fused", "fused_without_s1", "fused_without_s2"}
     s1, s2 = streams["test"]["s1"], streams["test"]["s2"]
     np.testing.assert_array_equal(inputs["fused"], np.concatenate([s1, s2], 1))
@@ -46,13 +41,13 @@ def test_a_missing_sensor_is_filled_with_its_training_mean(store, late):
     np.testing.assert_allclose(inputs["fused_without_s1"], np.concatenate([filled, s2], 1), rtol=1e-5)
 
 
-def test_inputs_follow_the_sensors_there_are(store, late, monkeypatch):
+def test_inputs_follow_the_sensors_there_are(store, untrained, monkeypatch):
     streams = {sensor: np.ones((4, 2), np.float32) for sensor in ("s1", "s2", "thermal")}
     monkeypatch.setattr(features_module, "extract_features", lambda *_: streams)
-    inputs = encode_splits(store, late, {"train": np.arange(4)})["train"]
+    inputs = encode_splits(store, untrained, {"train": np.arange(4)})["train"]
     assert set(inputs) == {*streams, "fused", *(f"fused_without_{sensor}" for sensor in streams)}
     del streams["s1"], streams["thermal"]
-    assert set(encode_splits(store, late, {"train": np.arange(4)})["train"]) == {"s2"}
+    assert set(encode_splits(store, untrained, {"train": np.arange(4)})["train"]) == {"s2"}
 
 
 def test_early_fusion_is_encoded_again_without_each_sensor(store, config, tmp_path):

@@ -64,18 +64,6 @@ def test_views_of_two_dates_are_left_out_where_no_place_was_seen_twice():
         assert left_out(store, ["mosaic", "mosaic_temporal"])["key"].tolist() == absent
 
 
-def test_a_changed_row_of_the_table_is_another_encoder(tmp_path, monkeypatch):
-    monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
-    store = SimpleNamespace(fingerprint="f", index=pd.DataFrame({"patch_id": ["a", "b"]}))
-    config = settings_of(Trial("decur", 0, 0.0), settings())
-
-    def folder(**changes):
-        monkeypatch.setitem(METHODS, "decur", replace(METHODS["decur"], **changes))
-        return training_task(store, Trial("decur", 0, 0.0), config, np.empty(0, np.int64)).path
-
-    assert folder() == folder(title="another title") != folder(inter=0.5)
-
-
 TRAINED = [name for name, method in METHODS.items() if method.trained]
 #: Parameter of a trial -> another value, and the methods that read it.
 LABEL = {n for n in TRAINED if METHODS[n].label}
@@ -146,6 +134,14 @@ def test_auto_precision_reaches_neither_key_nor_trial(key, monkeypatch):
     monkeypatch.setattr(grid_module, "resolve_precision", lambda precision: "bf16-mixed")  # another machine
     assert key("mosaic") == key("mosaic", precision="bf16-mixed")
     assert used_settings(TrialSettings()).precision == "bf16-mixed"
+
+
+def test_a_changed_row_of_the_table_is_another_encoder(key, monkeypatch):
+    def changed(**columns):
+        monkeypatch.setitem(METHODS, "decur", replace(METHODS["decur"], **columns))
+        return key("decur")
+
+    assert changed() == changed(title="another title") != changed(inter=0.5)
 
 
 def test_a_loss_of_a_user_may_read_every_setting(key, monkeypatch):

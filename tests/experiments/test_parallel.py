@@ -65,13 +65,6 @@ def ended(pid):
     return not Path(f"/proc/{pid}").exists()
 
 
-def wait_until(condition, seconds=120):
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "it never came"
-        time.sleep(0.05)
-
-
 def test_results_come_in_order_from_workers_with_a_gpu_and_threads_each(calls, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     monkeypatch.setattr(parallel, "available_cores", lambda: 10)
@@ -108,7 +101,9 @@ def test_one_at_a_time_is_this_process(calls, tmp_path):
     assert {pid for i in (1, 2, 3) for pid in begun(tmp_path, f"square-{i}")} == {os.getpid()}
 
 
-def test_workers_are_replaced_when_killed_or_when_the_environment_changed(calls, tmp_path, monkeypatch):
+def test_workers_are_replaced_when_killed_or_when_the_environment_changed(
+    calls, tmp_path, monkeypatch, wait_until
+):
     two = [(tmp_path, 1), (tmp_path, 2)]
     assert parallel_map(calls.square, two, "squares", 2) == [1, 4]
     for pid in begun(tmp_path, "square-1"):
@@ -201,7 +196,7 @@ def test_a_run_that_keeps_going_lists_what_is_missing_and_tries_only_that_again(
     assert run(calls.trial, both, jobs=1) == (["fine", "always_fails"], [])
 
 
-def test_a_killed_study_leaves_no_worker_and_the_next_resumes(calls, tmp_path):
+def test_a_killed_study_leaves_no_worker_and_the_next_resumes(calls, tmp_path, wait_until):
     """Of three trials two have finished and one is under way."""
     steps = {"short": 1, "long": 60, "last": 1}
     tasks = {name: Task({"name": name}, (n,), tmp_path / f"{name}.done") for name, n in steps.items()}
@@ -220,7 +215,7 @@ def test_a_killed_study_leaves_no_worker_and_the_next_resumes(calls, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_study_ends_what_is_running(calls, tmp_path, number):
+def test_an_interrupted_study_ends_what_is_running(calls, tmp_path, number, wait_until):
     """Ctrl-C, and the signal by which a runner ends its notebook."""
     names = ["sleeps_a", "sleeps_b"]
 

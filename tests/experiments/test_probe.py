@@ -3,14 +3,13 @@ import pytest
 
 from mosaic.evaluation.features import encode_splits
 from mosaic.experiments import probe
-from mosaic.training.pretrain import pretrain
 
 
 @pytest.fixture
-def encoded(store, config, tmp_path, monkeypatch):
+def encoded(untrained, tmp_path, monkeypatch):
     """An encoder, and the number of rows that were encoded so far, call by call."""
     monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
-    folder, counts = pretrain(store, config("random", monitor_every=0), [], tmp_path / "random"), []
+    counts = []
 
     def extract(store, checkpoint, rows, *settings):
         counts.append(len(rows))
@@ -18,7 +17,7 @@ def encoded(store, config, tmp_path, monkeypatch):
 
     extract_features = probe.extract_features
     monkeypatch.setattr(probe, "extract_features", extract)
-    return folder, counts
+    return untrained, counts
 
 
 def test_features_are_computed_once_for_an_encoder_and_split(store, encoded):

@@ -32,7 +32,7 @@ def test_parameters_are_taken_from_the_notebook(tmp_path):
 
 def test_a_reports_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "reports").write_text("in the way")
-    with pytest.raises(RunError, match="cannot write to"):
+    with pytest.raises(RunError, match=r"cannot write to .*reports/x"):
         opened()
 
 
@@ -84,7 +84,7 @@ def handed_over(notebook, reads=(), out="x", **values):
     study.write(**{table[notebook]: pd.DataFrame({"steps": steps, "reused": [bool(reads)]})})
 
 
-def test_results_of_what_has_changed_since_are_refused(tmp_path):
+def test_results_of_what_has_changed_since_are_refused():
     handed_over("02_pretrain", steps=7)
     handed_over("03_finetune_low_label", ["encoders"])
     handed_over("06_compare_methods", ["encoders", "results"])
@@ -120,7 +120,7 @@ def test_a_companion_is_of_another_archive(monkeypatch):
     assert [run.read("archive")["title"] for run in runs] == ["B, x", "B, alike", "S"]
 
 
-def test_a_notebook_by_hand_stays_out_of_a_run_that_goes_on(tmp_path, monkeypatch):
+def test_a_notebook_by_hand_stays_out_of_a_run_that_goes_on(monkeypatch):
     study = opened("02_pretrain", steps=7)
     with lock(study.folder):
         for call in (study.write, lambda: opened("02_pretrain")):
@@ -172,13 +172,7 @@ def test_a_table_is_computed_once_for_the_same_key_and_code(monkeypatch):
     assert compute.call_count == 4
 
 
-def test_damaged_files_of_the_cache_are_set_aside_and_made_again(tmp_path, capsys):
-    study, compute = opened(), Mock(return_value=pd.DataFrame({"a": [1.5]}))
-    study.cached("t", {"data": "f"}, compute)
-    (table,) = (tmp_path / "data" / "cache" / "t").iterdir()
-    table.write_bytes(table.read_bytes()[:-9])
-    assert study.cached("t", {"data": "f"}, compute)["a"].tolist() == [1.5]
-    assert compute.call_count == 2 and table.with_name(f"{table.name}.damaged").exists()
+def test_damaged_arrays_are_set_aside_and_named(tmp_path, capsys):
     arrays = save_arrays(tmp_path / "x.npz", {"a": np.arange(5000.0)})
     sound = arrays.read_bytes()
     assert study_module.reusable(arrays)
@@ -187,7 +181,7 @@ def test_damaged_files_of_the_cache_are_set_aside_and_made_again(tmp_path, capsy
     arrays.write_bytes(sound[:900] + b"x" + sound[901:])
     with pytest.raises(RunError, match=r"x\.npz was damaged or removed: run"):
         read_arrays(arrays)
-    assert capsys.readouterr().err.count("kept as") == 3
+    assert capsys.readouterr().err.count("kept as") == 2
 
 
 def test_the_hash_of_code_changes_with_what_it_does(tmp_path):

@@ -150,7 +150,7 @@ def test_what_is_not_there_is_refused_with_what_is(predictions, images):
         encoder.export("encoder.pt")
 
 
-def test_files_on_the_command_line(predictions, patch, images, tmp_path, capsys):
+def test_files_on_the_command_line(predictions, patch, images, capsys):
     folders, files = ([str(patch / f"{s}{end}") for s in ("s2", "s1")] for end in ("", ".tif"))
     assert main(["predict", "tiny", "mosaic", *folders, "--json", "--budget", "50"]) == 0
     told, encoder = json.loads(capsys.readouterr().out), mosaic.load("tiny", "mosaic", budget=50)

@@ -28,11 +28,11 @@ def test_trained_methods_have_three_candidates_of_known_settings_the_runs_own_fi
 
 
 @pytest.fixture
-def tuned(tmp_path, monkeypatch):
+def tuned(store, tmp_path, monkeypatch):
     """Tune two methods of known probes: best are the second candidate of one and the first of the other."""
     monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
     quality = {"iai": [0.3, 0.6, 0.5], "supcon": [0.7, 0.6, 0.5]}
-    labels, configs = (np.random.default_rng(0).random((40, 3)) < 0.5).astype(np.uint8), []
+    configs = []
 
     def pretrain(store, config, rows, card):
         write_json(card, {"timing": {"seconds": 10.0}})
@@ -40,18 +40,11 @@ def tuned(tmp_path, monkeypatch):
 
     def probe(encoder, probes, store, rows, path):
         share = quality[encoder["method"]].pop(0)
-        noise = np.random.default_rng(1).random((20, 3))
-        save_arrays(path, {"scores": share * labels[rows] + (1 - share) * noise})
+        noise = np.random.default_rng(1).random((len(rows), 5))
+        save_arrays(path, {"scores": share * store.labels[rows] + (1 - share) * noise})
 
     monkeypatch.setattr(tuning, "pretrain_trial", pretrain)
     monkeypatch.setattr(tuning, "probe_trial", probe)
-    store = SimpleNamespace(
-        split_rows=lambda split: np.arange(5) if split == "train" else np.arange(20, 40),
-        fingerprint="f",
-        layout=None,
-        labels=labels,
-        index=pd.DataFrame({"patch_id": list(map(str, range(40)))}),
-    )
     chosen = {"methods": ["random", "supcon_any", "iai"], "tuning_steps": 7, "jobs": 1}
     chosen["label_fractions"] = [100.0]
     return tuning.tune_all(Study("02_pretrain", StudySettings(**chosen), tmp_path), store), configs
@@ -64,7 +57,7 @@ def test_validation_decides_and_a_variant_tunes_the_method_it_is_like(tuned):
     assert tuning.choices(table) == {"iai": tuning.GRIDS["iai"][1], "supcon": {}}
     assert {(config.steps, config.seed) for config, _ in trained} == {(7, tuning.SEED)}
     labelled = {config.method: len(rows) for config, rows in trained}
-    assert labelled == {"iai": 0, "supcon": 5}
+    assert labelled == {"iai": 0, "supcon": 90}
 
 
 def test_a_run_without_trial_steps_chooses_nothing():

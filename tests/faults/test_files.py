@@ -289,7 +289,7 @@ def test_a_damaged_file_is_named_or_made_again(sound, monkeypatch, capfd, name, 
         except MosaicError as raised:
             error = str(raised)
     said = capfd.readouterr().err
-    assert not (sound.root / "executed").exists()
+    assert not (sound.root / "executed").exists() and "weights_only" not in said  # torch's advice
     may_not_matter = damage in ("one bit flipped", "a link to itself")
     by_hand = damage in ("no permission", "a folder", "a pipe")  # cannot be set aside by everybody
     if error:

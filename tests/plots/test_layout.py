@@ -66,15 +66,6 @@ def test_a_legend_is_balanced_and_lies_outside_the_panels(count, columns):
     assert not legend.get_window_extent(renderer).overlaps(axes[0].get_tightbbox(renderer))
 
 
-def test_bars_carry_their_interval_and_a_text_at_its_end(spans):
-    _, (ax,) = layout.panels(1, 1, 3.0)
-    frame = pd.DataFrame({"value": [0.5, np.nan], "low": [0.4, np.nan], "high": [0.7, np.nan]}, ["a", "b"])
-    layout.bars(ax, frame, ["half", "–"], "blue", "title")
-    assert [bar.get_width() for bar in ax.patches] == [0.5, 0]
-    assert [text.get_text() for text in ax.texts] == ["half", "–"] and ax.texts[0].xy[0] == 0.7
-    np.testing.assert_allclose(spans(ax)[0], [[0.4, 0], [0.7, 0]])
-
-
 def test_merit_runs_from_the_worst_to_the_best_of_a_column():
     values = [[1.0, 5.0, np.nan], [3.0, 5.0, 2.0], [2.0, 5.0, np.nan]]
     np.testing.assert_allclose(layout.merit(values), [[0, 0, np.nan], [1, 0, 0], [0.5, 0, np.nan]])

@@ -89,5 +89,5 @@ def test_cost_bars_show_means_and_extremes_and_leave_out_what_was_not_measured(s
     (ax,) = figures.cost_bars(frame).axes
     assert [bar.get_width() for bar in ax.patches] == [8.0, 1200.0]
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["IaI-SimCLR", "MoSAiC"]
-    assert [text.get_text() for text in ax.texts] == ["8", "1,200"]
+    assert [(text.get_text(), text.xy[0]) for text in ax.texts] == [("8", 8), ("1,200", 1400)]
     np.testing.assert_allclose(spans(ax), [[[8, 0], [8, 0]], [[1000, -1], [1400, -1]]])

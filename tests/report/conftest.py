@@ -1,7 +1,5 @@
 """Tiny notebooks, and one run of them for all tests of the wing."""
 
-from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
@@ -10,8 +8,6 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mosaic.report.runner import run
 from mosaic.utils.errors import RunError
-
-Writer = Callable[..., list[Path]]
 
 PARAMETERS = (
     "seed: int = 0  # of everything random\nrate: float = 1.0e-3  # step size, unitless\nname: str = 'a'"

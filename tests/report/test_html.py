@@ -1,20 +1,15 @@
 import base64
 import hashlib
 import re
-from collections.abc import Callable
-from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from mosaic.report.html import duration, public, render, render_all
-from mosaic.report.runner import run
 from mosaic.report.summary import summarize
 from mosaic.utils import files
 from mosaic.utils.errors import RunError, SettingsError
-
-Writer = Callable[..., list[Path]]
 
 
 def executed(*outputs, source="x", count=1, **metadata):
@@ -105,16 +100,6 @@ def test_status_of_notebooks_that_papermill_never_brought_to_the_end(tmp_path):
     assert summarize(tmp_path / "01_a.ipynb").status == "failed"
 
 
-def test_a_folder_of_notebooks_without_record_gets_pages_and_links(tmp_path):
-    for name in ("01_a", "02_b"):
-        nbformat.write(executed(), tmp_path / f"{name}.ipynb")
-    index = render_all(tmp_path)
-    assert 'href="01_a.html"' in index.read_text() and 'href="02_b.html"' in index.read_text()
-    assert '<a rel="next" href="02_b.html">' in (tmp_path / "01_a.html").read_text()
-    assert '<a rel="prev" href="01_a.html">' in (tmp_path / "02_b.html").read_text()
-    assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
-
-
 def test_the_index_opens_with_the_verdict_and_ends_with_how_it_was_made(tmp_path):
     html = '<img src="data:image/webp;base64,QUJD" alt="a"><figcaption>Verdicts.</figcaption>'
     thumbnail = {"role": "figure", "thumbnail": "data:image/webp;base64,QQ==", "alt": "small"}
@@ -137,6 +122,8 @@ def test_the_index_opens_with_the_verdict_and_ends_with_how_it_was_made(tmp_path
         "How it was made",
     ]
     assert sorted(order, key=index.index) == order
+    assert '<a rel="next" href="01_explore_data.html">' in (tmp_path / "00_a.html").read_text()
+    assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
     assert 'href="figures/07_b-1.webp"' in index and index.count('alt="small"') == 3
 
 
@@ -162,26 +149,21 @@ def test_a_killed_run_is_not_shown_as_running(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"\xff\xfe", b"[]", b"{}", b'{"status": 1, "notebooks": []}', b'{"status": "x", "notebooks": [3]}'],
+    ("name", "content"),
+    [
+        ("run.json", '{"status": 1, "notebooks": []}'),
+        ("run.json", '{"status": "x", "notebooks": [3]}'),
+        ("01_a.ipynb", '{"nbformat": 4, "nbformat_minor": 5}'),
+    ],
 )
-def test_a_damaged_record_is_named_and_replaced_by_the_next_run(content, tmp_path, write_notebooks):
-    (tmp_path / "run.json").write_bytes(content)
-    with pytest.raises(RunError, match=r"run\.json.*run it again"):
+def test_a_record_or_notebook_of_other_content_is_named_with_the_remedy(name, content, tmp_path):
+    """tests/faults has damaged ones."""
+    (tmp_path / name).write_text(content)
+    with pytest.raises((RunError, SettingsError), match=rf"{re.escape(name)}.*run it again"):
         render_all(tmp_path)
-    if content == b"[]":
-        run(write_notebooks(a=("A", "1")), {}, tmp_path, profile="p", command="c", log=lambda line: None)
-        assert files.read_json(tmp_path / "run.json")["status"] == "finished"
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{}", b'{"nbformat": 4, "nbformat_minor": 5}'])
-def test_a_damaged_notebook_is_named_with_the_remedy(content, tmp_path):
-    (tmp_path / "01_a.ipynb").write_bytes(content)
-    with pytest.raises(SettingsError, match=r"01_a\.ipynb.*run it again"):
-        render(tmp_path / "01_a.ipynb")
-
-
-def test_paths_are_shown_relative_to_the_project_or_by_their_last_folder(tmp_path, monkeypatch):
+def test_paths_are_shown_relative_to_the_project_or_by_their_last_folder(monkeypatch):
     monkeypatch.setenv("MOSAIC_ROOT", "/srv/study")
     monkeypatch.setenv("HOME", "/srv")
     record = {

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -20,7 +19,6 @@ from mosaic.report.summary import summarize
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import lock
 
-Write = Callable[..., list[Path]]
 text = Path.read_text
 
 
@@ -128,10 +126,6 @@ def test_a_finished_run_and_its_repetition(write_notebooks, tmp_path):
 
 def test_a_folder_in_use_is_refused_and_a_dead_kernel_is_told(write_notebooks, tmp_path):
     notebooks = write_notebooks(a=("A", "import os", "os._exit(1)"))
-    (tmp_path / "run.json").mkdir()
-    with pytest.raises(RunError, match=r"run\.json is not a regular file: delete it"):
-        run(notebooks, {}, tmp_path, profile="p", command="c")
-    (tmp_path / "run.json").rmdir()
     with lock(tmp_path), pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
         run(notebooks, {}, tmp_path, profile="p", command="c")
     with pytest.raises(RunError, match=r"kernel died.*memory"):

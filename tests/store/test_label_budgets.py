@@ -1,6 +1,5 @@
 import json
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,6 @@ from mosaic.store.reader import label_matrix
 from mosaic.utils.errors import BudgetError
 
 FRACTIONS = [1, 5, 10, 100]
-REAL = Path(__file__).parents[3] / "shared/data/ben_v2_labels.parquet"
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +97,8 @@ def test_saved_as_patch_ids_with_the_count_of_every_class(store, tmp_path):
     assert list(saved["budgets"][0]) == ["fraction_percent", "classes", "patches"]
 
 
-def test_real_labels_at_full_scale():
-    if not REAL.exists():
-        pytest.skip("the official BigEarthNet v2 label table is not here")
-    table = pd.read_parquet(REAL, columns=["labels", "split"])
+def test_real_labels_at_full_scale(real_data):
+    table = pd.read_parquet(real_data / "ben_v2_labels.parquet", columns=["labels", "split"])
     table = table[table["split"] == "train"]
     labels = label_matrix(table["labels"], sorted({name for names in table["labels"] for name in names}))
     budgets = label_budgets(labels, np.arange(len(labels)), [0.1, 1, 10])

@@ -1,8 +1,6 @@
 import os
 import pickle
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -32,14 +30,6 @@ def test_any_order_and_repeats_come_back_as_asked(archive, store):
     assert store.read([])["s1"].shape == (0, 2, 24, 24)
 
 
-def test_bands_in_physical_units(archive, store):
-    bands = store.read_bands([5, 2], ["VH", "B05"])
-    assert list(bands) == ["VH", "B05"]
-    assert bands["B05"].dtype == np.float32
-    assert np.array_equal(bands["B05"][0], archive.sample(5)["B05"])
-    assert np.allclose(bands["VH"][1], archive.sample(2)["VH"], atol=0.00501)
-
-
 @pytest.mark.parametrize("rows", [[20], [-1], [3, 99]])
 def test_rows_that_do_not_exist(store, rows):
     with pytest.raises(PackError, match=r"asked for, .* has 0\.\.19"):
@@ -66,12 +56,9 @@ def test_label_matrix_names_what_it_does_not_know():
     ("file", "change", "message"),
     [
         ("shard-00002.bin", None, "shard-00002.bin damaged or missing since it was packed: run `py"),
-        ("shard-00002.bin", lambda b: b[:-2], "shard-00002.bin damaged"),
         ("shard-00001.bin", lambda b: b[:5000] + b[5001:5002] + b[5000:5001] + b[5002:], "1.bin damaged"),
-        ("index.parquet", lambda b: b[:-100], "index.parquet damaged"),
         ("manifest.json", lambda b: b.replace(b'"version": 5', b'"version": 99'), "99, this code reads 5"),
         ("manifest.json", lambda b: b.replace(b'"std": ', b'"std": 1'), "changed since it was written"),
-        ("manifest.json", lambda b: b"{", "is not valid JSON"),
     ],
 )
 def test_damage_is_named_and_packing_again_mends_it(archive, store, folder, file, change, message):
@@ -119,19 +106,6 @@ def test_fingerprint_follows_the_content(archive, store, folder, tmp_path):
     assert PackedStore(folder).fingerprint == store.fingerprint
     archive.index.at[0, "split"] = "test"
     assert pack(archive, tmp_path / "other", shard_size=8, workers=1).fingerprint != store.fingerprint
-
-
-def test_reading_needs_neither_torchgeo_nor_rasterio_nor_torch(store, folder):
-    code = (
-        "import sys\n"
-        "for name in ('torchgeo', 'rasterio', 'torch'): sys.modules[name] = None\n"
-        "from pathlib import Path\n"
-        "from mosaic.store.reader import PackedStore\n"
-        f"print(PackedStore(Path({str(folder)!r})).read([3])['s1'].sum())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) == store.read([3])["s1"].sum()
 
 
 def test_chosen_bands_are_those_of_the_whole(store):

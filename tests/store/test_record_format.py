@@ -1,6 +1,6 @@
 import pytest
 
-from mosaic.datasets.sensors import Sensor, sentinel1, sentinel2
+from mosaic.datasets.sensors import sentinel1, sentinel2
 from mosaic.store.record_format import BandLayout
 from mosaic.utils.errors import PackError
 
@@ -39,11 +39,6 @@ def test_bands_and_sensors_are_found_by_name():
         LAYOUT.sensor("dem")
     with pytest.raises(PackError, match="no band"):
         BandLayout((), {})
-
-
-def test_any_sensor_may_have_bands_of_several_sizes():
-    layout = BandLayout((Sensor("x", ("a", "b"), "X", "K"),), {"a": 4, "b": 8})
-    assert [(g.name, g.bands, g.offset) for g in layout.groups] == [("x_8", ("b",), 0), ("x_4", ("a",), 64)]
 
 
 def test_selected_bands_keep_their_order_and_lie_without_gaps():

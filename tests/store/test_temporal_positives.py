@@ -33,8 +33,3 @@ def test_by_hand_all_are_drawn_and_equally_often():
 
 def test_empty_index():
     assert TemporalPositives(INDEX.iloc[:0]).counts.tolist() == []
-
-
-def test_store_offers_them(store):
-    # in the fake archive rows 2k and 2k + 1 are two dates of a place
-    assert store.temporal_positives.counts.tolist() == [1] * 20

@@ -1,7 +1,6 @@
 import errno
 import fcntl
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -140,7 +139,7 @@ def test_a_record_under_another_name_in_another_split_is_refused(archive, folder
         PackedStore(folder)
 
 
-def test_stop_after_skip_still_stops_and_mended_patches_are_taken(archive, store, folder, tmp_path):
+def test_stop_after_skip_still_stops_and_mended_patches_are_taken(archive, store, tmp_path):
     archive.faults = {9: not_a_number}
     pack(archive, tmp_path / "skip", on_bad_patch="skip", shard_size=8, workers=1)
     with pytest.raises(PackError, match="1 of 20"):
@@ -193,12 +192,12 @@ def test_disk_too_small_is_refused_and_a_full_one_leaves_nothing_half_written(ar
     assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
-def test_a_second_packer_waits_for_the_first_and_takes_its_data(archive, folder, capsys):
+def test_a_second_packer_waits_for_the_first_and_takes_its_data(archive, folder, capsys, wait_until):
     folder.mkdir()
     with ThreadPoolExecutor() as pool:
         with files.lock(folder):
             second = pool.submit(pack, type(archive)(archive.root), folder, shard_size=8, workers=1)
-            wait_for(lambda: "waiting for it" in capsys.readouterr().err)
+            wait_until(lambda: "waiting for it" in capsys.readouterr().err)
             (folder / ".lock").rename(folder / ".lock-of-the-first")  # which this process holds
             first = pack(archive, folder, shard_size=8, workers=1)
         assert second.result().fingerprint == first.fingerprint
@@ -215,10 +214,3 @@ def test_a_file_system_without_locks_takes_packed_data_all_the_same(
     monkeypatch.setattr(fcntl, "flock", unsupported)
     assert len(pack(archive, folder, shard_size=8, workers=1)) == 20
     assert "see to it that only one run uses it" in capsys.readouterr().err
-
-
-def wait_for(condition, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)

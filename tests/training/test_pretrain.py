@@ -150,33 +150,6 @@ def test_killed_run_resumes_bit_for_bit(train, tmp_path, interrupt_at, name, cha
     pd.testing.assert_frame_equal(*logs)
 
 
-class Hostile:
-    def __reduce__(self):
-        return exec, ("import pathlib; pathlib.Path('executed').touch()",)
-
-
-@pytest.mark.parametrize("hostile", [False, True], ids=["one bit flipped", "hostile pickle"])
-def test_a_damaged_checkpoint_is_set_aside_unopened_and_the_trial_starts_again(
-    train, tmp_path, interrupt_at, monkeypatch, capfd, hostile
-):  # tests/faults/ damages it in other ways
-    monkeypatch.chdir(tmp_path)
-    interrupt_at(3, OSError("killed"))
-    with pytest.raises(OSError, match="killed"):
-        train("simclr_s1", checkpoint_seconds=0)
-    last = tmp_path / "run" / "last.ckpt"
-    content = bytearray(last.read_bytes())
-    content[len(content) // 2] ^= 1
-    last.write_bytes(content)
-    if hostile:
-        torch.save({"inputs": "x", "global_step": Hostile()}, last)
-    steps = interrupt_at()
-    train("simclr_s1")
-    assert steps == [1, 2, 3, 4, 5, 6]
-    assert last.with_name("last.ckpt.damaged").exists() and not (tmp_path / "executed").exists()
-    said = capfd.readouterr().err
-    assert said.startswith(f"mosaic: {last} is damaged") and "`weights_only` set to" not in said
-
-
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(144)], ids=["Ctrl-C", "queued again"])
 def test_an_interrupt_passes_and_leaves_the_signal_alone(train, interrupt_at, error):
     handler = signal.getsignal(signal.SIGINT)

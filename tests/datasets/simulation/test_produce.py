@@ -3,12 +3,12 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
 from mosaic.datasets.registry import open_archive, simulate_archive
 from mosaic.datasets.simulation.produce import SIMULATION_NOTE
+from mosaic.datasets.verify import verify
 from mosaic.utils.errors import ArchiveError
 from mosaic.utils.files import lock, read_json, write_json
 
@@ -29,16 +29,8 @@ def content(root):
 def test_the_reader_finds_nothing_wrong(simulated, dataset):
     archive = open_archive(dataset, simulated[dataset])
     assert len(archive) == RECIPES[dataset][0]
-    assert not [problem for i in range(len(archive)) for problem in archive.check(i)]
-    assert {note.kind for note in archive.notes()} <= {"resampled"}
+    assert set(verify(simulated[dataset], dataset)["kind"]) <= {"resampled"}
     assert set(archive.index["split"]) == {"train", "validation", "test"}
-
-
-def wait_for(condition, seconds):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_interrupted_it_goes_on_to_the_same_files_with_more_processes(simulated, tmp_path, monkeypatch):
@@ -71,14 +63,14 @@ def test_an_archive_is_the_same_whoever_writes_it(simulated, tmp_path, dataset):
     assert written and written == {path: whole[path] for path in written}
 
 
-def test_a_second_process_waits_for_the_archive_of_the_first(simulated, tmp_path, capsys):
+def test_a_second_process_waits_for_the_archive_of_the_first(simulated, tmp_path, capsys, wait_until):
     root = tmp_path / "archive"
     arguments = ("bigearthnet", root, *RECIPES["bigearthnet"])
     second = threading.Thread(target=simulate_archive, args=arguments)
     with lock(tmp_path / ".archive.partial"):
         second.start()
         told = []
-        wait_for(lambda: told.append(capsys.readouterr().err) or "waiting for it" in "".join(told), 30)
+        wait_until(lambda: told.append(capsys.readouterr().err) or "waiting for it" in "".join(told))
         shutil.copytree(simulated["bigearthnet"], root)
     second.join(30)
     assert f"reused {root}" in capsys.readouterr().err
