@@ -45,6 +45,7 @@ class BigEarthNetBase(Sentinel12Archive):
     class_names, class_colors = CORINE.classes, CORINE.colors
     level1, confusable, coarse = CORINE.level1, CORINE.confusable, CORINE.coarse
     nomenclature = CORINE
+    dir_file_names: dict[str, str]  # source -> folder
     _hashed, _map = ("patch_id", "s1_name", "split", "labels"), "map"
 
     def _set_index(self, index: pd.DataFrame) -> None:
@@ -110,7 +111,7 @@ class BigEarthNetBase(Sentinel12Archive):
         return problems
 
     def _folder(self, key: str) -> Path:
-        raise NotImplementedError
+        return self.root / self.dir_file_names[key]
 
     def centre(self, tile: str) -> tuple[float, float]:
         """Return longitude and latitude of a tile's centre, degrees (WGS 84)."""
@@ -166,9 +167,6 @@ class BigEarthNetArchive(BigEarthNetBase, BigEarthNetV2):
     def _verify(self) -> None:  # called by TorchGeo too; maps are optional
         names = [self.dir_file_names["s1"], self.dir_file_names["s2"], layout.METADATA]
         require_files(self.root, self.title, names, "restore it, or give the archive's folder")
-
-    def _folder(self, key: str) -> Path:
-        return self.root / self.dir_file_names[key]
 
     def _missing_folders(self, index: pd.DataFrame, key: str) -> list[Problem]:
         """Return the rows without a folder; the disk is asked scene by scene, not patch by patch."""

@@ -51,7 +51,7 @@ class CopernicusBenchArchive(BigEarthNetBase, CopernicusBenchBigEarthNetS2):
 
     name = "copernicus_bench"
     title = "BigEarthNet v2, 5 % (Copernicus-Bench)"
-    native_sizes = dict.fromkeys(layout.S2_SIZE, _SIDE)
+    native_sizes, dir_file_names = dict.fromkeys(layout.S2_SIZE, _SIDE), layout.BENCH_FOLDERS
     root: Path
     _sources = tuple(_SOURCES)
 
@@ -75,9 +75,6 @@ class CopernicusBenchArchive(BigEarthNetBase, CopernicusBenchBigEarthNetS2):
     def _verify(self) -> None:  # called by TorchGeo too
         names = [*layout.BENCH_FOLDERS.values(), *layout.BENCH_LISTS.values()]
         require_files(self.root, self.title, names, "give the folder that holds bigearthnet_s1s2")
-
-    def _folder(self, key: str) -> Path:
-        return self.root / layout.BENCH_FOLDERS[key]
 
     def _file(self, i: int, source: str) -> str:
         return f"{self.root}/{layout.BENCH_FOLDERS[source]}/{layout.stacked_file(self._names[source][i])}"
