@@ -63,7 +63,7 @@ def compared_answer(
     less = difference(best)
     title, doubt = get_method(best).title, _doubt(less.n_scenes, less.n_seeds)
     verdict = "ahead of" if less.low > 0 else "behind" if less.high < 0 else "not told apart from"
-    rest = "the only other method" if len(others) == 1 else f"of {len(others)} others the best on validation"
+    rest = "the only other method" if len(others) == 1 else f"the best of {len(others)} others on validation"
     how = "; difference to" if doubt else f", {verdict}"
     text += f"{how} {title}, {rest}: {span(asdict(less), sign='+')}"
     return f"{text} ({sample(less.n_scenes, patches, less.n_seeds)}).{doubt}"

@@ -26,7 +26,7 @@ def scores(result, seeds=3, **values):
          "ahead of IaI-SimCLR, the only other method: +0.100 [+0.020, +0.180] (8 test scenes, 90 patches, "
          "3 seeds)."),
         ({"mosaic": 0.5, "iai": 0.6, "random": 0.1}, (-0.1, -0.18, -0.02, 3, 8), "MoSAiC has an AP of 0.500 "
-         "[0.400, 0.600], behind IaI-SimCLR, of 2 others the best on validation: −0.100 [−0.180, −0.020] (8 "
+         "[0.400, 0.600], behind IaI-SimCLR, the best of 2 others on validation: −0.100 [−0.180, −0.020] (8 "
          "test scenes, 90 patches, 3 seeds)."),
         ({"mosaic": 0.5, "iai": 0.4}, (0.1, -0.02, 0.22, 3, 8), "MoSAiC has an AP of 0.500 [0.400, 0.600], "
          "not told apart from IaI-SimCLR, the only other method: +0.100 [−0.020, +0.220] (8 test scenes, 90 "
@@ -53,7 +53,7 @@ def test_mosaic_is_compared_with_the_best_other(result, values, less, answer):
 def test_the_opponent_is_chosen_on_validation_whatever_the_test_split_says(result):
     rows = scores(result, mosaic=0.5, iai=0.9, random=0.2, vicreg=0.3).assign(validation=[1, 0.3, 0.4, NAN])
     text = answers.compared_answer(rows, lambda other: Interval(0.3, 0.2, 0.4, 3, 8), "an AP of", 90)
-    assert "ahead of Random features, of 3 others the best on validation" in text
+    assert "ahead of Random features, the best of 3 others on validation" in text
 
 
 def test_a_method_of_fewer_seeds_is_no_opponent(result):
