@@ -59,8 +59,9 @@ def length_answer(scores: pd.DataFrame) -> str:
     ]
     text = f"from step {start} to {end}, where a change below {_FLAT} counts as flat, {'; '.join(parts)}."
     flat = len(groups["flattened"]) == len(change)
-    outlook = "No curve suggests that longer training would" if flat else "Longer training could"
-    return f"{text.replace('(-', '(−')} {outlook} change the order."
+    # the learning rate ends at zero, which flattens the curve of any length
+    outlook = "Flat for this length of schedule; a longer one" if flat else "Longer training"
+    return f"{text.replace('(-', '(−')} {outlook} could change the order."
 
 
 def training_costs(encoders: pd.DataFrame) -> pd.DataFrame:

@@ -74,7 +74,7 @@ def test_flat_curves_give_no_reason_to_train_longer():
     scores = curves(iai=[0.4, 0.6, 0.6, 0.609], mosaic=[0.4, 0.65, 0.7, 0.7 - 0.009])
     answer = length_answer(scores)
     assert "rising" not in answer and "falling" not in answer
-    assert answer.endswith("No curve suggests that longer training would change the order.")
+    assert answer.endswith("Flat for this length of schedule; a longer one could change the order.")
     assert "from step 50 to 100" in length_answer(scores[scores["step"] <= 100])  # 100 is within no 2/3
     assert length_answer(curves(random=[0.4])) == length_answer(scores[:0])
     assert length_answer(scores[:0]) == "no training was scored on validation."
