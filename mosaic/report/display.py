@@ -33,7 +33,7 @@ _DPI = 150  # of raster figures
 _CSS_DPI = 96  # CSS pixels in an inch
 _DIGITS = 3
 _LONG = 24  # characters of text above which a column is given room
-_THUMBNAIL_WIDTH = 480  # pixels; shown at half of that
+_THUMBNAIL_SIDE = 480  # pixels; shown at half of that
 _STAR = '<span class="sign" role="img" aria-label="best" title="best">★</span>'
 
 
@@ -68,8 +68,10 @@ def figure(fig: Figure, caption: str, alt: str, *, format: Format = "svg", headl
     extra = {}
     if headline:
         kind = "webp" if format == "webp" else "png"  # which tells imagery from charts in dark pages
-        small = _raster(fig, kind, dpi=_THUMBNAIL_WIDTH / max(fig.get_size_inches()))
-        extra = {"thumbnail": _data_uri(small, kind), "alt": alt}
+        small = Image.open(io.BytesIO(_raster(fig, kind)))
+        small.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
+        small.save(buffer := io.BytesIO(), kind)
+        extra = {"thumbnail": _data_uri(buffer.getvalue(), kind), "alt": alt}
     image = f'<img src="{uri}" alt="{html.escape(alt)}" width="{width:.0f}" height="{height:.0f}">'
     figure_html = f'<figure class="image">{image}<figcaption>{inline(caption)}</figcaption></figure>'
     _emit("figure", figure_html, f"Figure: {caption}", **extra)
@@ -78,7 +80,7 @@ def figure(fig: Figure, caption: str, alt: str, *, format: Format = "svg", headl
 def _encode(fig: Figure, format: Format) -> tuple[str, float, float]:
     """Return a data URI, and natural width and height in CSS pixels; SVG is smaller percent-encoded."""
     if format != "svg":
-        content = _raster(fig, format, dpi=_DPI, bbox_inches="tight")
+        content = _raster(fig, format)
         columns, rows = Image.open(io.BytesIO(content)).size
         return _data_uri(content, format), columns * _CSS_DPI / _DPI, rows * _CSS_DPI / _DPI
     buffer = io.StringIO()
@@ -92,9 +94,9 @@ def _encode(fig: Figure, format: Format) -> tuple[str, float, float]:
     return uri, float(width) * _CSS_DPI / 72, float(height) * _CSS_DPI / 72
 
 
-def _raster(fig: Figure, format: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format=format, pil_kwargs={} if format == "png" else {"quality": 85}, **options)
+def _raster(fig: Figure, format: str) -> bytes:
+    buffer, options = io.BytesIO(), {} if format == "png" else {"quality": 85}
+    fig.savefig(buffer, format=format, dpi=_DPI, bbox_inches="tight", pil_kwargs=options)
     return buffer.getvalue()
 
 

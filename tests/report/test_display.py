@@ -80,6 +80,15 @@ def test_figures_are_closed_and_the_headline_brings_a_thumbnail(shown, fig):
     assert len(content) < 30_000
 
 
+def test_a_thumbnail_shows_a_legend_beside_the_axes(shown, fig):
+    fig.text(1.5, 0.5, "legend")
+    display.figure(fig, "caption", "alt", headline=True)
+    (width, height) = map(float, re.search(r'width="(\d+)" height="(\d+)"', shown.html).groups())
+    small = Image.open(io.BytesIO(base64.b64decode(shown.notes["thumbnail"].partition(",")[2])))
+    assert small.width / small.height == pytest.approx(width / height, rel=0.02)
+    assert width / height > 1.4 * 6.4 / 4.8
+
+
 def test_what_is_not_there_is_a_note(monkeypatch):
     notes: list[str] = []
     monkeypatch.setattr(display, "display", lambda data, raw: notes.append(data["text/markdown"]))
