@@ -1,5 +1,4 @@
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,33 +7,18 @@ import pytest
 from mosaic.analysis import controls
 from mosaic.analysis.claims_table import ArchiveClaims
 
-N = 400
-RANDOM = np.random.default_rng(3)
-LABELS = (RANDOM.random((3 * N, 4)) < 0.3).astype(np.uint8)
-ROWS = {split: np.arange(i * N, (i + 1) * N) for i, split in enumerate(("train", "validation", "test"))}
-STORE = SimpleNamespace(
-    labels=LABELS,
-    scenes=np.array([f"s{i % 20}" for i in range(3 * N)]),
-    split_rows=ROWS.get,
-    fingerprint="f",
-    class_names=tuple("abcd"),
-    manifest=SimpleNamespace(confusable={}),
-)
-
 
 @pytest.fixture
-def archive(predict, run_of, monkeypatch):
+def archive(store, predict, run_of, monkeypatch):
     """MoSAiC with one seed, whose features and predictions hold the labels and noise."""
-    truth = {split: LABELS[ROWS[split]] for split in ("validation", "test")}
-    predictions = pd.DataFrame(predict("mosaic", truth, dict.fromkeys(truth, 0.7), [0]))
-    features = {split: LABELS[rows] + RANDOM.normal(size=(N, 4)) for split, rows in ROWS.items()}
+    features = store.labels + np.random.default_rng(3).normal(size=store.labels.shape)
     monkeypatch.setattr(
         controls,
         "encode",
-        lambda store, folder, rows: {s: {"fused": f.astype(np.float32)} for s, f in features.items()},
+        lambda store, folder, rows: {s: {"fused": features[each].astype("f4")} for s, each in rows.items()},
     )
     embedded = pd.DataFrame({"method": ["mosaic"], "seed": [0], "folder": ["e"], "path": ["e.npz"]})
-    return ArchiveClaims(run_of(STORE, predictions, embedded))
+    return ArchiveClaims(run_of(predict("mosaic", 0.7, [0]), embeddings=embedded))
 
 
 def test_planted_effects_are_found_in_both_directions_and_shuffled_labels_fall_to_the_prior(archive, study):

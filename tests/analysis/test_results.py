@@ -7,9 +7,9 @@ from sklearn.metrics import average_precision_score
 
 from mosaic.analysis import results, scoring
 from mosaic.evaluation.uncertainty import estimate_ap
+from mosaic.experiments.predictions import load
 
 RANDOM = np.random.default_rng(0)
-CLASSES = ("Arable land", "Pastures", "Mixed forest", "Marine waters")
 
 
 def test_methods_are_compared_by_one_evaluation_and_never_by_full_label_pretraining(result):
@@ -42,22 +42,15 @@ def test_without_a_linear_probe_another_evaluation_compares_all(result, evaluati
     assert results.common_evaluation_title(table) == title
 
 
-def test_conditional_scores_are_those_of_the_carriers_for_each_method_and_seed(predict):
-    labels = (RANDOM.random((80, 4)) < 0.5).astype(np.uint8)
-    store = SimpleNamespace(
-        labels=labels,
-        split_rows=lambda split: np.arange(80),
-        class_names=CLASSES,
-        manifest=SimpleNamespace(confusable={"open": CLASSES[:2]}),
-    )
-    iai, mosaic = (predict(m, {"test": labels}, {"test": n}, (0, 1)) for m, n in (("iai", 1), ("mosaic", 0)))
+def test_conditional_scores_are_those_of_the_carriers_for_each_method_and_seed(store, truth, predict):
+    iai, mosaic = predict("iai", 1), predict("mosaic", 0)
     table = results.conditional_scores(store, pd.DataFrame(mosaic + iai), ["mosaic", "inter", "iai"], 100.0)
-    pairs = [tuple(CLASSES[:2]), tuple(CLASSES[1::-1])]
-    assert list(zip(table["of"], table["among"], strict=True)) == pairs * 4
+    pairs = list(zip(table["of"], table["among"], strict=True))
+    assert pairs == [("forest", "town"), ("town", "forest")] * 4
     assert table["method"].tolist() == ["iai"] * 4 + ["mosaic"] * 4
     assert table.query("method == 'mosaic'")["ap"].tolist() == [1] * 4
-    carriers, scores = labels[:, 1] == 1, np.load(iai[1]["path"])["linear|fused|100|test"]
-    expected = average_precision_score(labels[carriers, 0], scores[carriers, 0])
+    carriers = truth[0][:, 2] == 1
+    expected = average_precision_score(truth[0][carriers, 1], load(iai[1])[carriers, 1])
     assert table["ap"].iloc[2] == pytest.approx(expected)
     assert results.conditional_scores(store, pd.DataFrame(iai), ["mosaic"], 100.0).empty
 
@@ -81,68 +74,55 @@ def test_groups_derived_from_data_find_company_and_look():
     assert results.hard_groups(store) == {"known": ("e", "f"), **pairs}
 
 
-NAMES = ("common", "other", "rare", "never")
-TRAIN = (RANDOM.random((200, 4)) < [0.6, 0.4, 0.03, 0.02]).astype(np.uint8)
-TEST = (RANDOM.random((120, 4)) < [0.6, 0.4, 0.2, 0.0]).astype(np.uint8)
-STORE = SimpleNamespace(
-    fingerprint="f",
-    labels=np.concatenate([TRAIN, TEST]),
-    scenes=np.array([f"s{i % 10}" for i in range(200 + 120)]),
-    split_rows=lambda split: np.arange(200) if split == "train" else np.arange(200, 200 + 120),
-    class_names=NAMES,
-    manifest=SimpleNamespace(dataset="d", confusable={"pair": NAMES[:2]}),
-)
-
-
 def test_subgroups_are_rare_and_common_classes_label_counts_and_groups():
-    found = results.define_subgroups(STORE)
+    train = (RANDOM.random((200, 4)) < [0.6, 0.4, 0.03, 0.02]).astype(np.uint8)
+    test = (RANDOM.random((120, 4)) < [0.6, 0.4, 0.2, 0.0]).astype(np.uint8)
+    store = SimpleNamespace(
+        labels=np.concatenate([train, test]),
+        split_rows=lambda split: np.arange(200) if split == "train" else np.arange(200, 320),
+        class_names=("common", "other", "rare", "never"),
+        manifest=SimpleNamespace(confusable={"pair": ("common", "other")}),
+    )
+    found = results.define_subgroups(store)
     assert found["all classes"].classes.tolist() == [0, 1, 2]  # the fourth has no test patch
     assert found["rare classes, below 5 %"].classes.tolist() == [2]
     assert found["common classes"].classes.tolist() == [0, 1]
-    assert found["1 label"].patches.tolist() == np.flatnonzero(TEST.sum(1) == 1).tolist()
+    assert found["1 label"].patches.tolist() == np.flatnonzero(test.sum(1) == 1).tolist()
     assert "5 labels or more" not in found  # no patch has as many, so those of three stand for many
-    assert found["3 labels or more"].patches.tolist() == np.flatnonzero(TEST.sum(1) >= 3).tolist()
+    assert found["3 labels or more"].patches.tolist() == np.flatnonzero(test.sum(1) >= 3).tolist()
     assert found["pair"].classes.tolist() == [0, 1]
-    assert found["pair"].patches.tolist() == np.flatnonzero(TEST[:, :2].any(1)).tolist()
+    assert found["pair"].patches.tolist() == np.flatnonzero(test[:, :2].any(1)).tolist()
 
 
-def test_differences_are_paired_by_the_seeds_of_both_sides(predict, study):
-    rows = predict("supervised_late", {"test": TEST}, {"test": 0.6}, (0, 1, 2))
-    rows += predict("iai", {"test": TEST}, {"test": 0.5}, (0, 2))
-    table = results.subgroup_differences(study, STORE, pd.DataFrame(rows), 100.0).set_index("subgroup")
+def test_differences_are_paired_by_the_seeds_of_both_sides(study, store, predict, truth):
+    rows = predict("supervised_late", 0.6, (0, 1, 2)) + predict("iai", 0.5, (0, 2))
+    table = results.subgroup_differences(study, store, pd.DataFrame(rows), 100.0).set_index("subgroup")
     assert table["method"].unique().tolist() == ["iai"]
     assert table["n_seeds"].unique().tolist() == [2]
-    scores = [np.load(row["path"])["linear|fused|100|test"][:, [2]] for row in rows]
+    dry = np.ix_(truth[0][:, 1:3].any(1), [1, 2])  # forest and town
+    scores = [load(row)[dry] for row in rows]
     reference, iai = (
-        estimate_ap(TEST[:, [2]], [scores[i] for i in chosen], STORE.scenes[200:])
+        estimate_ap(truth[0][dry], [scores[i] for i in chosen], truth[1][dry[0][:, 0]])
         for chosen in ((0, 2), (3, 4))
     )
-    expected = (iai - reference).interval()
-    rare = table.loc["rare classes, below 5 %"]
-    assert (rare["value"], rare["low"], rare["high"]) == pytest.approx(
-        (expected.value, expected.low, expected.high)
-    )
+    expected = vars((iai - reference).interval())
+    assert table.loc["dry", list(expected)].to_dict() == pytest.approx(expected)
     assert table.at["all classes", "value"] > 0
     mosaic = pd.DataFrame(rows).replace({"method": {"iai": "mosaic"}})
-    found = results.difference_to(study, STORE, mosaic, "supervised_late", 100.0)
+    found = results.difference_to(study, store, mosaic, "supervised_late", 100.0)
     assert found.value == pytest.approx(table.at["all classes", "value"])
-    assert (found.n_seeds, found.n_scenes) == (2, 10)
-    alone = results.subgroup_differences(study, STORE, pd.DataFrame(rows[3:]), 100.0)
+    assert (found.n_seeds, found.n_scenes) == (2, 60)
+    alone = results.subgroup_differences(study, store, pd.DataFrame(rows[3:]), 100.0)
     assert alone.empty and "value" in alone  # without the reference
 
 
-def test_validation_scores_are_means_over_seeds_of_the_common_evaluation(predict):
-    truth = {"validation": STORE.labels[STORE.split_rows("validation")]}
-    rows = predict("iai", truth, {"validation": 0.6}, (0, 1)) + predict(
-        "mosaic", truth, {"validation": 0}, (0,)
-    )
-    rows += predict("iai", truth, {"validation": 0}, (0,), evaluation="knn")  # not what is common
-    rows += predict("iai", truth, {"validation": 0}, (0,), fraction=5.0)
-    found = results.validation_ap(STORE, pd.DataFrame(rows), 100.0)
-    scores = [np.load(row["path"])["linear|fused|100|validation"] for row in rows[:2]]
-    labels = truth["validation"]
-    known = [c for c in range(4) if labels[:, c].sum() >= 10]
-    by_hand = [average_precision_score(labels[:, known], s[:, known]) for s in scores]
+def test_validation_scores_are_means_over_seeds_of_the_common_evaluation(store, predict):
+    rows = predict("iai", 0.6) + predict("mosaic", 0, [0])
+    rows += predict("iai", 0, [0], evaluation="knn")  # not what is common
+    rows += predict("iai", 0, [0], fraction=5.0)
+    found = results.validation_ap(store, pd.DataFrame(rows), 100.0)
+    labels = store.labels[store.split_rows("validation")]
+    by_hand = [average_precision_score(labels, load(row, "validation")) for row in rows[:2]]
     assert found["iai"] == pytest.approx(np.mean(by_hand)) and found["iai"] < found["mosaic"] == 1
 
 
@@ -155,11 +135,9 @@ def test_validation_scores_are_means_over_seeds_of_the_common_evaluation(predict
         ("s1", False, set()),
     ],
 )
-def test_intervals_are_where_they_are_shown_and_means_everywhere(predict, monkeypatch, source, common, shown):
-    monkeypatch.setattr(scoring, "PackedStore", lambda folder: STORE)
-    truth = {"validation": TEST, "test": TEST}
-    members = pd.DataFrame(predict("iai", truth, dict.fromkeys(truth, 0.6), (0, 1), source=source))
-    rows = pd.DataFrame(scoring.score_group("packed", members, {}, common)).query("stratum == 'all'")
+def test_intervals_are_where_they_are_shown_and_means_everywhere(store, predict, source, common, shown):
+    members = pd.DataFrame(predict("iai", 0.6, source=source))
+    rows = pd.DataFrame(scoring.score_group(store.folder, members, {}, common)).query("stratum == 'all'")
     pooled = rows.query("seed == -1").set_index("metric")
     assert set(pooled.index[pooled["low"].notna()]) == shown
     means = rows.query("seed >= 0").groupby("metric")["value"].mean()

@@ -1,71 +1,50 @@
-from types import SimpleNamespace
+import copy
 
-import numpy as np
-import pandas as pd
 import pytest
-from scipy.stats import t
 
 from mosaic.analysis import run_tables
+from mosaic.evaluation.uncertainty import estimate_ap
+from mosaic.experiments.predictions import load
 from mosaic.experiments.study import Study, reports_folder
 from mosaic.settings import NOTEBOOKS, StudySettings
+from mosaic.store.reader import PackedStore
 from mosaic.utils.errors import RunError
 
-N, SCENES = 60, 6
-LABELS = (np.random.default_rng(0).random((N, 3)) < 0.5).astype(np.uint8)
-PATCHES = pd.DataFrame({"patch_id": [f"p{i}" for i in range(N)]})
-FLAT = np.full(LABELS.shape, 0.5)  # its average precision is the share of positives
 
-
-@pytest.fixture
-def run(study, predict):
-    """Make a run of its predictions, by (method, evaluation, seeds), on packed data with changes."""
-
-    def make(predictions, **changes):
-        store = {"fingerprint": "f", "labels": LABELS, "class_names": ("a", "b", "c"), "index": PATCHES}
-        store["scenes"] = np.array([f"s{i % SCENES}" for i in range(N)])
-        store = SimpleNamespace(**store | {"split_rows": lambda split: np.arange(N)} | changes)
-        rows = [
-            row
-            for (method, evaluation, seeds), scores in predictions.items()
-            for row in predict(method, {"test": scores}, {"test": 0.0}, range(seeds), evaluation)
-        ]
-        return SimpleNamespace(
-            **vars(study), read={"predictions": pd.DataFrame(rows)}.get, store=lambda: store
-        )
-
-    return make
-
-
-def test_a_planted_difference_is_found_with_its_jackknife_interval(run):
-    runs = {"good": run({("iai", "knn", 3): LABELS, ("iai", "linear", 3): FLAT, ("random", "knn", 1): FLAT})}
-    runs |= {"flat": run({("iai", "knn", 2): FLAT}), "same": run({("iai", "knn", 3): LABELS})}
-    table = run_tables.run_scores(runs, ["flat", "same"]).set_index(["method", "run", "measure"])
+def test_a_planted_difference_is_found_with_its_interval(run_of, predict, truth):
+    good, poor = predict("iai", 0, range(3), "knn"), predict("iai", 0.9, evaluation="knn")
+    others = predict("iai", 0.9, range(3)) + predict("random", 0.9, [0], "knn")
+    runs = {"good": run_of(good + others), "poor": run_of(poor), "same": run_of(good)}
+    table = run_tables.run_scores(runs, ["poor", "same"]).set_index(["method", "run", "measure"])
     # by the evaluation that all have, and each method less itself
-    scores = table["value"].xs("score", level="measure").to_dict()
-    share = pytest.approx(LABELS.mean())
-    expected = {("iai", "good"): 1, ("iai", "flat"): share, ("iai", "same"): 1, ("random", "good"): share}
-    assert scores == expected
+    labels, scenes = truth
+    ap = [estimate_ap(labels, [load(row) for row in rows], scenes) for rows in (good[:2], poor, others[-1:])]
+    expected = {("iai", "good"): 1, ("iai", "poor"): ap[1].value, ("iai", "same"): 1}
+    expected["random", "good"] = ap[2].value
+    assert table["value"].xs("score", level="measure").to_dict() == pytest.approx(expected)
     differences = table.xs(("iai", "difference"), level=("method", "measure"))
     assert differences.loc["same", ["value", "low", "high"]].tolist() == [0, 0, 0]
-    without = np.array([LABELS[np.arange(N) % SCENES != s].mean() for s in range(SCENES)])
-    error = np.sqrt((SCENES - 1) / SCENES * ((without - without.mean()) ** 2).sum())
-    expected = LABELS.mean() - 1 + error * np.array([0, *t.interval(0.95, SCENES - 1)])
-    assert differences.loc["flat", ["value", "low", "high"]].tolist() == pytest.approx(expected.tolist())
-    assert differences["n_seeds"].to_dict() == {"flat": 2, "same": 3}  # those that both have
+    expected = vars((ap[1] - ap[0]).interval())
+    assert differences.loc["poor", list(expected)].to_dict() == pytest.approx(expected)
+    assert differences["n_seeds"].to_dict() == {"poor": 2, "same": 3}  # those that both have
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("name", "change"),
     [
-        {"labels": 1 - LABELS},
-        {"scenes": np.array(["s"] * N)},
-        {"index": "q" + PATCHES},
-        {"split_rows": lambda split: np.arange(1, N)},
+        ("labels", lambda labels: 1 - labels),
+        ("scenes", lambda scenes: scenes[::-1]),
+        ("index", lambda index: index.assign(patch_id="q" + index["patch_id"])),
+        ("split_rows", lambda rows: lambda split: rows(split)[1:]),
     ],
 )
-def test_runs_tested_on_anything_else_are_not_paired(run, changed):
-    runs = {"a": run({}), "b": run({}, **changed), "c": run({}, fingerprint="other bands")}
-    assert run_tables.paired_runs(runs) == ["c"]
+def test_runs_tested_on_anything_else_are_not_paired(run_of, store, name, change):
+    other = copy.copy(store)
+    setattr(other, name, change(getattr(store, name)))
+    radar = PackedStore(store.folder, bands=["VV"])
+    assert run_tables.paired_runs({"a": run_of(), "b": run_of(store=other), "c": run_of(store=radar)}) == [
+        "c"
+    ]
 
 
 @pytest.fixture

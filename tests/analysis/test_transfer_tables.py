@@ -10,29 +10,10 @@ from mosaic.evaluation.uncertainty import estimate_ap
 RANDOM = np.random.default_rng(0)
 
 
-def packed(rows, labels):
-    """A store of (split, country, scene) rows."""
-    index = pd.DataFrame(rows, columns=["split", "country", "scene"])
-    return SimpleNamespace(
-        index=index,
-        labels=labels,
-        scenes=index["scene"].to_numpy(str),
-        split_rows=lambda split: np.flatnonzero(index["split"] == split),
-        class_names=("wood", "sea", "lake"),
-        manifest=SimpleNamespace(coarse={"Forest": ("wood",), "Water": ("sea", "lake")}),
-    )
-
-
 @pytest.fixture
-def store():
-    """Two domains with 60 test patches of six scenes each."""
-    rows = [("test", country, f"{country}{i % 6}") for i in range(60) for country in ("Finland", "Austria")]
-    return packed(rows, (RANDOM.random((120, 3)) < 0.4).astype(np.uint8))
-
-
-@pytest.fixture
-def coarse(store):
-    return np.stack([store.labels[:, 0], store.labels[:, 1:].max(1)], axis=1)
+def coarse(truth):
+    """Test labels of water, which is wet, and of the other classes, which are dry."""
+    return np.stack([truth[0][:, 0], truth[0][:, 1:].max(1)], axis=1)
 
 
 def scores(folder, name, labels, noise, key="scores"):
@@ -42,7 +23,7 @@ def scores(folder, name, labels, noise, key="scores"):
 
 
 def test_a_domain_has_both_trainings_and_their_paired_difference(store, tmp_path):
-    finland = np.flatnonzero(store.index["country"] == "Finland")
+    finland = np.flatnonzero(store.index[["country", "split"]].eq(["Finland", "test"]).all(axis=1))
     trials, arrays = [], {}
     for seed in (0, 1):
         for training, noise in (("seen", 0.3), ("unseen", 0.8)):
@@ -58,7 +39,7 @@ def test_a_domain_has_both_trainings_and_their_paired_difference(store, tmp_path
     expected = (ap["unseen"] - ap["seen"]).interval()
     numbers = [expected.value, expected.low, expected.high]
     assert found.loc["change", ["value", "low", "high"]].tolist() == pytest.approx(numbers)
-    assert found[["n_seeds", "n", "n_scenes"]].values.tolist() == [[2, 60, 6]] * 3
+    assert found[["n_seeds", "n", "n_scenes"]].values.tolist() == [[2, 60, 30]] * 3
     (change,) = transfer_tables.changes_table(pd.DataFrame(), table, "country").to_dict("records")
     assert change["where"] == "in a country never seen (Finland)"
     assert (change["value"], change["n"]) == (pytest.approx(expected.value), 60)
@@ -70,17 +51,17 @@ def test_without_a_domain_there_is_an_empty_table_with_its_columns():
     assert transfer_tables.changes_table(table, table, "country").empty
 
 
-def test_transfers_are_scored_over_coarse_classes_and_seeds(store, coarse, tmp_path):
+def test_transfers_are_scored_over_coarse_classes_and_seeds(store, truth, coarse, tmp_path):
     seeds = [scores(tmp_path, f"{seed}", coarse, 0.5, "target|50") for seed in (0, 1)]
     row = {"source": "A", "target": "B", "method": "iai"}
     trials = pd.DataFrame([{**row, "seed": seed, "path": path} for seed, (_, path) in enumerate(seeds)])
     sides = [SimpleNamespace(title="B", store=store)]
     (found,) = transfer_tables.transfer_table(trials, sides).to_dict("records")
-    span = estimate_ap(coarse, [values for values, _ in seeds], store.scenes).interval()
+    span = estimate_ap(coarse, [values for values, _ in seeds], truth[1]).interval()
     assert found == pytest.approx({**row, "probe": "target", "fraction": 50.0, "n": 120, **vars(span)})
 
 
-def test_the_change_away_from_home_is_paired_with_the_targets_own_encoder(store, coarse, tmp_path):
+def test_the_change_away_from_home_is_paired_with_the_targets_own_encoder(store, truth, coarse, tmp_path):
     values, trials = {}, []
     for source, noise, seeds in (("A", 0.8, (0, 1)), ("B", 0.4, (1, 2))):
         for seed in seeds:
@@ -90,7 +71,7 @@ def test_the_change_away_from_home_is_paired_with_the_targets_own_encoder(store,
     sides = [SimpleNamespace(title="B", store=store)]
     table = transfer_tables.transfer_table(pd.DataFrame(trials), sides)
     (change,) = table.query("probe == 'change'").to_dict("records")
-    away, home = (estimate_ap(coarse, [values[side, 1]], store.scenes) for side in "AB")
+    away, home = (estimate_ap(coarse, [values[side, 1]], truth[1]) for side in "AB")
     expected = (away - home).interval()
     assert (change["source"], change["n_seeds"]) == ("A", 1)  # the seed that both have
     assert (change["value"], change["low"]) == pytest.approx((expected.value, expected.low))

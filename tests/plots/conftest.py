@@ -15,6 +15,12 @@ def clean_figures():
 
 
 @pytest.fixture
+def words():
+    """Return a function that reads the labels or texts of a figure."""
+    return lambda texts: [text.get_text() for text in texts]
+
+
+@pytest.fixture
 def spans():
     """Return a function that lists the intervals which axes show, as two points each."""
 

@@ -14,7 +14,7 @@ CLAIMS = pd.DataFrame(
 )
 
 
-def test_forest_draws_effects_intervals_and_verdicts(spans):
+def test_forest_draws_effects_intervals_and_verdicts(spans, words):
     ax, other = claims_forest(CLAIMS.assign(measure=["macro AP", "macro AP", "Jaccard"])).axes
     assert [ax.get_xlabel(), other.get_xlabel()] == ["macro AP", "Jaccard"]  # a scale a measure
     zero, *points = ax.lines
@@ -24,11 +24,9 @@ def test_forest_draws_effects_intervals_and_verdicts(spans):
     np.testing.assert_allclose(drawn[looks["supported"]], [[0.031, 0]])
     np.testing.assert_allclose(drawn[looks["not supported"]], [[-0.02, -1]])
     np.testing.assert_allclose(spans(ax), [[[0.012, 0], [0.05, 0]], [[-0.035, -1], [-0.008, -1]]])
-    texts = [text.get_text() for text in ax.texts]
-    assert texts[:2] == ["More accurate", "MoSAiC − best supervised"]
-    assert texts[2:4] == ["✓ supported", "+0.031 [+0.012, +0.050]"]
-    assert texts[-1] == "−0.020 [−0.035, −0.008]"
-    assert [text.get_text() for text in other.texts][2:] == ["? undecided", "not computed"]
+    first = ["More accurate", "MoSAiC − best supervised", "✓ supported", "+0.031 [+0.012, +0.050]"]
+    assert words(ax.texts)[:4] == first and words(ax.texts)[-1] == "−0.020 [−0.035, −0.008]"
+    assert words(other.texts)[2:] == ["? undecided", "not computed"]
 
 
 def test_statements_do_not_touch_each_other_or_the_axes():
@@ -42,7 +40,7 @@ def test_statements_do_not_touch_each_other_or_the_axes():
         assert 0 <= box.x0 < box.x1 <= fig.axes[0].bbox.x0
 
 
-def test_grid_has_a_row_a_claim_and_a_column_an_archive_and_family():
+def test_grid_has_a_row_a_claim_and_a_column_an_archive_and_family(words):
     rows = [
         (archive, f"{claim} vs {family}", effect, verdict)
         for archive in ("A", "B")
@@ -57,10 +55,10 @@ def test_grid_has_a_row_a_claim_and_a_column_an_archive_and_family():
     claims.loc[0, ["effect", "low", "high"]] = np.nan
     families = {"supervised": "supervised training", "self-supervised": "self-supervision"}
     (ax,) = claims_grid(claims, families).axes
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["accuracy", "overlap, few labels"]
-    columns = ["than supervised training", "than self-supervision"] * 2
-    assert [t.get_text().replace("-\n", "-").replace("\n", " ") for t in ax.get_xticklabels()] == columns
-    texts = [text.get_text() for text in ax.texts]
+    assert words(ax.get_yticklabels()) == ["accuracy", "overlap, few labels"]
+    columns = [text.replace("-\n", "-").replace("\n", " ") for text in words(ax.get_xticklabels())]
+    assert columns == ["than supervised training", "than self-supervision"] * 2
+    texts = words(ax.texts)
     assert texts[:2] == ["✗ not supported\nnot computed", "✓ supported\n+0.020\n[+0.010, +0.030]"]
     assert texts[-2:] == ["A", "B"]
     assert len({tuple(color) for color in ax.collections[0].get_facecolors()}) == 3

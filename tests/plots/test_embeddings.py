@@ -9,7 +9,7 @@ from mosaic.plots import palette
 RNG = np.random.default_rng(0)
 
 
-def test_umap_panels_colour_points_and_lay_the_rest_beneath():
+def test_umap_panels_colour_points_and_lay_the_rest_beneath(words):
     points = RNG.normal(size=(40, 2))
     categories = ["forest"] * 10 + ["water"] * 5 + ["mixed"] * 25
     colors = {"forest": "#009e73", "water": "#0072b2", "absent": "#000000"}
@@ -28,13 +28,13 @@ def test_umap_panels_colour_points_and_lay_the_rest_beneath():
     assert tones == [tone_of[tuple(point)] for point in drawn]
     np.testing.assert_allclose(other.collections[0].get_offsets(), drawn + 1)  # one order for all panels
     assert tones[25:] != sorted(tones[25:])  # shuffled
-    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["forest", "water", "other"]
+    assert words(fig.legends[0].get_texts()) == ["forest", "water", "other"]
     assert fig.get_supxlabel() == "n_neighbors 15"
     fig = figures.umap_panels({"iai": RNG.normal(size=(3, 2))}, ["a"] * 3, {"a": "#000000"}, "", 3)
-    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["a"]
+    assert words(fig.legends[0].get_texts()) == ["a"]
 
 
-def test_coherence_stars_the_best_in_its_direction():
+def test_coherence_stars_the_best_in_its_direction(words):
     values = {"silhouette": (0.1, 0.2), "Davies-Bouldin": (1.5, 1.0), "NMI": (np.nan, 0.3)}
     rows = [
         (method, measure, value, measure != "Davies-Bouldin")
@@ -43,17 +43,15 @@ def test_coherence_stars_the_best_in_its_direction():
     ]
     frame = pd.DataFrame(rows, columns=["method", "measure", "value", "higher_is_better"])
     (ax,) = figures.coherence_matrix(frame).axes
-    titles = [tick.get_text() for tick in ax.get_xticklabels()]
-    assert titles == ["silhouette ↑", "Davies-Bouldin ↓", "NMI ↑"]
-    texts = [text.get_text() for text in ax.texts]
-    assert texts == ["0.100", "1.50", "0.200 ★", "1.00 ★", "0.300"]
+    assert words(ax.get_xticklabels()) == ["silhouette ↑", "Davies-Bouldin ↓", "NMI ↑"]
+    assert words(ax.texts) == ["0.100", "1.50", "0.200 ★", "1.00 ★", "0.300"]
     shades = np.ma.filled(ax.collections[0].get_array().reshape(2, 3), np.nan)
     np.testing.assert_allclose(shades, [[0, 0, np.nan], [1, 1, 0]])
     (ax,) = figures.coherence_matrix(frame.query("method == 'iai'")).axes  # one method, and no value of NMI
-    assert [text.get_text() for text in ax.texts] == ["0.100", "1.50"]
+    assert words(ax.texts) == ["0.100", "1.50"]
 
 
-def test_retrieval_draws_recall_and_chance(spans):
+def test_retrieval_draws_recall_and_chance(spans, words):
     rows = [("S1 → S2", 10, 0.6, 0.5, 0.7), ("S1 → S2", 1, 0.2, 0.1, 0.3)]
     rows += [("S2 → S1", 1, 0.1, np.nan, np.nan), ("S2 → S1", 10, 0.5, np.nan, np.nan)]
     frame = pd.DataFrame(rows, columns=["direction", "k", "recall", "low", "high"]).assign(method="mosaic")
@@ -63,8 +61,8 @@ def test_retrieval_draws_recall_and_chance(spans):
     np.testing.assert_allclose(lines["MoSAiC"].get_xydata(), [[0, 0.2], [1, 0.6]])
     np.testing.assert_allclose(there.lines[1].get_ydata(), [0.05, 0.5])
     np.testing.assert_allclose(back.lines[0].get_ydata(), [0.1, 0.5])
-    assert len(spans(there)) == 2 and [text.get_text() for text in there.texts] == ["chance"]
-    assert [tick.get_text() for tick in there.get_xticklabels()] == ["1", "10"]
+    assert len(spans(there)) == 2 and words(there.texts) == ["chance"]
+    assert words(there.get_xticklabels()) == ["1", "10"]
     assert len(figures.retrieval_curves(frame).axes[0].lines) == 1
 
 

@@ -27,7 +27,7 @@ def pairs(count):
     return rng.integers(0, 3000, (count, 4, 4, 3)), rng.normal(-12, 3, (count, 2, 4, 4))
 
 
-def test_gallery_shows_each_pair_in_a_column_and_only_classes_present():
+def test_gallery_shows_each_pair_in_a_column_and_only_classes_present(words):
     optical, sar = pairs(3)
     maps = np.zeros((3, 4, 4), np.uint8)
     maps[1] = 2
@@ -40,7 +40,7 @@ def test_gallery_shows_each_pair_in_a_column_and_only_classes_present():
     np.testing.assert_allclose(images[7][0, 0], to_rgb(COLORS[2]))
     assert [ax.get_title() for ax in fig.axes[:3]] == ["a", "b", "c"]
     (legend,) = fig.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["Arable land", "Pastures", "unlabelled"]
+    assert words(legend.get_texts()) == ["Arable land", "Pastures", "unlabelled"]
     colors = [line.get_color() for line in legend.get_lines()]
     assert colors[:2] == [COLORS[0], COLORS[2]]
 

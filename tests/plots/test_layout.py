@@ -31,7 +31,7 @@ def test_an_empty_frame_gives_a_figure_without_panels(draw):
 
 
 @pytest.mark.parametrize("vertical", [True, False])
-def test_dots_stand_side_by_side_with_the_intervals_that_are_known_and_their_seeds(vertical, spans):
+def test_dots_stand_side_by_side_with_the_intervals_that_are_known_and_their_seeds(vertical, spans, words):
     _, (ax,) = layout.panels(1, 1, 3.0)
     rows = [("x", "a", -1, 0.5, 0.4, 0.6), ("y", "a", -1, 0.7, np.nan, 0.8), ("y", "b", -1, 0.2, 0.1, 0.3)]
     rows += [("x", "a", 0, 0.45, np.nan, np.nan), ("x", "a", 1, 0.55, np.nan, np.nan)]
@@ -47,20 +47,20 @@ def test_dots_stand_side_by_side_with_the_intervals_that_are_known_and_their_see
     (small,) = [dots for dots in ax.collections if not hasattr(dots, "get_segments")]
     np.testing.assert_allclose(small.get_offsets()[:, 1 - one], [0.45, 0.55])
     names = ax.get_xticklabels() if vertical else ax.get_yticklabels()
-    assert [text.get_text() for text in names] == ["first", "second"]
+    assert words(names) == ["first", "second"]
     with pytest.raises(ValueError, match="duplicate"):
         layout.dots(ax, frame.assign(seed=0), "place", titles, BLUE, "by")
 
 
 @pytest.mark.parametrize(("count", "columns"), [(2, 2), (4, 4), (5, 3), (14, 4)])
-def test_a_legend_is_balanced_and_lies_outside_the_panels(count, columns):
+def test_a_legend_is_balanced_and_lies_outside_the_panels(count, columns, words):
     fig, axes = layout.panels(1, 1, 3.0)
     for k in range(count):
         axes[0].plot([0, 1], label=f"method {k}")
     layout.legend(fig)
     (legend,) = fig.legends
     assert legend._ncols == columns
-    assert [text.get_text() for text in legend.get_texts()] == [f"method {k}" for k in range(count)]
+    assert words(legend.get_texts()) == [f"method {k}" for k in range(count)]
     fig.draw_without_rendering()
     renderer = fig.canvas.get_renderer()
     assert not legend.get_window_extent(renderer).overlaps(axes[0].get_tightbbox(renderer))

@@ -21,7 +21,7 @@ from mosaic.utils.progress import log
 from mosaic.report import display
 log("drawing: 1/1")
 print("noise on standard error", file=sys.stderr)
-print("old\\rrate is", rate)
+print("old\\r\\x1b[1mrate\\x1b[0m <is>", rate)
 display.stamp(seed=seed, device="cpu, 2 threads", data="simulated, 0123abcd")"""
 FORMULAS = r"""## Formulas of $\tau$
 $L$ is the mean of

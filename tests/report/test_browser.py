@@ -78,17 +78,6 @@ def test_pages_of_a_failed_and_of_the_smoke_run(browser, small_run, smoke_run):
     check_pages(browser, smoke_run)
 
 
-def test_a_claims_verdict_and_reason_are_seen_without_scrolling(browser, smoke_run):
-    page = browser.new_page(viewport={"width": 1280, "height": 800})
-    page.goto((smoke_run / "07_claims.html").as_uri())
-    table = page.get_by_role("region", name="Table: Every claim")
-    right = table.bounding_box()["x"] + table.bounding_box()["width"]
-    for name in ("claim", "verdict", "why"):
-        box = table.get_by_role("columnheader", name=name, exact=True).bounding_box()
-        assert box["x"] + box["width"] <= right, name
-    page.close()
-
-
 def test_every_table_of_a_run_fits_a_desktop(browser, smoke_run):
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     boxes = "boxes => boxes.filter(b => b.scrollWidth > b.clientWidth + 1).map(b => b.ariaLabel)"
@@ -134,15 +123,6 @@ def test_in_the_dark_a_chart_has_dark_paper_and_imagery_its_own(browser, small_r
         assert "invert" not in image.evaluate("image => getComputedStyle(image).filter")
         page.close()
     assert charts["light"] > 250 and charts["dark"] < 50
-
-
-def test_the_contents_lead_to_their_section(open_page):
-    page = open_page(1280)
-    page.get_by_role("navigation", name="Contents").get_by_role("link", name="Parameters").click()
-    page.wait_for_function(
-        "Math.abs(document.querySelector('#parameters').getBoundingClientRect().top) < 600"
-    )
-    assert page.url.endswith("#parameters")
 
 
 def test_contents_are_folded_on_a_phone_and_open_on_a_desktop(open_page):
