@@ -6,7 +6,8 @@ lets GDAL interpolate in integers; demands maps, accepts empty folders, and trus
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +17,22 @@ from numpy.typing import NDArray
 from torchgeo.datasets import BigEarthNetV2
 
 from mosaic.datasets import bigearthnet_layout as layout
-from mosaic.datasets.archive import Problem, require_files, sound_rows
-from mosaic.datasets.geotiff import Header, file_error, is_near, read_raster, to_degrees
+from mosaic.datasets.archive import Problem, require_files
+from mosaic.datasets.geotiff import Header, file_error, is_near, to_degrees
 from mosaic.datasets.nomenclature import CORINE, IGNORE
 from mosaic.datasets.reference import Reference, bigearthnet_reference
 from mosaic.datasets.registry import register_dataset
 from mosaic.datasets.sensors import S1_BANDS, TEN_METRE
-from mosaic.datasets.sentinel12 import Sentinel12Archive
+from mosaic.datasets.sentinel12 import DB, DN, Sentinel12Archive, Source
 from mosaic.datasets.simulation.bigearthnet import simulate
 from mosaic.utils.errors import ArchiveError
 
 _MAX_DAYS = 6  # between the two satellites, in the official archive
 _PROBED = 5  # patches that tell which bands an archive has
-#: TorchGeo's key of each folder -> column that names a patch, and number of parts to drop for its parent.
-_NAMES = {"s1": ("s1_name", 3), "s2": ("patch_id", 2), "maps": ("patch_id", 2)}
-#: Band, or ``"map"`` -> TorchGeo's key of its folder, end of its file's name, side in pixels, type, and least
-#: and largest value that is accepted (16-bit records hold hundredths of a dB, and DN).
-_FILES: dict[str, tuple[str, str, int, str, tuple[int, int, str]]] = {
-    **{band: ("s1", band, 120, "float32", (-327, 327, "dB")) for band in S1_BANDS},
-    **{band: ("s2", band, size, "uint16", (0, 32767, "DN")) for band, size in layout.S2_SIZE.items()},
-    "map": ("maps", "reference_map", 120, "uint16", (0, 999, "")),
+_FILES = {
+    **{band: Source((band,), 120, ("float32",), DB) for band in S1_BANDS},
+    **{band: Source((band,), size, ("uint16",), DN) for band, size in layout.S2_SIZE.items()},
+    "map": Source(("map",), 120, ("uint16",), (0, 999, "")),
 }
 
 
@@ -48,24 +45,24 @@ class BigEarthNetBase(Sentinel12Archive):
     dir_file_names: dict[str, str]  # source -> folder
     _hashed, _map = ("patch_id", "s1_name", "split", "labels"), "map"
 
-    def _set_index(self, index: pd.DataFrame) -> None:
-        """Take an index of :func:`.bigearthnet_layout.parse_metadata` without faults."""
-        self.index = index
-        self._names = {key: index[column].tolist() for key, (column, _) in _NAMES.items()}
-        self.ids = self._names["s2"]
-        self._corners = [
-            (epsg, left + layout.PATCH_METRES * column, top - layout.PATCH_METRES * row)
-            for tile, column, row in index[["tile", "column", "row"]].itertuples(index=False)
-            for epsg, left, top in [layout.tile_corner(tile)]
-        ]
+    @cached_property
+    def s1_names(self) -> list[str]:
+        """Names of the Sentinel-1 patches, in the order of the index."""
+        return self.index["s1_name"].tolist()
 
-    def _require_place(self, i: int, path: str, header: Header) -> None:
-        """Refuse a file of pair ``i`` that lies elsewhere than its name says."""
-        (epsg, left, top), metres = self._corners[i], layout.PATCH_METRES / header.shape[1]
+    def _load(self, i: int, source: str) -> tuple[dict[str, NDArray[Any]], Header]:
+        """Refuse a file that lies elsewhere than the name of pair ``i`` says, too."""
+        images, header = super()._load(i, source)
+        scene, column, row = self.ids[i].rsplit("_", 2)
+        epsg, left, top = layout.tile_corner(scene[-5:])
+        metres = layout.PATCH_METRES / header.shape[1]
+        left, top = left + layout.PATCH_METRES * int(column), top - layout.PATCH_METRES * int(row)
         named = (metres, 0.0, float(left), 0.0, -metres, float(top))
         if header.epsg != epsg or not is_near(header.transform, named):
-            found = f"projection and geotransform are {header.crs} {header.transform}"
-            raise file_error(self.ids[i], path, "place", f"{found}, its name says EPSG:{epsg} {named}")
+            reason = f"projection and geotransform are {header.crs} {header.transform}"
+            reason += f", its name says EPSG:{epsg} {named}"
+            raise file_error(self.ids[i], self._file(i, source), "place", reason)
+        return images, header
 
     def _contradictions(
         self, i: int, arrays: dict[str, NDArray[Any]], headers: dict[str, Header]
@@ -103,9 +100,9 @@ class BigEarthNetBase(Sentinel12Archive):
             for scene, splits in self.index.groupby("scene")["split"].unique().items()
             if len(splits) > 1  # officially 111 of 115; splits keep locations apart
         ]
-        for key in ("s1", "s2"):
+        for key, names in (("s1", self.s1_names), ("s2", self.ids)):
             base = self._folder(key)
-            if unlisted := len(_subfolders(base.iterdir()) - set(self._names[key])):
+            if unlisted := len(_subfolders(base.iterdir()) - set(names)):
                 detail = f"{unlisted} folders belong to no patch that was checked"
                 problems.append(Problem("", "folder", detail, base, note=True))
         return problems
@@ -131,9 +128,8 @@ class BigEarthNetArchive(BigEarthNetBase, BigEarthNetV2):
     ``image_s2`` (bands, 120, 120) float32 DN, bilinear from native size; ``mask`` (1, 120, 120) class index,
     255 where no class applies; ``label`` (19,) 0 or 1.
 
-    Arguments are those of :func:`.registry.open_archive`; ``Reference_Maps`` may be absent, and
-    ``include_snow_cloud`` adds the official second metadata file if it exists. The columns of ``index`` are
-    those of :func:`.bigearthnet_layout.parse_metadata`.
+    ``Reference_Maps`` may be absent, and ``include_snow_cloud`` adds the official second metadata file if it
+    exists. The columns of ``index`` are those of :func:`.bigearthnet_layout.parse_metadata`.
 
     Raises:
         ArchiveError: when the folder is not such an archive, or its metadata contradicts itself.
@@ -144,39 +140,32 @@ class BigEarthNetArchive(BigEarthNetBase, BigEarthNetV2):
     native_sizes = layout.S2_SIZE
     root: Path
 
-    def __init__(
-        self,
-        root: Path,
-        bands: str | Sequence[str] = "all",
-        include_snow_cloud: bool = False,
-        problems: list[Problem] | None = None,
-    ) -> None:
-        self.root = Path(root)
-        self._select(bands)
+    def _read_index(self, include_snow_cloud: bool) -> tuple[pd.DataFrame, list[Problem]]:
         self._verify()
+        maps = ["map"] if self._folder("maps").is_dir() else []
+        self.sources = {source: _FILES[source] for source in (*self.band_sizes, *maps)}
         index, faults = layout.parse_metadata(layout.read_metadata(self.root, include_snow_cloud))
-        super().__init__(self.root, split="train", bands="all")
-        self._sources = (*self.band_sizes, *(["map"] if self._folder("maps").is_dir() else []))
-        for key in ("s1", "s2"):
+        for key, column in (("s1", "s1_name"), ("s2", "patch_id")):
             sound = index[~index["patch_id"].isin([fault.patch_id for fault in faults])]
-            faults += self._missing_folders(sound, key)
-        self._set_index(sound_rows(self.root, index, faults, problems))
-        self.metadata_df = self.index
+            faults += self._missing_folders(sound, key, column)
+        return index, faults
+
+    def _set_index(self, index: pd.DataFrame) -> None:
+        super()._set_index(index)
+        self.metadata_df = index  # TorchGeo's name
         self._require_bands()
 
     def _verify(self) -> None:  # called by TorchGeo too; maps are optional
         names = [self.dir_file_names["s1"], self.dir_file_names["s2"], layout.METADATA]
         require_files(self.root, self.title, names, "restore it, or give the archive's folder")
 
-    def _missing_folders(self, index: pd.DataFrame, key: str) -> list[Problem]:
+    def _missing_folders(self, index: pd.DataFrame, key: str, column: str) -> list[Problem]:
         """Return the rows without a folder; the disk is asked scene by scene, not patch by patch."""
-        column, parts = _NAMES[key]
-        names = index[column].astype(str)
-        existing = _subfolders(self._folder(key) / p for p in names.str.rsplit("_", n=parts).str[0].unique())
+        base, names = self._folder(key), index[column]
+        existing = _subfolders(base / parent for parent in {layout.acquisition(name) for name in names})
+        detail = f"has no folder that can be read in {base}"
         return [
-            Problem(
-                patch_id, "missing folder", f"{name} has no folder that can be read in {self._folder(key)}"
-            )
+            Problem(patch_id, "missing folder", f"{name} {detail}")
             for patch_id, name in zip(index["patch_id"], names, strict=True)
             if name not in existing
         ]
@@ -204,20 +193,12 @@ class BigEarthNetArchive(BigEarthNetBase, BigEarthNetV2):
         path = Path(self._file(i, bands.get(source, source)))
         return path.parent if source in bands else path
 
-    def _file(
-        self, i: int, source: str
-    ) -> str:  # making a Path takes longer than asking for the file's state
-        key, suffix, *_ = _FILES[source]
-        name = self._names[key][i]
-        parent = name.rsplit("_", _NAMES[key][1])[0]
-        return f"{self.root}/{self.dir_file_names[key]}/{parent}/{name}/{name}_{suffix}.tif"
-
-    def _load(self, i: int, source: str) -> tuple[dict[str, NDArray[Any]], Header]:
-        _, _, size, dtype, limits = _FILES[source]
-        path, patch_id = self._file(i, source), self.ids[i]
-        (values,), header = read_raster(path, patch_id, (1, size, size), (dtype,), limits)
-        self._require_place(i, path, header)
-        return {source: values}, header
+    def _file(self, i: int, source: str) -> str:
+        # a string: making a Path takes longer than asking for the file's state
+        name = self.s1_names[i] if source in S1_BANDS else self.ids[i]
+        key = "maps" if source == "map" else "s1" if source in S1_BANDS else "s2"
+        end = "reference_map" if source == "map" else source
+        return f"{self.root}/{self.dir_file_names[key]}/{layout.acquisition(name)}/{name}/{name}_{end}.tif"
 
     def _oddities(self, i: int, arrays: dict[str, NDArray[Any]]) -> list[Problem]:
         problems = super()._oddities(i, arrays)

@@ -67,10 +67,14 @@ def tile_corner(tile: str) -> tuple[int, int, int]:
     return 32600 + zone, easting // 60 * 60, -(-top // 60) * 60
 
 
+def acquisition(name: str) -> str:
+    """Return the acquisition that a patch of either sensor was cut from: the name of its parent folder."""
+    return name.rsplit("_", 3 if name.startswith("S1") else 2)[0]
+
+
 def stacked_file(name: str) -> str:
     """Return where Copernicus-Bench keeps a patch of either sensor, below the folder of that sensor."""
-    scene = name.rsplit("_", 3 if name.startswith("S1") else 2)[0]
-    return f"{scene}/{name}/{name}_allbands.tif"
+    return f"{acquisition(name)}/{name}/{name}_allbands.tif"
 
 
 def read_metadata(root: Path, include_snow_cloud: bool) -> pd.DataFrame:

@@ -5,25 +5,22 @@ labels by position, whatever the header says; accept folders without images, and
 value or place; and trust that the two paths of a row name one place.
 """
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import compress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from torchgeo.datasets import CopernicusBenchBigEarthNetS1, CopernicusBenchBigEarthNetS2
 
 from mosaic.datasets import bigearthnet_layout as layout
-from mosaic.datasets.archive import PatchError, Problem, require_files, sound_rows
+from mosaic.datasets.archive import PatchError, Problem, require_files
 from mosaic.datasets.bigearthnet import BigEarthNetBase
-from mosaic.datasets.geotiff import Header, read_raster
 from mosaic.datasets.nomenclature import CORINE
 from mosaic.datasets.reference import Reference, bigearthnet_reference, read_published
 from mosaic.datasets.registry import register_dataset
+from mosaic.datasets.sentinel12 import DB, DN, Source
 from mosaic.datasets.simulation.bigearthnet import simulate_stacked
 from mosaic.datasets.simulation.produce import SIMULATION_NOTE
 from mosaic.utils.errors import ArchiveError
@@ -31,19 +28,14 @@ from mosaic.utils.files import require_regular
 
 _SIDE = 120
 _PROBED = 5  # patches that tell how coarser bands were resampled
-#: Source -> its bands in the order of the file, type, and least and largest value that is accepted.
-_SOURCES: dict[str, tuple[tuple[str, ...], str, tuple[float, float, str]]] = {
-    "s1": (CopernicusBenchBigEarthNetS1.all_bands, "float32", (-327, 327, "dB")),
-    "s2": (CopernicusBenchBigEarthNetS2.all_bands, "uint16", (0, 32767, "DN")),
-}
 
 
 @register_dataset("copernicus_bench", simulate_stacked)
 class CopernicusBenchArchive(BigEarthNetBase, CopernicusBenchBigEarthNetS2):
     """A folder that ``bigearthnet_s1s2`` is in, with any number of pairs; see :class:`~.archive.Archive`.
 
-    Arguments, samples and columns of ``index`` are those of :class:`~.bigearthnet.BigEarthNetArchive`, but
-    maps, flags and country are not known, and all bands come at 120 x 120.
+    Samples and columns of ``index`` are those of :class:`~.bigearthnet.BigEarthNetArchive`, but maps, flags
+    and country are not known, and all bands come at 120 x 120.
 
     Raises:
         ArchiveError: when the folder is not such an archive, or its lists contradict themselves.
@@ -53,38 +45,25 @@ class CopernicusBenchArchive(BigEarthNetBase, CopernicusBenchBigEarthNetS2):
     title = "BigEarthNet v2, 5 % (Copernicus-Bench)"
     native_sizes, dir_file_names = dict.fromkeys(layout.S2_SIZE, _SIDE), layout.BENCH_FOLDERS
     root: Path
-    _sources = tuple(_SOURCES)
+    sources = {  # noqa: RUF012
+        "s1": Source(CopernicusBenchBigEarthNetS1.all_bands, _SIDE, ("float32",), DB),
+        "s2": Source(CopernicusBenchBigEarthNetS2.all_bands, _SIDE, ("uint16",), DN),
+    }
 
-    def __init__(
-        self,
-        root: Path,
-        bands: str | Sequence[str] = "all",
-        include_snow_cloud: bool = False,
-        problems: list[Problem] | None = None,
-    ) -> None:
-        self.root = Path(root)
-        self._select(bands)
+    def _read_index(self, include_snow_cloud: bool) -> tuple[pd.DataFrame, list[Problem]]:
         self._verify()
         table = pd.concat([_read_list(self.root / name, split) for split, name in layout.BENCH_LISTS.items()])
         if table.empty:
             raise ArchiveError(f"{self.root}: the lists name no pair: restore them")
-        index, faults = layout.parse_metadata(table)
-        super().__init__(self.root)
-        self._set_index(sound_rows(self.root, index, faults, problems))
+        return layout.parse_metadata(table)
 
     def _verify(self) -> None:  # called by TorchGeo too
         names = [*layout.BENCH_FOLDERS.values(), *layout.BENCH_LISTS.values()]
         require_files(self.root, self.title, names, "give the folder that holds bigearthnet_s1s2")
 
     def _file(self, i: int, source: str) -> str:
-        return f"{self.root}/{layout.BENCH_FOLDERS[source]}/{layout.stacked_file(self._names[source][i])}"
-
-    def _load(self, i: int, source: str) -> tuple[dict[str, NDArray[Any]], Header]:
-        bands, dtype, limits = _SOURCES[source]
-        path = self._file(i, source)
-        values, header = read_raster(path, self.ids[i], (len(bands), _SIDE, _SIDE), (dtype,), limits)
-        self._require_place(i, path, header)
-        return {b: image for b, image in zip(bands, values, strict=True) if b in self.band_sizes}, header
+        name = self.s1_names[i] if source == "s1" else self.ids[i]
+        return f"{self.root}/{layout.BENCH_FOLDERS[source]}/{layout.stacked_file(name)}"
 
     def notes(self) -> list[Problem]:
         """Return those of BigEarthNet, and how bands of 20 and 60 m came to 120 x 120 pixels."""

@@ -5,7 +5,7 @@ no validation split, passes on NaN and codes that are no class, and fails on a b
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +14,21 @@ import pandas as pd
 from numpy.typing import NDArray
 from torchgeo.datasets import SEN12MS
 
-from mosaic.datasets.archive import PatchError, Problem, join_first, sound_rows
-from mosaic.datasets.geotiff import Header, is_near, read_raster, to_degrees
+from mosaic.datasets.archive import PatchError, Problem, join_first
+from mosaic.datasets.geotiff import Header, is_near, to_degrees
 from mosaic.datasets.nomenclature import IGBP, IGNORE
 from mosaic.datasets.reference import Reference, read_moments
 from mosaic.datasets.registry import register_dataset
 from mosaic.datasets.sen12ms_layout import COVERAGE, SIDE, labels_of, read_lists, validation_scenes
 from mosaic.datasets.sensors import S1_BANDS, WAVELENGTH
-from mosaic.datasets.sentinel12 import Sentinel12Archive
+from mosaic.datasets.sentinel12 import DB, Sentinel12Archive, Source
 from mosaic.datasets.simulation.sen12ms import simulate
 from mosaic.utils.errors import ArchiveError
 from mosaic.utils.forked import forked_map
 from mosaic.utils.progress import progress
 
-#: Backscatter is clipped to this range, in dB, as in the published protocol.
-S1_RANGE = (-25.0, 0.0)
-_MAX_DN = 32767  # of 16-bit records; clouds and snow may exceed it at the top of the atmosphere
-#: Source -> names of its layers, types and limits of its values; only the first layer of land cover is read.
-_SOURCES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[float, float, str] | None]] = {
-    "s1": (S1_BANDS, ("float32",), (-327, 327, "dB")),
-    "s2": (tuple(WAVELENGTH), ("uint16",), None),
-    "lc": (("lc", "land cover", "land use", "hydrology"), ("uint8", "uint16"), None),
-}
+#: Layers of land cover; only the first is read.
+_COVER = ("lc", "land cover", "land use", "hydrology")
 
 
 @register_dataset("sen12ms", simulate)
@@ -47,9 +40,8 @@ class SEN12MSArchive(Sentinel12Archive, SEN12MS):
     index, 255 where no class applies; ``label`` (10,) 0 or 1. Labels follow the published protocol: see
     :func:`.sen12ms_layout.labels_of`; a fifth of the training *scenes* are validation.
 
-    Arguments are those of :func:`.registry.open_archive`; SEN12MS flags no snow or clouds. The folder holds
-    ``ROIs*`` folders of at least one season and the official lists of training and test patches; ``absent``
-    is the number of listed patches whose scenes are not there.
+    The folder holds ``ROIs*`` folders of at least one season and the official lists of training and test
+    patches; ``absent`` is the number of those whose scenes are not there. Snow and clouds are not flagged.
 
     ``index`` is sorted by ``patch_id`` (``ROIs1158_spring_1_p30``) and has labels (names), split, season,
     date (the season again: SEN12MS gives no days), tile, scene and location (all three season and number:
@@ -67,38 +59,38 @@ class SEN12MSArchive(Sentinel12Archive, SEN12MS):
     nomenclature = IGBP
     root: Path
     _hashed = ("patch_id", "split", "labels", "location")
-    _sources, _map = tuple(_SOURCES), "lc"
+    _map = "lc"
+    sources = {  # noqa: RUF012
+        # cut as in the published protocol
+        "s1": Source(S1_BANDS, SIDE, ("float32",), DB, clip=(-25, 0)),
+        # clouds and snow may exceed 16-bit records at the top of the atmosphere
+        "s2": Source(tuple(WAVELENGTH), SIDE, ("uint16",), clip=(0, 32767)),
+        "lc": Source(_COVER, SIDE, ("uint8", "uint16")),
+    }
 
-    def __init__(
-        self,
-        root: Path,
-        bands: str | Sequence[str] = "all",
-        include_snow_cloud: bool = False,
-        problems: list[Problem] | None = None,
-    ) -> None:
-        self.root = Path(root)
-        self._select(bands)
+    def _read_index(self, include_snow_cloud: bool) -> tuple[pd.DataFrame, list[Problem]]:
         index = read_lists(self.root)
-        listed = len(index)
-        super().__init__(self.root)
         sources = {
-            scene: {key for key in _SOURCES if self._folder(scene, key).is_dir()}
+            scene: {key for key in self.sources if self._folder(scene, key).is_dir()}
             for scene in index["scene"].unique()
         }
-        index = index[index["scene"].map(sources).astype(bool)]
-        self.absent = listed - len(index)
+        there = index["scene"].map(sources).astype(bool)
+        self.absent = int((~there).sum())
+        index = index[there]
         validation = validation_scenes(index.loc[index["split"] == "train", "scene"].unique())
         index = index.assign(split=index["split"].mask(index["scene"].isin(validation), "validation"))
         faults = [
             Problem(patch_id, "missing folder", f"of {scene} there is no {key}_ folder beside the others")
             for patch_id, scene in zip(index["patch_id"], index["scene"], strict=True)
-            for key in sorted(_SOURCES.keys() - sources[scene])
+            for key in sorted(self.sources.keys() - sources[scene])
         ]
-        index = sound_rows(self.root, index, faults, problems)
+        return index, faults
+
+    def _set_index(self, index: pd.DataFrame) -> None:
         if index.empty:
             raise ArchiveError(
-                f"{self.root}: none of the {listed} listed patches is there: extract a season there, "
-                f"so that e.g. {self.root}/ROIs1158_spring/s1_1 is a folder"
+                f"{self.root}: none of the listed patches is there: extract a season there, so that e.g. "
+                f"{self.root}/ROIs1158_spring/s1_1 is a folder"
             )
         self.ids = index["patch_id"].tolist()
         labels = progress(forked_map(self._labels, len(index)), "reading land cover", len(index))
@@ -115,20 +107,6 @@ class SEN12MSArchive(Sentinel12Archive, SEN12MS):
     def _file(self, i: int, source: str) -> str:
         season, number, patch = self.ids[i].rsplit("_", 2)
         return f"{self.root}/{season}/{source}_{number}/{season}_{source}_{number}_{patch}.tif"
-
-    def _load(self, i: int, source: str) -> tuple[dict[str, NDArray[Any]], Header]:
-        """Return VV and VH, clipped to the published range; the chosen optical bands; or IGBP codes."""
-        names, dtypes, limits = _SOURCES[source]
-        values, header = read_raster(
-            self._file(i, source), self.ids[i], (len(names), SIDE, SIDE), dtypes, limits
-        )
-        wanted = {"s1": S1_BANDS, "s2": self.s2_bands, "lc": ("lc",)}[source]
-        layers = {name: layer for name, layer in zip(names, values, strict=True) if name in wanted}
-        if source == "s1":
-            layers = {band: layer.clip(*S1_RANGE) for band, layer in layers.items()}
-        if source == "s2":
-            layers = {band: np.minimum(layer, _MAX_DN) for band, layer in layers.items()}
-        return layers, header
 
     def _contradictions(
         self, i: int, arrays: dict[str, NDArray[Any]], headers: dict[str, Header]

@@ -3,16 +3,17 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate
 
-from mosaic.datasets.archive import MOST_NODATA, PatchError, Problem
-from mosaic.datasets.geotiff import Header
+from mosaic.datasets.archive import MOST_NODATA, PatchError, Problem, sound_rows
+from mosaic.datasets.geotiff import Header, read_raster
 from mosaic.datasets.nomenclature import IGNORE, Nomenclature
 from mosaic.datasets.sensors import S1_BANDS, Sensor, select_bands, sentinel1, sentinel2
 from mosaic.utils.files import file_state
@@ -20,13 +21,25 @@ from mosaic.utils.forked import forked_map
 
 _FORK_FROM = 4096  # patches; a fork takes as long as asking for the files of some hundred
 _NOTED_NODATA = 0.01  # share of a sensor's values without data that ``verify`` notes
+#: Least and largest value that is accepted, and unit: 16-bit records hold hundredths of a dB, and DN.
+DB, DN = (-327, 327, "dB"), (0, 32767, "DN")
+
+
+class Source(NamedTuple):
+    """A file of a patch."""
+
+    layers: tuple[str, ...]  # bands, or the map, in the order of the file
+    side: int  # pixels
+    dtypes: tuple[str, ...]  # that are accepted
+    limits: tuple[float, float, str] | None = None  # least and largest value that is accepted, unit
+    clip: tuple[float, float] | None = None  # values beyond are cut
 
 
 class Sentinel12Archive:
     """Reading, checking and hashing; TorchGeo's class comes after it in the bases.
 
-    A subclass gives the size of each band and says how a file is read (``_load``), where it lies (``_file``),
-    and what else may be wrong or odd. A *source* is a file of a patch: a band, several, or the map.
+    A subclass gives the size of each band and the files of a patch, and says how the index is read, where a
+    file lies, and what else may be wrong or odd. Arguments are those of :func:`.registry.open_archive`.
     """
 
     native_sizes: dict[str, int]  # Sentinel-2 band -> side of its image in pixels
@@ -37,15 +50,24 @@ class Sentinel12Archive:
     ids: list[str]  # patch ids, in the order of the index
     most_nodata = MOST_NODATA
     _hashed: tuple[str, ...]  # columns of the index
-    _sources: tuple[str, ...]
-    _map: str  # source with the codes of land cover
+    sources: dict[str, Source]
+    _map: str  # source with the codes of land cover, and its layer
 
-    def _select(self, bands: str | Sequence[str]) -> None:
-        """Set the attributes that depend on the chosen bands."""
+    def __init__(
+        self,
+        root: Path,
+        bands: str | Sequence[str] = "all",
+        include_snow_cloud: bool = False,
+        problems: list[Problem] | None = None,
+    ) -> None:
+        self.root = Path(root)
         self.s2_bands = select_bands(bands, tuple(self.native_sizes))
         self.sensors = sentinel1(), sentinel2(self.s2_bands)
         side = max(self.native_sizes.values())
         self.band_sizes = {b: self.native_sizes.get(b, side) for b in (*self.s1_bands, *self.s2_bands)}
+        index, faults = self._read_index(include_snow_cloud)
+        super().__init__(self.root)  # type: ignore[call-arg]  # of TorchGeo's class
+        self._set_index(sound_rows(self.root, index, faults, problems))
 
     def __len__(self) -> int:
         """Return the number of patches, over all splits."""
@@ -65,7 +87,7 @@ class Sentinel12Archive:
 
     def read_map(self, i: int) -> NDArray[np.uint8] | None:
         """Return class indices (side, side), 255 where no class applies; None if the archive has no maps."""
-        if self._map not in self._sources:
+        if self._map not in self.sources:
             return None
         return self.nomenclature.class_of_code[self._load(i, self._map)[0][self._map]]
 
@@ -75,11 +97,9 @@ class Sentinel12Archive:
         arrays, classes = self.read(i), self.read_map(i)
         sample = {}
         for sensor in self.sensors:
-            images = [
-                torch.from_numpy(np.array(arrays[band], np.float32))[None, None] for band in sensor.bands
-            ]
-            resized = [torch.nn.functional.interpolate(image, side, mode="bilinear") for image in images]
-            sample[f"image_{sensor.name}"] = torch.cat(resized)[:, 0]
+            images = [torch.from_numpy(np.array(arrays[band], np.float32)) for band in sensor.bands]
+            resized = [interpolate(image[None, None], side, mode="bilinear")[0] for image in images]
+            sample[f"image_{sensor.name}"] = torch.cat(resized)
         classes = np.full((side, side), IGNORE, np.uint8) if classes is None else classes
         sample["mask"] = torch.from_numpy(classes)[None].long()
         labels = np.isin(self.nomenclature.classes, self.index["labels"].iloc[i])
@@ -97,7 +117,7 @@ class Sentinel12Archive:
             content.update(f"{self.most_nodata}".encode())
 
         def states(i: int) -> str:
-            return "".join([file_state(self._file(i, source)) for source in self._sources])
+            return "".join([file_state(self._file(i, source)) for source in self.sources])
 
         for state in forked_map(states, len(self), None if len(self) >= _FORK_FROM else 1):
             content.update(state.encode())
@@ -110,7 +130,7 @@ class Sentinel12Archive:
     def _problems(self, i: int, arrays: dict[str, NDArray[Any]]) -> Iterator[Problem]:
         """Read the files of patch ``i`` into ``arrays``, a band a key, and yield what is wrong with them."""
         headers: dict[str, Header] = {}
-        for source in self._sources:
+        for source in self.sources:
             try:
                 images, headers[source] = self._load(i, source)
                 arrays |= images
@@ -129,11 +149,24 @@ class Sentinel12Archive:
                 yield Problem(self.ids[i], "no data", detail, path, note=share <= self.most_nodata)
         yield from self._contradictions(i, arrays, headers)
 
-    def _file(self, i: int, source: str) -> str:
+    def _load(self, i: int, source: str) -> tuple[dict[str, NDArray[Any]], Header]:
+        """Return the images of a source, chosen band or map -> (size, size), and its header."""
+        layers, side, dtypes, limits, clip = self.sources[source]
+        shape = len(layers), side, side
+        values, header = read_raster(self._file(i, source), self.ids[i], shape, dtypes, limits)
+        images = zip(layers, values if clip is None else values.clip(*clip), strict=True)
+        wanted = {*self.band_sizes, self._map}
+        return {name: image for name, image in images if name in wanted}, header
+
+    def _read_index(self, include_snow_cloud: bool) -> tuple[pd.DataFrame, list[Problem]]:
+        """Return all rows of the index, and the faults of some."""
         raise NotImplementedError
 
-    def _load(self, i: int, source: str) -> tuple[dict[str, NDArray[Any]], Header]:
-        """Return the images of a source, band (or name of the map) -> (size, size), and its header."""
+    def _set_index(self, index: pd.DataFrame) -> None:
+        """Take the rows without faults."""
+        self.index, self.ids = index, index["patch_id"].tolist()
+
+    def _file(self, i: int, source: str) -> str:
         raise NotImplementedError
 
     def _contradictions(

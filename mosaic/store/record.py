@@ -35,18 +35,17 @@ def to_record(sample: Mapping[str, NDArray[Any]], layout: BandLayout, out: memor
         ValueError: when a band is missing, of another shape or type, not finite or out of range, or when all
             values of a sensor are zero. ``out`` is then undefined.
     """
-    constant: list[str] = []
+    record = np.frombuffer(out, layout.dtype)
     moments: dict[str, list[int]] = {}
     empty: dict[str, int] = dict.fromkeys(layout.sensor_names, 0)  # values without data
     for group in layout.groups:
         sensor = layout.sensor(group.sensor)
-        values, lows, highs = _scaled(sample, group, sensor)
-        np.frombuffer(out, "<i2", group.elements, 2 * group.offset)[:] = values.ravel()
+        values = _scaled(sample, group, sensor)
+        record[group.name][0] = values.reshape(group.shape)
         # integers below 2**53, so their sums are exact although they are floats
         sums, squares = values.sum(1), np.einsum("bp,bp->b", values, values)
-        for band, low, high, *totals in zip(group.bands, lows, highs, sums, squares, strict=True):
+        for band, *totals in zip(group.bands, sums, squares, strict=True):
             moments[band] = [values.shape[1], *map(int, totals)]
-            constant += [band] if low == high else []
         if sensor.signed:
             empty[sensor.name] += sum(int(np.sum(np.ma.getmask(sample[band]))) for band in group.bands)
         else:
@@ -55,6 +54,8 @@ def to_record(sample: Mapping[str, NDArray[Any]], layout: BandLayout, out: memor
         if not any(moments[band][2] for band in sensor.bands):
             raise ValueError(f"all {sensor.title} values are zero")
     shares = [empty[s.name] / sum(moments[band][0] for band in s.bands) for s in layout.sensors]
+    # of one value only: without variance
+    constant = [band for band, (n, total, squares) in moments.items() if n * squares == total**2]
     return Record(" ".join(constant), max(shares), moments)
 
 
@@ -96,28 +97,23 @@ def averaged(
     return small
 
 
-def _checked(sample: Mapping[str, NDArray[Any]], band: str, group: BandGroup, sensor: Sensor) -> NDArray[Any]:
-    if band not in sample:
-        raise ValueError(f"band {band} is missing")
-    values = sample[band]
-    if values.shape != group.shape[1:]:
-        raise ValueError(f"{band} has shape {values.shape}, expected {group.shape[1:]}")
-    if sensor.scale == 1 and values.dtype.kind not in "ui":
-        raise ValueError(f"{band} has type {values.dtype}, expected integer {sensor.unit}")
-    return values
-
-
-def _scaled(
-    sample: Mapping[str, NDArray[Any]], group: BandGroup, sensor: Sensor
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return checked values in units of the scale (bands, pixels), and the extremes of each band."""
-    arrays = [_checked(sample, band, group, sensor) for band in group.bands]
-    scaled = np.stack([np.asarray(array, np.float64) for array in arrays]).reshape(len(arrays), -1)
+def _scaled(sample: Mapping[str, NDArray[Any]], group: BandGroup, sensor: Sensor) -> NDArray[np.float64]:
+    """Return checked values in units of the scale (bands, pixels)."""
+    for band in group.bands:
+        if band not in sample:
+            raise ValueError(f"band {band} is missing")
+        if sample[band].shape != group.shape[1:]:
+            raise ValueError(f"{band} has shape {sample[band].shape}, expected {group.shape[1:]}")
+        if sensor.scale == 1 and sample[band].dtype.kind not in "ui":
+            raise ValueError(f"{band} has type {sample[band].dtype}, expected integer {sensor.unit}")
+    scaled = np.stack([np.asarray(sample[band], np.float64) for band in group.bands])
+    scaled = scaled.reshape(len(scaled), -1)
     if sensor.scale != 1:
         scaled /= sensor.scale
         np.rint(scaled, out=scaled)
-    least, lows, highs = -_LARGEST if sensor.signed else 0, scaled.min(1), scaled.max(1)
-    for values, band, low, high in zip(arrays, group.bands, lows, highs, strict=True):
+    least = -_LARGEST if sensor.signed else 0
+    for band, low, high in zip(group.bands, scaled.min(1), scaled.max(1), strict=True):
+        values = sample[band]
         if not (isfinite(low) and isfinite(high)):
             bad = np.count_nonzero(~np.isfinite(values))
             raise ValueError(f"{band} has {bad} values that are NaN or infinite")
@@ -126,4 +122,4 @@ def _scaled(
                 f"{band} spans {values.min():g} to {values.max():g} {sensor.unit}, "
                 f"expected {least * sensor.scale:g} to {_LARGEST * sensor.scale:g}"
             )
-    return scaled, lows, highs
+    return scaled

@@ -27,7 +27,6 @@ class BandGroup:
     sensor: str
     bands: tuple[str, ...]
     size: int  # height and width, pixels
-    offset: int  # of the group in the record, in int16 elements
     scale: float  # physical value = stored integer * scale
 
     @property
@@ -78,14 +77,12 @@ class BandLayout:
     def groups(self) -> tuple[BandGroup, ...]:
         """Groups in record order: the last sensor comes first, its bands from fine to coarse."""
         groups: list[BandGroup] = []
-        offset = 0
         for sensor in reversed(self.sensors):
             sizes = sorted({self.band_sizes[band] for band in sensor.bands}, reverse=True)
             for size in sizes:
                 name = sensor.name if len(sizes) == 1 else f"{sensor.name}_{size}"
                 bands = tuple(band for band in sensor.bands if self.band_sizes[band] == size)
-                groups.append(BandGroup(name, sensor.name, bands, size, offset, sensor.scale))
-                offset += groups[-1].elements
+                groups.append(BandGroup(name, sensor.name, bands, size, sensor.scale))
         return tuple(groups)
 
     def select(self, bands: Collection[str]) -> Self:
@@ -102,9 +99,9 @@ class BandLayout:
     @property
     def record_bytes(self) -> int:
         """Bytes of one record: 217,600 for 2 + 12 bands of BigEarthNet."""
-        return 2 * sum(group.elements for group in self.groups)
+        return self.dtype.itemsize
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[np.void]:
         """One record as a NumPy structured type: a field per group, little-endian int16 of its shape."""
         return np.dtype([(group.name, "<i2", group.shape) for group in self.groups])

@@ -9,17 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mosaic.datasets import bigearthnet_layout as layout
 from mosaic.datasets.archive import SPLITS
-from mosaic.datasets.bigearthnet_layout import (
-    BENCH_FOLDERS,
-    BENCH_LISTS,
-    FLAGS,
-    METADATA,
-    PATCH_METRES,
-    S2_SIZE,
-    stacked_file,
-    tile_corner,
-)
 from mosaic.datasets.nomenclature import CORINE
 from mosaic.datasets.sensors import S1_BANDS
 from mosaic.datasets.simulation.landscape import draw_label_sets, draw_landscape
@@ -37,7 +28,6 @@ _REVISITED = 0.3  # share of a tile's locations that were seen on both of its da
 _PAIR_BYTES, _STACKED_BYTES = 330_000, 470_000
 _RARE_CODES = 0.25  # how often a class appears under another of its codes than the first
 _UNLABELLED = (142, 131, 122)
-_COLUMNS = "patch_id", "labels", "split", "country", "s1_name", "s2v1_name", *FLAGS
 
 
 class _Tile(NamedTuple):
@@ -56,10 +46,26 @@ def simulate(root: Path, patches: int = 2000, seed: int = 0) -> Path:
     recipe = {"patches": patches, "seed": seed, "version": VERSION}
 
     def write_metadata(partial: Path, rows: Rows) -> None:
-        table = pd.DataFrame(rows).sort_values("patch_id").reset_index(drop=True)
-        table.to_parquet(partial / METADATA, index=False)
+        table = pd.DataFrame(rows).sort_values("patch_id", ignore_index=True)
+        table.to_parquet(partial / layout.METADATA, index=False)
 
     return produce(root, recipe, _PAIR_BYTES, _plan, _write_tile, write_metadata)
+
+
+def simulate_stacked(root: Path, patches: int = 2000, seed: int = 0) -> Path:
+    """Write the pairs of :func:`simulate` as Copernicus-Bench does, without maps; coarser pixels repeated."""
+    recipe = {"layout": "copernicus_bench", "patches": patches, "seed": seed, "version": VERSION}
+
+    def write_lists(partial: Path, rows: Rows) -> None:
+        table = pd.DataFrame(rows).sort_values("patch_id", ignore_index=True)
+        lists = pd.DataFrame({"s1_path": table["s1_name"], "s2_path": table["patch_id"]})
+        lists = lists.map(layout.stacked_file)
+        for name in CORINE.classes:
+            lists[name] = [int(name in names) for names in table["labels"]]
+        for split, file in layout.BENCH_LISTS.items():
+            lists[table["split"] == split].to_csv(partial / file, index=False)
+
+    return produce(root, recipe, _STACKED_BYTES, _plan, _write_stacked_tile, write_lists)
 
 
 def _plan(patches: int, seed: int) -> list[_Tile]:
@@ -96,35 +102,18 @@ def _twice(tile: _Tile) -> int:
     return int(_REVISITED * number / (1 + _REVISITED)) if number > 3 else 0
 
 
-def simulate_stacked(root: Path, patches: int = 2000, seed: int = 0) -> Path:
-    """Write the pairs of :func:`simulate` as Copernicus-Bench does, without maps; coarser pixels repeated."""
-    recipe = {"layout": "copernicus_bench", "patches": patches, "seed": seed, "version": VERSION}
-
-    def write_lists(partial: Path, rows: Rows) -> None:
-        table = pd.DataFrame(rows).sort_values("patch_id").reset_index(drop=True)
-        lists = pd.DataFrame({"s1_path": table["s1_name"].map(stacked_file)})
-        lists["s2_path"] = table["patch_id"].map(stacked_file)
-        for name in CORINE.classes:
-            lists[name] = [int(name in names) for names in table["labels"]]
-        for split, file in BENCH_LISTS.items():
-            lists[table["split"] == split].to_csv(partial / file, index=False)
-
-    return produce(root, recipe, _STACKED_BYTES, _plan, _write_stacked_tile, write_lists)
-
-
 def _write_tile(root: Path, tile: _Tile) -> Rows:
     """Write all pairs of one tile, a file a band; return their metadata rows."""
     rows: Rows = []
     for row, images, corner, epsg in _draw_pairs(tile):
-        folders = dict.fromkeys(S1_BANDS, "BigEarthNet-S1") | {"reference_map": "Reference_Maps"}
         for band, image in images.items():
-            name, parts = (row["s1_name"], 3) if band in S1_BANDS else (row["patch_id"], 2)
-            parent = root / folders.get(band, "BigEarthNet-S2") / name.rsplit("_", parts)[0]
-            options: dict[str, Any] = {"nodata": 0} if image.dtype == np.uint16 else {}
-            if band == "reference_map":
-                options["compress"] = "deflate"
-            path, metres = parent / name / f"{name}_{band}.tif", PATCH_METRES / len(image)
-            write_geotiff(path, image[None], corner, epsg, metres, **options)
+            folder, name, options = "BigEarthNet-S2", row["patch_id"], dict[str, Any](nodata=0)
+            if band in S1_BANDS:
+                folder, name, options = "BigEarthNet-S1", row["s1_name"], {}
+            elif band == "reference_map":
+                folder, options["compress"] = "Reference_Maps", "deflate"
+            path = root / folder / layout.acquisition(name) / name / f"{name}_{band}.tif"
+            write_geotiff(path, image[None], corner, epsg, layout.PATCH_METRES / len(image), **options)
         rows.append(row)
     return rows
 
@@ -133,15 +122,12 @@ def _write_stacked_tile(root: Path, tile: _Tile) -> Rows:
     """Write all pairs of one tile, a file a sensor; return their metadata rows."""
     rows: Rows = []
     for row, images, corner, epsg in _draw_pairs(tile):
-        for source, name, bands in (
-            ("s1", row["s1_name"], S1_BANDS),
-            ("s2", row["patch_id"], tuple(S2_SIZE)),
-        ):
-            blocks = [np.ones((120 // len(images[b]),) * 2, images[b].dtype) for b in bands]
-            layers = [np.kron(images[b], block) for b, block in zip(bands, blocks, strict=True)]
-            options = {"nodata": 0} if source == "s2" else {}
-            path = root / BENCH_FOLDERS[source] / stacked_file(name)
-            write_geotiff(path, np.stack(layers), corner, epsg, **options)
+        radar, optical = ([images[band] for band in bands] for bands in (S1_BANDS, layout.S2_SIZE))
+        repeats = [120 // len(image) for image in optical]
+        optical = [i.repeat(n, 0).repeat(n, 1) for i, n in zip(optical, repeats, strict=True)]
+        s1_file, s2_file = (layout.stacked_file(row[column]) for column in ("s1_name", "patch_id"))
+        write_geotiff(root / layout.BENCH_FOLDERS["s1"] / s1_file, np.stack(radar), corner, epsg)
+        write_geotiff(root / layout.BENCH_FOLDERS["s2"] / s2_file, np.stack(optical), corner, epsg, nodata=0)
         rows.append(row)
     return rows
 
@@ -153,7 +139,7 @@ def _draw_pairs(tile: _Tile) -> Iterator[tuple[dict[str, Any], dict[str, NDArray
     dates = [datetime.date(2017, 6, 13) + datetime.timedelta(int(day)) for day in days]
     twice = _twice(tile)
     locations = random.choice(91 * 91, size=len(tile.labels) - twice, replace=False).tolist()
-    epsg, left, top = tile_corner(tile.name)
+    epsg, left, top = layout.tile_corner(tile.name)
     random = np.random.default_rng([*tile.seed, 1])
     numbers, biome = [date.timetuple().tm_yday for date in dates], int(tile.name[:2])  # UTM zones of Europe
     optical, radar = ([Conditions.draw(random, day, biome) for day in numbers] for _ in range(2))
@@ -173,9 +159,14 @@ def _draw_pairs(tile: _Tile) -> Iterator[tuple[dict[str, Any], dict[str, NDArray
             s1_name = f"S1A_IW_GRDH_1SDV_{s1_date:%Y%m%d}T165043_{tile.name}_{column}_{row}"
             pixels = np.random.default_rng([*tile.seed, 4, place, visit])
             images = observe(land, optical[visit], radar[visit], column, pixels)
-            corner = (left + PATCH_METRES * column, top - PATCH_METRES * row)
-            names = sorted(CORINE.classes[c] for c in np.flatnonzero(labels))
-            s2v1_name = f"{acquired}_{column}_{row}"
-            values = patch_id, names, tile.split, tile.country, s1_name, s2v1_name, False, False
-            facts = dict(zip(_COLUMNS, values, strict=True))
+            corner = (left + layout.PATCH_METRES * column, top - layout.PATCH_METRES * row)
+            facts = {
+                "patch_id": patch_id,
+                "labels": sorted(CORINE.classes[c] for c in np.flatnonzero(labels)),
+                "split": tile.split,
+                "country": tile.country,
+                "s1_name": s1_name,
+                "s2v1_name": f"{acquired}_{column}_{row}",
+                **dict.fromkeys(layout.FLAGS, False),
+            }
             yield facts, {**images, "reference_map": table[land.classes]}, corner, epsg
