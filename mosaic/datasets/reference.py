@@ -62,14 +62,13 @@ def bigearthnet_reference() -> Reference:
     """
     sets, shares = label_sets()
     counts = np.bincount(sets.sum(1), shares)
-    values = pd.read_csv(_FOLDER / "real_values.csv").set_index("name").groupby("table")["value"]
     return Reference(
         title="BigEarthNet v2",
         pairs=120,
         classes=14,
-        labels=values.get_group("labels").to_dict(),
+        labels=_read_values("labels"),
         labels_per_patch={number: float(share) for number, share in enumerate(counts) if share},
-        scores=values.get_group("scores").to_dict(),
+        scores=_read_values("scores"),
         quantiles=real_quantiles(),
         moments=read_moments("bigearthnet"),
         published=read_published("bigearthnet_v2"),
@@ -77,6 +76,11 @@ def bigearthnet_reference() -> Reference:
         test_patches=119_825,
         test_sha256="979abdfda82885e7a2271db6af2340a3f0c75c1180fb3d4cc53c334e157768ca",
     )
+
+
+def _read_values(table: str) -> dict[str, float]:
+    rows = pd.read_csv(_FOLDER / "real_values.csv").query("table == @table")
+    return dict(zip(rows["name"], rows["value"], strict=True))
 
 
 def read_published(dataset: str) -> list[Any]:
