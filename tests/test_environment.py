@@ -19,10 +19,3 @@ def test_conda_adds_nothing_to_the_one_list():
     versions = plain[0].split("=")[1], PROJECT["requires-python"].removeprefix(">=")
     conda, least = (tuple(map(int, version.split("."))) for version in versions)
     assert conda >= least
-
-
-def test_no_package_is_listed_twice():
-    lists = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
-    names = [re.split(r"[\[<>=~! ]", entry)[0].lower() for entries in lists for entry in entries]
-    names = [name for name in names if name != PROJECT["name"]]
-    assert len(names) == len(set(names))

@@ -15,15 +15,6 @@ from mosaic.settings import StudySettings, TrialSettings, fields
 ROOT = Path(__file__).parents[1]
 
 
-def test_help_lists_the_commands(capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    told = capsys.readouterr().out
-    names = ("simulate", "fetch", "verify", "pack", "train", "predict", "run", "compare", "report")
-    for command in names:
-        assert command in told
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -4,14 +4,7 @@ from pathlib import Path
 import pytest
 
 from mosaic.losses.label_kernels import KERNELS
-from mosaic.methods import (
-    ABLATIONS,
-    METHODS,
-    SAME_UNTUNED,
-    Method,
-    get_method,
-    method_sources,
-)
+from mosaic.methods import ABLATIONS, METHODS, SAME_UNTUNED, Method, get_method, method_sources
 from mosaic.utils.errors import SettingsError
 
 

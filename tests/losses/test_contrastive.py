@@ -1,12 +1,12 @@
-"""The loss against independent implementations, its dense form, hand-made cases and invariants."""
+"""The loss against independent implementations and its dense form.
 
-import math
+tests/training/test_two_processes.py shares the anchors among processes.
+"""
 
 import pytest
 import torch
 from pytorch_metric_learning.losses import SupConLoss
-from torch.nn import functional
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, one_hot
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mosaic.losses import contrastive as module
@@ -18,7 +18,6 @@ from mosaic.losses.pairs import LabelledViews, instance_pairs, label_pairs
 SCENES, VIEWS, CLASSES = 7, 4, 6
 NUMBER = SCENES * VIEWS
 ALL = slice(0, NUMBER)
-EXACT = {"rtol": 1e-12, "atol": 1e-13}
 
 
 def label_sets(scenes=SCENES):
@@ -39,59 +38,34 @@ def value_and_gradients(loss, *tensors):
     return value, torch.autograd.grad(value, leaves)
 
 
-class TestOracles:
-    def test_one_label_each_gives_supcon_less_a_constant(self, sphere):
-        classes = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3])  # the last has no positive
-        weights = pair_weights(functional.one_hot(classes).double(), "any")
-        z, oracle = sphere(10, 8, dtype=torch.float64), SupConLoss(temperature=0.1)
-        published, gradient = value_and_gradients(lambda z: oracle(z, classes), z)
-        # the oracle normalises by itself, so we do in what is differentiated
-        loss, same = value_and_gradients(lambda z: contrastive_loss(normalize(z, dim=1), weights, 0.1), z)
-        torch.testing.assert_close(published - loss, weights.sum(1)[:-1].log().mean())
-        torch.testing.assert_close(same, gradient)
-
-    def test_mulsupcon_weights_give_the_published_double_sum(self, labels, sphere):
-        z = sphere(len(labels), 8, dtype=torch.float64)
-
-        def published(z):
-            log_p, total = (z @ z.T / 0.2).fill_diagonal_(-torch.inf).log_softmax(1), 0.0
-            for i, label in labels.nonzero().tolist():
-                carriers = [p for p in range(len(labels)) if p != i and labels[p, label]]
-                total -= sum(log_p[i, p] for p in carriers) / max(1, len(carriers))
-            return total / sum(labels[:, c].sum() for c in range(6) if labels[:, c].sum() > 1)
-
-        weights = pair_weights(labels.double(), "mulsupcon")
-        (value, gradient), (theirs, expected) = (
-            value_and_gradients(loss, z)
-            for loss in (lambda z: contrastive_loss(z, weights, 0.2, by_mass=True), published)
-        )
-        mass, q = weights.sum(1), weights / weights.sum(1, keepdim=True).clamp_min(1e-9)
-        torch.testing.assert_close(
-            value, theirs + (mass * torch.special.xlogy(q, q).sum(1)).sum() / mass.sum()
-        )
-        torch.testing.assert_close(gradient, expected)
+def test_one_label_each_gives_supcon_less_a_constant(sphere):
+    classes = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3])  # the last has no positive
+    weights = pair_weights(one_hot(classes).double(), "any")
+    z, oracle = sphere(10, 8, dtype=torch.float64), SupConLoss(temperature=0.1)
+    published, gradient = value_and_gradients(lambda z: oracle(z, classes), z)
+    # the oracle normalises by itself, so we do in what is differentiated
+    loss, same = value_and_gradients(lambda z: contrastive_loss(normalize(z, dim=1), weights, 0.1), z)
+    torch.testing.assert_close(published - loss, weights.sum(1)[:-1].log().mean())
+    torch.testing.assert_close(same, gradient)
 
 
-class TestHandComputed:
-    def test_two_scenes_two_views(self):
-        z = torch.tensor([[1.0, 0], [0, 1], [1, 0], [0, 1]], requires_grad=True)
-        loss = contrastive_loss(z, instance_pairs(torch.tensor([0, 1, 0, 1])), 1.0)
-        # each anchor: its positive at cosine 1, two negatives at 0, so -log(e / (e + 2))
-        assert loss.item() == pytest.approx(math.log(1 + 2 / math.e))
-        loss.backward()
-        # p is e / (e + 2) for the positive, 1 / (e + 2) for each negative; z_0 is once anchor, once candidate
-        force = 2 * 2 / (math.e + 2) / 4
-        torch.testing.assert_close(z.grad[0], torch.tensor([-force, force]))
+def test_mulsupcon_weights_give_the_published_double_sum(labels, sphere):
+    z, weights = sphere(len(labels), 8, dtype=torch.float64), pair_weights(labels.double(), "mulsupcon")
 
-    def test_unequal_weights_over_equal_candidates(self):
-        z = torch.tensor([[1.0, 0.0]]).repeat(3, 1)
-        weights = torch.tensor([[0.0, 3, 1], [0, 0, 0], [0, 0, 0]])
-        # p is (1/2, 1/2) and q (3/4, 1/4); the anchors without a positive leave the mean
-        divergence = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
-        assert contrastive_loss(z, weights, 0.3).item() == pytest.approx(divergence)
+    def published(z):
+        log_p, total = (z @ z.T / 0.2).fill_diagonal_(-torch.inf).log_softmax(1), 0.0
+        for i, label in labels.nonzero().tolist():
+            carriers = [p for p in range(len(labels)) if p != i and labels[p, label]]
+            total -= sum(log_p[i, p] for p in carriers) / max(1, len(carriers))
+        return total / sum(labels[:, c].sum() for c in range(6) if labels[:, c].sum() > 1)
+
+    theirs, expected = value_and_gradients(published, z)
+    ours, gradient = value_and_gradients(lambda z: contrastive_loss(z, weights, 0.2, by_mass=True), z)
+    mass, q = weights.sum(1), weights / weights.sum(1, keepdim=True).clamp_min(1e-9)
+    constant = (mass * torch.special.xlogy(q, q).sum(1)).sum() / mass.sum()
+    torch.testing.assert_close((ours, gradient), (theirs + constant, expected))
 
 
-ALONE = torch.arange(NUMBER)
 PAIRS = {
     **{kernel: label_pairs(LABELS, kernel) for kernel in KERNELS},
     "labelled only, above a threshold": label_pairs(
@@ -109,95 +83,69 @@ def assert_same_as_dense(request, sphere, dense_loss, monkeypatch):
     """Compare value and gradients by embeddings and prototypes, in blocks of several sizes."""
     monkeypatch.setattr(module, "CPU_BLOCK", request.param)
 
-    def compare(pairs, tau=0.2, loss=contrastive_loss, by_mass=False):
+    def compare(pairs, tau=0.2, by_mass=False):
         weights, exclude = pairs(ALL)
         whole_tau = tau(ALL) if callable(tau) else tau
-        embeddings = [
-            sphere(number, 5, seed=seed, dtype=torch.float64)
-            for seed, number in enumerate((NUMBER, weights.shape[1] - NUMBER))
-        ]
-        expected = value_and_gradients(
-            lambda z, more: dense_loss(z, weights, whole_tau, torch.cat([z, more]), exclude, by_mass),
-            *embeddings,
-        )
+        z = sphere(NUMBER, 5, dtype=torch.float64)
+        prototypes = sphere(weights.shape[1] - NUMBER, 5, seed=1, dtype=torch.float64)
+
+        def dense(z, more):
+            return dense_loss(z, weights, whole_tau, torch.cat([z, more]), exclude, by_mass)
+
+        def blocked(z, more):
+            return contrastive_loss(z, pairs, tau, torch.cat([z, more]), by_mass)
+
+        expected = value_and_gradients(dense, z, prototypes)
         assert expected[0] > 0.01
-        blocked = value_and_gradients(
-            lambda z, more: loss(z, pairs, tau, torch.cat([z, more]), by_mass), *embeddings
-        )
-        torch.testing.assert_close(blocked, expected, **EXACT)
+        found = value_and_gradients(blocked, z, prototypes)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
 
     return compare
 
 
-class TestBlocks:
-    @pytest.mark.parametrize("case", PAIRS)
-    def test_value_and_gradients_are_those_of_the_dense_form(self, case, assert_same_as_dense):
-        assert_same_as_dense(PAIRS[case], by_mass=case == "mulsupcon")
-
-    def test_with_a_temperature_for_each_pair(self, assert_same_as_dense):
-        rarities = torch.linspace(0, 1, CLASSES, dtype=torch.float64)
-        assert_same_as_dense(
-            label_pairs(LABELS, "idf_jaccard"),
-            lambda rows: pair_temperatures(KNOWN, rarities, 0.2, 0.5, 0.4, rows),
-        )
-
-    @pytest.mark.parametrize("case", ["prototypes", "jaccard"])
-    def test_shards_of_the_anchors_add_up_to_the_whole(self, case, assert_same_as_dense, monkeypatch):
-        """What processes do: each has some anchors, all have all candidates."""
-
-        def sharded(*arguments):
-            sums = []
-            for shard in (slice(0, 9), slice(9, 10), slice(10, NUMBER)):
-                monkeypatch.setattr(module, "own_shard", lambda number, shard=shard: shard)
-                monkeypatch.setattr(module, "sum_over_processes", lambda own: sums.append(own) or own)
-                contrastive_loss(*arguments)
-            divergence, anchors = sum(sums)
-            return divergence / anchors
-
-        assert_same_as_dense(PAIRS[case], loss=sharded)
-
-    def test_gradient_by_finite_differences(self, labels, sphere, small_blocks):
-        weights = pair_weights(labels.double(), "msc", prototypes=True)
-        z = sphere(10, 4, dtype=torch.float64).requires_grad_()
-        prototypes = sphere(6, 4, seed=1, dtype=torch.float64).requires_grad_()
-        exclude = torch.rand(10, 16, generator=torch.Generator().manual_seed(0)) < 0.2
-
-        def loss(z, more):
-            pairs = lambda rows: (weights[rows], exclude[rows])  # noqa: E731
-            return contrastive_loss(z, pairs, 0.3, torch.cat([z, more]))
-
-        assert torch.autograd.gradcheck(loss, (z, prototypes))
-        assert torch.autograd.gradcheck(lambda z: loss(z, prototypes.detach()), z)
+@pytest.mark.parametrize("case", PAIRS)
+def test_value_and_gradients_are_those_of_the_dense_form(case, assert_same_as_dense):
+    assert_same_as_dense(PAIRS[case], by_mass=case == "mulsupcon")
 
 
-class TestNumbers:
-    def test_half_precision_embeddings_stay_near_and_are_summed_in_full(self, labels, sphere, small_blocks):
-        z, weights = sphere(10, 64), pair_weights(labels, "jaccard")
-        full = contrastive_loss(z, weights, 0.1)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert contrastive_loss(z, weights, 0.1) == full
-        half = z.bfloat16()
-        (value, (grad,)), (wide, (wide_grad,)) = (
-            value_and_gradients(lambda z: contrastive_loss(z, weights, 0.1), given)
-            for given in (half, half.float())
-        )
-        # a bfloat16 component is off by at most 2^-9 of itself, a cosine by about that over tau
-        assert value.dtype == torch.float32 and abs(value - full) < 0.02
-        assert value == wide and grad.dtype == torch.bfloat16
-        torch.testing.assert_close(grad.float(), wide_grad, rtol=2**-7, atol=5e-4)
+def test_each_pair_may_have_its_own_temperature(assert_same_as_dense):
+    rarities = torch.linspace(0, 1, CLASSES, dtype=torch.float64)
+    assert_same_as_dense(
+        label_pairs(LABELS, "idf_jaccard"),
+        lambda rows: pair_temperatures(KNOWN, rarities, 0.2, 0.5, 0.4, rows),
+    )
 
-    def test_small_temperatures_and_collapsed_embeddings_are_finite(self, sphere):
-        for z, temperature in ((sphere(NUMBER, 5), 1e-4), (torch.ones(NUMBER, 5) / 5**0.5, 0.1)):
-            loss, (grad,) = value_and_gradients(
-                lambda z, tau=temperature: contrastive_loss(z, label_pairs(LABELS, "any"), tau), z
-            )
-            assert loss.isfinite() and grad.isfinite().all()
 
-    @pytest.mark.parametrize("group, apart", [(ALONE, None), (ALONE * 0, ALONE * 0)])
-    def test_a_batch_without_positives_is_zero_with_zero_gradient(self, group, apart, sphere):
-        pairs = instance_pairs(group, apart)
-        loss, (grad,) = value_and_gradients(lambda z: contrastive_loss(z, pairs, 0.1), sphere(NUMBER, 5))
-        assert loss == 0 and (grad == 0).all()
+def test_half_precision_embeddings_stay_near_and_are_summed_in_full(labels, sphere, small_blocks):
+    z, weights = sphere(10, 64), pair_weights(labels, "jaccard")
+    full = contrastive_loss(z, weights, 0.1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert contrastive_loss(z, weights, 0.1) == full
+    half = z.bfloat16()
+    (value, (grad,)), (wide, (wide_grad,)) = (
+        value_and_gradients(lambda z: contrastive_loss(z, weights, 0.1), given)
+        for given in (half, half.float())
+    )
+    # a bfloat16 component is off by at most 2^-9 of itself, a cosine by about that over tau
+    assert value.dtype == torch.float32 and abs(value - full) < 0.02
+    assert value == wide and grad.dtype == torch.bfloat16
+    torch.testing.assert_close(grad.float(), wide_grad, rtol=2**-7, atol=5e-4)
+
+
+def test_small_temperatures_are_finite(sphere):
+    pairs = label_pairs(LABELS, "any")
+    loss, (grad,) = value_and_gradients(lambda z: contrastive_loss(z, pairs, 1e-4), sphere(NUMBER, 5))
+    assert loss.isfinite() and grad.isfinite().all()
+
+
+ALONE, TOGETHER = torch.arange(NUMBER), torch.zeros(NUMBER)
+
+
+@pytest.mark.parametrize("group, apart", [(ALONE, None), (TOGETHER, TOGETHER)])
+def test_a_batch_without_positives_is_zero_with_zero_gradient(group, apart, sphere):
+    pairs = instance_pairs(group, apart)
+    loss, (grad,) = value_and_gradients(lambda z: contrastive_loss(z, pairs, 0.1), sphere(NUMBER, 5))
+    assert loss == 0 and (grad == 0).all()
 
 
 class Largest(TorchDispatchMode):

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -6,7 +7,6 @@ import timm
 import torch
 
 from mosaic.models.checkpoint import layout_for, load_encoder, to_timm_state_dict
-from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore
 from mosaic.training.module import Pretraining
 from mosaic.training.pretrain import pretrain
@@ -15,30 +15,16 @@ from mosaic.utils.errors import CheckpointError
 from mosaic.utils.files import sealed, sha256_file, unsealed, write_json
 
 
-class Hostile:
-    """Leaves a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
 @pytest.fixture(scope="module")
-def trained(packed, tmp_path_factory):
+def trained(packed, config, tmp_path_factory):
     """A supervised encoder of two steps."""
-    store = PackedStore(packed)
-    small = {"image_size": 24, "steps": 2, "batch_scenes": 8, "monitor_every": 0}
-    run = TrialSettings(method="supervised_late", **small)
-    return pretrain(store, run, store.split_rows("train"), tmp_path_factory.mktemp("trained"))
+    store, trial = PackedStore(packed), config("supervised_late", steps=2, monitor_every=0)
+    return pretrain(store, trial, store.split_rows("train"), tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture
 def copy(trained, tmp_path):
-    for path in trained.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    return tmp_path
+    return shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
 
 
 def test_loaded_encoder_gives_the_features_of_the_one_that_was_saved(store, config, tmp_path, monkeypatch):
@@ -132,7 +118,7 @@ def edit(folder, **changes):
 def plant(folder):
     """Put a pickle that would leave a file in place of the weights, with its checksum in the card."""
     weights = folder / "encoder.safetensors"
-    torch.save({"x": Hostile(folder / "executed")}, weights)
+    weights.write_bytes(f"cbuiltins\nopen\n(V{folder / 'executed'}\nVw\ntR.".encode())
     edit(folder, weights={"sha256": sha256_file(weights)})
 
 

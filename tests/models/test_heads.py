@@ -14,12 +14,18 @@ def choquet_of_any_number(h, g):
     return sum((values[k] - values[k + 1]) * g[frozenset(order[: k + 1])] for k in range(len(order)))
 
 
-def fused(h, trust):
-    """Fuse confidences (N, 2) by a classifier whose features are their logits."""
-    classifier = ChoquetClassifier({"s1": 1, "s2": 1}, classes=1).double()
+def of_logits():
+    """A classifier of one class whose features are the logits of its sensors."""
+    classifier = ChoquetClassifier({"s1": 1, "s2": 1}, classes=1)
     for head in classifier.sensors.values():
         torch.nn.init.ones_(head.weight)
         torch.nn.init.zeros_(head.bias)
+    return classifier
+
+
+def fused(h, trust):
+    """Fuse confidences (N, 2)."""
+    classifier = of_logits().double()
     classifier.trust_logits.data = torch.logit(torch.tensor(trust, dtype=torch.float64))[:, None]
     return torch.sigmoid(classifier(torch.logit(h))).squeeze(1)
 
@@ -35,30 +41,25 @@ def test_two_sensors_are_the_general_integral():
 
 
 def test_sure_sensors_keep_their_logit_and_gradient():
-    classifier = ChoquetClassifier({"s1": 1, "s2": 1}, classes=1)
     features = torch.tensor([[30.0, 30.0], [-30.0, -30.0]], requires_grad=True)
-    for head in classifier.sensors.values():
-        torch.nn.init.ones_(head.weight)
-        torch.nn.init.zeros_(head.bias)
-    logits = classifier(features)
+    logits = of_logits()(features)
     logits.sum().backward()
     torch.testing.assert_close(logits, torch.tensor([[30.0], [-30.0]]))
     torch.testing.assert_close(features.grad.sum(1), torch.ones(2))
 
 
-@pytest.mark.parametrize(
-    ("method", "projections"),
-    [
-        ("random", set()),
-        ("supervised_late", set()),
-        ("simclr_s1", {"intra_s1"}),
-        ("mosaic", {"intra_s1", "intra_s2", "inter_s1", "inter_s2", "label"}),
-    ],
-)
-def test_heads_are_those_that_the_terms_need(method, projections):
-    method = METHODS[method]
-    heads = Heads(method, dict.fromkeys(method.streams, 8))
-    assert set(heads.projections) == projections
+PROJECTIONS = {
+    "random": set(),
+    "supervised_late": set(),
+    "simclr_s1": {"intra_s1"},
+    "mosaic": {"intra_s1", "intra_s2", "inter_s1", "inter_s2", "label"},
+}
+
+
+@pytest.mark.parametrize("method", PROJECTIONS)
+def test_heads_are_those_that_the_terms_need(method):
+    heads = Heads(METHODS[method], dict.fromkeys(METHODS[method].streams, 8))
+    assert set(heads.projections) == PROJECTIONS[method]
 
 
 def test_a_head_sees_one_sensor_and_only_the_label_head_is_shared():

@@ -1,4 +1,5 @@
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,12 +10,14 @@ from torchgeo import models
 from mosaic.datasets.sensors import sentinel1, sentinel2
 from mosaic.evaluation.features import extract_features
 from mosaic.models import published_weights
+from mosaic.models.checkpoint import load_encoder, save_encoder
 from mosaic.models.encoders import build_backbone
 from mosaic.models.foundation import FOUNDATION
 from mosaic.models.published_weights import PUBLISHED, check_published, load_published
+from mosaic.store.prefetch import read_tensors
 from mosaic.store.record_format import BandLayout
-from mosaic.store.writer import pack
 from mosaic.training.pretrain import pretrain
+from mosaic.transforms.views import Views
 from mosaic.utils.errors import CheckpointError, RunError, SettingsError
 
 S1 = ("VV", "VH")
@@ -80,50 +83,30 @@ def transformers(hub, monkeypatch):
     return {name: model.eval() for name, model in whole.items()}
 
 
-@pytest.fixture
-def studied(fake_archive, config, tmp_path):
-    """Take a method's features of three patches: ``studied(method, bands) -> (store, rows, features)``."""
-
-    def make(method, bands):
-        sizes = dict.fromkeys((*S1, *bands), 32)
-        archive = fake_archive(tmp_path / "source", 40, s2_bands=bands, band_sizes=sizes)
-        store = pack(archive, tmp_path / "packed", workers=1)
-        settings = config(method, image_size=32)
-        folder = pretrain(store, settings, np.empty(0, np.int64), tmp_path / "encoder")
-        rows = store.split_rows("test")[:3]
-        return store, rows, extract_features(store, folder, rows)
-
-    return make
-
-
-def normalised(store, rows, bands):
-    """Images in standard deviations from the training mean."""
-    values = store.read_bands(rows, bands)
-    statistics = [store.layout.statistics[band] for band in bands]
-    scaled = [(values[b] - s["mean"]) / s["std"] for b, s in zip(bands, statistics, strict=True)]
-    return torch.from_numpy(np.stack(scaled, axis=1)).float()
-
-
 @pytest.mark.parametrize("bands", [S2, tuple(b for b in S2 if b != "B10"), (*S2[5:], *S2[:5])])
-def test_croma_sees_twelve_bands_scaled_as_its_authors_do(transformers, studied, bands):
-    store, rows, found = studied("frozen_croma", bands)
-    images = [normalised(store, rows, names) for names in (S1, [b for b in S2 if b != "B10"])]
+def test_croma_sees_twelve_bands_scaled_as_its_authors_do(transformers, bands, tmp_path):
+    encoder, layout = load_published("croma", layout_of(bands), 32)
+    card = {"layout": asdict(layout), "method": "frozen_croma", "class_names": []}
+    save_encoder(tmp_path, encoder, card)
+    images = {"s1": 2 * torch.randn(3, 2, 32, 32), "s2": 2 * torch.randn(3, len(bands), 32, 32)}
+    twelve = images["s2"][:, [bands.index(band) for band in S2 if band != "B10"]]
     # from mean - 2 deviations to mean + 2 deviations
-    radar, optical = (torch.clip((image + 2) / 4, 0, 1) for image in images)
+    radar, optical = (torch.clip((image + 2) / 4, 0, 1) for image in (images["s1"], twelve))
     with torch.no_grad():
-        expected = transformers["croma"](radar, optical)
+        found, expected = load_encoder(tmp_path)(images), transformers["croma"](radar, optical)
     for sensor, name in (("s1", "sar_GAP"), ("s2", "optical_GAP")):
-        np.testing.assert_allclose(found[sensor], expected[name].numpy(), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(found[sensor], expected[name], rtol=1e-3, atol=1e-4)
 
 
-def test_dofa_is_told_the_wavelengths(transformers, studied):
-    bands = ("B04", "B03", "B02", "B11")
-    store, rows, found = studied("frozen_dofa", bands)
-    optical = store.layout.sensor("s2").bands
-    for sensor, names, wavelengths in (("s1", S1, [3.75, 3.75]), ("s2", optical, [0.665, 0.56, 0.49, 1.61])):
-        large = torch.nn.functional.interpolate(normalised(store, rows, names), (224, 224), mode="bilinear")
+def test_a_run_with_dofa_tells_it_the_wavelengths(transformers, store, config, tmp_path):
+    folder, rows = pretrain(store, config("frozen_dofa", monitor_every=0), [], tmp_path), np.arange(3)
+    found = extract_features(store, folder, rows)
+    images = Views(store.layout, 24).evaluation(read_tensors(store, rows))
+    wavelengths = {"s1": [3.75, 3.75], "s2": [0.49, 0.56, 0.705, 0.842, 1.61]}
+    for sensor, image in images.items():
+        large = torch.nn.functional.interpolate(image, (224, 224), mode="bilinear")
         with torch.no_grad():
-            expected = transformers["dofa"].forward_features(large, wavelengths)
+            expected = transformers["dofa"].forward_features(large, wavelengths[sensor])
         np.testing.assert_allclose(found[sensor], expected.numpy(), rtol=1e-3, atol=1e-4)
 
 
@@ -155,14 +138,11 @@ def test_missing_files_are_named(hub, monkeypatch):
         load_published("moco", layout_of(), 32)
 
 
-class Hostile:
-    """Leaves a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
+class Hostile(str):
+    """Leaves a file of this name when it is unpickled."""
 
     def __reduce__(self):
-        return open, (str(self.path), "w")
+        return open, (str(self), "w")
 
 
 @pytest.mark.parametrize("checked", [True, False])

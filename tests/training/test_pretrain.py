@@ -1,4 +1,3 @@
-import json
 import signal
 
 import numpy as np
@@ -10,8 +9,7 @@ from mosaic.evaluation.coherence import uniformity
 from mosaic.evaluation.features import extract_features, fuse
 from mosaic.evaluation.metrics import macro_ap
 from mosaic.evaluation.probes import knn_scores
-from mosaic.methods import get_method
-from mosaic.models.checkpoint import load_encoder
+from mosaic.models.checkpoint import load_encoder, read_card
 from mosaic.settings import TrialSettings
 from mosaic.training import trainer
 from mosaic.training.data import KnownLabels
@@ -22,7 +20,7 @@ from mosaic.utils.errors import BudgetError, RunError, SettingsError
 
 
 def weights_of(folder):
-    return json.loads((folder / "card.json").read_text())["weights"]["sha256"]
+    return read_card(folder)["weights"]["sha256"]
 
 
 def log_of(folder):
@@ -34,7 +32,7 @@ def train(store, config, tmp_path):
     """Pretrain with the first labels: ``train(method, folder="run", labelled=None, **changes) -> folder``."""
 
     def run(method, folder="run", labelled=None, checkpoint_seconds=60.0, **changes):
-        rows = store.split_rows("train")[: labelled if get_method(method).uses_labels else 0]
+        rows = store.split_rows("train")[:labelled]
         return pretrain(store, config(method, **changes), rows, tmp_path / folder, checkpoint_seconds)
 
     return run
@@ -96,17 +94,12 @@ def test_random_weights_stay_as_drawn_and_normalisation_sees_the_images(store, c
 
 
 def test_card_says_what_was_trained_on_what(store, config, train):
-    folder = train("supervised_late", labelled=20)
-    card = json.loads((folder / "card.json").read_text())
-    assert card["method"] == "supervised_late"
+    card = read_card(train("supervised_late", labelled=20))
     assert tuple(card["class_names"]) == store.class_names
     assert card["patches"] == {"train": 90, "labelled": 20}
-    assert card["feature_dims"].keys() == {"s1", "s2"}
     assert card["layout"]["statistics"] == store.layout.statistics
     assert TrialSettings(**card["settings"]) == config("supervised_late")
     assert card["timing"].keys() == {"seconds", "steps_per_second", "peak_memory_mb", "device", "processes"}
-    assert card["timing"]["processes"] == 1
-    assert not list(folder.glob("*.ckpt"))
 
 
 def test_finished_run_is_returned_at_once_and_other_settings_are_refused(train, monkeypatch):
@@ -117,15 +110,15 @@ def test_finished_run_is_returned_at_once_and_other_settings_are_refused(train, 
         train("random", seed=1)
 
 
-@pytest.mark.parametrize("name", ["encoder.safetensors", "card.json", "log.csv"])
-def test_an_encoder_with_a_damaged_file_is_trained_again(train, capfd, name):
-    folder = train("random")
-    sound = weights_of(folder)
-    (folder / name).write_bytes((folder / name).read_bytes()[:-9])
+def test_an_encoder_of_damaged_weights_is_trained_again(train, capfd):
+    """tests/faults damages its other files."""
+    sound = weights_of(folder := train("random"))
+    weights = folder / "encoder.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
     assert weights_of(train("random")) == sound
     assert (folder / "card.json.damaged").exists()
     (line,) = capfd.readouterr().err.splitlines()
-    assert str(folder) in line and name in line and "made again" in line
+    assert str(weights) in line and "made again" in line
 
 
 @pytest.mark.parametrize(
@@ -228,4 +221,5 @@ def test_training_is_silent_and_leaves_no_folders(train, tmp_path, monkeypatch, 
     train("mosaic")
     assert capfd.readouterr() == ("", "")
     assert [str(warning.message) for warning in recwarn] == []
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    kept = {".lock", "card.json", "encoder.safetensors", "log.csv"}
+    assert {path.name for path in tmp_path.rglob("*")} == {"run"} | kept

@@ -3,12 +3,10 @@ import pytest
 import torch
 from lightly.loss import BarlowTwinsLoss, VICRegLoss
 
-from mosaic.losses.objectives.redundancy_reduction import decoupled_correlation
-
 
 def slow_decur(a, b, common, weight):
     """DeCUR between sensors, entry by entry."""
-    a, b = (z.detach().double().numpy() for z in (a, b))
+    a, b = (z.double().numpy() for z in (a, b))
     a, b = ((z - z.mean(0)) / np.sqrt(z.var(0) + 1e-5) for z in (a, b))
     total = 0.0
     for i in range(a.shape[1]):
@@ -21,14 +19,7 @@ def slow_decur(a, b, common, weight):
     return total
 
 
-def test_decur_equals_the_sum_over_entries():
-    a, b = torch.randn(12, 8), torch.randn(12, 8)
-    for common in (8, 7, 0):
-        ours = decoupled_correlation(a, b, common, 0.0051)
-        assert ours.item() == pytest.approx(slow_decur(a, b, common, 0.0051), rel=1e-4)
-
-
-def test_decur_has_seven_eighths_of_its_dimensions_in_common(build):
+def test_decur_is_the_sum_over_entries_with_seven_eighths_of_the_dimensions_in_common(build):
     a, b = torch.randn(30, 16), torch.randn(30, 16)
     assert build("decur").between(a, b).item() == pytest.approx(slow_decur(a, b, 14, 0.0051), rel=1e-4)
 

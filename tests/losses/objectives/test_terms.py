@@ -56,16 +56,6 @@ def test_classification_counts_labelled_scenes_only(method, step, build):
     torch.testing.assert_close(objective(step)["classify"], oracle)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_order_of_scenes_and_hidden_labels_do_not_matter(kernel, step, build):
-    objective, order = build("mosaic", kernel=kernel), torch.tensor([3, 7, 0, 5, 1, 6, 2, 4])
-    features = {s: f[:, order] for s, f in step.features.items()}
-    mixed = replace(step, features=features, labels=step.labels[order], labelled=step.labelled[order])
-    torch.testing.assert_close(objective(mixed), objective(step))
-    hidden = torch.where(step.labelled[:, None], step.labels, 1 - step.labels)
-    assert objective(replace(step, labels=hidden))["label"] == objective(step)["label"]
-
-
 def test_prototypes_belong_to_msc_and_learn(step, build):
     objective = build("mosaic", kernel="msc")
     objective(step)["total"].backward()
