@@ -37,7 +37,7 @@ def test_the_benchmark_of_the_step_runs(packed, tmp_path, monkeypatch):
     from common import load_all
 
     options = f"--steps 1 --rounds 1 --scenes 8 --pixels 16 --packed {packed} --results {tmp_path}"
-    monkeypatch.setattr("sys.argv", ["bench_step.py", "--encoder", "resnet18", *options.split()])
+    monkeypatch.setattr("sys.argv", ["bench_step.py", "--encoder", "light", *options.split()])
     bench_step.main()
     (result,) = load_all(tmp_path).values()
     rates = {row["name"]: row["value"] for row in result["rows"]}

@@ -37,9 +37,7 @@ def test_every_room_has_its_place_in_the_order_and_its_tests():
 
 
 def test_an_arrow_that_runs_back_is_seen():
-    source = (
-        "def f():\n    from mosaic.plots import scores\nimport mosaic.report.html\nfrom mosaic import losses"
-    )
+    source = "    from mosaic.plots import scores\nimport mosaic.report.html\nfrom mosaic import losses"
     assert IMPORT.findall(source) == ["plots", "report", "losses"]
 
 

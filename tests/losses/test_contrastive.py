@@ -77,43 +77,32 @@ PAIRS = {
 }
 
 
+def by_pair(rows):
+    """Return a temperature for each pair, as MACL has."""
+    return pair_temperatures(KNOWN, torch.linspace(0, 1, CLASSES, dtype=torch.float64), 0.2, 0.5, 0.4, rows)
+
+
 # a row in a block, blocks of unequal length, two blocks, one
-@pytest.fixture(params=[1, 5 * NUMBER, 20 * NUMBER, 10**6])
-def assert_same_as_dense(request, sphere, dense_loss, monkeypatch):
-    """Compare value and gradients by embeddings and prototypes, in blocks of several sizes."""
-    monkeypatch.setattr(module, "CPU_BLOCK", request.param)
+@pytest.mark.parametrize("block", [1, 5 * NUMBER, 20 * NUMBER, 10**6])
+@pytest.mark.parametrize(("case", "tau"), [*((case, 0.2) for case in PAIRS), ("idf_jaccard", by_pair)])
+def test_value_and_gradients_are_those_of_the_dense_form(case, tau, block, sphere, dense_loss, monkeypatch):
+    monkeypatch.setattr(module, "CPU_BLOCK", block)
+    pairs, by_mass = PAIRS[case], case == "mulsupcon"
+    weights, exclude = pairs(ALL)
+    whole_tau = by_pair(ALL) if tau is by_pair else tau
+    z = sphere(NUMBER, 5, dtype=torch.float64)
+    prototypes = sphere(weights.shape[1] - NUMBER, 5, seed=1, dtype=torch.float64)
 
-    def compare(pairs, tau=0.2, by_mass=False):
-        weights, exclude = pairs(ALL)
-        whole_tau = tau(ALL) if callable(tau) else tau
-        z = sphere(NUMBER, 5, dtype=torch.float64)
-        prototypes = sphere(weights.shape[1] - NUMBER, 5, seed=1, dtype=torch.float64)
+    def dense(z, more):
+        return dense_loss(z, weights, whole_tau, torch.cat([z, more]), exclude, by_mass)
 
-        def dense(z, more):
-            return dense_loss(z, weights, whole_tau, torch.cat([z, more]), exclude, by_mass)
+    def blocked(z, more):
+        return contrastive_loss(z, pairs, tau, torch.cat([z, more]), by_mass)
 
-        def blocked(z, more):
-            return contrastive_loss(z, pairs, tau, torch.cat([z, more]), by_mass)
-
-        expected = value_and_gradients(dense, z, prototypes)
-        assert expected[0] > 0.01
-        found = value_and_gradients(blocked, z, prototypes)
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
-
-    return compare
-
-
-@pytest.mark.parametrize("case", PAIRS)
-def test_value_and_gradients_are_those_of_the_dense_form(case, assert_same_as_dense):
-    assert_same_as_dense(PAIRS[case], by_mass=case == "mulsupcon")
-
-
-def test_each_pair_may_have_its_own_temperature(assert_same_as_dense):
-    rarities = torch.linspace(0, 1, CLASSES, dtype=torch.float64)
-    assert_same_as_dense(
-        label_pairs(LABELS, "idf_jaccard"),
-        lambda rows: pair_temperatures(KNOWN, rarities, 0.2, 0.5, 0.4, rows),
-    )
+    expected = value_and_gradients(dense, z, prototypes)
+    assert expected[0] > 0.01
+    found = value_and_gradients(blocked, z, prototypes)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
 
 
 def test_half_precision_embeddings_stay_near_and_are_summed_in_full(labels, sphere, small_blocks):

@@ -78,10 +78,8 @@ def test_degenerate_batches_are_finite(case, method, settings, unlabelled_negati
     labelled &= case != "all unlabelled"
     labelled[1:] &= case != "one labelled"
     used = step.maps if objective.uses_maps else step.features
-    inputs = {s: value.detach()[:, :scenes].clone() for s, value in used.items()}
-    inputs = {
-        s: (torch.ones_like(v) if case == "collapsed" else v).requires_grad_() for s, v in inputs.items()
-    }
+    like = torch.ones_like if case == "collapsed" else torch.clone
+    inputs = {s: like(value.detach()[:, :scenes]).requires_grad_() for s, value in used.items()}
     images = {s: image.unflatten(0, (2, 8))[:, :scenes].flatten(0, 1) for s, image in step.images.items()}
     values = objective(Step(images, inputs, inputs, labels * labelled[:, None], labelled))
     values["total"].backward()
