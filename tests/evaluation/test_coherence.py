@@ -47,23 +47,19 @@ def test_cluster_measures_of_separate_and_of_mixed_classes():
     assert np.isnan(list(coherence.cluster_measures(unit(centres), kinds * 0).values())).all()
 
 
-def test_nearest_is_brute_force_and_skips_the_same_place():
+def test_neighbours_are_the_nearest_elsewhere_and_their_jaccard_index_is_scikit_learns():
     points = unit(RANDOM.normal(size=(30, 4)))
     places = np.array([f"p{i // 2}" for i in range(30)])
     found = coherence.nearest(points, 3, places)
+    overlap = coherence.knn_jaccard(points, LABELS[:30], places, 3)
     for i in range(30):
         order = [j for j in np.argsort(-(points @ points[i]), kind="stable") if places[j] != places[i]]
         assert found[i].tolist() == order[:3]
+        shared = [jaccard_score(LABELS[i], LABELS[j], zero_division=0) for j in order[:3]]
+        assert overlap[i] == pytest.approx(np.mean(shared))
     few = coherence.nearest(points[:5], 4, np.array(["a", "a", "a", "b", "c"]))
     assert few.shape == (5, 2)  # of place a two lie elsewhere, so nobody gets more
     assert set(few[:3].ravel()) == {3, 4}
-
-
-def test_knn_jaccard_is_one_for_an_embedding_of_the_labels_and_chance_for_noise():
-    labels = np.repeat(np.eye(4, dtype=np.uint8), 15, axis=0)
-    assert coherence.knn_jaccard(unit(labels.astype(float)), labels, PLACES).mean() == 1
-    noise = coherence.knn_jaccard(unit(RANDOM.normal(size=(60, 8))), labels, PLACES).mean()
-    assert noise == pytest.approx(14 / 59, abs=0.12)
 
 
 def test_distance_correlation_is_scipys_over_jaccard_distances_of_pairs():

@@ -1,12 +1,7 @@
 import numpy as np
 import pytest
 
-from mosaic.evaluation.label_overlap import (
-    confusable_pairs,
-    pointwise_mutual_information,
-    similar_groups,
-    strata,
-)
+from mosaic.evaluation.label_overlap import confusable_pairs, pointwise_mutual_information, strata
 
 NAMES = ("a", "b", "c", "d")
 LABELS = np.array(
@@ -42,10 +37,3 @@ def test_mutual_information_is_zero_for_independent_classes_and_positive_for_com
     assert np.allclose(pmi, pmi.T)
     assert abs(pmi[0, 1]) < 0.05
     assert pmi[0, 2] == pytest.approx(np.log(1 / 0.3), abs=0.05)
-
-
-def test_similar_groups_finds_blocks_and_drops_loners():
-    similarity = np.array(
-        [[9, 8, 0, 0, 0], [8, 9, 0, 0, 0], [0, 0, 9, 7, 0], [0, 0, 7, 9, 0], [0, 0, 0, 0, 9]], float
-    )
-    assert similar_groups(similarity, list("abcde"), 3) == [("a", "b"), ("c", "d")]

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import average_precision_score
 
+from mosaic.evaluation import metrics
 from mosaic.evaluation.label_overlap import Stratum
 from mosaic.evaluation.uncertainty import LEAST_SCENES, Estimate, error_and_df, estimate_ap, estimate_mean
 
@@ -20,12 +21,16 @@ def width(interval):
 
 
 @pytest.mark.parametrize("average", ["macro", "micro"])
-def test_a_score_and_that_without_each_scene_are_scikit_learns(average):
+@pytest.mark.parametrize("block", [metrics._BLOCK, 24])  # all thresholds at once; three at a time
+def test_a_score_and_that_without_each_scene_are_scikit_learns(average, block, monkeypatch):
+    monkeypatch.setattr(metrics, "_BLOCK", block)
     labels, predictions, scenes = make(np.random.default_rng(1), 160, 8)
-    predictions = predictions.round(1)  # ties
+    order = np.random.default_rng(2).permutation(160)
+    labels, predictions, scenes = labels[order], predictions[order].round(1), scenes[order]  # with ties
     seeds = [predictions, predictions[:, ::-1]]
     ap = estimate_ap(labels, seeds, scenes, average=average)
-    for kept, found in [(scenes != name, ap.without[i]) for i, name in enumerate(np.unique(scenes))]:
+    for name, found in zip(np.unique(scenes), ap.without, strict=True):
+        kept = scenes != name
         scores = [average_precision_score(labels[kept], p[kept], average=average) for p in seeds]
         assert found == pytest.approx(np.mean(scores), abs=1e-12)
     assert ap.values == pytest.approx([average_precision_score(labels, p, average=average) for p in seeds])
@@ -33,10 +38,8 @@ def test_a_score_and_that_without_each_scene_are_scikit_learns(average):
 
 def test_strata_are_their_patches_and_classes_alone_and_average_over_them():
     labels, predictions, scenes = make(np.random.default_rng(2))
-    first, second = (
-        Stratum("a", np.arange(60), np.array([1, 3])),
-        Stratum("b", np.arange(40, 90), np.array([0])),
-    )
+    first = Stratum("a", np.arange(60), np.array([1, 3]))
+    second = Stratum("b", np.arange(40, 90), np.array([0]))
     one = estimate_ap(labels, [predictions], scenes, [first])
     alone = estimate_ap(labels[:60, [1, 3]], [predictions[:60, [1, 3]]], scenes[:60])
     assert one.interval() == alone.interval()

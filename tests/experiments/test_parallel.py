@@ -44,10 +44,10 @@ def launch(monkeypatch, *settings):
     monkeypatch.setenv("MOSAIC_LAUNCH", json.dumps(asdict(Launch(*settings))))
 
 
-def run(function, tasks, jobs=2):
+def run(function, tasks, jobs=2, **options):
     """Run calls as trials of a stage; returns the names of those that finished, and why others failed."""
     study = Study("02_pretrain", StudySettings(jobs=jobs), Path())
-    table = run_trials(study, "pretraining", function, tasks)
+    table = run_trials(study, "pretraining", function, tasks, **options)
     return table["name"].tolist(), study.failed_trials().values.tolist()
 
 
@@ -76,22 +76,22 @@ def test_results_come_in_order_from_workers_with_a_gpu_and_threads_each(calls, t
     assert not list((tmp_path / "root").rglob("*.log"))
 
 
-def test_stages_on_cores_use_all_of_them_whatever_the_number_of_gpus(calls, tmp_path, monkeypatch):
-    asked, found = [], parallel._pool
+@pytest.mark.parametrize(
+    ("devices", "jobs", "on_gpu", "workers"),
+    [("4,7", 0, True, 4), ("4,7", 3, True, 3), ("4,7", 0, False, 16), ("", 0, True, 16)],
+)
+def test_as_many_processes_run_as_fit_on_the_gpus_or_one_a_core(
+    calls, tmp_path, monkeypatch, devices, jobs, on_gpu, workers
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
+    monkeypatch.setattr("mosaic.training.memory.trials_per_gpu", lambda settings: 2)
     for module in (parallel, forked):
         monkeypatch.setattr(module, "available_cores", lambda: 16)
-    monkeypatch.setattr(parallel, "gpus", lambda: ["0"])
-    monkeypatch.setattr("mosaic.training.memory.trials_per_gpu", lambda settings: 3)
-    monkeypatch.setattr(
-        parallel, "_pool", lambda calls, stage, workers: asked.append(workers) or found(calls, stage, 1)
-    )
-    study, many = Study("02_pretrain", StudySettings(), Path()), [str(i) for i in range(20)]
-    monkeypatch.setattr(calls, "trial", lambda name, folder, path: path.write_text(name))
-    for stage, on_gpu in (("pretraining", True), ("embeddings", False)):
-        (tmp_path / stage).mkdir()
-        run_trials(study, stage, calls.trial, kinds(tmp_path / stage, *many), on_gpu=on_gpu)
+    pool = Mock(side_effect=lambda calls, stage, workers: ((name, None) for name in calls))
+    monkeypatch.setattr(parallel, "_pool", pool)
+    run(calls.trial, kinds(tmp_path, *map(str, range(20))), jobs, on_gpu=on_gpu)
     parallel_map(calls.square, [(tmp_path, i) for i in range(20)], "scoring")
-    assert asked == [3, 16, 16]
+    assert [call.args[2] for call in pool.mock_calls] == [workers, 16]
     assert forked.default_workers() == (16 if sys.platform == "linux" else 1)
 
 
@@ -140,9 +140,13 @@ class WentAway:
         return open, ("/nowhere/manifest.json",)
 
 
-def test_what_went_away_is_named(calls, capfd):
-    with pytest.raises(RunError, match=r"squares 2: FileNotFoundError: .*'/nowhere/manifest.json'"):
-        parallel_map(calls.square, [(1, 1), (WentAway(), 2)], "squares", 2)
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [(WentAway(), "FileNotFoundError: .*'/nowhere/manifest.json'"), (threading.Lock(), ".*[Pp]ickl")],
+)
+def test_an_argument_that_cannot_be_passed_on_is_a_failure(calls, tmp_path, capfd, argument, message):
+    with pytest.raises(RunError, match=f"squares 2: {message}"):
+        parallel_map(calls.square, [(tmp_path, 1), (argument, 2)], "squares", 2)
     assert "runs once again" not in capfd.readouterr().err
 
 
@@ -163,21 +167,6 @@ def test_why_no_worker_can_start_is_said(calls, tmp_path, monkeypatch, error, ca
         monkeypatch.setattr(module, "ProcessPoolExecutor", Mock(side_effect=error))
         with pytest.raises(RunError, match=f"no worker process can start: .*{cause}"):
             start()
-
-
-def test_trials_that_fit_on_the_gpus_run_at_a_time(calls, tmp_path, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    monkeypatch.setattr("mosaic.training.memory.trials_per_gpu", lambda settings: 2)
-    pool = Mock(side_effect=lambda calls, stage, workers: ((name, workers) for name in calls))
-    monkeypatch.setattr(parallel, "_pool", pool)
-    for jobs in (0, 3):
-        run(calls.trial, kinds(tmp_path, *"abcdef"), jobs=jobs)
-    assert [call.args[2] for call in pool.mock_calls] == [4, 3]
-
-
-def test_arguments_that_cannot_be_passed_on_are_a_failure(calls, tmp_path):
-    with pytest.raises(RunError, match=r"squares 2: .*[Pp]ickl"):
-        parallel_map(calls.square, [(tmp_path, 1), (threading.Lock(), 2)], "squares", 2)
 
 
 def test_a_run_that_keeps_going_lists_what_is_missing_and_tries_only_that_again(calls, tmp_path, monkeypatch):

@@ -6,58 +6,56 @@ import pytest
 from mosaic.experiments import predict, transfer
 from mosaic.settings import StudySettings
 
-
-def prediction_tasks(store, settings, encoder):
-    study = SimpleNamespace(settings=settings, earlier=lambda name: SimpleNamespace(settings=settings))
-    predict.predict_all(study, store, pd.DataFrame([encoder]))
+UNLABELLED = {"method": "iai", "budget": 0.0}
+ENCODERS = [{**UNLABELLED, "trial": f"iai seed {s}", "seed": s, "folder": f"{s}"} for s in range(3)]
 
 
-def transfer_tasks(store, settings, encoder):
+def evaluated(store, settings):
+    study = SimpleNamespace(settings=settings, earlier=lambda name: study)
+    predict.predict_all(study, store, pd.DataFrame(ENCODERS))
+
+
+def transferred(store, settings):
     side = SimpleNamespace(title="a", store=store, settings=settings, training=lambda methods: {})
     transfer.transfer_all(SimpleNamespace(settings=settings), [side])
 
 
-@pytest.mark.parametrize(
-    ("module", "tasks"), [(predict, prediction_tasks), (transfer, transfer_tasks)], ids=["03", "05"]
-)
-def test_other_patches_of_a_budget_are_other_work(module, tasks, store, tmp_path, monkeypatch):
+@pytest.fixture
+def paths(store, tmp_path, monkeypatch):
+    """Return the files, trial by trial, of the work on encoders that settings ask for."""
+
+    def planned(work, **settings):
+        found = []
+
+        def run(study, stage, function, tasks):
+            found.extend(task.path for task in tasks.values())
+            return pd.DataFrame(ENCODERS if "pretraining" in stage else [])
+
+        for module in (predict, transfer):
+            monkeypatch.setattr(module, "run_trials", run)
+        work(store, StudySettings(**settings))
+        return found
+
+    monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
+    monkeypatch.setattr(predict, "require_trained_on", lambda *_: None)
+    return planned
+
+
+@pytest.mark.parametrize("work", [evaluated, transferred])
+def test_other_patches_of_a_budget_are_other_work(work, store, paths, tmp_path):
     """Also for an encoder that uses no labels, whose own key says nothing of them."""
-    paths, encoder = [], {"trial": "iai", "method": "iai", "seed": 0, "budget": 0.0, "folder": "iai"}
-
-    def run(study, stage, function, todo):
-        paths.extend(task.path for task in todo.values())
-        return pd.DataFrame([encoder] if "pretraining" in stage else [])
-
-    monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
-    monkeypatch.setattr(module, "run_trials", run)
-    monkeypatch.setattr(predict, "require_trained_on", lambda *_: None)
-    train = store.split_rows("train")
+    listed, found = tmp_path / "list.csv", []
     for number in (60, 60, 80):
-        listed = tmp_path / "list.csv"
-        listed.write_text("\n".join(store.index["patch_id"].iloc[train[:number]]))
-        settings = StudySettings(label_fractions=[50.0, 100.0], label_budget_files=[str(listed)])
-        tasks(store, settings, encoder)
-    assert paths[0] == paths[1] != paths[2]
+        listed.write_text("\n".join(store.index["patch_id"].iloc[store.split_rows("train")[:number]]))
+        found.append(paths(work, label_fractions=[50.0, 100.0], label_budget_files=[str(listed)]))
+    first, again, more = found
+    assert first == again and not set(first) & set(more)
 
 
-def test_how_many_seeds_are_fine_tuned_is_the_work_of_the_seeds_concerned(store, tmp_path, monkeypatch):
-    def run(study, stage, function, todo):
-        paths.append({name: task.path for name, task in todo.items()})
-        return pd.DataFrame(encoders)
-
-    monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
-    monkeypatch.setattr(predict, "run_trials", run)
-    monkeypatch.setattr(predict, "require_trained_on", lambda *_: None)
-    monkeypatch.setattr(predict, "read_arrays", lambda path: {})
-    encoder, paths = {"method": "iai", "budget": 0.0, "path": ""}, []
-    encoders = [{**encoder, "trial": f"iai {s}", "seed": s, "folder": f"iai {s}"} for s in range(3)]
-    settings = StudySettings(label_fractions=[100.0])
-    for changes in ({}, {"finetune_seeds": 2}, {"finetune_steps": 3}):
-        chosen = settings.replace(**changes)
-        study = SimpleNamespace(
-            settings=chosen, earlier=lambda name, chosen=chosen: SimpleNamespace(settings=chosen)
-        )
-        predict.predict_all(study, store, pd.DataFrame(encoders))
-    first, two, longer = paths
-    assert [first[name] == two[name] for name in first] == [True, False, True]
-    assert [first[name] == longer[name] for name in first] == [False, True, True]
+def test_how_many_seeds_are_fine_tuned_is_the_work_of_the_seeds_concerned(paths):
+    first, two, longer = (
+        paths(evaluated, label_fractions=[100.0], **changes)
+        for changes in ({}, {"finetune_seeds": 2}, {"finetune_steps": 3})
+    )
+    assert [a == b for a, b in zip(first, two, strict=True)] == [True, False, True]
+    assert [a == b for a, b in zip(first, longer, strict=True)] == [False, True, True]

@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
-import rasterio
 import torch
 from sklearn.metrics import f1_score
 
 import mosaic
 from mosaic.__main__ import main
 from mosaic.datasets.patch_files import read_patch
+from mosaic.datasets.simulation.produce import write_geotiff
 from mosaic.experiments.grid import pretrain_all
 from mosaic.experiments.predict import predict_all
 from mosaic.experiments.predictions import load as load_scores
@@ -26,14 +26,10 @@ def predictions(packed, tmp_path_factory):
     """The table of predictions of a run called tiny, in a place of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOSAIC_ROOT", str(tmp_path_factory.mktemp("product")))
-        store, small = PackedStore(packed), {"steps": 4, "batch_scenes": 16, "image_size": 24, "jobs": 1}
-        given = {
-            "label_fractions": [50.0, 100.0],
-            "label_budgets": ["shared"],
-            "monitor_every": 0,
-            "seeds": 1,
-        }
-        pretrain = Study.open("02_pretrain", {"out": "tiny", "methods": METHODS, **small, **given})
+        store = PackedStore(packed)
+        small = {"steps": 4, "batch_scenes": 16, "image_size": 24, "monitor_every": 0, "seeds": 1, "jobs": 1}
+        given = {"methods": METHODS, "label_fractions": [50.0, 100.0], "label_budgets": ["shared"]}
+        pretrain = Study.open("02_pretrain", {"out": "tiny", **small, **given})
         encoders = pretrain_all(pretrain, store)
         pretrain.write(encoders=encoders, choices={})
         evaluate = Study.open("03_finetune_low_label", {"out": "tiny", "evaluations": ["linear"], "jobs": 1})
@@ -43,34 +39,18 @@ def predictions(packed, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def patch(store_rows, fake_archive, tmp_path_factory):
+def patch(packed, fake_archive, tmp_path_factory):
     """Return the folders of a test patch, one a sensor, a file a band; and files of all bands."""
-    folder = tmp_path_factory.mktemp("patch")
-
-    def write(path, image):
-        path.parent.mkdir(exist_ok=True)
-        count, height, width = image.shape
-        shape = {"count": count, "height": height, "width": width, "dtype": image.dtype}
-        with rasterio.open(path, "w", driver="GTiff", **shape) as file:
-            file.write(image)
-
+    folder, place = tmp_path_factory.mktemp("patch"), ((300000, 5400000), 32633)
     archive = fake_archive(folder)
-    arrays = archive.read(store_rows[0])
+    arrays = archive.read(PackedStore(packed).split_rows("test")[0])
     for sensor in archive.sensors:
         for band in sensor.bands:
-            write(folder / sensor.name / f"patch_{band}.tif", arrays[band][None])
-        sides = [24 // arrays[band].shape[0] for band in sensor.bands]
-        grown = [arrays[b].repeat(k, 0).repeat(k, 1) for b, k in zip(sensor.bands, sides, strict=True)]
-        write(folder / f"{sensor.name}.tif", np.stack(grown))
+            write_geotiff(folder / sensor.name / f"patch_{band}.tif", arrays[band][None], *place)
+        grown = [np.kron(arrays[b], np.ones((24 // len(arrays[b]),) * 2)) for b in sensor.bands]
+        layers = np.stack(grown).astype(arrays[sensor.bands[0]].dtype)
+        write_geotiff(folder / f"{sensor.name}.tif", layers, *place)
     return folder
-
-
-@pytest.fixture(scope="module")
-def store_rows(packed):
-    """Rows of the archive, which are the store's, of its test split."""
-    store = PackedStore(packed)
-    names = store.index["patch_id"].iloc[store.split_rows("test")]
-    return [int(name.removeprefix("patch_")) for name in names]
 
 
 @pytest.fixture

@@ -76,30 +76,31 @@ def test_probes_learn_from_the_rows_they_may_and_score_the_rows_of_a_store(tmp_p
             assert scores["home"][truth, column].max() < scores["home"][~truth, column].min()
 
 
-def divided(rows, column="country"):
+def everywhere(domain, test, scenes):
+    rows = [("train", domain, "a"), ("validation", domain, "b")]
+    return rows + [("test", domain, f"{domain}{i % scenes}") for i in range(test)]
+
+
+MANY = [*everywhere("Austria", 4, 2), *everywhere("Finland", 9, 3), *everywhere("Serbia", 20, 1)]
+NO_TRAINING = [*everywhere("Finland", 9, 3), ("test", "Austria", "x"), ("test", "Austria", "y")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "column", "most", "held_out"),
+    [
+        (MANY, "country", 5, ["Finland", "Austria"]),  # Serbia is one scene
+        (MANY, "country", 1, ["Finland"]),
+        (MANY, "country", 0, []),
+        (MANY, "season", 1, ["Finland"]),  # stands in where no country is known
+        (MANY, "place", 1, []),
+        (NO_TRAINING, "country", 5, []),  # one is all of training, the other none of it
+        ([*NO_TRAINING, ("train", "Austria", "z")], "country", 5, ["Austria"]),
+    ],
+)
+def test_the_largest_domains_that_change_training_are_held_out(rows, column, most, held_out):
     table = pd.DataFrame(rows, columns=["split", column, "scene"])
-    return SimpleNamespace(index=table, split_rows=lambda split: np.flatnonzero(table["split"] == split))
-
-
-def everywhere(country, test, scenes):
-    rows = [("train", country, "a"), ("validation", country, "b")]
-    return rows + [("test", country, f"{country}{i % scenes}") for i in range(test)]
-
-
-@pytest.mark.parametrize(("most", "held_out"), [(5, ["Finland", "Austria"]), (1, ["Finland"]), (0, [])])
-def test_the_largest_domains_of_two_scenes_or_more_are_held_out(most, held_out):
-    rows = [*everywhere("Austria", 4, 2), *everywhere("Finland", 9, 3), *everywhere("Serbia", 20, 1)]
-    assert transfer.largest_domains(divided(rows), most) == held_out
-    assert transfer.domain_rows(divided(rows), "Austria").tolist() == [2, 3, 4, 5]
-
-
-def test_a_domain_that_is_all_of_training_or_none_of_it_cannot_be_held_out():
-    rows = [*everywhere("Finland", 9, 3), ("test", "Austria", "x"), ("test", "Austria", "y")]
-    assert transfer.largest_domains(divided(rows), 5) == []  # Austria is in no training patch
-    assert transfer.largest_domains(divided([*rows, ("train", "Austria", "z")]), 5) == ["Austria"]
-
-
-def test_seasons_stand_in_where_no_country_is_known_and_nothing_where_neither_is():
-    rows = [*everywhere("spring", 4, 2), *everywhere("fall", 6, 2)]
-    assert transfer.largest_domains(divided(rows, "season"), 1) == ["fall"]
-    assert transfer.largest_domains(divided(rows, "place"), 1) == []
+    divided = SimpleNamespace(index=table, split_rows=lambda split: np.flatnonzero(table["split"] == split))
+    assert transfer.largest_domains(divided, most) == held_out
+    for name in held_out:
+        expected = (table["split"] == "test") & (table[column] == name)
+        assert transfer.domain_rows(divided, name).tolist() == np.flatnonzero(expected).tolist()

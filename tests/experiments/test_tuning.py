@@ -2,7 +2,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from mosaic.experiments import tuning
 from mosaic.experiments.grid import Trial, settings_of
@@ -24,19 +23,17 @@ def test_trained_methods_have_three_candidates_of_known_settings_the_runs_own_fi
         for change in changes:
             chosen = settings_of(Trial(name, 0, 100.0), StudySettings(), {name: change})
             assert chosen.flat() | change == chosen.flat()
-    assert tuning.candidates(GridSettings(methods=list(METHODS))) == []
 
 
-@pytest.fixture
-def tuned(store, tmp_path, monkeypatch):
-    """Tune two methods of known probes: best are the second candidate of one and the first of the other."""
+def test_validation_decides_and_a_variant_tunes_the_method_it_is_like(store, tmp_path, monkeypatch):
+    """By known probes: best are the second candidate of one method and the first of the other."""
     monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
     quality = {"iai": [0.3, 0.6, 0.5], "supcon": [0.7, 0.6, 0.5]}
-    configs = []
+    trained = []
 
     def pretrain(store, config, rows, card):
         write_json(card, {"timing": {"seconds": 10.0}})
-        configs.append((config, rows))
+        trained.append((config, rows))
 
     def probe(encoder, probes, store, rows, path):
         share = quality[encoder["method"]].pop(0)
@@ -45,13 +42,8 @@ def tuned(store, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tuning, "pretrain_trial", pretrain)
     monkeypatch.setattr(tuning, "probe_trial", probe)
-    chosen = {"methods": ["random", "supcon_any", "iai"], "tuning_steps": 7, "jobs": 1}
-    chosen["label_fractions"] = [100.0]
-    return tuning.tune_all(Study("02_pretrain", StudySettings(**chosen), tmp_path), store), configs
-
-
-def test_validation_decides_and_a_variant_tunes_the_method_it_is_like(tuned):
-    table, trained = tuned
+    chosen = {"methods": ["random", "supcon_any", "iai"], "tuning_steps": 7, "label_fractions": [100.0]}
+    table = tuning.tune_all(Study("02_pretrain", StudySettings(**chosen, jobs=1), tmp_path), store)
     assert list(dict.fromkeys(table["method"])) == ["iai", "supcon"]
     assert table["chosen"].tolist() == [False, True, False, True, False, False]
     assert tuning.choices(table) == {"iai": tuning.GRIDS["iai"][1], "supcon": {}}
@@ -60,9 +52,9 @@ def test_validation_decides_and_a_variant_tunes_the_method_it_is_like(tuned):
     assert labelled == {"iai": 0, "supcon": 90}
 
 
-def test_a_run_without_trial_steps_chooses_nothing():
-    run = SimpleNamespace(settings=StudySettings())
-    assert tuning.choices(tuning.tune_all(run, None)) == {}
+def test_a_run_without_trial_steps_tries_and_chooses_nothing():
+    assert tuning.candidates(GridSettings(methods=list(METHODS))) == []
+    assert tuning.choices(tuning.tune_all(SimpleNamespace(settings=StudySettings()), None)) == {}
 
 
 def test_a_variant_takes_the_choice_of_its_method():

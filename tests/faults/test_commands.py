@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,23 +150,10 @@ def processes_of(root: Path) -> list[int]:
     return found
 
 
-def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, what
-        time.sleep(0.02)
-
-
-def wait_for_output(process: Process, root: Path, pattern: str) -> None:
-    """Wait until a process that has just started writes a file, or ends."""
-    since = time.time()
-
-    def written() -> bool:
-        with contextlib.suppress(FileNotFoundError):  # renamed meanwhile
-            return any(path.stat().st_mtime > since for path in root.glob(pattern))
-        return False
-
-    wait_until(lambda: process.poll() is not None or written(), 300, "it never began")
+def under_way_or_ended(process: Process, root: Path, pattern: str, since: float) -> bool:
+    with contextlib.suppress(FileNotFoundError):  # renamed meanwhile
+        return process.poll() is not None or any(f.stat().st_mtime > since for f in root.glob(pattern))
+    return False
 
 
 def contents(root: Path, pattern: str) -> dict[str, str]:
@@ -216,19 +204,19 @@ def place(whole: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterat
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_command_killed_by_each_signal_leaves_no_process_and_resumes(whole, place, stage):
-    command, under_way, result, kept = STAGES[stage]
+def test_a_command_killed_by_each_signal_leaves_no_process_and_resumes(whole, place, wait_until, stage):
+    command, output, result, kept = STAGES[stage]
     root = place(kept)
     for number, (code, told) in SIGNALS.items():
         shutil.rmtree(root / "data" / "cache" / "predictions", ignore_errors=True)
         process = started(root, command)
-        wait_for_output(process, root, under_way)
+        wait_until(partial(under_way_or_ended, process, root, output, time.time()), 300)
         process.send_signal(number)
         said = ended(process)
         if process.returncode != 0:  # 0: it was done before the signal came
             assert process.returncode in (code, -number), said
             assert told in said and "Traceback" not in said, said
-        wait_until(lambda: not processes_of(root), 20, f"left: {processes_of(root)}")
+        wait_until(lambda: not processes_of(root), 20)
         for record in root.glob("reports/*/run.json"):
             assert number == signal.SIGKILL or read_json(record)["status"] != "running"
     said = finished(root, command)

@@ -215,12 +215,7 @@ def sound(official_archive, fake_archive, request, tmp_path_factory) -> SimpleNa
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOSAIC_ROOT", str(root))
         patch.setenv("MOSAIC_LAUNCH", "{}")
-        about = {
-            "packed": str(root / "packed"),
-            "title": "Tiny",
-            "origin": "simulated",
-            "root": str(root / "archive"),
-        }
+        about = {"title": "Tiny", "origin": "simulated", "packed": str(root / "packed")}
         study("01_explore_data").write(archive=about)
         tiny.encoders = pretrain_all(study("02_pretrain"), study().store())
         tiny.encoder = Path(tiny.encoders["folder"][0])
