@@ -21,6 +21,7 @@ from mosaic.utils.progress import log
 from mosaic.report import display
 log("drawing: 1/1")
 print("noise on standard error", file=sys.stderr)
+display.answer("Too early to say.")
 print("old\\r\\x1b[1mrate\\x1b[0m <is>", rate)
 display.stamp(seed=seed, device="cpu, 2 threads", data="simulated, 0123abcd")"""
 FORMULAS = r"""## Formulas of $\tau$
@@ -44,6 +45,7 @@ display.table(frame, "Wide, with a best value.", best="max")
 display.answer("Label-aware contrast **helps**, most where labels are few.")
 display.key_result("macro AP gained over random at 5 %", 0.21, low=0.19, high=0.23, n_seeds=3)
 frame.iloc[:2, :3]"""
+FAILURE = "import mosaic\nprint(name, mosaic.__file__)\nraise ValueError('no band B13 in ' + name)"
 
 
 def make_notebook(title, *cells):
@@ -73,12 +75,12 @@ def small_run(write_notebooks, tmp_path_factory):
     """Run a notebook with everything in it, one that fails, and one that is therefore not run."""
     notebooks = write_notebooks(
         first=("Everything at once", START, FORMULAS, FIGURE, "## Table", TABLE, "## Table\nagain"),
-        second=("It fails", "raise ValueError('no band B13')", "## After", "1 + 1"),
+        second=("It fails", FAILURE, "## After", "1 + 1"),
         third=("Never reached", "1"),
     )
     folder = tmp_path_factory.mktemp("reports") / "small"
     lines: list[str] = []
     options = {"profile": "tiny", "command": "make study", "log": lines.append}
     with pytest.raises(RunError) as raised:
-        run(notebooks, {"first": {"rate": 0.5}}, folder, **options)
+        run(notebooks, {"first": {"rate": 0.5}, "second": {"name": "/raw/BEN"}}, folder, **options)
     return SimpleNamespace(folder=folder, lines=lines, error=raised.value)

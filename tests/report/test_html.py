@@ -71,15 +71,6 @@ def test_a_page_above_two_megabytes_is_told(tmp_path):
         page_of(notebook, tmp_path)
 
 
-def test_the_last_answer_stands(tmp_path):
-    outputs = [
-        new_output("display_data", data={}, metadata={"mosaic": {"role": "answer", "html": text}})
-        for text in ("It hurts.", "It helps.")
-    ]
-    page = page_of(executed(*outputs), tmp_path)
-    assert page.count("It helps.") == 1 and "It hurts." not in page
-
-
 def test_status_of_notebooks_that_papermill_never_brought_to_the_end(tmp_path):
     notebook = executed(papermill={"start_time": "2026-01-01T00:00:00+00:00", "end_time": None})
     notebook.cells += [new_markdown_cell("## Later"), new_code_cell("later()")]
