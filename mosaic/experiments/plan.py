@@ -21,6 +21,7 @@ from mosaic.models.checkpoint import read_card
 from mosaic.models.encoders import STATISTICS
 from mosaic.settings import StudySettings, TrialSettings
 from mosaic.store.reader import PackedStore
+from mosaic.training.captured import compiles
 from mosaic.training.memory import USUAL
 from mosaic.training.pretrain import LOG, pretrain
 from mosaic.utils.forked import available_cores
@@ -52,15 +53,15 @@ class RandomStore(PackedStore):
 
 
 @functools.cache
-def measure(encoder: str, method: str, size: int, scenes: int) -> dict[str, float]:
-    """Return what training costs here: seconds a step, peak MB, MB of weights, and width of the features.
+def measure(encoder: str, method: str, size: int, scenes: int, compiled: bool = False) -> dict[str, float]:
+    """Return what training costs here: seconds a step, peak MB, parameters, and width of the features.
 
     On a CPU these are seconds of one core, as trials use them, whatever else the machine is busy with.
     """
     cuda = torch.cuda.is_available()
     few = scenes if cuda else min(scenes, _SCENES)
     trial = TrialSettings(method=method, encoder=encoder, steps=200 if cuda else 5, monitor_every=0)
-    trial = trial.replace(image_size=size, batch_scenes=few, compile_encoder="no")
+    trial = trial.replace(image_size=size, batch_scenes=few, compile_encoder="yes" if compiled else "no")
     store = RandomStore(4 * few)
     threads, began = torch.get_num_threads(), np.array([time.process_time(), time.perf_counter()])
     with tempfile.TemporaryDirectory() as folder:
@@ -77,7 +78,7 @@ def measure(encoder: str, method: str, size: int, scenes: int) -> dict[str, floa
     return {
         "step": step if cuda else step * computed / elapsed,
         "memory": card["timing"]["peak_memory_mb"],
-        "weights": card["parameters"]["encoder"] * 4e-6,
+        "parameters": card["parameters"]["encoder"],
         "width": sum(card["feature_dims"].values()),
     }
 
@@ -90,7 +91,9 @@ def cost_of(trial: TrialSettings) -> Mapping[str, float]:
     streams = get_method(trial.method).streams
     alike = "sct" if "sct" in trial.encoder else "simclr_s2" if len(streams) == 1 else "mosaic"
     encoder = "light" if trial.encoder == STATISTICS else trial.encoder
-    return measure(encoder, alike, trial.views.image_size, trial.batch_scenes)
+    step = encoder, alike, trial.views.image_size, trial.batch_scenes
+    device, cost = torch.device("cuda" if torch.cuda.is_available() else "cpu"), measure(*step)
+    return measure(*step, True) if compiles(trial, int(cost["parameters"]), device, 1) else cost
 
 
 def stages(
@@ -124,7 +127,7 @@ def stages(
     encoding = table["encoded"] / batch / _FORWARDS
     devices = len(gpus()) or available_cores()
     table["hours"] = costs["step"] * (table["share"] * table["steps"] + encoding) / 3600 / devices
-    table["disk"] = costs["weights"] * ~fits / 1e3 + costs["width"] * table["encoded"] * 4e-9
+    table["disk"] = costs["parameters"] * ~fits * 4e-9 + costs["width"] * table["encoded"] * 4e-9
     table["trials"] = 1
     return table.groupby("stage", sort=False)[["trials", "steps", "hours", "disk"]].sum().reset_index()
 

@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch import nn
 
 from mosaic.settings import TrialSettings
 from mosaic.utils.progress import log
@@ -68,17 +67,16 @@ def aside(work: Callable[[], Any]) -> Any:
     return result
 
 
-def captures(wanted: bool, device: torch.device, processes: int) -> bool:
+def captures(wanted: bool, device: torch.device, processes: int, rank: int) -> bool:
     """Return whether steps can be recorded; the log says once why those of a GPU cannot."""
-    if wanted and device.type == "cuda" and processes > 1:
+    if wanted and device.type == "cuda" and processes > 1 and rank == 0:
         log("training steps are launched kernel by kernel: a CUDA graph holds one process")
     return wanted and device.type == "cuda" and processes == 1
 
 
-def compiles(trial: TrialSettings, encoder: nn.Module, device: torch.device, processes: int) -> bool:
-    """Return whether the encoder's training forward and backward are compiled, which takes a minute or so."""
+def compiles(trial: TrialSettings, parameters: int, device: torch.device, processes: int) -> bool:
+    """Return whether training compiles an encoder of so many parameters, which takes a minute or so."""
     if trial.compute.compile_encoder != "auto":
         return trial.compute.compile_encoder == "yes"
-    parameters = sum(parameter.numel() for parameter in encoder.parameters())
     work = trial.steps * trial.batch_scenes * trial.views.image_size**2 * parameters
     return device.type == "cuda" and processes == 1 and find_spec("triton") is not None and work >= _WORK

@@ -119,7 +119,8 @@ class Pretraining(LightningModule):
 
     def on_fit_start(self) -> None:
         """Compile the encoder where it pays; evaluation turns that off, see :meth:`uncompiled`."""
-        self._compiled = compiles(self.trial, self.encoder, self.device, self.trainer.world_size)
+        parameters = sum(parameter.numel() for parameter in self.encoder.parameters())
+        self._compiled = compiles(self.trial, parameters, self.device, self.trainer.world_size)
         if self._compiled:
             for backbone in self.encoder.backbones.values():
                 backbone.compile(dynamic=False)  # another size would compile anew, and run slower ever after
@@ -192,7 +193,8 @@ class Pretraining(LightningModule):
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
         decay = self.trial.optimiser.weight_decay
         optimizer = CapturedAdamW(groups, weight_decay=decay, fused=True)  # in half the time
-        optimizer.capture = captures(self.trial.compute.capture, self.device, self.trainer.world_size)
+        processes = self.trainer.world_size, self.trainer.global_rank
+        optimizer.capture = captures(self.trial.compute.capture, self.device, *processes)
         cuda = self.device.type == "cuda"
         # AdamW on a GPU reads float32; on a CPU float64, as if it were given a number
         self._rate = torch.zeros((), device=self.device, dtype=torch.float32 if cuda else torch.float64)

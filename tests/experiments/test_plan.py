@@ -9,7 +9,7 @@ from mosaic.experiments import plan as plan_module
 from mosaic.experiments import transfer
 from mosaic.experiments.study import Study
 from mosaic.methods import get_method
-from mosaic.settings import StudySettings
+from mosaic.settings import StudySettings, TrialSettings
 
 CHOSEN = {"methods": ["random", "iai", "mosaic", "supervised_late"], "label_fractions": [25.0, 100.0]}
 CHOSEN |= {"seeds": 2, "one_seed": ["iai"], "steps": 7, "image_size": 24, "batch_scenes": 16}
@@ -18,7 +18,7 @@ CHOSEN |= {"seeds": 2, "one_seed": ["iai"], "steps": 7, "image_size": 24, "batch
 def cost(trial):
     """A step of the label contrast takes 2 s, any other 1 s."""
     seconds = 1.0 + (get_method(trial.method).label > 0)
-    return {"step": seconds, "memory": 500.0, "weights": 10.0, "width": 100}
+    return {"step": seconds, "memory": 500.0, "parameters": 10, "width": 100}
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3])
@@ -85,6 +85,14 @@ def test_a_step_is_measured_in_time_of_its_own_core_on_a_busy_machine(monkeypatc
     assert plan_module.measure.__wrapped__("light", "mosaic", 16, 32)["step"] == 2 * 10 / 40 * 32 / 16
 
 
+def test_encoders_that_a_run_compiles_are_measured_so(monkeypatch):
+    measured = {False: {"step": 2.0, "parameters": 25_000_000}, True: {"step": 1.0}}
+    monkeypatch.setattr(plan_module, "measure", lambda *step: measured[len(step) == 5 and step[4]])
+    short = TrialSettings(encoder="resnet50", steps=10)
+    assert plan_module.cost_of(short)["step"] == 2.0
+    assert plan_module.cost_of(short.replace(compile_encoder="yes"))["step"] == 1.0
+
+
 def test_a_plan_is_measured_and_printed(monkeypatch, capsys):
     changes = ["-p", "image_size=16", "-p", "methods=[iai,band_statistics]"]
     assert main(["plan", "--profile", "smoke", *changes]) == 0
@@ -92,4 +100,4 @@ def test_a_plan_is_measured_and_printed(monkeypatch, capsys):
     assert "pretraining       2      6" in told and "4 trials" not in told
     one = plan_module.measure("light", "mosaic", 16, 16)
     assert f"timed here just now on random records, at most {one['step']:.2g} s" in told
-    assert one["step"] > 0 and one["weights"] > 0.1 and one["width"] > 10
+    assert one["step"] > 0 and one["parameters"] > 1e4 and one["width"] > 10

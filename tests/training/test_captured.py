@@ -9,7 +9,7 @@ from mosaic.methods import METHODS
 from mosaic.models.checkpoint import read_card
 from mosaic.training import captured, module
 from mosaic.training import pretrain as pretrain_module
-from mosaic.training.captured import CapturedAdamW, compiles
+from mosaic.training.captured import CapturedAdamW, captures, compiles
 from mosaic.training.pretrain import pretrain
 from mosaic.utils.errors import RunError
 
@@ -117,12 +117,19 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint(
 
 def test_large_encoders_are_compiled_for_long_runs_on_one_gpu(config, monkeypatch):
     monkeypatch.setattr(captured, "find_spec", lambda name: name)
-    large, small, gpu = torch.nn.Linear(5000, 5000), torch.nn.Linear(5, 5), torch.device("cuda")
+    large, small, gpu = 25_000_000, 30, torch.device("cuda")
     long = config("iai", steps=5000, batch_scenes=512, image_size=120)
     assert compiles(long, large, gpu, 1) and compiles(long.replace(compile_encoder="yes"), small, gpu, 1)
     assert not compiles(long, small, gpu, 1) and not compiles(long.replace(steps=500), large, gpu, 1)
     assert not compiles(long, large, torch.device("cpu"), 1) and not compiles(long, large, gpu, 2)
     assert not compiles(long.replace(compile_encoder="no"), large, gpu, 1)
+
+
+def test_of_several_processes_the_first_says_why_none_captures(capsys):
+    gpu = torch.device("cuda")
+    assert not any(captures(True, gpu, 2, rank) for rank in (0, 1)) and captures(True, gpu, 1, 0)
+    assert not captures(False, gpu, 1, 0) and not captures(True, torch.device("cpu"), 1, 0)
+    assert capsys.readouterr().err.count("a CUDA graph holds one process") == 1
 
 
 def test_a_compiled_encoder_is_evaluated_as_it_is(store, config, tmp_path, monkeypatch):
