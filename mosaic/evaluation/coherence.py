@@ -18,6 +18,7 @@ from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 from torch import Tensor
 
 from mosaic.evaluation.metrics import Labels
+from mosaic.utils.interrupts import after_import
 
 Embeddings = NDArray[np.float32]
 Places = NDArray[np.str_]  # of each patch (N,)
@@ -183,7 +184,8 @@ def retrieval_map(
 def umap_map(embeddings: Embeddings, neighbours: int, min_dist: float, seed: int) -> NDArray[np.float32]:
     """Return a two-dimensional UMAP (McInnes et al. 2018) of unit-length embeddings, (N, 2)."""
     try:
-        import umap  # its import compiles for seconds
+        with after_import():
+            import umap  # its import compiles for seconds
     except RuntimeError:  # nor can Numba cache that in a read-only installation without a writable home
         import numba
 

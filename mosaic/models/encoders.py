@@ -11,6 +11,7 @@ from mosaic.methods import Method
 from mosaic.models.foundation import FOUNDATION
 from mosaic.store.record_format import BandLayout
 from mosaic.utils.errors import SettingsError, suggest
+from mosaic.utils.interrupts import after_import
 
 #: Encoder name -> timm architecture and its arguments. ``light`` is a ten-layer ResNet-T with narrow stages,
 #: for CPUs: 1.2 million parameters and 256 features, at a fifth of the time of ResNet-18.
@@ -35,7 +36,8 @@ def timm_recipe(name: str, in_channels: int, image_size: int) -> dict[str, Any]:
 
     The name is a key of :data:`ENCODERS`, or any of ``timm.list_models()``; SettingsError for another.
     """
-    import timm  # takes seconds
+    with after_import():
+        import timm  # takes seconds
 
     architecture, arguments = ENCODERS.get(name, (name, {}))
     if not timm.is_model(architecture):

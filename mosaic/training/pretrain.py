@@ -27,6 +27,7 @@ from mosaic.utils.cached import read_if_sound
 from mosaic.utils.devices import resolve_precision
 from mosaic.utils.errors import BudgetError, CheckpointError, RunError, SettingsError
 from mosaic.utils.files import hash_json, lock, sha256_file
+from mosaic.utils.interrupts import after_import
 
 LAST = "last.ckpt"
 LOG = "log.csv"
@@ -144,8 +145,9 @@ def _run(
     first: int,
 ) -> None:
     # Lightning takes seconds to import, and what only reads encoders imports this module as well
-    from mosaic.training.module import Pretraining
-    from mosaic.training.trainer import Logbook, fit
+    with after_import():
+        from mosaic.training.module import Pretraining
+        from mosaic.training.trainer import Logbook, fit
 
     train, known = store.split_rows("train"), KnownLabels(store, labelled)
     picker, device = ScenePicker(trial, train, known), "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,25 @@
+"""Ctrl-C, and the interrupt of a notebook."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def after_import() -> Iterator[None]:
+    """Hold an interrupt back until what the block imports is whole.
+
+    A library of which half was imported fails in other ways until the process ends.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which gets none
+        yield
+        return
+    pressed: list[int] = []
+    earlier = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+    if pressed:
+        raise KeyboardInterrupt

@@ -1,0 +1,30 @@
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mosaic.utils.interrupts import after_import
+
+
+def test_an_interrupt_waits_until_an_import_is_whole():
+    done, handler = [], signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), after_import():
+        signal.raise_signal(signal.SIGINT)
+        done.append("imported")
+    assert done == ["imported"] and signal.getsignal(signal.SIGINT) is handler
+
+
+def test_an_error_of_an_import_is_told_and_later_interrupts_are_not_held_back():
+    with pytest.raises(ImportError, match="no such"), after_import():
+        raise ImportError("no such")
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_other_threads_import_as_ever():
+    def work():
+        with after_import():
+            return "imported"
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(work).result() == "imported"
