@@ -52,7 +52,7 @@ def test_methods_of_the_page_learn(plugin, store, tmp_path):
 def test_dataset_of_the_page_is_packed_and_three_sensors_are_trained_on(plugin, tmp_path):
     random, folder = np.random.default_rng(0), tmp_path / "archive"
     folder.mkdir()
-    sizes, offset = DATASETS["my_patches"].open.band_sizes, {"T": 280, "VV": -10, "VH": -15}
+    sizes, offset = DATASETS["my_patches"].band_sizes, {"T": 280, "VV": -10, "VH": -15}
     rows = []
     for i in range(12):
         drawn = {band: offset.get(band, 1000) + random.normal(0, 5, (n, n)) for band, n in sizes.items()}

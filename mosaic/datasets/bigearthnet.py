@@ -24,7 +24,7 @@ from mosaic.datasets.reference import Reference, bigearthnet_reference
 from mosaic.datasets.registry import register_dataset
 from mosaic.datasets.sensors import S1_BANDS, TEN_METRE
 from mosaic.datasets.sentinel12 import DB, DN, Sentinel12Archive, Source
-from mosaic.datasets.simulation.bigearthnet import simulate
+from mosaic.datasets.simulation import bigearthnet as simulation
 from mosaic.utils.errors import ArchiveError
 
 _MAX_DAYS = 6  # between the two satellites, in the official archive
@@ -78,20 +78,18 @@ class BigEarthNetBase(Sentinel12Archive):
                 )
                 yield Problem(self.ids[i], "labels", reason, self.path(i, "map"))
 
-    def _oddities(self, i: int, arrays: dict[str, NDArray[Any]]) -> list[Problem]:
-        patch_id, problems = self.ids[i], []
+    def _oddities(self, i: int, arrays: dict[str, NDArray[Any]]) -> Iterator[Problem]:
         days = abs((pd.Timestamp(self.index["date"][i]) - pd.Timestamp(self.index["s1_date"][i])).days)
         if days > _MAX_DAYS:
             detail = f"Sentinel-1 and Sentinel-2 are {days} days apart, officially at most {_MAX_DAYS}"
-            problems.append(Problem(patch_id, "days apart", detail, note=True))
-        baseline = patch_id.split("_")[3]
+            yield Problem(self.ids[i], "days apart", detail, note=True)
+        baseline = self.ids[i].split("_")[3]
         if "N0400" <= baseline < "N9999":
             detail = (
                 f"DN of processing baseline {baseline[1:3]}.{baseline[3:]} have an offset of 1000, those of "
                 "the official patches (N9999) none: subtract it"
             )
-            problems.append(Problem(patch_id, "offset", detail, self.path(i, "s2"), note=True))
-        return problems
+            yield Problem(self.ids[i], "offset", detail, self.path(i, "s2"), note=True)
 
     def notes(self) -> list[Problem]:
         """Return scenes in several splits, and how many folders (of flagged patches, e.g.) are not listed."""
@@ -120,7 +118,7 @@ class BigEarthNetBase(Sentinel12Archive):
         return bigearthnet_reference()
 
 
-@register_dataset("bigearthnet", simulate)
+@register_dataset("bigearthnet")
 class BigEarthNetArchive(BigEarthNetBase, BigEarthNetV2):
     """A folder in the official layout of BigEarthNet v2, of any size; see :class:`~.archive.Archive`.
 
@@ -137,6 +135,7 @@ class BigEarthNetArchive(BigEarthNetBase, BigEarthNetV2):
 
     name = "bigearthnet_v2"
     title = "BigEarthNet v2"
+    simulate = staticmethod(simulation.simulate)
     native_sizes = layout.S2_SIZE
     root: Path
 
@@ -200,14 +199,13 @@ class BigEarthNetArchive(BigEarthNetBase, BigEarthNetV2):
         end = "reference_map" if source == "map" else source
         return f"{self.root}/{self.dir_file_names[key]}/{layout.acquisition(name)}/{name}/{name}_{end}.tif"
 
-    def _oddities(self, i: int, arrays: dict[str, NDArray[Any]]) -> list[Problem]:
-        problems = super()._oddities(i, arrays)
+    def _oddities(self, i: int, arrays: dict[str, NDArray[Any]]) -> Iterator[Problem]:
+        yield from super()._oddities(i, arrays)
         for key, bands in (("s1", S1_BANDS), ("s2", tuple(layout.S2_SIZE))):
             folder = self.path(i, key)
             for name in sorted(_subfolders([folder]) - {self.path(i, band).name for band in bands}):
                 detail = f"{name} is not an official {key} band"
-                problems.append(Problem(self.ids[i], "stray file", detail, folder / name, note=True))
-        return problems
+                yield Problem(self.ids[i], "stray file", detail, folder / name, note=True)
 
 
 def _subfolders(parents: Iterable[Path]) -> set[str]:

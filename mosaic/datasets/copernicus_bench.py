@@ -21,7 +21,7 @@ from mosaic.datasets.nomenclature import CORINE
 from mosaic.datasets.reference import Reference, bigearthnet_reference, read_published
 from mosaic.datasets.registry import register_dataset
 from mosaic.datasets.sentinel12 import DB, DN, Source
-from mosaic.datasets.simulation.bigearthnet import simulate_stacked
+from mosaic.datasets.simulation import bigearthnet as simulation
 from mosaic.datasets.simulation.produce import SIMULATION_NOTE
 from mosaic.utils.errors import ArchiveError
 from mosaic.utils.files import require_regular
@@ -30,7 +30,7 @@ _SIDE = 120
 _PROBED = 5  # patches that tell how coarser bands were resampled
 
 
-@register_dataset("copernicus_bench", simulate_stacked)
+@register_dataset("copernicus_bench")
 class CopernicusBenchArchive(BigEarthNetBase, CopernicusBenchBigEarthNetS2):
     """A folder that ``bigearthnet_s1s2`` is in, with any number of pairs; see :class:`~.archive.Archive`.
 
@@ -43,6 +43,7 @@ class CopernicusBenchArchive(BigEarthNetBase, CopernicusBenchBigEarthNetS2):
 
     name = "copernicus_bench"
     title = "BigEarthNet v2, 5 % (Copernicus-Bench)"
+    simulate = staticmethod(simulation.simulate_stacked)
     native_sizes, dir_file_names = dict.fromkeys(layout.S2_SIZE, _SIDE), layout.BENCH_FOLDERS
     root: Path
     sources = {  # noqa: RUF012

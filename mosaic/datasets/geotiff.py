@@ -12,7 +12,7 @@ import stat
 import struct
 import zlib
 from collections.abc import Hashable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -169,9 +169,10 @@ def read_raster(
         PatchError: when the file is missing, damaged, of another shape or type, or its values are not finite
             or out of range.
     """
+    fault = partial(file_error, patch_id, path)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a FIFO would be waited for
-            raise file_error(patch_id, path, "unreadable", "it is not a regular file")
+            raise fault("unreadable", "it is not a regular file")
         raster = read_strips(path)
         if raster is None:
             with rasterio.open(path, driver="GTiff") as file:
@@ -180,32 +181,30 @@ def read_raster(
     except FileNotFoundError as error:
         other = Path(path).with_suffix(".TIF")
         hint = f" (rename {other.name}, which is there, to .tif)" if other.is_file() else ""
-        raise file_error(patch_id, path, "missing file", f"the file is missing{hint}") from error
+        raise fault("missing file", f"the file is missing{hint}") from error
     except RasterioError as error:
-        reason = f"the file is truncated or no TIFF ({error})"
-        raise file_error(patch_id, path, "unreadable", reason) from error
+        raise fault("unreadable", f"the file is truncated or no TIFF ({error})") from error
     except OSError as error:  # a loop of links, a folder that may not be read
-        reason = f"the file cannot be opened ({error.strerror})"
-        raise file_error(patch_id, path, "unreadable", reason) from error
+        raise fault("unreadable", f"the file cannot be opened ({error.strerror})") from error
     values, header = raster
     if shape not in (None, header.shape):
-        raise file_error(patch_id, path, "shape", f"shape is {header.shape}, expected {shape}")
+        raise fault("shape", f"shape is {header.shape}, expected {shape}")
     if dtypes and header.dtype not in dtypes:
-        reason = f"values are {header.dtype}, expected {' or '.join(dtypes)}"
-        raise file_error(patch_id, path, "dtype", reason)
+        raise fault("dtype", f"values are {header.dtype}, expected {' or '.join(dtypes)}")
     values = _without_nodata(values, header.nodata)
     low, high = (float(extreme(np.asarray(values))) for extreme in (np.min, np.max))
     if not (isfinite(low) and isfinite(high)):
-        reason = f"{np.count_nonzero(~np.isfinite(values))} of {values.size} values are NaN or infinite"
-        raise file_error(patch_id, path, "not finite", reason)
-    if limits and limits[2] == "dB" and high > low >= 0:
+        bad = np.count_nonzero(~np.isfinite(values))
+        raise fault("not finite", f"{bad} of {values.size} values are NaN or infinite")
+    if limits is None:
+        return values, header
+    least, most, unit = limits
+    found = f"values are {low:g} to {high:g}"
+    if unit == "dB" and high > low >= 0:
         looks = "linear power" if np.median(values) < 1 else "dB without their sign"
-        reason = f"values are {low:g} to {high:g}, none negative: this looks like {looks}, expected are dB"
-        raise file_error(patch_id, path, "unit", reason)
-    if limits and (low < limits[0] or high > limits[1]):
-        least, most, unit = limits
-        reason = f"values are {low:g} to {high:g} {unit}, expected {least:g} to {most:g} {unit}"
-        raise file_error(patch_id, path, "range", reason)
+        raise fault("unit", f"{found}, none negative: this looks like {looks}, expected are dB")
+    if low < least or high > most:
+        raise fault("range", f"{found} {unit}, expected {least:g} to {most:g} {unit}")
     return values, header
 
 

@@ -4,26 +4,16 @@ import pkgutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
 
 from mosaic.datasets.archive import MOST_NODATA, Archive, Problem
 from mosaic.utils.errors import ArchiveError
 from mosaic.utils.plugins import Registry
 
-C = TypeVar("C", bound=Callable[..., Any])
-_Simulate = Callable[[Path, int, int], Path]
 DEFAULT_DATASET = "bigearthnet"
 
 
-class Dataset(NamedTuple):
-    """How a dataset is opened and simulated."""
-
-    open: Callable[..., Archive]
-    simulate: _Simulate | None
-
-
-class _Datasets(Registry[Dataset]):
-    def __missing__(self, name: str) -> Dataset:
+class _Datasets(Registry[Callable[..., Archive]]):
+    def __missing__(self, name: str) -> Callable[..., Archive]:
         # only now: these modules import TorchGeo, which takes seconds
         for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
             import_module(f"mosaic.datasets.{module.name}")
@@ -32,25 +22,11 @@ class _Datasets(Registry[Dataset]):
 
 #: Datasets by name; those of this package register themselves when a name is first looked up.
 DATASETS = _Datasets("dataset")
-
-
-def register_dataset(name: str, simulate: _Simulate | None = None) -> Callable[[C], C]:
-    """Register the class of an :class:`~.archive.Archive` under a name for settings and command line.
-
-    It is called with the first arguments of :func:`open_archive` after the name; ``simulate`` takes
-    root, number of patches and seed that writes an archive and returns ``root``.
-
-    Example:
-        >>> @register_dataset("my_patches")
-        ... class MyPatches:
-        ...     def __init__(self, root, bands="all", include_snow_cloud=False, problems=None): ...
-    """
-
-    def decorate(open_archive: C) -> C:
-        DATASETS.add(name, Dataset(open_archive, simulate))
-        return open_archive
-
-    return decorate
+#: ``@register_dataset("name")`` registers the class of an :class:`~.archive.Archive`, which is called with
+#: ``root``, ``bands``, ``include_snow_cloud`` and ``problems`` of :func:`open_archive`. Its static method
+#: ``simulate``, if any, writes an archive: root, number of patches and seed -> root. ``docs/extend.md`` has
+#: an example.
+register_dataset = DATASETS.register
 
 
 def open_archive(
@@ -78,7 +54,7 @@ def open_archive(
         ArchiveError: when the folder is not a complete archive.
     """
     try:
-        archive = DATASETS[dataset].open(Path(root).expanduser(), bands, include_snow_cloud, problems)
+        archive = DATASETS[dataset](Path(root).expanduser(), bands, include_snow_cloud, problems)
     except OSError as error:
         raise ArchiveError(f"{error.filename} cannot be read ({error.strerror}): restore it") from error
     archive.most_nodata = most_nodata
@@ -95,7 +71,7 @@ def simulate_archive(dataset: str, root: Path, patches: int, seed: int) -> Path:
         ArchiveError: when it has no simulation, ``root`` holds something else, or the patches are too few.
         RunError: when there is no space.
     """
-    simulate = DATASETS[dataset].simulate
+    simulate: Callable[[Path, int, int], Path] | None = getattr(DATASETS[dataset], "simulate", None)
     if simulate is None:
         raise ArchiveError(f"dataset {dataset} has no simulation: give the folder of an archive")
     return simulate(root, patches, seed)

@@ -22,7 +22,7 @@ from mosaic.datasets.registry import register_dataset
 from mosaic.datasets.sen12ms_layout import COVERAGE, SIDE, labels_of, read_lists, validation_scenes
 from mosaic.datasets.sensors import S1_BANDS, WAVELENGTH
 from mosaic.datasets.sentinel12 import DB, Sentinel12Archive, Source
-from mosaic.datasets.simulation.sen12ms import simulate
+from mosaic.datasets.simulation import sen12ms as simulation
 from mosaic.utils.errors import ArchiveError
 from mosaic.utils.forked import forked_map
 from mosaic.utils.progress import progress
@@ -31,7 +31,7 @@ from mosaic.utils.progress import progress
 _COVER = ("lc", "land cover", "land use", "hydrology")
 
 
-@register_dataset("sen12ms", simulate)
+@register_dataset("sen12ms")
 class SEN12MSArchive(Sentinel12Archive, SEN12MS):
     """A folder in the official layout of SEN12MS, any seasons and scenes; see :class:`~.archive.Archive`.
 
@@ -53,6 +53,7 @@ class SEN12MSArchive(Sentinel12Archive, SEN12MS):
 
     name = "sen12ms"
     title = "SEN12MS"
+    simulate = staticmethod(simulation.simulate)
     class_names, class_colors = IGBP.classes, IGBP.colors
     level1, confusable, coarse = IGBP.level1, IGBP.confusable, IGBP.coarse
     native_sizes = dict.fromkeys(WAVELENGTH, SIDE)  # all resampled to 10 m by the authors
@@ -131,16 +132,13 @@ class SEN12MSArchive(Sentinel12Archive, SEN12MS):
         except PatchError:
             return []
 
-    def _oddities(self, i: int, arrays: dict[str, NDArray[Any]]) -> list[Problem]:
+    def _oddities(self, i: int, arrays: dict[str, NDArray[Any]]) -> Iterator[Problem]:
         codes = arrays.get("lc", np.empty(0, int))
         unknown = IGBP.class_of_code[codes] == IGNORE
-        if not unknown.any():
-            return []
-        detail = (
-            f"land-cover codes {join_first(np.unique(codes[unknown]))} are no class "
-            f"({100 * unknown.mean():.1f} % of the patch)"
-        )
-        return [Problem(self.ids[i], "land cover", detail, self.path(i, "lc"), note=True)]
+        if unknown.any():
+            share = f"({100 * unknown.mean():.1f} % of the patch)"
+            detail = f"land-cover codes {join_first(np.unique(codes[unknown]))} are no class {share}"
+            yield Problem(self.ids[i], "land cover", detail, self.path(i, "lc"), note=True)
 
     def notes(self) -> list[Problem]:
         """Return how many listed patches are absent, and files that no list names."""

@@ -175,7 +175,7 @@ class Sentinel12Archive:
         """Yield what sources, of which these could be read, and index contradict each other in."""
         raise NotImplementedError
 
-    def _oddities(self, i: int, arrays: dict[str, NDArray[Any]]) -> list[Problem]:
+    def _oddities(self, i: int, arrays: dict[str, NDArray[Any]]) -> Iterator[Problem]:
         raise NotImplementedError
 
 

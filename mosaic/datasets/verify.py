@@ -1,6 +1,6 @@
 """Check an archive patch by patch: what ``python -m mosaic verify`` prints."""
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
@@ -50,7 +50,7 @@ def verify(
         if split not in set(archive.index["split"])
     ]
     columns = [field.name for field in fields(Problem)]
-    table = pd.DataFrame([asdict(problem) for problem in problems], columns=columns).astype({"note": bool})
+    table = pd.DataFrame(problems, columns=columns).astype({"note": bool})
     table.attrs["pairs"] = len(archive)
     return table.sort_values(["note", "patch_id"], kind="stable", ignore_index=True)
 

@@ -9,18 +9,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from mosaic.transforms.torch_sampling import GRAIN_UNIT
+from mosaic.transforms.torch_sampling import GRAIN_UNIT, Noise
 
 _BLOCK = 128  # pixels of a program
 
 
 def sample(
-    stored: Tensor,
-    affine: Tensor,
-    channels: Tensor,
-    image: Tensor,
-    clip: float,
-    noise: tuple[Tensor, Tensor] | None = None,
+    stored: Tensor, affine: Tensor, channels: Tensor, image: Tensor, clip: float, noise: Noise = None
 ) -> None:
     """Do what :func:`mosaic.transforms.torch_sampling.sample` does, whose arguments it takes, on a GPU."""
     batch, bands, size = stored.shape[:3]

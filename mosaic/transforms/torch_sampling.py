@@ -9,14 +9,12 @@ from torch.nn import functional
 
 from mosaic.utils.progress import log
 
+#: Seeds (B,) int32 and strength (channels,) of :func:`grain`.
+Noise = tuple[Tensor, Tensor] | None
+
 
 def sample(
-    stored: Tensor,
-    affine: Tensor,
-    channels: Tensor,
-    image: Tensor,
-    clip: float,
-    noise: tuple[Tensor, Tensor] | None = None,
+    stored: Tensor, affine: Tensor, channels: Tensor, image: Tensor, clip: float, noise: Noise = None
 ) -> None:
     """Write stored values, sampled along an affine map, times a factor plus a shift, into ``image``.
 
@@ -27,7 +25,7 @@ def sample(
         channels: (bands,), channels of the image that the bands go to.
         image: (B, channels, side, side), channels last in memory.
         clip: values are cut at plus and minus this.
-        noise: seeds (B,) int32 and strength (channels,) of :func:`grain`, which is added before the cut.
+        noise: what is added before the cut.
     """
     theta, factor, shift = torch.split(affine, [6, image.shape[1], image.shape[1]], 1)
     grid = _grid(theta.view(-1, 2, 3), image.shape[-1])

@@ -44,7 +44,7 @@ def produce(
         if _is_there(root, recipe):  # written while this process waited
             return root
         partial = work / root.name
-        if partial.exists() and not _is_note(partial / SIMULATION_NOTE, recipe):
+        if partial.exists() and _recipe_of(partial) != recipe:
             shutil.rmtree(partial)
         require_free_space(root.parent, recipe["patches"] * patch_bytes)
         if (root / SIMULATION_NOTE).exists():
@@ -62,17 +62,19 @@ def produce(
     return root
 
 
-def _is_note(path: Path, recipe: dict[str, Any], **other: Any) -> bool:
-    """Return whether a note is of ``recipe``, apart from its values in ``other``."""
-    options: dict[str, Any] = {"keys": {}, "error": ArchiveError, "remedy": "remove its folder"}
-    return path.exists() and bool({**read_json(path, **options), **other} == {**recipe, **other})
+def _recipe_of(folder: Path) -> dict[str, Any]:
+    """Return what determined the content of a folder; nothing where no note tells."""
+    note, remedy = folder / SIMULATION_NOTE, "remove its folder"
+    found: dict[str, Any] = read_json(note, {}, error=ArchiveError, remedy=remedy) if note.exists() else {}
+    return found
 
 
 def _is_there(root: Path, recipe: dict[str, Any]) -> bool:
-    if _is_note(root / SIMULATION_NOTE, recipe):
+    found = _recipe_of(root)
+    if found == recipe:
         log(f"simulated archive: reused {root}")
         return True
-    another_version = _is_note(root / SIMULATION_NOTE, recipe, version=None)
+    another_version = {**found, "version": recipe["version"]} == recipe
     if root.exists() and any(root.iterdir()) and not another_version:
         raise ArchiveError(f"{root} holds something else than this simulation: remove it, or choose another")
     return False
