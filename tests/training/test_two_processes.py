@@ -60,7 +60,7 @@ def train(store, settings, folder, stop=None):
         module.two_views = lambda batch: {name: image.double() for name, image in views(batch).items()}
 
     noted = Logbook.on_train_batch_end
-    labelled = store.split_rows("train")[:20]
+    labelled = store.split_rows("train")[:20] if config.weighted_method().uses_labels else []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Logbook, "on_before_optimizer_step", keep)
         patch.setattr(Logbook, "on_train_batch_end", stopping)

@@ -8,21 +8,18 @@ from mosaic.losses.label_kernels import pair_weights
 from mosaic.losses.objectives.contrastive import pair_temperatures, rarity
 
 
-def settings(threshold):
-    others = {"unlabelled_negatives": False, "temperature_label": 0.3}
-    return [{}, {"kernel_threshold": threshold}, *({key: others[key]} for key in others), others]
+def changed(threshold, *more, **always):
+    """Return changes of the settings: none, each by itself, and two at once."""
+    negatives, temperature = {"unlabelled_negatives": False}, {"temperature_label": 0.3}
+    changes = [{}, {"kernel_threshold": threshold}, negatives, temperature, negatives | temperature, *more]
+    return [always | change for change in changes]
 
 
-KERNELS = [{"kernel": "idf_jaccard"}, *({"kernel": "mulsupcon"} | changes for changes in settings(0.15))]
-KERNELS += [
-    {"kernel": "msc"} | changes for changes in (*settings(0.05), {"msc_alpha": 3.0}, {"msc_beta": 1.0})
-]
-CASES = [
-    (name, changes) for name in ("supcon", "mosaic", "supcon_queue") for changes in settings(0.5) + KERNELS
-]
-CASES += [
-    ("macl", changes) for changes in (*settings(0.5), {"temperature_spread": 0.0}, {"rarity_pull": 0.0})
-]
+ANY = [*changed(0.5), {"kernel": "idf_jaccard"}, *changed(0.15, kernel="mulsupcon")]
+ANY += changed(0.05, {"msc_alpha": 3.0}, {"msc_beta": 1.0}, kernel="msc")
+MACL = changed(0.5, {"temperature_spread": 0.0}, {"rarity_pull": 0.0})
+CASES = [(name, changes) for name in ("supcon", "mosaic", "supcon_queue") for changes in ANY]
+CASES += [("macl", changes) for changes in MACL]
 
 
 def candidates_of(objective, step):
@@ -38,23 +35,23 @@ def candidates_of(objective, step):
     return views.embeddings, z, labels, labelled, scene
 
 
-def double_sum(objective, step, kernel, kernel_threshold, unlabelled_negatives, temperature_label):
+def double_sum(objective, step):
     """Return the label term as a sum over anchors and candidates."""
     anchors, z, labels, labelled, scene = candidates_of(objective, step)
-    settings = objective.settings
+    settings, kernel = objective.settings, objective.method.kernel or objective.settings.kernel
     weights = pair_weights(labels, kernel, idf=objective.idf, alpha=settings.msc_alpha)
     to_prototypes = pair_weights(labels, kernel, alpha=settings.msc_alpha, prototypes=True)[:, len(labels) :]
-    tau = torch.full((len(labels), len(labels)), temperature_label)
+    tau = torch.full((len(labels), len(labels)), settings.temperature_label)
     if objective.method.loss == "macl":
-        constants = temperature_label, settings.temperature_spread, settings.rarity_pull
+        constants = settings.temperature_label, settings.temperature_spread, settings.rarity_pull
         tau = pair_temperatures(labels, rarity(objective.idf), *constants)
     total, mass = 0.0, 0.0
     for i in range(len(anchors)):
         positives, exponentials = [], []  # weight and logit of each candidate, and what it adds below
         for a in range(len(z)):
-            if a == i or not (unlabelled_negatives or labelled[a]):
+            if a == i or not (settings.unlabelled_negatives or labelled[a]):
                 continue
-            weight = weights[i, a] if weights[i, a] >= kernel_threshold else torch.zeros(())
+            weight = weights[i, a] if weights[i, a] >= settings.kernel_threshold else torch.zeros(())
             if kernel not in ("mulsupcon", "msc") and scene[i] == scene[a]:
                 weight = torch.ones(())
             logit = anchors[i] @ z[a] / tau[i, a]
@@ -64,7 +61,7 @@ def double_sum(objective, step, kernel, kernel_threshold, unlabelled_negatives, 
             exponentials.append(beta * logit.exp())
         for label in range(5 if kernel == "msc" else 0):
             prototype = functional.normalize(objective.prototypes[label], dim=0)
-            logit = anchors[i] @ prototype / temperature_label
+            logit = anchors[i] @ prototype / settings.temperature_label
             positives.append((to_prototypes[i, label], logit))
             exponentials.append(logit.exp())
         m = sum(weight for weight, _ in positives)
@@ -89,12 +86,8 @@ def test_label_term_is_its_double_sum_and_follows_every_setting(
         objective.eval()
         return objective, step, objective(step)["label"]
 
-    defaults = {"kernel": "jaccard", "kernel_threshold": 0.0, "unlabelled_negatives": True}
-    defaults |= {"temperature_label": 0.1}
-    options = {key: {**defaults, **changes}[key] for key in defaults}
-    options["kernel"] = "idf_jaccard" if name == "macl" else options["kernel"]
     objective, step, value = term(**changes)
-    torch.testing.assert_close(value, double_sum(objective, step, **options), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(value, double_sum(objective, step), rtol=1e-4, atol=1e-5)
     for key in changes:
         others = {other: setting for other, setting in changes.items() if other != key}
         if key != "kernel" or len(changes) == 1:
