@@ -12,11 +12,11 @@ from mosaic.analysis.claims_table import ArchiveClaims
 def archive(store, predict, run_of, monkeypatch):
     """MoSAiC with one seed, whose features and predictions hold the labels and noise."""
     features = store.labels + np.random.default_rng(3).normal(size=store.labels.shape)
-    monkeypatch.setattr(
-        controls,
-        "encode",
-        lambda store, folder, rows: {s: {"fused": features[each].astype("f4")} for s, each in rows.items()},
-    )
+
+    def encode(store, folder, rows):
+        return {split: {"fused": features[each].astype("f4")} for split, each in rows.items()}
+
+    monkeypatch.setattr(controls, "encode", encode)
     embedded = pd.DataFrame({"method": ["mosaic"], "seed": [0], "folder": ["e"], "path": ["e.npz"]})
     return ArchiveClaims(run_of(predict("mosaic", 0.7, [0]), embeddings=embedded))
 

@@ -2,16 +2,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import to_rgb
 
+from mosaic.datasets.nomenclature import CORINE
 from mosaic.methods import METHODS
 from mosaic.plots import palette
-
-LEVEL1 = {
-    "Artificial surfaces": ("Urban fabric",),
-    "Agricultural areas": ("Arable land", "Pastures"),
-    "Forest and seminatural areas": ("Mixed forest",),
-    "Wetlands": ("Inland wetlands",),
-    "Water bodies": ("Marine waters",),
-}
 
 
 def contrast(color):
@@ -52,7 +45,7 @@ def test_a_method_that_is_no_row_is_black_and_always_the_same():
 
 
 def test_groups_get_the_colour_their_name_suggests():
-    colors = palette.group_colors(list(LEVEL1))
+    colors = palette.group_colors(list(CORINE.level1))
     assert colors["Water bodies"] == palette.OKABE_ITO["blue"]
     assert colors["Forest and seminatural areas"] == palette.OKABE_ITO["bluish green"]
     assert len(set(colors.values())) == len(colors)
@@ -65,9 +58,9 @@ def test_groups_get_the_colour_their_name_suggests():
 
 
 def test_classes_follow_their_groups_and_strays_come_last():
-    grouped = palette.grouped_classes(["Marine waters", "Stray", "Pastures", "Urban fabric"], LEVEL1)
+    grouped = palette.grouped_classes(["Marine waters", "Stray", "Pastures", "Urban fabric"], CORINE.level1)
     assert list(grouped) == ["Urban fabric", "Pastures", "Marine waters", "Stray"]
     assert grouped["Stray"] == "Other"
-    colors = palette.class_colors(list(grouped), LEVEL1)
+    colors = palette.class_colors(list(grouped), CORINE.level1)
     assert list(colors) == list(grouped)
     assert colors["Stray"] == palette.GREY
