@@ -29,6 +29,7 @@ from mosaic.utils.errors import ArchiveError
 
 _MAX_DAYS = 6  # between the two satellites, in the official archive
 _PROBED = 5  # patches that tell which bands an archive has
+#: Band, or ``"map"`` -> its file.
 _FILES = {
     **{band: Source((band,), 120, ("float32",), DB) for band in S1_BANDS},
     **{band: Source((band,), size, ("uint16",), DN) for band, size in layout.S2_SIZE.items()},
@@ -51,7 +52,7 @@ class BigEarthNetBase(Sentinel12Archive):
         return self.index["s1_name"].tolist()
 
     def _load(self, i: int, source: str) -> tuple[dict[str, NDArray[Any]], Header]:
-        """Refuse a file that lies elsewhere than the name of pair ``i`` says, too."""
+        """Return images and header, and refuse a file that lies elsewhere than its name says."""
         images, header = super()._load(i, source)
         scene, column, row = self.ids[i].rsplit("_", 2)
         epsg, left, top = layout.tile_corner(scene[-5:])
