@@ -24,27 +24,18 @@ class Server(http.server.BaseHTTPRequestHandler):
     ranges: bool
     limit: int | None
 
-    def do_HEAD(self):
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(self.files[self.path[1:]])))
-        self.end_headers()
-
     def do_GET(self):
-        content, asked = self.files[self.path[1:]], self.headers.get("Range")
-        if asked and self.ranges:
-            start = int(asked.removeprefix("bytes=").rstrip("-"))
-            if start >= len(content):
-                self.send_error(416)
-                return
-            content = content[start:]
-            self.send_response(206)
-        else:
-            self.send_response(200)
+        asked = self.headers.get("Range") if self.ranges else None
+        content = self.files[self.path[1:]][int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0 :]
+        self.send_response(200 if not asked else 206 if content else 416)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        body, type(self).limit = content[: self.limit], None
-        type(self).sent += len(body)
-        self.wfile.write(body)
+        if self.command == "GET":
+            body, type(self).limit = content[: self.limit], None
+            type(self).sent += len(body)
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
 
     def log_message(self, *words):
         pass

@@ -127,10 +127,7 @@ def test_a_file_cut_short_has_the_error_of_rasterio(tmp_path, name, keep):
     ("make", "message"),
     [
         (lambda path: None, "the file is missing: restore"),
-        (
-            lambda path: write(path.with_suffix(".TIF"), pixels()),
-            r"missing \(rename band.TIF, which is there",
-        ),
+        (lambda path: write(path.with_suffix(".TIF"), pixels()), r"missing \(rename band.TIF, which is"),
         (Path.mkdir, "not a regular file"),
         (os.mkfifo, "not a regular file"),  # which would be waited for
         (lambda path: path.symlink_to(path), "cannot be opened .*symbolic links"),

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from mosaic.store.prefetch import RecordTable, read_ahead, read_tensors
-from mosaic.store.reader import PackedStore
 
 ROWS = np.array([3, 1, 19, 8, 0, 5])
 
@@ -48,18 +47,14 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.i
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_tensors_are_the_stored_records_and_pinned_for_a_gpu(store, device):
+def test_tensors_and_tables_hold_the_stored_records(store, device, monkeypatch):
     expected, tensors = store.read(ROWS), read_tensors(store, ROWS, device)
     assert tensors.keys() == expected.keys()
     for name, tensor in tensors.items():
         assert tensor.dtype == torch.int16 and tensor.is_pinned() == (device == "cuda")
         assert np.array_equal(tensor.numpy(), expected[name])
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_a_table_holds_the_records_of_its_rows(store, device, monkeypatch):
     monkeypatch.setattr("mosaic.store.prefetch._CHUNK", 4)
-    table = RecordTable.load(PackedStore(store.folder), np.sort(ROWS), ["s1"], device)
+    table = RecordTable.load(store, np.sort(ROWS), ["s1"], device)
     assert list(table.groups) == ["s1"] and table.positions(ROWS).tolist() == [2, 1, 5, 4, 0, 3]
     found = table.groups["s1"][table.positions(ROWS).to(device)].cpu()
-    assert np.array_equal(found.numpy(), store.read(ROWS)["s1"])
+    assert np.array_equal(found.numpy(), expected["s1"])

@@ -29,7 +29,3 @@ def test_by_hand_all_are_drawn_and_equally_often():
         values, times = np.unique(drawn, return_counts=True)
         assert values.tolist() == (expected[row] or [row])
         assert np.allclose(times / 3000, 1 / len(values), atol=0.04)
-
-
-def test_empty_index():
-    assert TemporalPositives(INDEX.iloc[:0]).counts.tolist() == []

@@ -161,7 +161,10 @@ def test_a_killed_reading_process_is_named(archive, folder):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"split": "test"}, "no usable patch in split 'train'"), ({"labels": [["lava"]] * 20}, "lava")],
+    [
+        ({"split": "test"}, "no usable patch in split 'train'"),
+        ({"labels": [["lava"]] * 20}, "'lava'. are not"),
+    ],
 )
 def test_faults_of_the_index_are_found_before_reading(archive, folder, changes, message):
     archive.index = archive.index.assign(**changes)

@@ -5,21 +5,6 @@ from mosaic.datasets.reference import label_sets, label_statistics
 from mosaic.datasets.simulation.landscape import draw_label_sets
 
 
-def slow_statistics(labels):
-    pairs = [(a, b) for i, a in enumerate(labels) for j, b in enumerate(labels) if i != j]
-    return {
-        "mean_labels": labels.sum(1).mean(),
-        "p_share": np.mean([(a & b).any() for a, b in pairs]),
-        "p_identical": np.mean([(a == b).all() for a, b in pairs]),
-        "mean_jaccard": np.mean([(a & b).sum() / (a | b).sum() for a, b in pairs]),
-    }
-
-
-def test_statistics_equal_the_loop_over_pairs():
-    labels = draw_label_sets(60, np.random.default_rng(0))
-    assert label_statistics(labels) == pytest.approx(slow_statistics(labels))
-
-
 def test_the_distribution_is_the_real_one():
     sets, share = label_sets()
     assert len(sets) == 5350

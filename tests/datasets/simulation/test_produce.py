@@ -13,12 +13,6 @@ from mosaic.utils.errors import ArchiveError
 from mosaic.utils.files import lock, read_json, write_json
 
 RECIPES = {"bigearthnet": (60, 3), "copernicus_bench": (16, 3), "sen12ms": (24, 1)}
-#: Dataset -> its module, and what writes one of its parts.
-WRITERS = {
-    "bigearthnet": "bigearthnet._write_tile",
-    "copernicus_bench": "bigearthnet._write_stacked_tile",
-    "sen12ms": "sen12ms._write_scene",
-}
 
 
 def content(root):
@@ -33,9 +27,10 @@ def test_the_reader_finds_nothing_wrong(simulated, dataset):
     assert set(archive.index["split"]) == {"train", "validation", "test"}
 
 
-def test_interrupted_it_goes_on_to_the_same_files_with_more_processes(simulated, tmp_path, monkeypatch):
-    """tests/faults kills it in other ways."""
-    root, arguments = tmp_path / "again", RECIPES["bigearthnet"]
+@pytest.mark.parametrize("dataset", ["bigearthnet", "sen12ms"])
+def test_interrupted_it_goes_on_to_the_same_files(simulated, tmp_path, monkeypatch, dataset):
+    """In more processes, and with another order of sets; tests/faults kills it in other ways."""
+    root, recipe = tmp_path / "again", RECIPES[dataset]
 
     def interrupted(path, content):
         if path.name == ".part-2.json":
@@ -45,22 +40,13 @@ def test_interrupted_it_goes_on_to_the_same_files_with_more_processes(simulated,
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("mosaic.utils.forked.available_cores", lambda: 1)
         patch.setattr("mosaic.datasets.simulation.produce.write_json", interrupted)
-        simulate_archive("bigearthnet", root, *arguments)
+        simulate_archive(dataset, root, *recipe)
     assert not root.exists() and len(list(tmp_path.glob(".again.partial/again/.part-*.json"))) == 2
-    assert content(simulate_archive("bigearthnet", root, *arguments)) == content(simulated["bigearthnet"])
+    code = "import pathlib; from mosaic.datasets.registry import simulate_archive; "
+    code += f"simulate_archive({dataset!r}, pathlib.Path({str(root)!r}), *{recipe})"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": "1"}, check=True)
+    assert content(root) == content(simulated[dataset])
     assert [path.name for path in tmp_path.iterdir()] == ["again"]
-
-
-@pytest.mark.parametrize("dataset", RECIPES)
-def test_an_archive_is_the_same_whoever_writes_it(simulated, tmp_path, dataset):
-    """By its first part, from an interpreter of its own with another order of sets."""
-    module, write = WRITERS[dataset].split(".")
-    code = f"import pathlib, sys; from mosaic.datasets.simulation import {module} as simulation; "
-    code += f"simulation.{write}(pathlib.Path(sys.argv[1]), simulation._plan(*{RECIPES[dataset]})[0])"
-    environment = {**os.environ, "PYTHONHASHSEED": "1"}
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, check=True)
-    written, whole = content(tmp_path), content(simulated[dataset])
-    assert written and written == {path: whole[path] for path in written}
 
 
 def test_a_second_process_waits_for_the_archive_of_the_first(simulated, tmp_path, capsys, wait_until):
