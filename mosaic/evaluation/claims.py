@@ -5,11 +5,10 @@ please is chosen on the validation split: which opponent of a family stands for 
 linear probe, fine-tuning, or its own classifier) each side enters with.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -68,19 +67,13 @@ CLAIMS: tuple[Claim, ...] = tuple(
 
 @dataclass(frozen=True)
 class Comparison:
-    """A claim on one archive (its title), and the difference that tests it.
-
-    Attributes:
-        sides: both methods and how they entered, in words; or why the run cannot test the claim.
-        difference: MoSAiC less its opponent, in units of the measure; ``None`` when the claim was not tested.
-        untrained: why MoSAiC was, or may have been, trained too little for any verdict; empty if not.
-    """
+    """A claim on one archive, and the difference that tests it."""
 
     claim: Claim
-    dataset: str
-    sides: str
-    difference: Difference | None = None
-    untrained: str = ""
+    dataset: str  # title of the archive
+    sides: str  # both methods and how they entered, in words; or why the run cannot test the claim
+    difference: Difference | None = None  # MoSAiC less its opponent, in units of the measure, if tested
+    untrained: str = ""  # why MoSAiC was, or may have been, trained too little for any verdict
 
 
 def judge(comparisons: Sequence[Comparison]) -> pd.DataFrame:
@@ -108,26 +101,21 @@ def judge(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     ).rename(columns={"value": "effect"})
     enough = (table["n_seeds"] >= LEAST_SEEDS) & (table["n_scenes"] >= LEAST_SCENES)
     count = max(1, int((enough & table["effect"].notna()).sum()))
-    rows = [_judged(row, count) for row in table.to_dict("records")]
-    return table.assign(comparisons=count, **pd.DataFrame(rows))
-
-
-def _judged(row: Mapping[Hashable, Any], count: int) -> dict[str, Any]:
-    """Return what the correction for ``count`` comparisons makes of a row of the table."""
-    variances, sizes = (row["variance_scenes"], row["variance_seeds"]), (row["n_scenes"], row["n_seeds"])
-    low, high = ends(row["effect"], *error_and_df(variances, sizes), LEVEL / count)
-    mde = detectable(variances, sizes, count) if row["n_seeds"] > 1 else np.nan
-    verdict, reason = "undecided", ""
-    if not np.isfinite(row["effect"]):
-        verdict, reason = "not tested", row["comparison"]
-    elif reason := too_few(row["n_scenes"], row["n_seeds"]):
-        pass
-    elif row["untrained"]:
-        reason = row["untrained"]
-    else:
-        verdict, reason = decide(low, high, mde)
-    p = float(np.minimum(1.0, count * row["p_value"]))  # NaN of one seed
-    return {"low": low, "high": high, "p_corrected": p, "mde": mde, "verdict": verdict, "reason": reason}
+    judged = []
+    for row in table.to_dict("records"):
+        variances, sizes = (row["variance_scenes"], row["variance_seeds"]), (row["n_scenes"], row["n_seeds"])
+        low, high = ends(row["effect"], *error_and_df(variances, sizes), LEVEL / count)
+        mde = detectable(variances, sizes, count) if row["n_seeds"] > 1 else np.nan
+        if not np.isfinite(row["effect"]):
+            verdict, reason = "not tested", row["comparison"]
+        elif reason := too_few(*sizes) or row["untrained"]:
+            verdict = "undecided"
+        else:
+            verdict, reason = decide(low, high, mde)
+        p = float(np.minimum(1.0, count * row["p_value"]))  # NaN of one seed
+        judged.append((low, high, p, mde, verdict, reason))
+    columns = ["low", "high", "p_corrected", "mde", "verdict", "reason"]
+    return table.assign(comparisons=count, **pd.DataFrame(judged, columns=columns))
 
 
 def too_few(scenes: int, seeds: int) -> str:
@@ -170,13 +158,9 @@ def decide(low: float, high: float, mde: float) -> tuple[str, str]:
 def detectable(variances: tuple[float, float], sizes: tuple[float, float], count: int) -> float:
     """Return the minimum detectable effect: found with a chance of :data:`POWER` among ``count`` comparisons.
 
-    It is simulated, for a run knows its variances only as estimates, by which its intervals vary: with few
-    seeds the sum of two t quantiles is found less often than it says.
-
-    Args:
-        variances: of the mean over scenes and over seeds.
-        sizes: numbers of scenes and of seeds.
-        count: comparisons that share :data:`LEVEL`.
+    ``variances`` are those of the mean over scenes and over seeds, ``sizes`` the numbers of both. It is
+    simulated, for a run knows its variances only as estimates, by which its intervals vary: with few seeds
+    the sum of two t quantiles is found less often than it says.
     """
     v, df = np.asarray(variances, float), np.maximum(np.asarray(sizes, float) - 1, 1)
     estimated = np.stack([v[i] / df[i] * _chi_squared(float(df[i]), i) for i in (0, 1)], axis=1)
@@ -188,25 +172,20 @@ def detectable(variances: tuple[float, float], sizes: tuple[float, float], count
 
 @cache
 def _chi_squared(df: float, part: int) -> NDArray[np.float64]:
-    quantiles: NDArray[np.float64] = chdtri(df, _DRAWN[part])
-    return quantiles
+    return chdtri(df, _DRAWN[part])
 
 
 @cache
 def _log_quantiles(level: float) -> NDArray[np.float64]:
     """Return the logarithm of t quantiles, smooth in one over the degrees of freedom, :data:`_INVERSE`."""
-    quantiles: NDArray[np.float64] = np.log(stdtrit(1 / _INVERSE, level))
-    return quantiles
+    return np.log(stdtrit(1 / _INVERSE, level))
 
 
 def resolution(claims: pd.DataFrame, measure: str = "ap_macro") -> pd.DataFrame:
-    """Return what runs of other sizes could detect, by the variances of this run's claims on a measure.
+    """Return what runs of other sizes could detect: dataset, n_seeds, n_scenes, mde.
 
-    The variance over scenes falls as 1 / scenes, that over seeds as 1 / seeds; of several claims the median.
-
-    Returns:
-        One row a dataset, number of seeds and number of scenes: dataset, n_seeds, n_scenes, mde. Empty where
-        no claim has two seeds and enough scenes.
+    The variance over scenes falls as 1 / scenes, that over seeds as 1 / seeds; of this run's claims on a
+    measure the median counts. Empty where no claim has two seeds and enough scenes.
     """
     rows = []
     known = claims[(claims["measure"] == measure) & claims["mde"].notna()]

@@ -158,20 +158,15 @@ def retrieval_ranks(queries: Embeddings, candidates: Embeddings) -> NDArray[np.i
 
 
 def retrieval_map(
-    queries: Embeddings,
-    candidates: Embeddings,
-    labels: Labels,
-    places: Places,
-    k: int = 20,
-    least: float = 0.5,
+    queries: Embeddings, candidates: Embeddings, labels: Labels, places: Places, k: int = 20
 ) -> NDArray[np.float64]:
     """Return the average precision in [0, 1] of each query's k best candidates of other places, (N,).
 
-    A candidate is relevant when its labels have a Jaccard index of at least ``least`` with the query's;
-    queries without a relevant one are NaN.
+    A candidate is relevant when its labels have a Jaccard index of at least 0.5 with the query's; queries
+    without a relevant one are NaN.
     """
     elsewhere = places[:, None] != places[None, :]
-    relevant = (jaccard(labels) >= least) & elsewhere
+    relevant = (jaccard(labels) >= 0.5) & elsewhere
     similarity = np.where(elsewhere, queries @ candidates.T, -np.inf)
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
     hits = np.take_along_axis(relevant, order, 1)

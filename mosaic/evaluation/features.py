@@ -64,10 +64,8 @@ def extract_features(
     """Encode whole patches without augmentation, in the precision of training: stream -> (N, F).
 
     For early fusion also ``"early_without_s1"`` and so on for each sensor. With ``store_statistics`` the
-    store's moments normalise, not those of training: for an encoder of another archive.
-
-    Raises:
-        CheckpointError: when the checkpoint is damaged or its bands are not the store's.
+    store's moments normalise, not those of training: for an encoder of another archive. CheckpointError when
+    the checkpoint is damaged or its bands are not the store's.
     """
     loaded = load_encoder(checkpoint)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -26,12 +26,9 @@ LABEL_COUNTS: dict[str, tuple[int, float]] = {
 
 @dataclass(frozen=True)
 class Stratum:
-    """A subset of the patches (row numbers) and the classes scored on it (column numbers).
+    """A subset of the patches (row numbers) and the classes scored on it (column numbers)."""
 
-    Names are such as ``"labels: 3-4"`` or ``"group: forests"``.
-    """
-
-    name: str
+    name: str  # such as "labels: 3-4" or "group: forests"
     patches: NDArray[np.int64]
     classes: NDArray[np.int64]
 
@@ -89,10 +86,8 @@ def similar_groups(
 ) -> list[tuple[str, ...]]:
     """Derive groups of classes from a similarity, by complete linkage: all pairs of a group are alike.
 
-    Args:
-        similarity: (C, C), symmetric, higher is more alike: mutual information, or minus a distance.
-        class_names: C names.
-        groups: most clusters formed; those of a single class are left out.
+    The ``similarity`` (C, C) is symmetric: mutual information, or minus a distance. At most ``groups``
+    clusters are formed; those of a single class are left out.
     """
     distance = similarity.max() - (similarity + similarity.T) / 2
     np.fill_diagonal(distance, 0.0)

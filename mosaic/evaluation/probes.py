@@ -25,31 +25,23 @@ STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 #: Strength where a budget is too small for cross-validation.
 FALLBACK = 1e-2
 FOLDS = 5
+_TEMPERATURE = 0.07  # of the neighbours' votes
 _MOST_LEAVES = 2048  # of a tree
 _MOST_SIMILARITIES = 2**26  # in memory at a time
 _OPTIONS = {"maxiter": 500, "gtol": 5e-4}  # probabilities within 1e-3 of the exact fit
 
 
-def knn_scores(
-    train_features: Features,
-    train_labels: Labels,
-    eval_features: Features,
-    k: int = 20,
-    temperature: float = 0.07,
-) -> Scores:
-    """Score classes by the labels of the nearest training patches, weighted by exp(cosine / temperature).
+def knn_scores(train_features: Features, train_labels: Labels, queries: Features, k: int = 20) -> Scores:
+    """Score classes by the labels of the nearest training patches, weighted by exp(cosine / 0.07).
 
     After the kNN monitor of Wu et al. 2018 (arXiv:1805.01978). Features are centred on the training mean
     first, so that a sensor filled with that mean adds nothing.
     """
-    arrays = (train_features, train_labels.astype(np.float32), eval_features)
-    train, labels, queries = (torch.from_numpy(array).to(_device()) for array in arrays)
-    return knn_votes(train, labels, queries, k, temperature).cpu().numpy()
+    arrays = (train_features, train_labels.astype(np.float32), queries)
+    return knn_votes(*(torch.from_numpy(array).to(_device()) for array in arrays), k).cpu().numpy()
 
 
-def knn_votes(
-    train: Tensor, labels: Tensor, queries: Tensor, k: int = 20, temperature: float = 0.07
-) -> Tensor:
+def knn_votes(train: Tensor, labels: Tensor, queries: Tensor, k: int = 20) -> Tensor:
     """Return :func:`knn_scores` of float32 tensors on one device, never in half precision; waits for none."""
     with torch.autocast(train.device.type, enabled=False):
         mean = train.mean(0)
@@ -58,7 +50,7 @@ def knn_votes(
         for chunk in torch.split(queries, max(1, _MOST_SIMILARITIES // len(train))):
             similarity = functional.normalize(chunk - mean, dim=1) @ train.T
             similarity, nearest = similarity.topk(min(k, len(train)), dim=1)
-            weight = torch.softmax(similarity / temperature, dim=1)
+            weight = torch.softmax(similarity / _TEMPERATURE, dim=1)
             scores.append(torch.einsum("mk,mkc->mc", weight, labels[nearest]))
         return torch.cat(scores).clamp_(0, 1)
 
@@ -77,8 +69,7 @@ class LinearProbe(NamedTuple):
         """Return the probability of each class (N, C)."""
         arrays = (features.astype(np.float64), self.weights, self.bias)
         rows, weights, bias = (torch.from_numpy(array).to(_device()) for array in arrays)
-        scores: Scores = torch.sigmoid(rows @ weights + bias).float().cpu().numpy()
-        return scores
+        return torch.sigmoid(rows @ weights + bias).float().cpu().numpy()
 
 
 def linear_probe(
@@ -103,13 +94,11 @@ def linear_probe(
     return {name: probe.scores(features) for name, features in evaluation.items()}, probe
 
 
-def cross_validated_strength(
-    features: Features, labels: Labels, scenes: NDArray[np.str_], strengths: Sequence[float] = STRENGTHS
-) -> float:
-    """Return the strength with the best macro AP of held-out rows, in :data:`FOLDS` folds of whole scenes.
+def cross_validated_strength(features: Features, labels: Labels, scenes: NDArray[np.str_]) -> float:
+    """Return that of :data:`STRENGTHS` with the best macro AP of held-out rows, in folds of whole scenes.
 
-    Of ascending strengths, none is fitted after the first that is no better: the strongest take longest. Of
-    fewer scenes, folds are of single rows; of fewer than two rows a fold, or without a class of two values,
+    None is fitted after the first that is no better: the strongest take longest. Of fewer scenes than
+    :data:`FOLDS`, folds are of single rows; of fewer than two rows a fold, or without a class of two values,
     the strength is :data:`FALLBACK`.
     """
     if len(labels) < 2 * FOLDS or (labels == labels[0]).all():
@@ -125,7 +114,7 @@ def cross_validated_strength(
             scores[held] = probe.scores(features[held])
         return macro_ap(labels, scores)
 
-    return _first_peak(strengths, held_out_ap)
+    return _first_peak(STRENGTHS, held_out_ap)
 
 
 def _first_peak(candidates: Iterable[_Candidate], score: Callable[[_Candidate], float]) -> _Candidate:

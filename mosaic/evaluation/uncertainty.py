@@ -7,7 +7,7 @@ Biometrics 2). The same scenes are left out whatever is scored, which pairs meth
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,10 +24,7 @@ LEAST_SCENES = 6
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds with its 95 % interval, NaN below :data:`LEAST_SCENES`; of one seed, for it alone.
-
-    An interval ends where scores do.
-    """
+    """A mean over seeds with its 95 % interval, NaN below :data:`LEAST_SCENES`; of one seed, for it alone."""
 
     value: float
     low: float
@@ -47,12 +44,7 @@ class Difference(Interval):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score of each seed, and what their mean would be without each scene.
-
-    Example:
-        >>> difference = estimate_ap(labels, mosaic, scenes) - estimate_ap(labels, baseline, scenes)
-        >>> difference.difference().p_value
-    """
+    """A score of each seed, and what their mean would be without each scene."""
 
     values: NDArray[np.float64]  # of each seed (n,)
     without: NDArray[np.float64]  # mean over seeds without each scene (S,)
@@ -78,7 +70,7 @@ class Estimate:
         return float(over_scenes if count >= LEAST_SCENES else np.nan), float(over_seeds)
 
     def interval(self) -> Interval:
-        """Return the mean over seeds with its 95 % interval."""
+        """Return the mean over seeds with its 95 % interval, which ends where scores do."""
         n_seeds, n_scenes = len(self.values), len(self.without)
         error, df = error_and_df(self.variances, (n_scenes, n_seeds))
         low, high = ends(self.value, error, df)
@@ -88,10 +80,7 @@ class Estimate:
         """Return the interval of a difference, with the p-value that it is zero."""
         sizes = len(self.without), len(self.values)
         p = p_value(self.value, *error_and_df(self.variances, sizes)) if sizes[1] > 1 else np.nan
-        over_scenes, over_seeds = self.variances
-        return Difference(
-            **vars(self.interval()), p_value=p, variance_scenes=over_scenes, variance_seeds=over_seeds
-        )
+        return Difference(*astuple(self.interval()), p, *self.variances)
 
     @staticmethod
     def over_seeds(estimates: Sequence["Estimate"]) -> "Estimate":
@@ -109,9 +98,7 @@ class Estimate:
 def error_and_df(variances: ArrayLike, counts: ArrayLike) -> tuple[float, float]:
     """Return the standard error of a sum of independent parts, and Satterthwaite's degrees of freedom.
 
-    Args:
-        variances: of the parts, each estimated from a sample.
-        counts: sizes of these samples; a sample of one has variance 0.
+    Each of the ``variances`` is estimated from a sample of that of the ``counts``, and 0 for a sample of one.
     """
     v, df = np.asarray(variances, float), np.asarray(counts, float) - 1
     total = v.sum()

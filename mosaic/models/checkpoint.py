@@ -14,16 +14,8 @@ from mosaic.models.foundation import FOUNDATION
 from mosaic.models.heads import ChoquetClassifier
 from mosaic.models.loaded import LoadedEncoder
 from mosaic.store.record_format import BandLayout
+from mosaic.utils import files
 from mosaic.utils.errors import CheckpointError, SettingsError
-from mosaic.utils.files import (
-    atomic_path,
-    read_json,
-    require_regular,
-    sealed,
-    sha256_file,
-    unsealed,
-    write_json,
-)
 
 WEIGHTS = "encoder.safetensors"
 CARD = "card.json"
@@ -39,7 +31,7 @@ def save_encoder(
     """
     parts = {"encoder": encoder, **({} if classifier is None else {"classifier": classifier})}
     tensors = nn.ModuleDict(parts).state_dict()
-    with atomic_path(folder / WEIGHTS) as partial:
+    with files.atomic_path(folder / WEIGHTS) as partial:
         content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
         partial.write_bytes(content)  # OSError where the disk is full; safetensors' own is none
     kind = "choquet" if isinstance(classifier, ChoquetClassifier) else "linear"
@@ -53,9 +45,9 @@ def save_encoder(
         "image_size": encoder.image_size,
         "feature_dims": encoder.feature_dims,
         "classifier": None if classifier is None else kind,
-        "weights": {"file": WEIGHTS, "sha256": sha256_file(folder / WEIGHTS)},
+        "weights": {"file": WEIGHTS, "sha256": files.sha256_file(folder / WEIGHTS)},
     }
-    write_json(folder / CARD, sealed({**architecture, **card}))
+    files.write_json(folder / CARD, files.sealed({**architecture, **card}))
 
 
 def read_card(path: Path | str) -> dict[str, Any]:
@@ -65,14 +57,14 @@ def read_card(path: Path | str) -> dict[str, Any]:
     def unchanged(card: dict[str, Any]) -> dict[str, Any]:
         if card["format"] != FORMAT:
             raise ValueError(f"format {card['format']}, this code reads {FORMAT}")
-        return unsealed(card)
+        return files.unsealed(card)
 
-    card: dict[str, Any] = read_json(
+    card: dict[str, Any] = files.read_json(
         folder / CARD, {"format": int}, build=unchanged, error=CheckpointError, remedy=remedy
     )
     weights, expected = folder / WEIGHTS, card["weights"]["sha256"]
-    require_regular(weights, CheckpointError, remedy)
-    if (sha256 := sha256_file(weights)) != expected:
+    files.require_regular(weights, CheckpointError, remedy)
+    if (sha256 := files.sha256_file(weights)) != expected:
         raise CheckpointError(
             f"{weights} is damaged: SHA-256 {sha256[:12]}…, expected {expected[:12]}…: {remedy}"
         )
@@ -82,12 +74,11 @@ def read_card(path: Path | str) -> dict[str, Any]:
 def load_encoder(path: Path | str) -> LoadedEncoder:
     """Load a trained encoder from the folder of its checkpoint.
 
+    CheckpointError when it is missing, damaged, or of another architecture than its card says.
+
     Example:
         >>> encoder = load_encoder("path/of/the/checkpoint")
         >>> embedding = encoder.embed(s1=s1_in_db, s2=s2_in_dn)
-
-    Raises:
-        CheckpointError: when it is missing, damaged, or of another architecture than its card says.
     """
     card = read_card(path)
     classifier: nn.Module | None = None

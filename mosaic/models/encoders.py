@@ -152,26 +152,21 @@ class ClassTokenFusion(nn.Module):
 
 
 class Encoder(nn.Module):
-    """One backbone for each stream.
+    """One backbone for each stream, from its number of bands, or sensor -> number of bands to be stacked.
 
-    Args:
-        name: as :func:`build_backbone` takes it; SettingsError for an unknown one, or one that takes other
-            sizes or numbers of bands.
-        in_channels: stream -> number of bands of the sensor of that name; or sensor -> number of bands, of
-            several sensors whose bands are stacked.
-        image_size: side of a view, pixels.
+    SettingsError for a ``name`` that :func:`build_backbone` does not know, or one that takes other numbers of
+    bands or another ``image_size``, the side of a view in pixels.
     """
 
     def __init__(
         self, name: str, in_channels: Mapping[str, int | Mapping[str, int]], image_size: int = 64
     ) -> None:
         super().__init__()
-        self.name = name
+        self.name, self.image_size = name, image_size
         self.in_channels = {
             stream: {stream: bands} if isinstance(bands, int) else dict(bands)
             for stream, bands in in_channels.items()
         }
-        self.image_size = image_size
         self.backbones = nn.ModuleDict()
         self.feature_dims = {}  # stream -> F, the width of its pooled features
         for stream, sensors in self.in_channels.items():

@@ -41,8 +41,7 @@ class Croma(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the pooled features of images."""
         scaled = (images[:, self.channels] / 4 + 0.5).clamp(0, 1)
-        features: Tensor = self.model(**{f"x_{self.sensor}": scaled})[f"{self.sensor}_GAP"]
-        return features
+        return self.model(**{f"x_{self.sensor}": scaled})[f"{self.sensor}_GAP"]
 
     @classmethod
     def require(cls, bands: Sequence[str], image_size: int) -> None:
@@ -93,8 +92,7 @@ class Dofa(nn.Module):
         """Return the pooled features of images."""
         if images.shape[-1] != self._SIDE:
             images = functional.interpolate(images, (self._SIDE, self._SIDE), mode="bilinear")
-        features: Tensor = self.model.forward_features(images, self.wavelengths.tolist())
-        return features
+        return self.model.forward_features(images, self.wavelengths.tolist())
 
     @classmethod
     def require(cls, bands: Sequence[str], image_size: int) -> None:

@@ -55,9 +55,9 @@ class LoadedEncoder(nn.Module):
             lines.append(f"  {len(self.thresholds)} classes: {', '.join(self.thresholds)}")
         return "\n".join(lines)
 
-    def forward(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Encode normalised images as :meth:`Encoder.forward` does."""
-        return self.encoder(images)
+    def forward(self, images: Mapping[str, Tensor]) -> Tensor:
+        """Return the joined features of images (B, bands, H, W) of all sensors, which are not checked."""
+        return self.encoder.fused(self.encoder({s: self._normalised(s, i) for s, i in images.items()}))
 
     def embed(self, *, differentiable: bool = False, **images: Tensor | NDArray[Any]) -> Any:
         """Return the joined features of all streams: (sum of F,) of one patch, (B, sum of F) of several.
@@ -70,7 +70,7 @@ class LoadedEncoder(nn.Module):
             >>> features = encoder.embed(s1=s1_in_db, s2=s2_in_dn)
         """
         with torch.inference_mode(not differentiable):
-            features = self.encoder.fused(self(self.normalise(**images)), self.mean)
+            features = self.encoder.fused(self.encoder(self.normalise(**images)), self.mean)
         if all(image.ndim == 3 for image in images.values()):
             features = features[0]
         arrays = not differentiable and not any(isinstance(image, Tensor) for image in images.values())
@@ -108,12 +108,9 @@ class LoadedEncoder(nn.Module):
 
     def _moments(self, name: str) -> Tensor:
         """Return mean and deviation of a sensor's bands, (2, bands, 1, 1)."""
-        values = [self.layout.statistics[band] for band in self.layout.sensor(name).bands]
-        moments = torch.tensor(
-            [[v["mean"] for v in values], [v["std"] for v in values]], device=self.mean.device
-        )
-        moments[1].clamp_(min=1e-6)
-        return moments[:, :, None, None]
+        known = [self.layout.statistics[band] for band in self.layout.sensor(name).bands]
+        moments = [[band["mean"] for band in known], [max(band["std"], 1e-6) for band in known]]
+        return torch.tensor(moments, device=self.mean.device)[:, :, None, None]
 
     def _normalised(self, name: str, image: Tensor) -> Tensor:
         side, (mean, std) = self.encoder.image_size, self._moments(name)
@@ -153,7 +150,7 @@ class LoadedEncoder(nn.Module):
         for name, bands in self.bands.items():
             images[name] = torch.zeros(2, len(bands), 96, 80).to(self.mean)
             free[name] = {0: dim("batch"), 2: dim(f"{name}_height"), 3: dim(f"{name}_width")}
-        program = torch.export.export(_Graph(self), (images,), dynamic_shapes={"images": free})
+        program = torch.export.export(self, (images,), dynamic_shapes={"images": free})
         if path.suffix == ".pt2":
             torch.export.save(program, path)
         else:
@@ -161,16 +158,6 @@ class LoadedEncoder(nn.Module):
                 program, f=path, dynamo=True, external_data=False, verbose=False, input_names=list(images)
             )
         return path
-
-
-class _Graph(nn.Module):
-    def __init__(self, loaded: LoadedEncoder) -> None:
-        super().__init__()
-        self.loaded = loaded
-
-    def forward(self, images: Mapping[str, Tensor]) -> Tensor:
-        encoder = self.loaded.encoder
-        return encoder.fused(encoder({s: self.loaded._normalised(s, image) for s, image in images.items()}))
 
 
 def _listed(values: Tensor) -> str:

@@ -32,24 +32,19 @@ PUBLISHED: dict[str, tuple[str, str]] = {
 
 def check_published(name: str, layout: BandLayout, image_size: int) -> None:
     """Refuse data that published weights do not fit, as :func:`load_published` does, without reading them."""
-    if name in FOUNDATION:
-        for sensor in layout.sensors:
+    for sensor in layout.sensors:
+        if name in FOUNDATION:
             FOUNDATION[name].require(sensor.bands, image_size)
-    else:
-        for sensor in layout.sensors:
+        else:
             _matching(PUBLISHED[name], sensor.bands)
 
 
 def load_published(name: str, layout: BandLayout, image_size: int) -> tuple[Encoder, BandLayout]:
     """Return the encoder of published weights, and the layout with the normalisation they expect.
 
-    The name is a key of :data:`PUBLISHED` or :data:`FOUNDATION`; published training used views of 224 pixels
-    of 10 m.
-
-    Raises:
-        CheckpointError: when the data do not hold exactly the bands that the weights expect.
-        SettingsError: for a size that they do not take.
-        RunError: when TorchGeo is missing, or the file is damaged, or neither there nor can be downloaded.
+    The name is a key of :data:`PUBLISHED` or :data:`FOUNDATION`. CheckpointError for bands and SettingsError
+    for a size that the weights do not take; RunError when TorchGeo is missing, or the file is damaged, or
+    neither there nor can be downloaded.
     """
     check_published(name, layout, image_size)
     channels = {sensor.name: len(sensor.bands) for sensor in layout.sensors}
@@ -105,11 +100,10 @@ def _state(weights: Any, member: str) -> dict[str, Tensor]:
     if checksum and path.exists() and not sha256_file(path).startswith(checksum[1]):
         raise RunError(f"{path} is damaged, its SHA-256 does not start with {checksum[1]}: delete it")
     try:
-        state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (urllib.error.URLError, OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         why = str(error).split("In PyTorch")[0].strip()  # without torch's advice to execute the file
         raise RunError(
             f"the weights {member} cannot be downloaded or read ({why}): put {name} from {weights.url} "
             f"into {path.parent}, or leave this method out"
         ) from error
-    return state

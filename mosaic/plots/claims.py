@@ -25,10 +25,9 @@ def _effect(row: Mapping[Hashable, Any]) -> str:
 def claims_forest(claims: pd.DataFrame) -> Figure:
     """Show the claims: effect with interval against no effect, and the verdict by colour, marker and sign.
 
-    Each ``measure``, where effects have several units, gets a panel with its own scale.
+    Each ``measure`` gets a panel with its own scale.
     """
     claims = claims.assign(
-        measure=claims.get("measure", "effect"),
         statement=[textwrap.fill(text, 48) for text in claims["statement"]],
         comparison=[textwrap.fill(text, 54) for text in claims["comparison"]],
     )

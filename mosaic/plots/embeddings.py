@@ -15,13 +15,13 @@ from mosaic.plots.palette import GREY, LIGHT_GREY, OKABE_ITO, method_label, meth
 
 
 def umap_panels(
-    maps: Mapping[str | tuple[str, int], NDArray],
+    maps: Mapping[tuple[str, str], NDArray],
     categories: Sequence[str],
     colors: Mapping[str, str],
     parameters: str,
     columns: int,
 ) -> Figure:
-    """Show two-dimensional maps of the same patches: method, or (method, seed), -> coordinates (N, 2).
+    """Show two-dimensional maps of the same patches: (method, seed) -> coordinates (N, 2).
 
     Points are drawn in one shuffled order, so that no category hides another by coming last; those whose
     category (N,) has no colour lie beneath in grey. ``parameters`` of the map are written in a corner.
@@ -33,11 +33,10 @@ def umap_panels(
     tones = [colors.get(name, LIGHT_GREY) for name in category[order]]
     size = float(np.clip(9000 / max(len(order), 1), 2, 16))
     fig, axes = layout.panels(len(maps), columns, layout.WIDTH / columns + 0.1)
-    for ax, (key, points) in zip(axes, maps.items(), strict=True):
-        method, seed = key if isinstance(key, tuple) else (key, None)
+    for ax, ((method, seed), points) in zip(axes, maps.items(), strict=True):
         points = np.asarray(points)[order]
         ax.scatter(points[:, 0], points[:, 1], size, tones, linewidths=0, alpha=0.8, rasterized=True)
-        ax.set_title(method_label(method) + ("" if seed is None else f", seed {seed}"), fontsize=9.5)
+        ax.set_title(f"{method_label(method)}, seed {seed}", fontsize=9.5)
         ax.set(xticks=[], yticks=[])
         ax.margins(0.04)
         sns.despine(ax=ax, left=True, bottom=True)
@@ -62,18 +61,17 @@ def coherence_matrix(frame: pd.DataFrame) -> Figure:
 
 
 @layout.of_table
-def retrieval_curves(frame: pd.DataFrame, candidates: int | None = None) -> Figure:
+def retrieval_curves(frame: pd.DataFrame, candidates: int) -> Figure:
     """Show how often the same scene in the other sensor is among the k nearest, one panel a direction.
 
-    With a number of ``candidates`` recall by chance, k / candidates, is drawn too.
+    The dotted line is recall by chance, k / candidates.
     """
     frame, ticks = frame.rename(columns={"recall": "value"}), np.sort(frame["k"].unique())
     parts = {str(name): part for name, part in frame.groupby("direction", sort=False)}
     fig, axes = layout.curves(parts, "k", {k: str(k) for k in ticks}, "recall at k")
     for ax in axes:
-        if candidates:
-            ax.plot(np.minimum(ticks / candidates, 1), color=GREY, linestyle=":", linewidth=1.2)
-            ax.annotate("chance", (len(ticks) - 1, min(ticks[-1] / candidates, 1)), fontsize=8, color=GREY)
+        ax.plot(np.minimum(ticks / candidates, 1), color=GREY, linestyle=":", linewidth=1.2)
+        ax.annotate("chance", (len(ticks) - 1, min(ticks[-1] / candidates, 1)), fontsize=8, color=GREY)
         ax.set(xlabel="k", ylim=(0, 1.02))
     return fig
 

@@ -84,10 +84,8 @@ def dots(
     ``titles`` of the values of ``column`` name the rows from the top down, or the x axis if ``vertical``;
     ``looks`` are the styles of the series, values of ``by``, whose first and last are ``spread`` apart where
     rows are 1 apart. ``frame`` may hold ``low`` and ``high``, drawn ``width`` points wide, and ``seed``
-    (-1: all). Returns the positions of the titles (N,).
-
-    Raises:
-        ValueError: when a series has several rows for one value of ``column``: aggregate over seeds.
+    (-1: all). Returns the positions of the titles (N,). ValueError when a series has several rows for one
+    value of ``column``: aggregate over seeds.
     """
     sign = 1.0 if vertical else -1.0
     at, middle = sign * np.arange(len(titles)), (len(looks) - 1) / 2
@@ -141,7 +139,7 @@ def label_rows(ax: Axes, labels: Sequence[str]) -> np.ndarray:
     return y
 
 
-def bars(ax: Axes, frame: pd.DataFrame, texts: Sequence[str], color: Any, title: str) -> np.ndarray:
+def bars(ax: Axes, frame: pd.DataFrame, texts: Sequence[str], color: Any, title: str) -> None:
     """Draw a bar a row (``value``, ``low`` and ``high`` if known), named by the index, a text at its end."""
     y = label_rows(ax, list(frame.index))
     values, low, high = frame.reindex(columns=["value", "low", "high"]).to_numpy(float, na_value=np.nan).T
@@ -150,7 +148,6 @@ def bars(ax: Axes, frame: pd.DataFrame, texts: Sequence[str], color: Any, title:
     ax.bar_label(drawn, texts, padding=4, fontsize=9)
     ax.set_xlim(0, 1.3 * max(np.nanmax([values, high], initial=0), 1e-9))
     ax.set_title(title, fontsize=9.5)
-    return y
 
 
 def heat_map(

@@ -75,12 +75,10 @@ class ScenePicker:
 
     def rows(self, step: int) -> Rows:
         """Return the rows of a step (B,); repeats only from a pool that is small or drawn by rarity."""
-        return np.concatenate([self._draw(pool, count, step) for pool, count in enumerate(self._counts)])
+        return np.concatenate([self._draw(pool, n, step) for pool, n in enumerate(self._counts) if n])
 
     def _draw(self, pool: int, count: int, step: int) -> Rows:
         size = len(self.pools[pool])
-        if count == 0:
-            return self.pools[pool][:0]
         if count <= size:  # epoch after epoch; the rest of an epoch that fills no batch is left out
             epoch, batch = divmod(step, size // count)
             return self._order(pool, epoch)[batch * count : (batch + 1) * count]

@@ -1,7 +1,7 @@
 """One optimiser step of any method, as a LightningModule."""
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from math import cos, pi
 from typing import Any, Self
@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+from timm.optim import param_groups_weight_decay
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -164,19 +165,19 @@ class Pretraining(LightningModule):
         """Whether the losses must be read before the next step."""
         return len(self._unread) >= self._log_every
 
-    def read_losses(self) -> list[dict[str, float]]:
-        """Return term -> value of the steps since the last call; RunError when one is not finite."""
+    def read_losses(self, log: Sequence[dict[str, float]]) -> None:
+        """Add the terms of steps not yet read to the end of ``log``; RunError for one that is not finite."""
         steps, self._unread = self._unread, []
         read = torch.stack([losses for _, _, losses in steps]).tolist() if steps else []
-        losses = [dict(zip(self._names, values, strict=True)) for values in read]
-        for (step, rows, _), values in zip(steps, losses, strict=True):
-            if not np.isfinite(list(values.values())).all():
+        for (step, rows, _), values, row in zip(steps, read, log[len(log) - len(steps) :], strict=True):
+            terms = dict(zip(self._names, values, strict=True))
+            if not np.isfinite(values).all():
                 raise RunError(
-                    f"loss became {values} at step {step}, rows {rows.tolist()} (of steps {steps[0][0]} to "
+                    f"loss became {terms} at step {step}, rows {rows.tolist()} (of steps {steps[0][0]} to "
                     f"{steps[-1][0]}, read together): look at these patches, lower the learning rate, or use "
                     "precision '32'"
                 )
-        return losses
+            row |= terms
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0: linear warm-up, then cosine to 0."""
@@ -188,11 +189,8 @@ class Pretraining(LightningModule):
 
     def configure_optimizers(self) -> CapturedAdamW:
         """Return AdamW; biases and normalisation do not decay."""
-        trained = [p for p in self.parameters() if p.requires_grad]
-        decayed, plain = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
-        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-        decay = self.trial.optimiser.weight_decay
-        optimizer = CapturedAdamW(groups, weight_decay=decay, fused=True)  # in half the time
+        groups = param_groups_weight_decay(self, self.trial.optimiser.weight_decay)
+        optimizer = CapturedAdamW(groups, fused=True)  # in half the time
         processes = self.trainer.world_size, self.trainer.global_rank
         optimizer.capture = captures(self.trial.compute.capture, self.device, *processes)
         cuda = self.device.type == "cuda"

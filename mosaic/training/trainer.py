@@ -103,17 +103,12 @@ class Logbook(Callback):
             self._finish_evaluation()
             self._start_evaluation()
         if due or last or module.losses_due:
-            self._read_losses()
+            module.read_losses(self.rows)
         self.rows[-1]["seconds"] = self.seconds
         if step and self.bar is not None:
             if "total" in self.rows[-1]:
                 self.bar.set_postfix_str(f"loss {self.rows[-1]['total']:.3f}", refresh=False)
             self.bar.update()
-
-    def _read_losses(self) -> None:
-        losses = self._module.read_losses()
-        for row, values in zip(self.rows[len(self.rows) - len(losses) :], losses, strict=True):
-            row.update(values)
 
     @torch.inference_mode()
     def _start_evaluation(self) -> None:
@@ -195,7 +190,7 @@ class Logbook(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs to continue the log; nothing is saved after a loss not finite."""
-        self._read_losses()
+        self._module.read_losses(self.rows)
         self._finish_evaluation()
         return {"rows": self.rows, "seconds": self.seconds, "evaluating": self._evaluating}
 

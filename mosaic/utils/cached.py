@@ -21,12 +21,7 @@ _MACHINE = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
 def read_if_sound(path: Path, read: Callable[[Path], T]) -> T | None:
     """Return ``read(path)``; None for a file that is absent, or damaged and therefore set aside.
 
-    Example:
-        >>> if (table := read_if_sound(path, read_parquet)) is None:
-        ...     table = write_parquet(path, compute())
-
-    Raises:
-        RunError: when the machine refuses to read.
+    ``RunError`` when the machine refuses to read.
     """
     if not (path.exists() or path.is_symlink()):
         return None

@@ -26,10 +26,7 @@ _MADE_AGAIN = "delete it, it will be made again"
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path next to ``path``; on success flush it to disk and rename it to ``path``.
 
-    The suffix is kept, so writers that look at it (parquet, npz, png) behave as for the final name.
-
-    Raises:
-        RunError: when the disk is full; nothing is left under either name.
+    The suffix is kept, for writers that look at it. RunError when the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
@@ -90,7 +87,7 @@ def read_json(
     remedy: str = _MADE_AGAIN,
     parse: Callable[[str], Any] = json.loads,
 ) -> Any:
-    """Return the content of a JSON file.
+    """Return the content of a JSON file, or ``parse`` another format; ``error`` whatever is wrong with it.
 
     Args:
         path: of the file, UTF-8.
@@ -98,11 +95,7 @@ def read_json(
         build: turns the content into what is returned, such as :func:`unsealed` or ``Model.model_validate``.
         error: what is raised.
         remedy: end of its message, which names the file and the key.
-        parse: of the text, for other formats.
-
-    Raises:
-        MosaicError: ``error``, when the file is missing, no regular file, unreadable, not UTF-8, not JSON or
-            of other content than ``keys`` and ``build`` expect.
+        parse: of the text.
     """
     require_regular(path, error, remedy)
     try:
@@ -234,12 +227,7 @@ def require_free_space(folder: Path, needed: int) -> None:
 def lock(folder: Path, wait: bool = False) -> Iterator[None]:
     """Lock ``folder``, created where absent, until this process leaves the block or ends.
 
-    Args:
-        folder: what to lock.
-        wait: whether to wait, and log that, while another process has the lock.
-
-    Raises:
-        RunError: when another process has the lock and ``wait`` is false; names its pid.
+    While another process has the lock, ``wait`` for it and log that, or raise ``RunError`` with its pid.
     """
     require_writable(folder)
     with open(folder / ".lock", "a+", encoding="utf-8") as file:

@@ -41,10 +41,8 @@ def forked_map(
     """Yield ``function(0), ..., function(count - 1)``, computed by :func:`default_workers` or ``workers``.
 
     Forked processes, which take ``chunk`` numbers at once, inherit what the function refers to, TorchGeo
-    included, whose import costs more than reading 500 patches; only results are pickled.
-
-    Raises:
-        RunError: when a process was killed.
+    included, whose import costs more than reading 500 patches; only results are pickled. ``RunError`` when a
+    process was killed.
     """
     workers = min(workers or default_workers(), count)
     if workers <= 1:

@@ -20,13 +20,7 @@ _hashes: dict[str, str] = {}  # module of a plugin -> SHA-256 of its source
 
 
 class Registry(dict[str, T]):
-    """What is known by name; looking up an unknown name raises an error that suggests the nearest.
-
-    Example:
-        >>> KERNELS: Registry[Kernel] = Registry("kernel")
-        >>> @KERNELS.register("any")
-        ... def any_label(anchors, labels): ...
-    """
+    """What is known by name; looking up an unknown name raises an error that suggests the nearest."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -57,10 +51,8 @@ def _origin(entry: object) -> object:
 def load_plugins(paths: Iterable[str | Path] | None = None) -> None:
     """Import Python files, each once, and let processes that this one starts do the same.
 
-    Without ``paths`` those that the parent process loaded, as at the start of a worker process.
-
-    Raises:
-        SettingsError: when a file is missing or raises; names the file, and the line that failed.
+    Without ``paths`` those that the parent process loaded, as at the start of a worker process. SettingsError
+    when a file is missing or raises; it names the file, and the line that failed.
     """
     inherited = [path for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
     files = [str(Path(path).expanduser().resolve()) for path in (inherited if paths is None else paths)]

@@ -29,11 +29,6 @@ def _in_notebook() -> bool:
     return hasattr(shell, "kernel")
 
 
-def _interactive() -> bool:
-    """Return whether somebody is watching: at a terminal, or in a notebook of a Jupyter server."""
-    return "JPY_SESSION_NAME" in os.environ if _in_notebook() else sys.stderr.isatty()
-
-
 class _Lines(plain_tqdm):
     """A progress bar as plain lines."""
 
@@ -50,10 +45,11 @@ class _Lines(plain_tqdm):
 def bar(
     what: str, total: int | None, items: Iterable[Any] | None = None, initial: int = 0, shown: bool = True
 ) -> Any:
-    """Return a tqdm bar for ``what``; where nobody watches it prints lines."""
+    """Return a tqdm bar for ``what``; where nobody watches, at a terminal or in Jupyter, it prints lines."""
     options: dict[str, Any] = {"desc": what, "total": total, "initial": initial, "leave": False}
     options["disable"] = not shown or WORKER in os.environ
-    if _interactive():
+    watched = "JPY_SESSION_NAME" in os.environ if _in_notebook() else sys.stderr.isatty()
+    if watched:
         return tqdm(items, dynamic_ncols=True, **options)
     return _Lines(items, file=io.StringIO(), mininterval=_INTERVAL, miniters=1, **options)
 

@@ -21,7 +21,7 @@ def test_features_are_those_of_the_plain_patch_in_the_order_of_the_rows(store, u
     monkeypatch.setattr(features_module, "_BATCH", 4)
     rows = np.array([70, 3, 3, 149, 20, 8])
     found = extract_features(store, untrained, rows)
-    encoder = load_encoder(untrained)
+    encoder = load_encoder(untrained).encoder
     with torch.no_grad():
         expected = encoder(images(store, rows))
     assert found.keys() == expected.keys() == {"s1", "s2"}
@@ -58,7 +58,7 @@ def test_early_fusion_is_encoded_again_without_each_sensor(store, config, tmp_pa
     without = images(store, train[:6])
     without["s1"].zero_()
     with torch.no_grad():
-        expected = load_encoder(early)(without)["early"].numpy()
+        expected = load_encoder(early).encoder(without)["early"].numpy()
     np.testing.assert_allclose(inputs["fused_without_s1"], expected, rtol=1e-4, atol=1e-5)
     assert not np.allclose(inputs["fused_without_s1"], inputs["fused"], atol=1e-3)
 

@@ -36,7 +36,7 @@ def test_loaded_encoder_gives_the_features_of_the_one_that_was_saved(store, conf
     loaded = load_encoder(tmp_path)
     assert not loaded.training
     with torch.no_grad():
-        expected, found = modules[0].encoder.eval()(images), loaded(images)
+        expected, found = modules[0].encoder.eval()(images), loaded.encoder(images)
         logits = modules[0].objective.classifier(torch.cat([*expected.values()], 1))
     assert found.keys() == {"s1", "s2"}
     assert all(torch.equal(found[stream], expected[stream]) for stream in found)
@@ -59,7 +59,7 @@ def test_embed_takes_physical_units(store, trained, images):
     encoder = load_encoder(trained)
     records = {n: torch.from_numpy(r) for n, r in store.read(store.split_rows("test")[:4]).items()}
     with torch.no_grad():
-        expected = encoder(Views(store.layout, 24).evaluation(records))["s1"]
+        expected = encoder.encoder(Views(store.layout, 24).evaluation(records))["s1"]
     embedded = torch.from_numpy(encoder.embed(s1=images["s1"].astype(">f8")))  # as rasterio may give them
     width = encoder.encoder.feature_dims["s1"]
     torch.testing.assert_close(embedded[:, :width], expected, rtol=1e-3, atol=1e-4)

@@ -31,7 +31,7 @@ def test_forest_draws_effects_intervals_and_verdicts(spans, words):
 
 def test_statements_do_not_touch_each_other_or_the_axes():
     long = "MoSAiC is more accurate than every supervised and self-supervised baseline at any label fraction"
-    fig = claims_forest(CLAIMS.assign(statement=long))
+    fig = claims_forest(CLAIMS.assign(statement=long, measure="macro AP"))
     fig.draw_without_rendering()
     renderer = fig.canvas.get_renderer()
     boxes = [text.get_window_extent(renderer) for text in fig.axes[0].texts if text.get_ha() == "right"]
