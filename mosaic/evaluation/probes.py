@@ -38,7 +38,8 @@ def knn_scores(train_features: Features, train_labels: Labels, queries: Features
     first, so that a sensor filled with that mean adds nothing.
     """
     arrays = (train_features, train_labels.astype(np.float32), queries)
-    return knn_votes(*(torch.from_numpy(array).to(_device()) for array in arrays), k).cpu().numpy()
+    train, labels, rows = (torch.from_numpy(array).to(_device()) for array in arrays)
+    return knn_votes(train, labels, rows, k).cpu().numpy()
 
 
 def knn_votes(train: Tensor, labels: Tensor, queries: Tensor, k: int = 20) -> Tensor:

@@ -7,7 +7,7 @@ Biometrics 2). The same scenes are left out whatever is scored, which pairs meth
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -80,7 +80,10 @@ class Estimate:
         """Return the interval of a difference, with the p-value that it is zero."""
         sizes = len(self.without), len(self.values)
         p = p_value(self.value, *error_and_df(self.variances, sizes)) if sizes[1] > 1 else np.nan
-        return Difference(*astuple(self.interval()), p, *self.variances)
+        over_scenes, over_seeds = self.variances
+        return Difference(
+            **vars(self.interval()), p_value=p, variance_scenes=over_scenes, variance_seeds=over_seeds
+        )
 
     @staticmethod
     def over_seeds(estimates: Sequence["Estimate"]) -> "Estimate":

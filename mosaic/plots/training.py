@@ -144,7 +144,8 @@ def cost_bars(frame: pd.DataFrame) -> Figure:
     looks = layout.method_looks(frame)
     fig, axes = layout.panels(len(shown), 2, 0.3 * len(looks) + 0.9, sharey=True)
     for ax, (column, title) in zip(axes, shown.items(), strict=True):
-        means = frame.groupby("method")[column].agg(value="mean", low="min", high="max").loc[list(looks)]
+        parts = {name: (column, how) for name, how in (("value", "mean"), ("low", "min"), ("high", "max"))}
+        means = frame.groupby("method").agg(**parts).loc[list(looks)]
         texts = [f"{mean:,.0f}" if mean >= 100 else f"{mean:.3g}" for mean in means["value"]]
         means.index = list(map(method_label, looks))
         layout.bars(ax, means, texts, [look["color"] for look in looks.values()], title)

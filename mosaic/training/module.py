@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
-from timm.optim import param_groups_weight_decay
+from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]  # public, but not in __all__
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
