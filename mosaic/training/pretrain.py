@@ -18,11 +18,10 @@ import torch
 
 from mosaic.models.checkpoint import CARD, read_card, save_encoder
 from mosaic.models.encoders import check_architecture
-from mosaic.models.sync_batch_norm import synchronise
 from mosaic.settings import ComputeSettings, TrialSettings, fields
 from mosaic.store.reader import PackedStore, Rows
 from mosaic.training.data import KnownLabels, ScenePicker, StepBatches, record_table
-from mosaic.training.distributed import Processes, join
+from mosaic.training.distributed import Processes, join, synchronise
 from mosaic.utils.cached import read_if_sound
 from mosaic.utils.devices import resolve_precision
 from mosaic.utils.errors import BudgetError, CheckpointError, RunError, SettingsError

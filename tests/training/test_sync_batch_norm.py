@@ -7,8 +7,8 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from mosaic.models import sync_batch_norm
-from mosaic.models.sync_batch_norm import synchronise
+from mosaic.training import distributed
+from mosaic.training.distributed import synchronise
 
 
 @pytest.fixture(
@@ -32,7 +32,7 @@ def test_alone_it_is_the_layer_it_replaces(pair, monkeypatch):
     for _ in range(2):
         torch.testing.assert_close(synchronised(images), plain(images), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(dict(synchronised.state_dict()), dict(plain.state_dict()))
-    monkeypatch.setattr(sync_batch_norm, "gather", lambda mine: pytest.fail("evaluation communicated"))
+    monkeypatch.setattr(distributed, "gather", lambda mine: pytest.fail("evaluation communicated"))
     torch.testing.assert_close(synchronised.eval()(images), plain.eval()(images), rtol=1e-4, atol=1e-5)
 
 
