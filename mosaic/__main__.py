@@ -94,7 +94,7 @@ def _plan(args: argparse.Namespace) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     from mosaic.experiments.parallel import Launch
-    from mosaic.report.sequence import run_sequence, run_sweep
+    from mosaic.report.sequence import prepare_sequence, run_sweep
 
     Launch(args.cluster, dict(args.cluster_option), args.keep_going).hand_on()
     overrides = _overrides(args)
@@ -106,7 +106,8 @@ def _run(args: argparse.Namespace) -> None:
         )
     if args.fresh:
         os.environ["MOSAIC_FRESH"] = str(time.time())  # what is older is made again
-    (run_sweep if args.sweep else run_sequence)(args.profile, args.archive, args.out, overrides)
+    asked = args.profile, args.archive, args.out, overrides
+    run_sweep(*asked) if args.sweep else prepare_sequence(*asked)()
 
 
 def _compare(args: argparse.Namespace) -> None:

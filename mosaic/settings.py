@@ -302,6 +302,8 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
     "06_compare_methods": (*_ALL, "companion_runs", "jobs"),
     "07_claims": (*_ALL, "companion_runs"),
 }
+#: All of these fields, which profiles and ``-p`` may give.
+DECLARED = tuple(dict.fromkeys(name for names in NOTEBOOKS.values() for name in names))
 
 
 def make(notebook: str, values: Mapping[str, Any]) -> StudySettings:
@@ -310,10 +312,10 @@ def make(notebook: str, values: Mapping[str, Any]) -> StudySettings:
     Those of other notebooks are ignored, so that one file of parameters serves all; SettingsError for a name
     that none declares (the nearest is suggested), a wrong type or a value out of range.
     """
-    known = {name for names in NOTEBOOKS.values() for name in names} - {*NOTEBOOKS[notebook]}
-    if others := [name for name in values if name in known]:
+    others = [name for name in values if name in DECLARED and name not in NOTEBOOKS[notebook]]
+    if others:
         log(f"{notebook} has no use for {', '.join(others)}: parameters of other notebooks")
-    own = {name: value for name, value in values.items() if name not in known}
+    own = {name: value for name, value in values.items() if name not in others}
     return validated(StudySettings, notebook, own, NOTEBOOKS[notebook])
 
 

@@ -53,7 +53,7 @@ LIGHT = {  # what a process does -> its code, and what it must not load: it woul
     "training": (every_module("training"), "torchgeo rasterio"),
     "evaluating": (every_module("evaluation"), "torchgeo rasterio"),
     "scoring": (
-        "import mosaic.analysis.scoring, mosaic.experiments.parallel",
+        "import mosaic.analysis.results",
         "torch torchvision timm lightning matplotlib seaborn",
     ),
     "drawing": (every_module("plots"), "torch"),

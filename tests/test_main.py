@@ -89,7 +89,7 @@ def test_a_parameter_that_cannot_be_read_is_refused(word, told, capsys):
 def test_a_run_prints_its_plan_before_it_starts(monkeypatch):
     begun = Mock()
     monkeypatch.setattr("subprocess.run", begun.plan)
-    monkeypatch.setattr("mosaic.report.sequence.run_sequence", begun.run)
+    monkeypatch.setattr("mosaic.report.sequence.run_notebooks", begun.run)
     monkeypatch.setenv("MOSAIC_LAUNCH", "{}")
     assert main(["run", "--archive", "there", "--dataset", "sen12ms", "-p", "bands=10m"]) == 0
     assert [name for name, *_ in begun.mock_calls] == ["plan", "run"]

@@ -9,9 +9,10 @@ import nbformat
 import papermill
 import pytest
 
+from mosaic.experiments.grid import check_choices
 from mosaic.methods import METHODS
-from mosaic.report.sequence import load_profile, notebooks_folder, split_parameters
-from mosaic.settings import NOTEBOOKS, StudySettings, fields
+from mosaic.report.sequence import load_profile, notebooks_folder
+from mosaic.settings import DECLARED, NOTEBOOKS, StudySettings, fields, validated
 
 FOLDER = notebooks_folder()
 PROFILES = sorted(path.stem for path in (FOLDER / "profiles").glob("*.yaml"))
@@ -89,10 +90,7 @@ def test_no_function_is_written_in_a_notebook_but_the_first_and_no_path_of_anybo
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_profiles_are_valid_and_name_known_methods(profile):
-    _, values = load_profile(profile)
-    chosen = split_parameters(values)
-    assert set(chosen) == set(NOTEBOOKS)
-    assert set(values.get("methods", [])) <= set(METHODS)
+    check_choices(validated(StudySettings, profile, load_profile(profile)[1], DECLARED))
 
 
 def test_the_profiles_are_those_of_the_readme():

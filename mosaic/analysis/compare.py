@@ -7,15 +7,20 @@ import pandas as pd
 
 from mosaic.analysis.results import Call, common_evaluations, common_rows, estimates
 from mosaic.analysis.tables import in_order, input_title, titled
+from mosaic.evaluation.label_overlap import Stratum, strata
 from mosaic.evaluation.ranking import Groups, rank_methods
 from mosaic.evaluation.uncertainty import Estimate
 from mosaic.experiments.predictions import main_input
 from mosaic.experiments.study import Study
 from mosaic.methods import ABLATIONS, METHODS, SAME_UNTUNED
 from mosaic.models.checkpoint import load_encoder
+from mosaic.store.reader import PackedStore
 
+#: Method that differences in subgroups are taken to.
+REFERENCE = "supervised_late"
 #: Methods that those of fewer seeds are shown with.
 REFERENCES = ("random", "supervised_late", "iai", "supcon", "mosaic")
+_RARE = 0.05  # share of the training patches below which a class is rare
 
 
 def fractions_of(run: Study) -> list[float]:
@@ -42,8 +47,8 @@ def on_common_seeds(study: Study, run: Study, methods: Collection[str]) -> pd.Da
     rows = pd.concat([common_rows(predictions, f) for f in fractions_of(run)])
     rows = in_order(rows[rows["method"].isin(list(methods))])
     seeds = set(rows["seed"]).intersection(*rows.groupby("method")["seed"].agg(set))
-    calls: list[Call] = [
-        ({"method": method, "fraction": fraction}, store, members, None, [])
+    calls = [
+        Call({"method": method, "fraction": fraction}, store, members)
         for (method, fraction), members in rows[rows["seed"].isin(seeds)].groupby(["method", "fraction"])
     ]
     return estimates(study, calls)
@@ -74,10 +79,8 @@ def method_ranking(study: Study, runs: Sequence[Study]) -> tuple[pd.DataFrame, G
     problems = [(run, common_rows(predictions[run.folder], f)) for run in runs for f in fractions_of(run)]
     seeds = [rows.groupby("method")["seed"].nunique() for _, rows in problems]
     methods = [name for name in METHODS if all(n.get(name) == n.max() for n in seeds)]
-    calls: list[Call] = [
-        ({}, run.store(), rows[rows["method"] == name], None, [])
-        for run, rows in problems
-        for name in methods
+    calls = [
+        Call({}, run.store(), rows[rows["method"] == name]) for run, rows in problems for name in methods
     ]
     table = estimates(study, calls)
     each = iter(map(Estimate, table["values"].map(np.array), table["without"].map(np.array)))
@@ -86,12 +89,6 @@ def method_ranking(study: Study, runs: Sequence[Study]) -> tuple[pd.DataFrame, G
         scores = [[next(each) for _ in methods] for _ in fractions_of(run)]
         archives.append([Estimate.mean(of_method) for of_method in zip(*scores, strict=True)])
     return rank_methods(methods, archives)
-
-
-def not_told_apart(ranks: pd.DataFrame) -> int | None:
-    """Return how many other methods do not differ significantly from the first; None when that is unknown."""
-    worst_rank_of_first = ranks["high"].iloc[0]
-    return None if np.isnan(worst_rank_of_first) else int(worst_rank_of_first) - 1
 
 
 def kernels_of(run: Study) -> dict[str, str]:
@@ -109,14 +106,54 @@ def term_gains(study: Study, run: Study) -> pd.DataFrame:
     """Return what each term adds: MoSAiC less the same method without it, at the least and at all labels."""
     predictions, store, fractions = run.read("predictions"), run.store(), fractions_of(run)
     ran = set(predictions["method"])
-    calls: list[Call] = []
+    calls = []
     for term, name in ABLATIONS.items():
         other = name if name in ran else SAME_UNTUNED.get(name, name)
         for fraction in sorted({fractions[0], fractions[-1]}):
             rows = common_rows(predictions, fraction)
             mosaic, without = (rows[rows["method"] == method] for method in ("mosaic", other))
-            facts = {"term": term, "labels": f"{fraction:g} %"}
-            calls.append((facts, store, mosaic, without, []))
+            calls.append(Call({"term": term, "labels": f"{fraction:g} %"}, store, mosaic, without))
+    return estimates(study, calls)
+
+
+def define_subgroups(store: PackedStore) -> dict[str, Stratum]:
+    """Return the subgroups of the test split: name -> patches and classes.
+
+    Rare and common classes on all patches; all classes on patches of one label, and of five or more (three,
+    where no test patch has as many); and the confusable groups of the archive.
+    """
+    train, test = (store.labels[store.split_rows(split)] for split in ("train", "test"))
+    present, rare, count = test.any(0), train.mean(0) < _RARE, test.sum(1)
+    many = 5 if (count >= 5).any() else 3
+    everyone = np.ones(len(test), bool)
+    masks = {
+        "all classes": (everyone, present),
+        f"rare classes, below {100 * _RARE:g} %": (everyone, present & rare),
+        "common classes": (everyone, present & ~rare),
+        "1 label": (count == 1, np.ones(test.shape[1], bool)),
+        f"{many} labels or more": (count >= many, test[count >= many].any(0)),
+    }
+    subgroups = {
+        name: Stratum(name, np.flatnonzero(patches), np.flatnonzero(classes))
+        for name, (patches, classes) in masks.items()
+        if patches.any() and classes.any()
+    }
+    known = strata(test, store.class_names, store.manifest.confusable)
+    return subgroups | {s.name.removeprefix("group: "): s for s in known if "group: " in s.name}
+
+
+def subgroup_differences(
+    study: Study, store: PackedStore, predictions: pd.DataFrame, fraction: float
+) -> pd.DataFrame:
+    """Return every method's macro AP less that of :data:`REFERENCE` in each subgroup; empty without it."""
+    rows = common_rows(predictions, fraction)
+    members = {name: rows[rows["method"] == name] for name in METHODS if name in set(rows["method"])}
+    reference, subgroups = members.pop(REFERENCE, rows[:0]), define_subgroups(store)
+    calls = [
+        Call({"method": name, "subgroup": group}, store, each, reference, [stratum])
+        for name, each in members.items()
+        for group, stratum in subgroups.items()
+    ]
     return estimates(study, calls)
 
 

@@ -41,34 +41,23 @@ def control_table(study: Study, archive: ArchiveClaims) -> pd.DataFrame:
             noise = [NOISE * random.normal(size=each.shape) + planted * labels for each in chosen]
             return [each + each.std(0) * added for each, added in zip(chosen, noise, strict=True)]
 
-        def compare(first: list[NDArray[np.float32]], second: list[NDArray[np.float32]]) -> Difference:
-            a, b = (estimate_ap(labels, side, archive.scenes) for side in (first, second))
-            return (a - b).difference()
-
-        shuffled, sides = _shuffled_labels(archive)
         noisy = f"MoSAiC's predictions, noise of {NOISE:g} standard deviations"
-        rows = [
-            ("Better than chance after training on shuffled labels", sides, shuffled),
-            ("Better than a noisy copy of itself", noisy, compare(copies(0), copies(0))),
-            (
-                "Better with a planted effect",
-                f"{noisy}, {PLANTED:g} planted",
-                compare(copies(PLANTED), copies(0)),
-            ),
-            (
-                "Better than a copy with a planted effect",
-                f"{noisy}, {PLANTED:g} planted in the copy",
-                compare(copies(0), copies(PLANTED)),
-            ),
-        ]
+        rows = [("Better than chance after training on shuffled labels", *_shuffled_labels(archive))]
+        for title, planted, effects in (
+            ("Better than a noisy copy of itself", "", (0, 0)),
+            ("Better with a planted effect", f", {PLANTED:g} planted", (PLANTED, 0)),
+            ("Better than a copy with a planted effect", f", {PLANTED:g} planted in the copy", (0, PLANTED)),
+        ):
+            first, second = (estimate_ap(labels, copies(effect), archive.scenes) for effect in effects)
+            rows.append((title, noisy + planted, (first - second).difference()))
         claims = [(Claim("control", title, "", "all", "ap_macro"), words, d) for title, words, d in rows]
         return judge([Comparison(claim, archive.title, words, d) for claim, words, d in claims])
 
     return study.cached("controls", archive.key(), compute)
 
 
-def _shuffled_labels(archive: ArchiveClaims) -> tuple[Difference, str]:
-    """Return a probe on shuffled labels less random scores, and both in words beside the prior."""
+def _shuffled_labels(archive: ArchiveClaims) -> tuple[str, Difference]:
+    """Return a probe on shuffled labels less random scores, in words beside the prior and as a number."""
     store, rows, random = archive.store, archive.rows, np.random.default_rng(1)
     labels = {split: store.labels[each] for split, each in rows.items()}
     encoders = archive.embedded[archive.embedded["method"] == MOSAIC].sort_values("seed")["folder"]
@@ -86,4 +75,4 @@ def _shuffled_labels(archive: ArchiveClaims) -> tuple[Difference, str]:
     )
     prior = labels["test"][:, scored_classes(labels["test"])].mean()
     words = f"macro average precision {shuffled.value:.3f}, of random scores {random_scores.value:.3f}"
-    return (shuffled - random_scores).difference(), f"{words}, prior {prior:.3f}"
+    return f"{words}, prior {prior:.3f}", (shuffled - random_scores).difference()

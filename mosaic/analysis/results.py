@@ -2,44 +2,49 @@
 
 *Tidy results* have one row a number: the columns of :data:`~mosaic.experiments.predictions.KEYS`, stratum,
 metric, seed, value, low and high. Rows with ``seed`` -1 are means over seeds, with 95 % intervals where they
-are shown.
+are shown. Nothing here loads PyTorch, so that processes which score start in a second.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mosaic.analysis.scoring import method_ap, score_group
-from mosaic.analysis.tables import EVALUATIONS, in_order
+from mosaic.analysis.tables import in_order
 from mosaic.evaluation.label_overlap import (
+    Groups,
     Stratum,
     confusable_pairs,
     pointwise_mutual_information,
     similar_groups,
     strata,
 )
-from mosaic.evaluation.metrics import macro_ap, per_class_ap
-from mosaic.evaluation.uncertainty import Interval
+from mosaic.evaluation.metrics import choose_thresholds, macro_ap, per_class_ap, scores
+from mosaic.evaluation.uncertainty import Estimate, Interval, estimate_ap
 from mosaic.experiments.parallel import parallel_map
 from mosaic.experiments.predictions import KEYS, load, main_input, prediction_keys
 from mosaic.experiments.study import Study
-from mosaic.methods import METHODS
 from mosaic.store.reader import PackedStore
 
-#: Method that differences in subgroups are taken to.
-REFERENCE = "supervised_late"
 _SPAN = [field.name for field in fields(Interval)]
-#: Columns of its row, store, members of a method, of the reference it is compared with if any, and strata.
-Call = tuple[dict[str, Any], PackedStore, pd.DataFrame, pd.DataFrame | None, list[Stratum]]
-_RARE = 0.05  # share of the training patches below which a class is rare
 _ROWS_FOR_GROUPS = 5000  # training patches that the derived groups of classes come from
 #: Evaluations that every method has, the preferred first. A network trained end to end is either fine-tuned
 #: or supervised from the start.
 _COMMON = (("linear",), ("knn",), ("finetune", "end_to_end"))
+
+
+class Call(NamedTuple):
+    """A macro average precision that :func:`estimates` shall compute, or a paired difference."""
+
+    facts: dict[str, Any]  # columns of its row
+    store: PackedStore
+    members: pd.DataFrame  # predictions of a method, a row a seed
+    reference: pd.DataFrame | None = None  # of the method it is compared with
+    strata: Sequence[Stratum] = ()
 
 
 def score_all(study: Study, store: PackedStore, predictions: pd.DataFrame) -> pd.DataFrame:
@@ -63,6 +68,46 @@ def score_all(study: Study, store: PackedStore, predictions: pd.DataFrame) -> pd
     return study.cached("results", key, compute)
 
 
+def score_group(
+    store_folder: Path, members: pd.DataFrame, groups: Groups, common: bool
+) -> list[dict[str, Any]]:
+    """Return tidy results of one set of predictions, of which ``members`` are the seeds.
+
+    Intervals are computed where a table or figure shows them: for the main input of a method, and for every
+    input under the evaluation that all methods share (``common``), where strata are scored as well.
+    """
+    store = PackedStore(store_folder)
+    validation, test = (store.labels[store.split_rows(split)] for split in ("validation", "test"))
+    scenes = store.scenes[store.split_rows("test")]
+    whole = Stratum("all", np.arange(len(test)), np.arange(test.shape[1]))
+    seeds = {row["seed"]: load(row) for _, row in members.iterrows()}
+    rows: list[dict[str, Any]] = []
+    for _, row in members.iterrows():
+        values = scores(test, seeds[row["seed"]], choose_thresholds(validation, load(row, "validation")))
+        shared = {"stratum": "all", "n": len(test), "n_scenes": len(np.unique(scenes)), "seed": row["seed"]}
+        rows += [{**shared, "metric": metric, "value": value} for metric, value in values.items()]
+    main = members["input"].iloc[0] == main_input(members["method"].iloc[0])
+    pooled = [(whole, "macro"), (whole, "micro")]
+    if main:
+        by_class = np.mean([per_class_ap(test, predictions) for predictions in seeds.values()], axis=0)
+        shared = {"seed": -1, "n_seeds": len(seeds), "metric": "ap"}
+        rows += [
+            {**shared, "stratum": f"class: {name}", "n": int(positives), "value": value}
+            for name, positives, value in zip(store.class_names, test.sum(0), by_class, strict=True)
+        ]
+        pooled += [(s, "macro") for s in strata(test, store.class_names, groups) if common]
+    for stratum, average in pooled:
+        if common or (main and average == "macro"):
+            ap = estimate_ap(test, list(seeds.values()), scenes, [stratum], average).interval()
+        else:
+            mean = float(np.mean([row["value"] for row in rows if row["metric"] == f"ap_{average}"]))
+            ap = Interval(mean, np.nan, np.nan, len(seeds), len(np.unique(scenes)))
+        shared = {"stratum": stratum.name, "n": len(stratum.patches), "metric": f"ap_{average}", "seed": -1}
+        rows.append({**shared, **asdict(ap)})
+    about = {"dataset": store.manifest.dataset, **{key: members[key].iloc[0] for key in KEYS}}
+    return [{**about, **row} for row in rows]
+
+
 def hard_groups(store: PackedStore) -> dict[str, tuple[str, ...]]:
     """Return groups of confusable classes: of the nomenclature, and derived from the training data.
 
@@ -82,11 +127,12 @@ def hard_groups(store: PackedStore) -> dict[str, tuple[str, ...]]:
     distance = np.linalg.norm(signature[:, None] - signature[None, :], axis=2)
     alike = similar_groups(-distance, store.class_names)
     count = dict(zip(store.class_names, labels.sum(0), strict=True))
-    groups = dict(store.manifest.confusable)
-    for origin, found in {"together": together, "look-alike": alike}.items():
-        for members in found:
-            groups[f"{origin}: {max(members, key=count.__getitem__)} + {len(members) - 1}"] = members
-    return groups
+    derived = {
+        f"{origin}: {max(members, key=count.__getitem__)} + {len(members) - 1}": members
+        for origin, found in {"together": together, "look-alike": alike}.items()
+        for members in found
+    }
+    return {**store.manifest.confusable, **derived}
 
 
 def _band_means(store: PackedStore, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -102,11 +148,6 @@ def common_evaluations(frame: pd.DataFrame) -> tuple[str, ...]:
     """Return the evaluation by which all methods of results or predictions can be compared."""
     present = set(frame["evaluation"])
     return next((choice for choice in _COMMON if present & set(choice)), ())
-
-
-def common_evaluation_title(frame: pd.DataFrame) -> str:
-    """Return :func:`common_evaluations` as words."""
-    return " or ".join(EVALUATIONS[name] for name in common_evaluations(frame))
 
 
 def main_rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -144,30 +185,26 @@ def conditional_scores(
     return pd.DataFrame(table, columns=["group", "of", "among", "ap", "prevalence", "n", "method"])
 
 
-def define_subgroups(store: PackedStore) -> dict[str, Stratum]:
-    """Return the subgroups of the test split: name -> patches and classes.
+def method_ap(
+    store: PackedStore,
+    members: pd.DataFrame,
+    reference: pd.DataFrame | None = None,
+    strata: Sequence[Stratum] = (),
+) -> Estimate | None:
+    """Return macro average precision of a method on the test split; ``members`` are its seeds.
 
-    Rare and common classes on all patches; all classes on patches of one label, and of five or more (three,
-    where no test patch has as many); and the confusable groups of the archive.
+    With a reference, less that of it, on the seeds that both have. None without a seed.
     """
-    train, test = (store.labels[store.split_rows(split)] for split in ("train", "test"))
-    present, rare, count = test.any(0), train.mean(0) < _RARE, test.sum(1)
-    many = 5 if (count >= 5).any() else 3
-    everyone = np.ones(len(test), bool)
-    masks = {
-        "all classes": (everyone, present),
-        f"rare classes, below {100 * _RARE:g} %": (everyone, present & rare),
-        "common classes": (everyone, present & ~rare),
-        "1 label": (count == 1, np.ones(test.shape[1], bool)),
-        f"{many} labels or more": (count >= many, test[count >= many].any(0)),
-    }
-    subgroups = {
-        name: Stratum(name, np.flatnonzero(patches), np.flatnonzero(classes))
-        for name, (patches, classes) in masks.items()
-        if patches.any() and classes.any()
-    }
-    groups = [s for s in strata(test, store.class_names, store.manifest.confusable) if "group: " in s.name]
-    return subgroups | {stratum.name.removeprefix("group: "): stratum for stratum in groups}
+    sides = [members] if reference is None else [members, reference]
+    seeds, test = set.intersection(*(set(side["seed"]) for side in sides)), store.split_rows("test")
+    if not seeds:
+        return None
+    ap = []
+    for side in sides:
+        rows = side[side["seed"].isin(seeds)].sort_values("seed")
+        predictions = [load(row) for _, row in rows.iterrows()]
+        ap.append(estimate_ap(store.labels[test], predictions, store.scenes[test], strata))
+    return ap[0] - ap[1] if len(ap) > 1 else ap[0]
 
 
 def estimates(study: Study, calls: Sequence[Call]) -> pd.DataFrame:
@@ -181,11 +218,10 @@ def estimates(study: Study, calls: Sequence[Call]) -> pd.DataFrame:
     ]
 
     def compute() -> pd.DataFrame:
-        found = parallel_map(method_ap, [tuple(rest) for _, *rest in calls], "scores", study.settings.jobs)
-        spans = zip((facts for facts, *_ in calls), found, strict=True)
-        rows = [{**facts, **asdict(each.interval()), **vars(each)} for facts, each in spans if each]
-        names = [*(calls[0][0] if calls else ()), *_SPAN]
-        return pd.DataFrame(rows, columns=None if rows else names)
+        found = parallel_map(method_ap, [call[1:] for call in calls], "scores", study.settings.jobs)
+        pairs = [(call.facts, ap) for call, ap in zip(calls, found, strict=True) if ap]
+        rows = [{**facts, **asdict(ap.interval()), **vars(ap)} for facts, ap in pairs]
+        return pd.DataFrame(rows, columns=None if rows else [*(calls[0].facts if calls else ()), *_SPAN])
 
     return study.cached("estimates", {"calls": keys}, compute)
 
@@ -196,8 +232,8 @@ def difference_to(
     """Return MoSAiC's macro AP less another method's on the test split, paired, at one label fraction."""
     rows = common_rows(predictions, fraction)
     mosaic, reference = (rows[rows["method"] == name] for name in ("mosaic", other))
-    (row,) = estimates(study, [({}, store, mosaic, reference, [])])[_SPAN].to_dict("records")
-    return Interval(**{str(name): value for name, value in row.items()})
+    (row,) = estimates(study, [Call({}, store, mosaic, reference)])[_SPAN].itertuples(index=False)
+    return Interval(*row)
 
 
 def validation_ap(store: PackedStore, predictions: pd.DataFrame, fraction: float) -> "pd.Series[float]":
@@ -205,18 +241,3 @@ def validation_ap(store: PackedStore, predictions: pd.DataFrame, fraction: float
     rows, labels = common_rows(predictions, fraction), store.labels[store.split_rows("validation")]
     scored = rows.assign(ap=[macro_ap(labels, load(row, "validation")) for _, row in rows.iterrows()])
     return scored.groupby("method")["ap"].mean()
-
-
-def subgroup_differences(
-    study: Study, store: PackedStore, predictions: pd.DataFrame, fraction: float
-) -> pd.DataFrame:
-    """Return every method's macro AP less that of :data:`REFERENCE` in each subgroup; empty without it."""
-    rows = common_rows(predictions, fraction)
-    members = {name: rows[rows["method"] == name] for name in METHODS if name in set(rows["method"])}
-    reference, subgroups = members.pop(REFERENCE, rows[:0]), define_subgroups(store)
-    calls: list[Call] = [
-        ({"method": name, "subgroup": group}, store, each, reference, [stratum])
-        for name, each in members.items()
-        for group, stratum in subgroups.items()
-    ]
-    return estimates(study, calls)

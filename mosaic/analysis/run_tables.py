@@ -51,15 +51,16 @@ def run_scores(runs: Mapping[str, Study], paired: Collection[str]) -> pd.DataFra
     """
     tables = {name: run.read("predictions") for name, run in runs.items()}
     shared = set.intersection(*(set(table["evaluation"]) for table in tables.values()))
-    calls: list[Call] = []
+    calls = []
     for fraction in sorted(set().union(*(table["fraction"] for table in tables.values()))):
         rows = {name: common_rows(t[t["evaluation"].isin(shared)], fraction) for name, t in tables.items()}
         references = dict(list(rows[next(iter(runs))].groupby("method")))
         for name, run in runs.items():
             for method, members in rows[name].groupby("method"):
                 facts = {"fraction": fraction, "method": method, "run": name}
-                calls.append(({**facts, "measure": "score"}, run.store(), members, None, []))
+                score = Call({**facts, "measure": "score"}, run.store(), members)
+                calls.append(score)
                 if name in paired and method in references:
-                    sides = members, references[method]
-                    calls.append(({**facts, "measure": "difference"}, run.store(), *sides, []))
+                    facts = {**facts, "measure": "difference"}
+                    calls.append(score._replace(facts=facts, reference=references[method]))
     return estimates(next(iter(runs.values())), calls)

@@ -45,12 +45,10 @@ class Side:
     ) -> dict[str, Task]:
         """Return what trains those of the methods that the run has, with every label of a store (its own)."""
         store, grid = store or self.store, self.settings.grid
-        wanted = [name for name in grid.methods if name in methods]
-        seeds = min(grid.seeds, most_seeds or grid.seeds)
+        changes = {"label_budgets": ["full"], "seeds": min(grid.seeds, most_seeds or grid.seeds)}
+        changes["methods"] = [name for name in grid.methods if name in methods]  # perhaps none
         train, tasks = store.split_rows("train"), {}
-        for trial in (
-            plan(grid.replace(methods=wanted, label_budgets=["full"], seeds=seeds)) if wanted else ()
-        ):
+        for trial in plan(grid.model_copy(update=changes)):
             settings = settings_of(trial, self.settings, self.choices)
             tasks[str(trial)] = training_task(store, trial, settings, train if trial.budget else train[:0])
         return tasks
@@ -145,10 +143,9 @@ def domain_shift_all(study: Study, side: Side) -> pd.DataFrame:
     Among its columns are domain, training (``seen`` or ``unseen``), and path of the ``scores`` (N, C) of the
     domain's test patches. Empty where there is no domain to hold out.
     """
-    store, methods, column = side.store, study.settings.transfer.transfer_methods, domain_column(side.store)
-    held_out = largest_domains(store, study.settings.transfer.held_out)
-    most = study.settings.transfer.held_out_seeds
-    if not held_out:
+    store, settings, column = side.store, study.settings.transfer, domain_column(side.store)
+    methods, most = settings.transfer_methods, settings.held_out_seeds
+    if not (held_out := largest_domains(store, settings.held_out)):
         return pd.DataFrame()
     subsets = {name: PackedStore(store.folder, store.bands, (column, name)) for name in held_out}
     without = {

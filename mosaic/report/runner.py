@@ -11,7 +11,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,7 @@ from mosaic.utils.progress import PREFIX
 _UNTOLD = "its kernel sent no error, as when too many files are open (see `ulimit -n`) or memory is short"
 _START_TIMEOUT = 180  # seconds a kernel may take to start on a busy machine
 _ENDING = signal.SIGTERM, signal.SIGHUP
-Log = Callable[[str], None]
-_PRINT = functools.partial(print, flush=True)
+_print = functools.partial(print, flush=True)
 
 
 def run(
@@ -46,14 +45,13 @@ def run(
     *,
     profile: str,
     command: str,
-    log: Log = _PRINT,
 ) -> Path:
     """Execute notebooks in order; save and render each as soon as it ends, and return the path of the index.
 
     The folder ``out`` gets ``<name>.ipynb``, as executed, and ``<name>.html`` for each notebook, the images
     of the pages in ``figures/``, ``index.html`` and ``run.json``; pages of an earlier run are removed.
-    ``parameters`` are validated values by the file stem of the notebook; ``profile`` names them, ``command``
-    reproduces the run, and ``log`` receives each line of progress.
+    ``parameters`` are validated values by the file stem of the notebook; ``profile`` names them, and
+    ``command`` reproduces the run.
 
     Raises:
         RunError: when the folder is in use or cannot be written, or when a notebook fails; its page is
@@ -65,14 +63,14 @@ def run(
         logging.getLogger(name).setLevel(logging.CRITICAL)
     ending = [name for name in _ENDING if signal.getsignal(name) is signal.SIG_DFL]
     with files.lock(out), _handed_on(out), handling(ending, _leave):
-        record = _Run(notebooks, out, profile, command, log)
+        record = _Run(notebooks, out, profile, command)
         try:
             for i, notebook in enumerate(notebooks):
                 record.execute(i, notebook, dict(parameters.get(notebook.stem, {})))
         except BaseException:
             record.interrupt()
             raise
-    log(str(out / "index.html"))
+    _print(out / "index.html")
     return out / "index.html"
 
 
@@ -103,18 +101,18 @@ def _handed_on(out: Path) -> Iterator[None]:
 
 
 class _ProgressLines(io.StringIO):
-    """Passes on the lines a notebook writes to a stream, of its output only those of progress."""
+    """Prints the lines a notebook writes to a stream, behind ``head``: of its output those of progress."""
 
-    def __init__(self, log: Log, progress_only: bool = False) -> None:
+    def __init__(self, head: str, progress_only: bool) -> None:
         super().__init__()
-        self.log, self.kept = log, PREFIX if progress_only else ""
+        self.head, self.kept = head, PREFIX if progress_only else ""
 
     def flush(self) -> None:
         *lines, rest = self.getvalue().split("\n")
         self.seek(self.truncate(0))
         self.write(rest)
         for line in (line for line in lines if line and line.startswith(self.kept)):
-            self.log(line.removeprefix(PREFIX))
+            _print(self.head, line.removeprefix(PREFIX))
 
 
 def _remove_progress(notebook: NotebookNode) -> None:
@@ -131,8 +129,8 @@ def _remove_progress(notebook: NotebookNode) -> None:
 class _Run:
     """The record of a run, kept in ``run.json`` as it goes on."""
 
-    def __init__(self, notebooks: Sequence[Path], out: Path, profile: str, command: str, log: Log) -> None:
-        self.out, self.log = out, log
+    def __init__(self, notebooks: Sequence[Path], out: Path, profile: str, command: str) -> None:
+        self.out = out
         if (out / RECORD).exists():
             files.require_regular(out / RECORD, remedy="delete it")
         self.earlier = _earlier_seconds(out, profile)
@@ -160,12 +158,12 @@ class _Run:
         entry.update(status="running", parameters=parameters, started=_now())
         self._save("running")
         last = f", took {duration(self.earlier[name])} last time" if name in self.earlier else ""
-        self.log(f"{head} started{last}")
+        _print(f"{head} started{last}")
         start, problem = time.monotonic(), ""
         options: dict[str, Any] = {"kernel_name": "python3", "language": "python", "cwd": notebook.parent}
         options |= {"progress_bar": False, "start_timeout": _START_TIMEOUT}
         options |= {
-            f"{stream}_file": _ProgressLines(lambda line: self.log(f"{head} {line}"), stream == "stdout")
+            f"{stream}_file": _ProgressLines(head, progress_only=stream == "stdout")
             for stream in ("stdout", "stderr")
         }
         options |= {"extra_arguments": ["--log-level=CRITICAL"]}  # a kernel logs its own end as an error
@@ -190,7 +188,7 @@ class _Run:
             pages = (self.out / f"{name}.html", self.out / "index.html")
             told = f"see {pages[not pages[0].exists()]} for the traceback"
             raise RunError(f"{name} failed after {took}: {problem}\n{told}")
-        self.log(f"{head} finished in {took}{self._left(i)}")
+        _print(f"{head} finished in {took}{self._left(i)}")
 
     def interrupt(self) -> None:
         """Record that the run ended before its end, unless the record already says why."""

@@ -14,7 +14,7 @@ from mosaic.experiments.grid import check_choices
 from mosaic.experiments.prepare import check_fractions
 from mosaic.experiments.study import reports_folder, repository
 from mosaic.report.runner import run as run_notebooks
-from mosaic.settings import NOTEBOOKS, StudySettings, fields, make, validated
+from mosaic.settings import DECLARED, NOTEBOOKS, StudySettings, fields, validated
 from mosaic.utils.errors import ArchiveError, SettingsError, suggest
 from mosaic.utils.files import read_yaml
 
@@ -34,47 +34,14 @@ def load_profile(profile: str) -> tuple[str, dict[str, Any]]:
     return path.stem, read_yaml(path)
 
 
-def split_parameters(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Give each notebook the parameters it declares, validated.
-
-    Raises:
-        SettingsError: for a name that no notebook declares, a wrong type or a value out of range.
-    """
-    known = {name for names in NOTEBOOKS.values() for name in names}
-    for name in values:
-        if name not in known:
-            raise SettingsError(f"no notebook has a parameter {name!r}{suggest(name, known)}")
-    chosen = {}
-    for notebook, names in NOTEBOOKS.items():
-        chosen[notebook] = {name: value for name, value in values.items() if name in names}
-        settings = make(notebook, chosen[notebook])
-        if notebook == "02_pretrain":
-            check_choices(settings)
-    return chosen
-
-
-def run_sequence(
-    profile: str,
-    archive: str | None = None,
-    out: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
-) -> Path:
-    """Execute every notebook of the study in order, and return the path of the run's ``index.html``.
-
-    ``profile`` is a name, e.g. ``smoke`` or ``study``, or the path of a YAML file. ``archive``
-    (``"simulated"`` or a folder), ``out`` (name of the run) and ``overrides`` replace its parameters.
-
-    Raises:
-        SettingsError: before anything runs, when a parameter is impossible.
-        RunError: when a notebook fails; its report shows where.
-    """
-    return _sequence(profile, archive, out, overrides or {})()
-
-
-def _sequence(
+def prepare_sequence(
     profile: str, archive: str | None, out: str | None, overrides: Mapping[str, Any]
 ) -> Callable[[], Path]:
-    """Return what executes every notebook; SettingsError for an impossible parameter."""
+    """Return what executes every notebook of the study in order and returns the run's ``index.html``.
+
+    ``archive`` (``"simulated"`` or a folder), ``out`` (name of the run) and ``overrides`` replace parameters
+    of the profile. ``SettingsError`` for an impossible one, before anything runs.
+    """
     name, values = load_profile(profile)
     values.update(overrides)
     values["out"] = out or values.get("out", name)
@@ -83,9 +50,11 @@ def _sequence(
     for key in ("plugins", "label_budget_files"):  # notebooks run elsewhere
         if isinstance(values.get(key), list):
             values[key] = [str(Path(str(file)).expanduser().resolve()) for file in values[key]]
-    chosen = split_parameters(values)
+    settings = validated(StudySettings, name, values, DECLARED)
+    check_choices(settings)
     with suppress(ArchiveError):  # which the page of 01_explore_data shows
-        check_fractions(validated(StudySettings, profile, values))
+        check_fractions(settings)
+    chosen = {book: {key: values[key] for key in names if key in values} for book, names in NOTEBOOKS.items()}
     command = ["python", "-m", "mosaic", "run", "--profile", profile, "--out", values["out"]]
     command += ["--archive", archive] if archive else []
     for key, value in overrides.items():
@@ -131,6 +100,6 @@ def run_sweep(profile: str, archive: str | None, out: str | None, overrides: Map
             f"a sweep takes one parameter with two or more different values, not {found}: "
             "-p temperature_label=[0.1,0.5], or -p methods=[[iai],[iai,mosaic]] for one that is itself a list"
         )
-    for run_all in [_sequence(profile, archive, run, {**overrides, name: runs[run]}) for run in runs]:
+    for run_all in [prepare_sequence(profile, archive, run, {**overrides, name: runs[run]}) for run in runs]:
         run_all()
     return run_comparison(list(runs), f"{out}-{name}-sweep")

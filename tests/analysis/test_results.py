@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
-from mosaic.analysis import results, scoring
+from mosaic.analysis import compare, results
 from mosaic.evaluation.uncertainty import estimate_ap
 from mosaic.experiments.predictions import load
 
@@ -26,20 +26,16 @@ def test_methods_are_compared_by_one_evaluation_and_never_by_full_label_pretrain
     ]
     table = pd.DataFrame(rows)
     assert results.common_rows(table, 100.0).index.tolist() == [0, 4, 7, 8]
-    assert results.common_evaluation_title(table) == "linear probe"
+    assert results.common_evaluations(table) == ("linear",)
 
 
 @pytest.mark.parametrize(
-    "evaluations, kept, title",
-    [
-        (("knn", "end_to_end"), [0], "k nearest neighbours"),
-        (("finetune", "end_to_end"), [0, 1], "fine-tuning or end to end"),
-    ],
+    "evaluations, kept",
+    [(("knn", "end_to_end"), [0]), (("finetune", "end_to_end"), [0, 1])],
 )
-def test_without_a_linear_probe_another_evaluation_compares_all(result, evaluations, kept, title):
+def test_without_a_linear_probe_another_evaluation_compares_all(result, evaluations, kept):
     table = pd.DataFrame([result("iai", evaluation=evaluation) for evaluation in evaluations])
     assert results.common_rows(table, 100.0).index.tolist() == kept
-    assert results.common_evaluation_title(table) == title
 
 
 def test_conditional_scores_are_those_of_the_carriers_for_each_method_and_seed(store, truth, predict):
@@ -83,7 +79,7 @@ def test_subgroups_are_rare_and_common_classes_label_counts_and_groups():
         class_names=("common", "other", "rare", "never"),
         manifest=SimpleNamespace(confusable={"pair": ("common", "other")}),
     )
-    found = results.define_subgroups(store)
+    found = compare.define_subgroups(store)
     assert found["all classes"].classes.tolist() == [0, 1, 2]  # the fourth has no test patch
     assert found["rare classes, below 5 %"].classes.tolist() == [2]
     assert found["common classes"].classes.tolist() == [0, 1]
@@ -96,7 +92,7 @@ def test_subgroups_are_rare_and_common_classes_label_counts_and_groups():
 
 def test_differences_are_paired_by_the_seeds_of_both_sides(study, store, predict, truth):
     rows = predict("supervised_late", 0.6, (0, 1, 2)) + predict("iai", 0.5, (0, 2))
-    table = results.subgroup_differences(study, store, pd.DataFrame(rows), 100.0).set_index("subgroup")
+    table = compare.subgroup_differences(study, store, pd.DataFrame(rows), 100.0).set_index("subgroup")
     assert table["method"].unique().tolist() == ["iai"]
     assert table["n_seeds"].unique().tolist() == [2]
     dry = np.ix_(truth[0][:, 1:3].any(1), [1, 2])  # forest and town
@@ -112,7 +108,7 @@ def test_differences_are_paired_by_the_seeds_of_both_sides(study, store, predict
     found = results.difference_to(study, store, mosaic, "supervised_late", 100.0)
     assert found.value == pytest.approx(table.at["all classes", "value"])
     assert (found.n_seeds, found.n_scenes) == (2, 60)
-    alone = results.subgroup_differences(study, store, pd.DataFrame(rows[3:]), 100.0)
+    alone = compare.subgroup_differences(study, store, pd.DataFrame(rows[3:]), 100.0)
     assert alone.empty and "value" in alone  # without the reference
 
 
@@ -137,7 +133,7 @@ def test_validation_scores_are_means_over_seeds_of_the_common_evaluation(store, 
 )
 def test_intervals_are_where_they_are_shown_and_means_everywhere(store, predict, source, common, shown):
     members = pd.DataFrame(predict("iai", 0.6, source=source))
-    rows = pd.DataFrame(scoring.score_group(store.folder, members, {}, common)).query("stratum == 'all'")
+    rows = pd.DataFrame(results.score_group(store.folder, members, {}, common)).query("stratum == 'all'")
     pooled = rows.query("seed == -1").set_index("metric")
     assert set(pooled.index[pooled["low"].notna()]) == shown
     means = rows.query("seed >= 0").groupby("metric")["value"].mean()

@@ -146,8 +146,8 @@ def run_notebook(tiny: SimpleNamespace) -> bool:
     """Run a notebook without a kernel."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("papermill.execute_notebook", lambda source, to, *_, **__: shutil.copy(source, to))
-        options = {"profile": "p", "command": "c", "log": lambda line: None}
-        return run([tiny.root / "tiny.ipynb"], {}, tiny.root / "report", **options).exists()
+        notebooks, folder = [tiny.root / "tiny.ipynb"], tiny.root / "report"
+        return run(notebooks, {}, folder, profile="p", command="c").exists()
 
 
 def rendered(tiny: SimpleNamespace) -> bool:

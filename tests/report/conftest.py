@@ -1,5 +1,7 @@
 """Tiny notebooks, and one run of them for all tests of the wing."""
 
+import io
+from contextlib import redirect_stdout
 from types import SimpleNamespace
 
 import nbformat
@@ -79,8 +81,7 @@ def small_run(write_notebooks, tmp_path_factory):
         third=("Never reached", "1"),
     )
     folder = tmp_path_factory.mktemp("reports") / "small"
-    lines: list[str] = []
-    options = {"profile": "tiny", "command": "make study", "log": lines.append}
-    with pytest.raises(RunError) as raised:
-        run(notebooks, {"first": {"rate": 0.5}, "second": {"name": "/raw/BEN"}}, folder, **options)
-    return SimpleNamespace(folder=folder, lines=lines, error=raised.value)
+    given = {"first": {"rate": 0.5}, "second": {"name": "/raw/BEN"}}
+    with pytest.raises(RunError) as raised, redirect_stdout(io.StringIO()) as told:
+        run(notebooks, given, folder, profile="tiny", command="make study")
+    return SimpleNamespace(folder=folder, lines=told.getvalue().splitlines(), error=raised.value)

@@ -22,8 +22,8 @@ from mosaic.utils.files import lock
 text = Path.read_text
 
 
-def quiet(notebooks, folder, **parameters):
-    return run(notebooks, parameters, folder, profile="p", command="c", log=lambda line: None)
+def start(notebooks, folder, **parameters):
+    return run(notebooks, parameters, folder, profile="p", command="c")
 
 
 def test_the_failure_is_named_with_its_page(small_run):
@@ -112,34 +112,32 @@ def test_pages_can_be_rendered_again(small_run):
     assert text(small_run.folder / "first.html") == before
 
 
-def test_a_finished_run_and_its_repetition(write_notebooks, tmp_path):
+def test_a_finished_run_and_its_repetition(write_notebooks, tmp_path, capsys):
     look = "import json, os, sys, mosaic\nseen = [sys.prefix, os.getcwd(), mosaic.__file__]\n"
     look += "seen += [os.environ['MOSAIC_' + name] for name in ('RUN', 'PACKAGE', 'ROOT')]\n"
     look += "open(seen[3] + '/seen', 'w').write(json.dumps(seen))"
     notebooks = write_notebooks(a=("A", look))
     (tmp_path / "a.html").write_text("an old page")
     (tmp_path / ".a.partial.ipynb").write_text("left behind by a killed run")
-    lines: list[str] = []
-    index = run(notebooks, {"a": {"rate": 1}}, tmp_path, profile="p", command="c", log=lines.append)
-    assert lines[-1] == str(index) == str(tmp_path / "index.html")
+    index = start(notebooks, tmp_path, a={"rate": 1})
+    assert capsys.readouterr().out.splitlines()[-1] == str(index) == str(tmp_path / "index.html")
     here = [sys.prefix, notebooks[0].parent, PACKAGE / "__init__.py", tmp_path, PACKAGE, root()]
     assert json.loads(text(tmp_path / "seen")) == list(map(str, here))
     assert "MOSAIC_RUN" not in os.environ
     assert summarize(tmp_path / "a.ipynb").status == "finished"
     assert not (tmp_path / ".a.partial.ipynb").exists()
 
-    again: list[str] = []
-    run(notebooks, {}, tmp_path, profile="p", command="c", log=again.append)
-    assert re.fullmatch(r"\[1/1 a\] started, took \d+ s last time", again[0])
+    start(notebooks, tmp_path)
+    assert re.match(r"\[1/1 a\] started, took \d+ s last time\n", capsys.readouterr().out)
     assert "0.001" in text(tmp_path / "a.html")
 
 
 def test_a_folder_in_use_is_refused_and_a_dead_kernel_is_told(write_notebooks, tmp_path):
     notebooks = write_notebooks(a=("A", "import os", "os._exit(1)"))
     with lock(tmp_path), pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
-        quiet(notebooks, tmp_path)
+        start(notebooks, tmp_path)
     with pytest.raises(RunError, match=r"kernel died.*memory"):
-        quiet(notebooks, tmp_path)
+        start(notebooks, tmp_path)
     assert "its kernel died" in text(tmp_path / "a.html")
     assert summarize(tmp_path / "a.ipynb").status == "failed"
 
@@ -163,7 +161,7 @@ def failing(error):
 def test_an_interruption_leaves_what_was_done(write_notebooks, tmp_path, monkeypatch):
     monkeypatch.setattr("papermill.execute_notebook", failing(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
-        quiet(write_notebooks(a=("A", "1")), tmp_path)
+        start(write_notebooks(a=("A", "1")), tmp_path)
     assert statuses(tmp_path) == ["interrupted", "interrupted"]
     assert summarize(tmp_path / "a.ipynb").status == "interrupted"
 
@@ -179,7 +177,7 @@ def test_too_few_open_files_are_told(write_notebooks, tmp_path, monkeypatch, err
     error = PapermillExecutionError(4, 5, "x", *error, [])
     monkeypatch.setattr("papermill.execute_notebook", failing(error))
     with pytest.raises(RunError, match=told):
-        quiet(write_notebooks(a=("A", "1")), tmp_path)
+        start(write_notebooks(a=("A", "1")), tmp_path)
 
 
 RUN = """
