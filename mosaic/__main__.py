@@ -101,9 +101,8 @@ def _run(args: argparse.Namespace) -> None:
     if args.profile != "smoke" and not args.sweep:  # in a process of its own, which gives its memory back
         options = [f"--profile={args.profile}", *([f"--archive={args.archive}"] if args.archive else [])]
         options += [f"-p{name}={json.dumps(value)}" for name, value in overrides.items()]
-        subprocess.run(
-            [sys.executable, "-m", "mosaic", "plan", *options], stderr=subprocess.PIPE, check=False
-        )
+        command = [sys.executable, "-m", "mosaic", "plan", *options]
+        subprocess.run(command, stderr=subprocess.PIPE, check=False)
     if args.fresh:
         os.environ["MOSAIC_FRESH"] = str(time.time())  # what is older is made again
     asked = args.profile, args.archive, args.out, overrides
@@ -193,9 +192,7 @@ def parser() -> argparse.ArgumentParser:
     predict = add("predict", _predict, "print which classes a patch carries, by an encoder of a finished run")
     predict.add_argument("run", help="name of the run")
     predict.add_argument("method", help="row of the table of methods")
-    files = (
-        "a GeoTIFF a sensor, with all its bands (dB; DN without offset), or BigEarthNet's folder of a patch"
-    )
+    files = "a GeoTIFF a sensor with all bands (dB; DN without offset), or BigEarthNet's folder of a patch"
     predict.add_argument("files", nargs="+", type=Path, help=files)
     predict.add_argument("--seed", type=int, default=0, help="of training (default %(default)s)")
     predict.add_argument("--budget", type=float, help="%% of the training labels (default: the most)")

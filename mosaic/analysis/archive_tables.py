@@ -40,8 +40,7 @@ def without_pixels(class_names: Sequence[str], *frames: pd.DataFrame) -> str:
 def display_bands(store: PackedStore) -> list[str]:
     """Return the bands shown as red, green and blue: true colour, or the first of the finest optical ones.
 
-    Raises:
-        PackError: when no optical band was packed.
+    ``PackError`` when no optical band was packed.
     """
     optical = [band for sensor in store.layout.sensors if sensor.unit != "dB" for band in sensor.bands]
     if set(TRUE_COLOUR) <= set(optical):
@@ -92,10 +91,9 @@ def class_quantiles(archive: Any, store: PackedStore, patches: int = 300) -> pd.
     table = []
     for (label, band), chunks in sorted(values.items()):
         quantiles = np.quantile(np.concatenate(chunks), [0.05, 0.5, 0.95])
-        names = {"class": store.class_names[label], "band": band, "wavelength": WAVELENGTH.get(band, np.nan)}
-        table.append(
-            names | dict(zip(_QUANTILES, quantiles, strict=True)) | {"pixels": sum(map(len, chunks))}
-        )
+        row = {"class": store.class_names[label], "band": band, "wavelength": WAVELENGTH.get(band, np.nan)}
+        row |= dict(zip(_QUANTILES, quantiles, strict=True))
+        table.append(row | {"pixels": sum(map(len, chunks))})
     return pd.DataFrame(table)
 
 

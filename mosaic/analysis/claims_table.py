@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,8 @@ import pandas as pd
 
 from mosaic.analysis.results import main_rows
 from mosaic.analysis.tables import EVALUATIONS
-from mosaic.evaluation.claims import (
-    CLAIMS,
-    LEAST_SEEDS,
-    LEVEL,
-    POWER,
-    RELEVANT,
-    Claim,
-    Comparison,
-    judge,
-    too_little_training,
-)
+from mosaic.evaluation import claims
+from mosaic.evaluation.claims import Claim, Comparison
 from mosaic.evaluation.label_overlap import confusable_pairs
 from mosaic.evaluation.metrics import LEAST_POSITIVES, macro_ap
 from mosaic.evaluation.uncertainty import LEAST_SCENES, Estimate, Interval, estimate_ap, estimate_mean
@@ -42,13 +33,13 @@ MEASURE_TITLES = {
     "knn_jaccard": "label Jaccard index of 10 nearest neighbours, MoSAiC less opponent",
 }
 RULES = {
-    "level": LEVEL,
+    "level": claims.LEVEL,
     "correction": "Bonferroni, over comparisons with enough seeds and scenes",
-    "least_seeds": LEAST_SEEDS,
+    "least_seeds": claims.LEAST_SEEDS,
     "least_scenes": LEAST_SCENES,
     "least_positives": LEAST_POSITIVES,
-    "relevant_difference": RELEVANT,
-    "power": POWER,
+    "relevant_difference": claims.RELEVANT,
+    "power": claims.POWER,
     "chosen_on": "validation",
     "trained": "not below band statistics, and above random features by the 95 % interval",
     "interval": "t, variances over scenes (jackknife) and seeds added",
@@ -131,17 +122,17 @@ class ArchiveClaims:
         opponent = max(entries, key=lambda entry: entry.validation)
         if claim.measure == "ap_conditional" and not self.pairs:
             return untested(f"no confusable pair has {LEAST_POSITIVES} test patches with and without")
-        difference = self.estimate(mosaic, claim.measure) - self.estimate(
-            opponent, claim.measure, mosaic.seeds
-        )
+        theirs = self.estimate(opponent, claim.measure, mosaic.seeds)
+        difference = (self.estimate(mosaic, claim.measure) - theirs).difference()
         sides = f"{mosaic.title} against {opponent.title}"
-        return Comparison(claim, self.title, sides, difference.difference(), self.untrained(fraction))
+        return Comparison(claim, self.title, sides, difference, self.untrained(fraction))
 
     def _untrained(self, fraction: float) -> str:
         """Return :func:`.claims.too_little_training` at a label fraction."""
         mosaic, *others = (self.entry(name, "ap_macro", fraction) for name in (MOSAIC, *UNTRAINED))
         titles = [METHODS[name].title.lower() for name in UNTRAINED]
-        return too_little_training(dict(zip(titles, (self._margin(mosaic, o) for o in others), strict=True)))
+        margins = [self._margin(mosaic, other) for other in others]
+        return claims.too_little_training(dict(zip(titles, margins, strict=True)))
 
     def _margin(self, upper: Entry | None, lower: Entry | None) -> Interval | None:
         """Return a difference of macro average precision over the seeds of both, if there are any."""
@@ -164,9 +155,8 @@ class ArchiveClaims:
         for upper, lower in ((bar, chance), (best, bar)):
             if upper and lower and (margin := self._margin(upper, lower)):
                 shown = "yes" if margin.low > 0 else "no" if margin.high < 0 else "undecided"
-                rows.append(
-                    (f"{upper.title} less {lower.title}", margin.value, margin.low, margin.high, shown)
-                )
+                title = f"{upper.title} less {lower.title}"
+                rows.append({"comparison": title, **asdict(margin), "shown": shown})
         return pd.DataFrame(rows, columns=["comparison", "value", "low", "high", "shown"])
 
     def _entry(self, method: str, measure: str, fraction: float) -> Entry | None:
@@ -200,15 +190,15 @@ class ArchiveClaims:
 
 def judge_claims(study: Study, archives: Sequence[ArchiveClaims]) -> pd.DataFrame:
     """Return one row a claim and archive, with its verdict (:func:`mosaic.evaluation.claims.judge`)."""
-    pairs = [(archive, claim) for archive in archives for claim in CLAIMS]
+    pairs = [(archive, claim) for archive in archives for claim in claims.CLAIMS]
 
     def compute() -> pd.DataFrame:
-        return judge([archive.compare(claim) for archive, claim in progress(pairs, "claims")])
+        return claims.judge([archive.compare(claim) for archive, claim in progress(pairs, "claims")])
 
     return study.cached("claims", {"archives": [archive.key() for archive in archives]}, compute)
 
 
-def as_json(claims: pd.DataFrame) -> dict[str, Any]:
+def as_json(table: pd.DataFrame) -> dict[str, Any]:
     """Return the content of ``claims.json``: rules, then one object a claim, NaN as null."""
-    rows = claims.astype(object).where(claims.notna(), None).to_dict("records")
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
     return {"rules": RULES, "claims": rows}

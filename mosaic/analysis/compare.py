@@ -79,9 +79,7 @@ def method_ranking(study: Study, runs: Sequence[Study]) -> tuple[pd.DataFrame, G
     problems = [(run, common_rows(predictions[run.folder], f)) for run in runs for f in fractions_of(run)]
     seeds = [rows.groupby("method")["seed"].nunique() for _, rows in problems]
     methods = [name for name in METHODS if all(n.get(name) == n.max() for n in seeds)]
-    calls = [
-        Call({}, run.store(), rows[rows["method"] == name]) for run, rows in problems for name in methods
-    ]
+    calls = [Call({}, run.store(), rows[rows["method"] == m]) for run, rows in problems for m in methods]
     table = estimates(study, calls)
     each = iter(map(Estimate, table["values"].map(np.array), table["without"].map(np.array)))
     archives = []
@@ -157,14 +155,13 @@ def subgroup_differences(
     return estimates(study, calls)
 
 
-def trust_table(run: Study, method: str = "mimrf") -> pd.DataFrame:
+def trust_table(run: Study) -> pd.DataFrame:
     """Return each class's trust in each sensor, in [0, 1], as MIMRF learned it with all labels; a row a seed.
 
     Empty when it did not run.
     """
     rows = []
-    trials = run.read("encoders").query("method == @method and budget == 100")
-    for trial in trials.to_dict("records"):
+    for trial in run.read("encoders").query("method == 'mimrf' and budget == 100").to_dict("records"):
         encoder = load_encoder(trial["folder"])
         trust = getattr(encoder.classifier, "trust", None)
         if trust is not None:

@@ -70,9 +70,7 @@ def _shuffled_labels(archive: ArchiveClaims) -> tuple[str, Difference]:
         tested, _ = linear_probe(x["train"], train, x["validation"], validation, {"test": x["test"]})
         scores.append(tested["test"])
         chance.append(random.random(tested["test"].shape, np.float32))
-    shuffled, random_scores = (
-        estimate_ap(labels["test"], s, archive.embedded_scenes) for s in (scores, chance)
-    )
-    prior = labels["test"][:, scored_classes(labels["test"])].mean()
-    words = f"macro average precision {shuffled.value:.3f}, of random scores {random_scores.value:.3f}"
-    return f"{words}, prior {prior:.3f}", (shuffled - random_scores).difference()
+    test, scenes = labels["test"], archive.embedded_scenes
+    shuffled, by_chance = (estimate_ap(test, each, scenes) for each in (scores, chance))
+    words = f"macro average precision {shuffled.value:.3f}, of random scores {by_chance.value:.3f}"
+    return f"{words}, prior {test[:, scored_classes(test)].mean():.3f}", (shuffled - by_chance).difference()

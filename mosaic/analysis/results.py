@@ -5,24 +5,20 @@ metric, seed, value, low and high. Rows with ``seed`` -1 are means over seeds, w
 are shown. Nothing here loads PyTorch, so that processes which score start in a second.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+import functools
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from mosaic.analysis.tables import in_order
-from mosaic.evaluation.label_overlap import (
-    Groups,
-    Stratum,
-    confusable_pairs,
-    pointwise_mutual_information,
-    similar_groups,
-    strata,
-)
+from mosaic.evaluation import label_overlap
+from mosaic.evaluation.label_overlap import Groups, Stratum
 from mosaic.evaluation.metrics import choose_thresholds, macro_ap, per_class_ap, scores
 from mosaic.evaluation.uncertainty import Estimate, Interval, estimate_ap
 from mosaic.experiments.parallel import parallel_map
@@ -37,14 +33,30 @@ _ROWS_FOR_GROUPS = 5000  # training patches that the derived groups of classes c
 _COMMON = (("linear",), ("knn",), ("finetune", "end_to_end"))
 
 
-class Call(NamedTuple):
-    """A macro average precision that :func:`estimates` shall compute, or a paired difference."""
+@dataclass(frozen=True)
+class Call:
+    """A macro average precision on a test split, or a paired difference of two, that is to be estimated."""
 
-    facts: dict[str, Any]  # columns of its row
+    facts: Mapping[str, Any]  # columns of its row
     store: PackedStore
     members: pd.DataFrame  # predictions of a method, a row a seed
-    reference: pd.DataFrame | None = None  # of the method it is compared with
+    reference: pd.DataFrame | None = None  # of the method whose score is subtracted
     strata: Sequence[Stratum] = ()
+
+    @property
+    def sides(self) -> list[pd.DataFrame]:
+        """The predictions of one method, or of both."""
+        return [self.members] if self.reference is None else [self.members, self.reference]
+
+    def estimate(self) -> Estimate | None:
+        """Return the score or difference, on the seeds that all sides have; None without a seed."""
+        seeds = set.intersection(*(set(side["seed"]) for side in self.sides))
+        test, ap = self.store.split_rows("test"), []
+        for side in self.sides if seeds else ():
+            rows = side[side["seed"].isin(seeds)].sort_values("seed")
+            predictions = [load(row) for _, row in rows.iterrows()]
+            ap.append(estimate_ap(self.store.labels[test], predictions, self.store.scenes[test], self.strata))
+        return functools.reduce(operator.sub, ap) if ap else None
 
 
 def score_all(study: Study, store: PackedStore, predictions: pd.DataFrame) -> pd.DataFrame:
@@ -95,7 +107,7 @@ def score_group(
             {**shared, "stratum": f"class: {name}", "n": int(positives), "value": value}
             for name, positives, value in zip(store.class_names, test.sum(0), by_class, strict=True)
         ]
-        pooled += [(s, "macro") for s in strata(test, store.class_names, groups) if common]
+        pooled += [(s, "macro") for s in label_overlap.strata(test, store.class_names, groups) if common]
     for stratum, average in pooled:
         if common or (main and average == "macro"):
             ap = estimate_ap(test, list(seeds.values()), scenes, [stratum], average).interval()
@@ -119,13 +131,14 @@ def hard_groups(store: PackedStore) -> dict[str, tuple[str, ...]]:
     if len(rows) > _ROWS_FOR_GROUPS:
         rows = np.sort(np.random.default_rng(0).choice(rows, _ROWS_FOR_GROUPS, replace=False))
     labels = store.labels[rows]
-    together = similar_groups(pointwise_mutual_information(labels), store.class_names)
+    information = label_overlap.pointwise_mutual_information(labels)
+    together = label_overlap.similar_groups(information, store.class_names)
     means = _band_means(store, rows)
     means = (means - means.mean(0)) / np.maximum(means.std(0), 1e-6)
     share = labels / np.maximum(labels.sum(1, keepdims=True), 1)
     signature = np.linalg.lstsq(share, means, rcond=None)[0]
     distance = np.linalg.norm(signature[:, None] - signature[None, :], axis=2)
-    alike = similar_groups(-distance, store.class_names)
+    alike = label_overlap.similar_groups(-distance, store.class_names)
     count = dict(zip(store.class_names, labels.sum(0), strict=True))
     derived = {
         f"{origin}: {max(members, key=count.__getitem__)} + {len(members) - 1}": members
@@ -175,7 +188,7 @@ def conditional_scores(
     guessing), n patches, method. Pairs are those of ``confusable_pairs``.
     """
     labels, rows = store.labels[store.split_rows("test")], common_rows(predictions, fraction)
-    pairs, table = confusable_pairs(labels, store.class_names, store.manifest.confusable), []
+    pairs, table = label_overlap.confusable_pairs(labels, store.class_names, store.manifest.confusable), []
     for _, row in in_order(rows[rows["method"].isin(methods)]).iterrows():
         scores = load(row)
         for pair, stratum in pairs.items():
@@ -185,40 +198,15 @@ def conditional_scores(
     return pd.DataFrame(table, columns=["group", "of", "among", "ap", "prevalence", "n", "method"])
 
 
-def method_ap(
-    store: PackedStore,
-    members: pd.DataFrame,
-    reference: pd.DataFrame | None = None,
-    strata: Sequence[Stratum] = (),
-) -> Estimate | None:
-    """Return macro average precision of a method on the test split; ``members`` are its seeds.
-
-    With a reference, less that of it, on the seeds that both have. None without a seed.
-    """
-    sides = [members] if reference is None else [members, reference]
-    seeds, test = set.intersection(*(set(side["seed"]) for side in sides)), store.split_rows("test")
-    if not seeds:
-        return None
-    ap = []
-    for side in sides:
-        rows = side[side["seed"].isin(seeds)].sort_values("seed")
-        predictions = [load(row) for _, row in rows.iterrows()]
-        ap.append(estimate_ap(store.labels[test], predictions, store.scenes[test], strata))
-    return ap[0] - ap[1] if len(ap) > 1 else ap[0]
-
-
 def estimates(study: Study, calls: Sequence[Call]) -> pd.DataFrame:
     """Return macro AP on the test split, or paired differences of it: a row a call that has a seed.
 
     Beside its own columns each has those of its interval, and the arrays of its estimate.
     """
-    keys = [
-        [facts, store.fingerprint, *([] if side is None else prediction_keys(side) for side in sides)]
-        for facts, store, *sides, _ in calls
-    ]
+    keys = [[call.facts, call.store.fingerprint, *map(prediction_keys, call.sides)] for call in calls]
 
     def compute() -> pd.DataFrame:
-        found = parallel_map(method_ap, [call[1:] for call in calls], "scores", study.settings.jobs)
+        found = parallel_map(Call.estimate, [(call,) for call in calls], "scores", study.settings.jobs)
         pairs = [(call.facts, ap) for call, ap in zip(calls, found, strict=True) if ap]
         rows = [{**facts, **asdict(ap.interval()), **vars(ap)} for facts, ap in pairs]
         return pd.DataFrame(rows, columns=None if rows else [*(calls[0].facts if calls else ()), *_SPAN])

@@ -1,6 +1,7 @@
 """Finished runs beside each other. What ``compare_runs`` shows."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -62,5 +63,5 @@ def run_scores(runs: Mapping[str, Study], paired: Collection[str]) -> pd.DataFra
                 calls.append(score)
                 if name in paired and method in references:
                     facts = {**facts, "measure": "difference"}
-                    calls.append(score._replace(facts=facts, reference=references[method]))
+                    calls.append(replace(score, facts=facts, reference=references[method]))
     return estimates(next(iter(runs.values())), calls)

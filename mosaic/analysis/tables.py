@@ -24,11 +24,6 @@ def input_title(name: str) -> str:
     return missing.upper() if missing == name else f"without {missing.upper()}"
 
 
-def input_order(name: str) -> tuple[bool, str]:
-    """Return the sort key of an input: single sensors, then all, then all but one."""
-    return name.startswith("fused"), name
-
-
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:
     """Sort rows as the table of methods does; rows that tie stay in their order."""
     position = list(METHODS).index

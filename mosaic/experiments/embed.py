@@ -15,14 +15,14 @@ from mosaic.evaluation.features import Features
 from mosaic.experiments.grid import require_trained_on
 from mosaic.experiments.parallel import encoder_task, run_trials
 from mosaic.experiments.predictions import main_input, read_arrays, save_arrays
-from mosaic.experiments.probe import Rows, encode, split_rows
+from mosaic.experiments.probe import encode, split_rows
 from mosaic.experiments.study import Study
-from mosaic.store.reader import PackedStore
+from mosaic.store.reader import PackedStore, Rows
 
 _MEASURED = {"coherence_neighbours", "umap_neighbours", "umap_min_dist", "umap_seeds"}
 
 
-def chosen_rows(store: PackedStore, most: int) -> dict[str, NDArray[np.int64]]:
+def chosen_rows(store: PackedStore, most: int) -> dict[str, Rows]:
     """Return the rows that are embedded of each split: all, or ``most`` drawn at random."""
     random = np.random.default_rng(0)
     return {
@@ -47,7 +47,7 @@ def embed_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.Da
 
 
 def embed_trial(
-    encoder: Mapping[str, Any], store: PackedStore, rows: Rows, settings: Mapping[str, Any], path: Path
+    encoder: dict[str, Any], store: PackedStore, rows: dict[str, Rows], settings: dict[str, Any], path: Path
 ) -> None:
     """Embed the chosen rows and measure the space.
 

@@ -9,14 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mosaic.evaluation import probes
 from mosaic.evaluation.metrics import choose_thresholds
-from mosaic.evaluation.probes import (
-    STRENGTHS,
-    cross_validated_strength,
-    knn_scores,
-    linear_probe,
-    tree_scores,
-)
 from mosaic.experiments.grid import budget_key, draw_budgets, require_trained_on
 from mosaic.experiments.parallel import encoder_task, run_trials
 from mosaic.experiments.predictions import KEYS, main_input, read_arrays, save_arrays
@@ -24,7 +18,7 @@ from mosaic.experiments.probe import encode, split_rows
 from mosaic.experiments.study import Study
 from mosaic.methods import get_method
 from mosaic.settings import EvaluationSettings, TrialSettings
-from mosaic.store.reader import PackedStore
+from mosaic.store.reader import PackedStore, Rows
 from mosaic.training.finetune import InputScores, classifier_scores, finetune
 from mosaic.utils.devices import resolve_precision
 from mosaic.utils.files import lock
@@ -86,7 +80,7 @@ def predict_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.
 def predict_trial(
     encoder: Mapping[str, Any],
     store: PackedStore,
-    budgets: Mapping[float, NDArray[np.int64]],
+    budgets: Mapping[float, Rows],
     settings: EvaluationSettings,
     precision: Literal["32", "bf16-mixed"],
     path: Path,
@@ -112,23 +106,24 @@ def predict_trial(
             if "knn" in settings.evaluations:
                 for source, split in itertools.product(train, _EVALUATED):
                     # a missing sensor is missing at test time only: the neighbours have both
-                    known, features = train[source.partition("_without")[0]], inputs[split][source]
-                    scores[f"knn|{source}|{split}"] = knn_scores(known, labels, features, settings.neighbours)
+                    known, scored = train[source.partition("_without")[0]], inputs[split][source]
+                    found = probes.knn_scores(known, labels, scored, settings.neighbours)
+                    scores[f"knn|{source}|{split}"] = found
             if "linear" in settings.evaluations:
                 for source in [source for source in train if "without" not in source]:
                     names = [name for name in train if name.partition("_without")[0] == source]
                     targets = {f"linear|{name}|{s}": inputs[s][name] for s in _EVALUATED for name in names}
-                    tuned, strengths = (inputs["validation"][source], validation), list(STRENGTHS)
+                    tuned, strengths = (inputs["validation"][source], validation), list(probes.STRENGTHS)
                     if settings.probe_strength == "budget":
                         scenes = store.scenes[labelled]
-                        strengths = [cross_validated_strength(train[source], labels, scenes)]
-                    found, probe = linear_probe(train[source], labels, *tuned, targets, strengths)
+                        strengths = [probes.cross_validated_strength(train[source], labels, scenes)]
+                    found, probe = probes.linear_probe(train[source], labels, *tuned, targets, strengths)
                     scores |= found
                     if source == main:
                         kept[f"kept|{main}|probe"] = np.vstack([probe.weights, probe.bias])
             if get_method(encoder["method"]).architecture == "statistics":
                 targets = {f"trees|fused|{s}": inputs[s]["fused"] for s in _EVALUATED}
-                scores |= tree_scores(train["fused"], labels, targets, encoder["seed"])
+                scores |= probes.tree_scores(train["fused"], labels, targets, encoder["seed"])
             ends: dict[str, InputScores] = {}
             if get_method(encoder["method"]).only_classifies:
                 # its classifier has seen the labels of its own budget, so it stands for no other fraction

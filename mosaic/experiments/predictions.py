@@ -27,16 +27,14 @@ def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Path:
 def read_arrays(path: Path | str, prefix: str = "") -> dict[str, NDArray[Any]]:
     """Return the arrays of an ``.npz`` whose names start with ``prefix``, by the rest of the name.
 
-    Raises:
-        RunError: when it is damaged, and now set aside, or has gone: the same run makes it again.
+    ``RunError`` when it is damaged, and now set aside, or has gone: the same run makes it again.
     """
 
     def read(path: Path) -> dict[str, NDArray[Any]]:
         with np.load(path, allow_pickle=False) as file:
             return {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
 
-    arrays = read_if_sound(Path(path), read)
-    if arrays is None:
+    if (arrays := read_if_sound(Path(path), read)) is None:
         raise RunError(f"{path} was damaged or removed: run the notebook that makes it again")
     return arrays
 

@@ -17,19 +17,17 @@ from mosaic.experiments.study import cache_path, reusable
 from mosaic.methods import get_method
 from mosaic.models.checkpoint import CARD
 from mosaic.models.published_weights import PUBLISHED
-from mosaic.store.reader import PackedStore
+from mosaic.store.reader import PackedStore, Rows
 from mosaic.utils.files import atomic_path, hash_json, read_json
 
-Rows = Mapping[str, NDArray[np.int64]]
 
-
-def split_rows(store: PackedStore) -> dict[str, NDArray[np.int64]]:
+def split_rows(store: PackedStore) -> dict[str, Rows]:
     """Return the rows of each split."""
     return {split: store.split_rows(split) for split in ("train", "validation", "test")}
 
 
 def kept_features(
-    store: PackedStore, checkpoint: Path, rows: NDArray[np.int64], store_statistics: bool = False
+    store: PackedStore, checkpoint: Path, rows: Rows, store_statistics: bool = False
 ) -> Features:
     """Do what ``extract_features`` does, for ``rows`` of one split, once for an encoder and split.
 
@@ -67,16 +65,12 @@ class Probe:
     """What a linear probe learns from; validation of the same store chooses its strength."""
 
     store: PackedStore
-    rows: NDArray[np.int64]  # training rows whose labels it may use
+    rows: Rows  # training rows whose labels it may use
     classes: Sequence[str] | None = None  # coarse classes; None for the store's own
 
 
 def probe_trial(
-    encoder: Mapping[str, Any],
-    probes: Mapping[str, Probe],
-    store: PackedStore,
-    rows: NDArray[np.int64],
-    path: Path,
+    encoder: Mapping[str, Any], probes: Mapping[str, Probe], store: PackedStore, rows: Rows, path: Path
 ) -> None:
     """Fit probes on the main input of an encoder's method, and score rows of a store with each.
 

@@ -8,24 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from mosaic.experiments.grid import (
-    Choices,
-    budget_key,
-    draw_budgets,
-    plan,
-    pretrain_trial,
-    settings_of,
-    training_task,
-)
+from mosaic.experiments import grid
 from mosaic.experiments.parallel import Task, encoder_task, run_trials
 from mosaic.experiments.probe import Probe, probe_trial
 from mosaic.experiments.study import Study
 from mosaic.settings import StudySettings
-from mosaic.store.reader import PackedStore
+from mosaic.store.reader import PackedStore, Rows
 from mosaic.utils.errors import RunError
 
 _LEAST_SCENES = 2  # of a domain's test patches, for an interval
@@ -38,19 +28,20 @@ class Side:
     title: str  # of its archive
     store: PackedStore  # in the bands that all sides share
     settings: StudySettings  # of its pretraining
-    choices: Choices
+    choices: grid.Choices
 
     def training(
         self, methods: Sequence[str], store: PackedStore | None = None, most_seeds: int | None = None
     ) -> dict[str, Task]:
         """Return what trains those of the methods that the run has, with every label of a store (its own)."""
-        store, grid = store or self.store, self.settings.grid
-        changes = {"label_budgets": ["full"], "seeds": min(grid.seeds, most_seeds or grid.seeds)}
-        changes["methods"] = [name for name in grid.methods if name in methods]  # perhaps none
+        store, own = store or self.store, self.settings.grid
+        changes = {"label_budgets": ["full"], "seeds": min(own.seeds, most_seeds or own.seeds)}
+        changes["methods"] = [name for name in own.methods if name in methods]  # perhaps none
         train, tasks = store.split_rows("train"), {}
-        for trial in plan(grid.model_copy(update=changes)):
-            settings = settings_of(trial, self.settings, self.choices)
-            tasks[str(trial)] = training_task(store, trial, settings, train if trial.budget else train[:0])
+        for trial in grid.plan(own.model_copy(update=changes)):
+            settings = grid.settings_of(trial, self.settings, self.choices)
+            rows = train if trial.budget else train[:0]
+            tasks[str(trial)] = grid.training_task(store, trial, settings, rows)
         return tasks
 
 
@@ -93,13 +84,13 @@ def transfer_all(study: Study, sides: Sequence[Side]) -> pd.DataFrame:
     tasks = {}
     for source in sides:
         training = source.training(study.settings.transfer.transfer_methods)
-        encoders = run_trials(study, f"pretraining on {source.title}", pretrain_trial, training)
+        encoders = run_trials(study, f"pretraining on {source.title}", grid.pretrain_trial, training)
         elsewhere = Probe(source.store, source.store.split_rows("train"), classes)
         for target, encoder in itertools.product(sides, encoders.to_dict("records")):
-            budgets = draw_budgets(target.store, target.settings.grid)
+            budgets = grid.draw_budgets(target.store, target.settings.grid)
             budget = budgets.get(encoder["seed"], budgets[0])
             key = {"target": target.store.fingerprint, "source": source.store.fingerprint}
-            key |= {"classes": classes, "labels": budget_key(budget)}
+            key |= {"classes": classes, "labels": grid.budget_key(budget)}
             probes = {f"target|{f:g}": Probe(target.store, rows, classes) for f, rows in budget.items()}
             probes["source|0"] = elsewhere
             row = {"source": source.title, "target": target.title, **encoder}
@@ -114,7 +105,7 @@ def domain_column(store: PackedStore) -> str:
     return next((name for name in ("country", "season") if name in store.index), "")
 
 
-def domain_rows(store: PackedStore, domain: str) -> NDArray[np.int64]:
+def domain_rows(store: PackedStore, domain: str) -> Rows:
     """Return the test rows of a domain."""
     test = store.split_rows("test")
     return test[store.index[domain_column(store)].to_numpy()[test] == domain]
@@ -154,8 +145,8 @@ def domain_shift_all(study: Study, side: Side) -> pd.DataFrame:
         for trial, task in side.training(methods, subset, most).items()
     }
     trained = side.training(methods, most_seeds=most)
-    seen = run_trials(study, "pretraining", pretrain_trial, trained).assign(training="seen")
-    unseen = run_trials(study, f"pretraining without a {column}", pretrain_trial, without)
+    seen = run_trials(study, "pretraining", grid.pretrain_trial, trained).assign(training="seen")
+    unseen = run_trials(study, f"pretraining without a {column}", grid.pretrain_trial, without)
     everywhere = pd.DataFrame({"domain": held_out}).merge(seen, how="cross")
     tasks = {}
     for encoder in pd.concat([everywhere, unseen.assign(training="unseen")]).to_dict("records"):

@@ -13,15 +13,7 @@ from typing import Any
 import pandas as pd
 
 from mosaic.evaluation.metrics import macro_ap
-from mosaic.experiments.grid import (
-    Choices,
-    Trial,
-    check_choices,
-    draw_budgets,
-    pretrain_trial,
-    settings_of,
-    training_task,
-)
+from mosaic.experiments import grid
 from mosaic.experiments.parallel import encoder_task, run_trials
 from mosaic.experiments.predictions import read_arrays
 from mosaic.experiments.probe import Probe, probe_trial
@@ -61,9 +53,9 @@ GRIDS: dict[str, tuple[Candidate, ...]] = {
 }
 
 
-def candidates(grid: GridSettings) -> list[tuple[str, Candidate]]:
+def candidates(settings: GridSettings) -> list[tuple[str, Candidate]]:
     """Return method and changes of every candidate; a method that takes another's choice has none."""
-    sources = {get_method(name).like or name for name in grid.methods if grid.tuning_steps}
+    sources = {get_method(name).like or name for name in settings.methods if settings.tuning_steps}
     tried = [name for name, method in METHODS.items() if name in sources and method.trained]
     return [(name, changes) for name in tried for changes in GRIDS.get(name, _RATES)]
 
@@ -75,22 +67,23 @@ def tune_all(study: Study, store: PackedStore) -> pd.DataFrame:
         One row a candidate: method, candidate (its changes in words), settings (dict), validation_ap,
         seconds and chosen. Empty when the run does not tune.
     """
-    grid = study.settings.grid
+    asked = study.settings.grid
     columns = ["method", "candidate", "settings", "validation_ap", "seconds", "chosen"]
-    if not grid.tuning_steps:
+    if not asked.tuning_steps:
         return pd.DataFrame(columns=columns)
-    check_choices(study.settings, store.layout)
-    draw_budgets(store, grid)  # which later stages need, so that an impossible one stops the run here
-    short = study.settings.replace(steps=grid.tuning_steps)
+    grid.check_choices(study.settings, store.layout)
+    grid.draw_budgets(store, asked)  # which later stages need, so that an impossible one stops the run here
+    short = study.settings.replace(steps=asked.tuning_steps)
     train = store.split_rows("train")
     tasks = {}
-    for name, changes in candidates(grid):
-        trial, rows = Trial(name, SEED, 100.0), train if get_method(name).uses_labels else train[:0]
-        task = training_task(store, trial, settings_of(trial, short, {name: changes}), rows)
+    for name, changes in candidates(asked):
+        trial, rows = grid.Trial(name, SEED, 100.0), train if get_method(name).uses_labels else train[:0]
+        settings = grid.settings_of(trial, short, {name: changes})
+        task = grid.training_task(store, trial, settings, rows)
         words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in changes.items())
         row = {**task.row, "candidate": words or "as the run", "settings": dict(changes)}
         tasks[f"{name}, {row['candidate']}"] = replace(task, row=row)
-    table = run_trials(study, "choosing hyperparameters", pretrain_trial, tasks)
+    table = run_trials(study, "choosing hyperparameters", grid.pretrain_trial, tasks)
     validation, probes = store.split_rows("validation"), {"scores": Probe(store, train)}
     key, probing = {"data": store.fingerprint}, {}
     for row in table.to_dict("records"):
@@ -104,7 +97,7 @@ def tune_all(study: Study, store: PackedStore) -> pd.DataFrame:
     return table.assign(chosen=table.index.isin(best))[columns]
 
 
-def choices(tuned: pd.DataFrame) -> Choices:
+def choices(tuned: pd.DataFrame) -> grid.Choices:
     """Return method -> the changes that were chosen for it."""
     chosen = tuned[tuned["chosen"].astype(bool)]
     return dict(zip(chosen["method"], chosen["settings"], strict=True))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mosaic.analysis.tables import input_order, input_title
+from mosaic.analysis.tables import input_title
 from mosaic.plots import layout
 from mosaic.plots.palette import GREY, LIGHT_GREY, SERIES, method_label, short_name
 
@@ -21,7 +21,8 @@ def score_matrix(table: pd.DataFrame) -> Figure:
     """
     methods, archives = layout.methods_of(table), layout.distinct(table, "archive")
     wide = table.pivot_table("value", "method", ["archive", "input", "fraction"], sort=False)
-    order = sorted(wide.columns, key=lambda c: (archives.index(c[0]), c[2], input_order(c[1])))
+    # of an archive and fraction single sensors, then all, then all but one
+    order = sorted(wide.columns, key=lambda c: (archives.index(c[0]), c[2], c[1].startswith("fused"), c[1]))
     values = wide.reindex(index=methods)[order]
     seeds = table.groupby("method")["n_seeds"].max().reindex(methods)
     complete = values.where(seeds.eq(seeds.max()), axis=0)

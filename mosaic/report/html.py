@@ -20,7 +20,7 @@ from nbformat import NotebookNode
 
 from mosaic.experiments.study import PACKAGE, root
 from mosaic.report.display import KEY
-from mosaic.report.markdown import Heading, Markdown, mathml, scroll_box
+from mosaic.report.markdown import Markdown, mathml, scroll_box
 from mosaic.report.summary import Summary, read_notebook, summarize
 from mosaic.utils import files
 from mosaic.utils.errors import MosaicError, RunError
@@ -69,7 +69,7 @@ def public(text: str, record: Mapping[str, Any]) -> str:
 
 
 class _PagePreprocessor(Preprocessor):
-    """Keep the cells that a page shows, render their Markdown and collect the table of contents."""
+    """Keep the cells that a page shows, render their Markdown and collect their headings."""
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         summary: Summary = resources["page"]
@@ -84,20 +84,13 @@ class _PagePreprocessor(Preprocessor):
         for cell in nb.cells:
             if cell.cell_type == "markdown":
                 cell.source = markdown(cell.source)
-        run = summary.run
         outputs = (output for cell in nb.cells for output in cell.get("outputs", []))
         figures = (one for one in outputs if one.get("metadata", {}).get(KEY, {}).get("role") == "figure")
         for i, one in enumerate(figures, 1):
             one.data["text/html"] = _with_file(one.data["text/html"], f"{resources['path']}-{i}")
             if "thumbnail" in one.metadata[KEY]:
                 summary.figure = one.data["text/html"]
-        sections = {"Parameters": summary.parameters, "Environment": run.get("packages")}
-        sections["Reproduce"] = run.get("command")
-        resources["contents"] = [
-            *([Heading(2, "Key results", "key-results")] if summary.key_results else []),
-            *(heading for heading in markdown.headings if heading.level in (2, 3)),
-            *(Heading(2, title, title.lower()) for title, content in sections.items() if content),
-        ]
+        resources["headings"] = [heading for heading in markdown.headings if heading.level in (2, 3)]
         return nb, resources
 
 
@@ -143,13 +136,8 @@ def render(
     """Render an executed notebook, finished or failed, as an HTML file beside it, and return its summary.
 
     ``links`` are the stems of the ``previous`` and the ``following`` page of the run, None where there is no
-    such page; a page without ``links`` belongs to no run. ``record`` is that of its run.
-
-    Warns:
-        UserWarning: when the page is larger than 2 MB.
-
-    Raises:
-        SettingsError: when the file is no notebook.
+    such page; a page without ``links`` belongs to no run. ``record`` is that of its run. ``UserWarning`` for
+    a page above 2 MB, ``SettingsError`` for a file that is no notebook.
     """
     summary, page = summarize(notebook), notebook.with_suffix(".html")
     tables = [name for name in _TABLES if (notebook.parent / name).exists()]
@@ -164,10 +152,9 @@ def render(
 
 
 def read_record(out: Path) -> dict[str, Any]:
-    """Return the record of the run in folder ``out``, or {}; that of a run which was killed is corrected.
+    """Return the record of the run in folder ``out``, {} without one; ``RunError`` when it is damaged.
 
-    Raises:
-        RunError: when it is damaged.
+    That of a run which was killed is corrected.
     """
     if not (out / RECORD).exists():
         return {}
@@ -190,8 +177,7 @@ def _checked(record: dict[str, Any]) -> dict[str, Any]:
 def render_all(out: Path) -> Path:
     """Render the pages of the run in folder ``out`` and their index, and return the path of the index.
 
-    Raises:
-        RunError: when the folder holds no executed notebook, or the record of the run is damaged.
+    ``RunError`` when the folder holds no executed notebook, or the record of the run is damaged.
     """
     record = read_record(out)
     planned = record.get("notebooks") or [{"name": path.stem} for path in sorted(out.glob("*.ipynb"))]

@@ -85,11 +85,8 @@ def _leave(number: int, _: object) -> None:
 def _handed_on(out: Path) -> Iterator[None]:
     """Give kernels the library and the folders of this process, which may start elsewhere."""
     before = dict(os.environ)
-    os.environ |= {
-        "MOSAIC_RUN": str(out.absolute()),
-        "MOSAIC_PACKAGE": str(PACKAGE),
-        "MOSAIC_ROOT": str(root()),
-    }
+    os.environ |= {"MOSAIC_RUN": str(out.absolute()), "MOSAIC_PACKAGE": str(PACKAGE)}
+    os.environ["MOSAIC_ROOT"] = str(root())
     if (PACKAGE.parent / "pyproject.toml").exists():  # a clone, and perhaps not the one that is installed
         paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ["PYTHONPATH"] = os.pathsep.join(paths)
@@ -162,10 +159,8 @@ class _Run:
         start, problem = time.monotonic(), ""
         options: dict[str, Any] = {"kernel_name": "python3", "language": "python", "cwd": notebook.parent}
         options |= {"progress_bar": False, "start_timeout": _START_TIMEOUT}
-        options |= {
-            f"{stream}_file": _ProgressLines(head, progress_only=stream == "stdout")
-            for stream in ("stdout", "stderr")
-        }
+        options["stdout_file"] = _ProgressLines(head, progress_only=True)
+        options["stderr_file"] = _ProgressLines(head, progress_only=False)
         options |= {"extra_arguments": ["--log-level=CRITICAL"]}  # a kernel logs its own end as an error
         options |= {"on_cell_error": lambda execute_reply, **_: replies.append(execute_reply["content"])}
         try:

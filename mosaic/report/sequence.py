@@ -67,8 +67,7 @@ def prepare_sequence(
 def run_comparison(runs: Sequence[str], out: str | None = None) -> Path:
     """Lay finished runs beside each other; return the index of ``reports/<out>/``, by default ``a-vs-b``.
 
-    Raises:
-        RunError: for fewer than two runs, one that is unknown or not finished, or a notebook that fails.
+    ``RunError`` for fewer than two runs, one that is unknown or not finished, or a notebook that fails.
     """
     runs = list(open_runs(runs))
     notebook, folder = notebooks_folder() / "compare_runs.ipynb", reports_folder(out or "-vs-".join(runs))
@@ -81,10 +80,8 @@ def run_sweep(profile: str, archive: str | None, out: str | None, overrides: Map
     """Run the sequence with each of several values of one parameter, and compare the runs.
 
     A parameter that is itself a list takes a list of lists. The runs are ``<out>-<name>-<value>``, their
-    comparison ``<out>-<name>-sweep``, whose index is returned.
-
-    Raises:
-        SettingsError: before anything runs, when there is not one such parameter or a value is impossible.
+    comparison ``<out>-<name>-sweep``, whose index is returned. ``SettingsError``, before anything runs, when
+    there is not one such parameter or a value is impossible.
     """
     (profile_name, given), declared, swept = load_profile(profile), fields(StudySettings), {}
     for name, value in overrides.items():

@@ -40,7 +40,7 @@ def test_validation_decides_and_a_variant_tunes_the_method_it_is_like(store, tmp
         noise = np.random.default_rng(1).random((len(rows), 5))
         save_arrays(path, {"scores": share * store.labels[rows] + (1 - share) * noise})
 
-    monkeypatch.setattr(tuning, "pretrain_trial", pretrain)
+    monkeypatch.setattr(tuning.grid, "pretrain_trial", pretrain)
     monkeypatch.setattr(tuning, "probe_trial", probe)
     chosen = {"methods": ["random", "supcon_any", "iai"], "tuning_steps": 7, "label_fractions": [100.0]}
     table = tuning.tune_all(Study("02_pretrain", StudySettings(**chosen, jobs=1), tmp_path), store)
