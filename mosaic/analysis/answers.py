@@ -45,11 +45,8 @@ def compared_answer(
 ) -> str:
     """Return how MoSAiC scores, and its difference to the other method, of as many seeds, best on validation.
 
-    Args:
-        scores: a row a method, means over seeds: method, value, low, high, n_seeds and score on validation.
-        difference: method -> MoSAiC less that method, paired.
-        measure: what the score is.
-        patches: number of test patches.
+    ``scores`` has a row a method, means over seeds: method, value, low, high, n_seeds and score on
+    validation. ``difference`` gives MoSAiC less a method, paired; ``measure`` says what the score is.
     """
     scores = scores.dropna(subset=["value"]).set_index("method")
     if MOSAIC not in scores.index:

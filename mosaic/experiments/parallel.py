@@ -96,10 +96,8 @@ def run_trials(
 
     Return the rows of the finished trials, each with ``path``, and whether it was ``reused``. The function is
     of an importable module; by default as many processes run as fit on the GPUs, or one a core where there
-    are none, or where the stage computes little on them.
-
-    Raises:
-        RunError: when trials failed, unless the run keeps going and some have finished.
+    are none, or where the stage computes little on them. ``RunError`` when trials failed, unless the run
+    keeps going and some have finished.
     """
     todo = {name: task for name, task in tasks.items() if not reusable(task.path)}
     log(f"{stage}: {count(len(todo), 'trial')} to run, {len(tasks) - len(todo)} reused")

@@ -44,10 +44,9 @@ def _fine_tunes(settings: EvaluationSettings, encoder: Mapping[Any, Any]) -> boo
 
 
 def predict_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.DataFrame:
-    """Predict with every encoder that has not predicted yet.
+    """Predict with every encoder that has not predicted yet, and return a row a set of predictions.
 
-    Returns:
-        One row a set of predictions: seed, the columns of :data:`KEYS`, and where it lies (path, key).
+    Columns are seed, those of :data:`KEYS`, and where it lies (path, key).
     """
     settings, earlier = study.settings.evaluation, study.earlier("02_pretrain").settings
     grid, precision = earlier.grid, resolve_precision(earlier.trial.precision)

@@ -61,11 +61,10 @@ def candidates(settings: GridSettings) -> list[tuple[str, Candidate]]:
 
 
 def tune_all(study: Study, store: PackedStore) -> pd.DataFrame:
-    """Train and score every candidate that is not in the cache yet.
+    """Train and score every candidate that is not in the cache yet, and return a row each.
 
-    Returns:
-        One row a candidate: method, candidate (its changes in words), settings (dict), validation_ap,
-        seconds and chosen. Empty when the run does not tune.
+    Columns are method, candidate (its changes in words), settings (dict), validation_ap, seconds and chosen.
+    Empty when the run does not tune.
     """
     asked = study.settings.grid
     columns = ["method", "candidate", "settings", "validation_ap", "seconds", "chosen"]

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from IPython.display import display
+from jinja2 import Template
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
@@ -34,7 +36,7 @@ _CSS_DPI = 96  # CSS pixels in an inch
 _DIGITS = 3
 _LONG = 24  # characters of text above which a column is given room
 _THUMBNAIL_SIDE = 480  # pixels; shown at half of that
-_STAR = '<span class="sign" role="img" aria-label="best" title="best">★</span>'
+_TABLE = Template((Path(__file__).parent / "templates" / "table.html.j2").read_text(encoding="utf-8"))
 
 
 def _emit(role: str, text_html: str, text_plain: str, **content: Any) -> None:
@@ -146,20 +148,14 @@ def table(
     numbers = pd.DataFrame([[_number(value) for value in row] for row in frame.itertuples(index=False)])
     merit = numbers * [{"max": 1, "min": -1}.get(directions.get(name) or "", math.nan) for name in columns]
     is_best = (merit.T.eq(merit.max(axis=1)).T if by_row else merit.eq(merit.max())).to_numpy()
-    head, rows = "", [""] * len(frame)
+    shown = []
     for i, name in enumerate(columns):
-        texts = [_cell(value, decimals.get(name, _DIGITS)) for value in frame[name]]
-        is_long = any(len(text) > _LONG for text in texts)
+        cells = [_cell(value, decimals.get(name, _DIGITS)) for value in frame[name]]
+        is_long = any(len(cell) > _LONG for cell in cells)
         kind = "number" if numbers[i].notna().any() else "long" if is_long else "text"
-        tag = "td" if i else 'th scope="row"'
-        for k, text in enumerate(texts):
-            text = f"<strong>{text}</strong>{_STAR}" if is_best[k, i] else text
-            rows[k] += f'<{tag} class="{kind}">{text}</{tag[:2]}>'
         heading = " ".join(filter(None, map(str, name))) if isinstance(name, tuple) else str(name)
-        head += f'<th scope="col" class="{kind}">{inline(heading)}</th>'
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    title = inline(caption)
-    content = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        shown.append({"heading": inline(heading), "kind": kind, "cells": cells, "best": is_best[:, i]})
+    title, content = inline(caption), _TABLE.render(columns=shown, rows=len(frame))
     box = scroll_box(content, f"Table: {plain(title)}")
     figure_html = f'<figure class="table"><figcaption>{title}</figcaption>{box}</figure>'
     _emit("table", figure_html, f"{caption}\n{frame.to_string()}")
