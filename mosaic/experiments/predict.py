@@ -106,8 +106,8 @@ def predict_trial(
                 for source, split in itertools.product(train, _EVALUATED):
                     # a missing sensor is missing at test time only: the neighbours have both
                     known, scored = train[source.partition("_without")[0]], inputs[split][source]
-                    found = probes.knn_scores(known, labels, scored, settings.neighbours)
-                    scores[f"knn|{source}|{split}"] = found
+                    voted = probes.knn_scores(known, labels, scored, settings.neighbours)
+                    scores[f"knn|{source}|{split}"] = voted
             if "linear" in settings.evaluations:
                 for source in [source for source in train if "without" not in source]:
                     names = [name for name in train if name.partition("_without")[0] == source]
