@@ -9,7 +9,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
-from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]  # public, but not in __all__
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -189,8 +188,11 @@ class Pretraining(LightningModule):
 
     def configure_optimizers(self) -> CapturedAdamW:
         """Return AdamW; biases and normalisation do not decay."""
-        groups = param_groups_weight_decay(self, self.trial.optimiser.weight_decay)
-        optimizer = CapturedAdamW(groups, fused=True)  # in half the time
+        trained = [p for p in self.parameters() if p.requires_grad]
+        decayed, plain = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+        decay = self.trial.optimiser.weight_decay
+        optimizer = CapturedAdamW(groups, weight_decay=decay, fused=True)  # in half the time
         processes = self.trainer.world_size, self.trainer.global_rank
         optimizer.capture = captures(self.trial.compute.capture, self.device, *processes)
         cuda = self.device.type == "cuda"
