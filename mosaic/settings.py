@@ -207,7 +207,7 @@ class TrialSettings(Section):
     loss: LossSettings = LossSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     compute: ComputeSettings = ComputeSettings()
-    steps: Count = setting(150, "optimiser steps, the same for every method")
+    steps: Count = setting(100, "optimiser steps, the same for every method")
     batch_scenes: int = setting(64, "scenes in a batch; four views each", ge=2)
     labelled_share: float = setting(0.25, "least share of labelled scenes in a batch", ge=0, le=1)
     precision: Literal["auto", "32", "bf16-mixed"] = setting("auto", "auto: bf16 on a GPU that has it")
