@@ -114,6 +114,12 @@ def test_a_hash_is_the_start_of_sha256_of_canonical_json():
         files.hash_json(float("nan"))
 
 
+def test_no_number_that_json_lacks_is_written(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
 def hold(folder, ready):
     with files.lock(folder):
         ready.set()
