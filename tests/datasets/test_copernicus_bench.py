@@ -9,6 +9,7 @@ import pytest
 import rasterio
 from torchgeo.datasets import CopernicusBenchBigEarthNetS1, CopernicusBenchBigEarthNetS2
 
+from mosaic.datasets import bigearthnet_layout as layout
 from mosaic.datasets.archive import PatchError
 from mosaic.datasets.bigearthnet import BigEarthNetArchive
 from mosaic.datasets.copernicus_bench import CopernicusBenchArchive
@@ -161,3 +162,14 @@ def test_published_scores_stand_beside_a_real_test_split_of_the_official_size_on
     assert {"model": "CROMA, frozen", "input": "S2", "ap_micro": 0.764} in found["rows"]
     assert "micro mAP" in found["source"] and len(found["rows"]) == 10
     assert known.published_for(map(str, range(5990)))["rows"] == []
+
+
+def test_pairs_lie_and_are_named_as_in_the_real_archive():
+    s1 = "S1A_IW_GRDH_1SDV_20180420T063852_29UPU_77_6"
+    s2 = "S2B_MSIL2A_20180421T114349_N9999_R123_T29UPU_77_06"
+    assert layout.stacked_file(s1) == f"S1A_IW_GRDH_1SDV_20180420T063852/{s1}/{s1}_allbands.tif"
+    assert layout.stacked_file(s2) == f"S2B_MSIL2A_20180421T114349_N9999_R123_T29UPU/{s2}/{s2}_allbands.tif"
+    table = pd.DataFrame({"patch_id": [s2], "s1_name": [s1], "labels": [["Pastures"]], "split": ["train"]})
+    index, problems = layout.parse_metadata(table)
+    found = index.loc[0, ["date", "s1_date", "scene", "location"]].tolist()
+    assert not problems and found == ["2018-04-21", "2018-04-20", "29UPU_20180421", "29UPU_77_6"]

@@ -2,10 +2,12 @@ import time
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from mosaic.experiments import study as study_module
+from mosaic.experiments.predictions import read_arrays, save_arrays
 from mosaic.experiments.study import Study, code_hash
 from mosaic.utils.errors import RunError, SettingsError
 from mosaic.utils.files import lock
@@ -177,3 +179,19 @@ def test_the_hash_of_code_changes_with_what_it_does(tmp_path):
     first = hashed("def loss(x):\n    return x\n")
     assert first == hashed("def loss(x):  # a remark\n    return (x)\n")
     assert first != hashed("def loss(x):\n    return -x\n")
+
+
+def test_arrays_that_were_damaged_or_removed_name_the_remedy(tmp_path, capsys):
+    path = save_arrays(tmp_path / "x.npz", {"a": np.arange(5000.0)})
+    content = path.read_bytes()
+    path.write_bytes(content[:900] + b"x" + content[901:])
+    for _ in range(2):  # damaged, then gone
+        with pytest.raises(RunError, match=r"x\.npz was damaged or removed: run"):
+            read_arrays(path)
+    assert capsys.readouterr().err.count("kept as") == 1
+
+
+def test_keys_cover_the_code_that_decides_a_result():
+    assert {"store", "transforms", "models", "losses", "training"} <= {*study_module._TRAINING}
+    assert "evaluation" in study_module._EVALUATION
+    assert {"datasets", "evaluation", "analysis"} <= {*study_module._TABLES}

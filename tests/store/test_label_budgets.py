@@ -2,9 +2,11 @@ import json
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mosaic.store.label_budgets import label_budgets, listed_budgets, save_budgets, stratified_order
+from mosaic.store.reader import label_matrix
 from mosaic.utils.errors import BudgetError
 
 FRACTIONS = [1, 5, 10, 100]
@@ -115,3 +117,14 @@ def test_budgets_may_be_lists_of_patch_ids(store, tmp_path):
     for files, message in (([], "0 files, expected one for each of 50 %"), ([f"{half}x"], "csvx is missing")):
         with pytest.raises(BudgetError, match=message):
             listed_budgets(store, [50.0], files)
+
+
+def test_real_labels_at_full_scale(real_data):
+    table = pd.read_parquet(real_data / "ben_v2_labels.parquet", columns=["labels", "split"])
+    names = table.loc[table["split"] == "train", "labels"]
+    labels = label_matrix(names, sorted(set(names.explode())))
+    budgets = label_budgets(labels, np.arange(len(labels)), [0.1, 1, 10])
+    assert [*map(len, budgets.values())] == [238, 2379, 23787]
+    for chosen in budgets.values():
+        assert np.abs(labels[chosen].sum(0) - labels.mean(0) * len(chosen)).max() < 3
+        assert labels[chosen].any(0).all()

@@ -217,3 +217,11 @@ def test_a_file_system_without_locks_takes_packed_data_all_the_same(
     monkeypatch.setattr(fcntl, "flock", unsupported)
     assert len(pack(archive, folder, shard_size=8, workers=1)) == 20
     assert "see to it that only one run uses it" in capsys.readouterr().err
+
+
+def test_one_sensor_copied_into_another_split_is_refused(archive, folder):
+    radar = {band: archive.sample(0)[band] for band in archive.s1_bands}
+    archive.faults = {18: lambda sample: sample.update(radar)}
+    message = r"patch_018 \(test\) has the Sentinel-1 pixels of patch_000 \(train\)"
+    with pytest.raises(PackError, match=message):
+        pack(archive, folder, shard_size=8, workers=1)

@@ -143,3 +143,18 @@ def test_a_compiled_encoder_is_evaluated_as_it_is(store, config, tmp_path, monke
     assert compiled == [{"dynamic": False}] * 2
     assert np.isfinite(log["knn"]).all()
     pd.testing.assert_frame_equal(log.drop(columns="seconds"), plain.drop(columns="seconds"), rtol=1e-4)
+
+
+def test_steps_that_cannot_be_recorded_move_the_weights_all_the_same(monkeypatch):
+    def refuse(work):
+        raise RuntimeError("not permitted")
+
+    monkeypatch.setattr(captured, "aside", lambda work: work())
+    monkeypatch.setattr(captured, "record", refuse)
+    weights = [torch.nn.Parameter(torch.ones(1)) for _ in range(2)]
+    for weight, capture in zip(weights, (False, True), strict=True):
+        (optimizer := CapturedAdamW([weight], lr=0.1, fused=True)).capture = capture
+        for _ in range(5):
+            weight.grad = torch.ones(1)
+            optimizer.step(lambda: None)
+    assert torch.equal(*weights) and weights[0] < 0.7

@@ -147,6 +147,8 @@ def test_speckle_is_independent_noise_in_db(layout):
     flat = decibel.transpose(0, 1).flatten(1)
     neighbours = torch.cat([flat, flat.roll(1, 1), flat.roll(64, 1)])
     assert (torch.corrcoef(neighbours) - torch.eye(6)).abs().max() < 0.03
+    scenes = torch.corrcoef(decibel.flatten(1))
+    assert (scenes - torch.eye(4)).abs().max() < 0.06
 
 
 def test_dropped_bands_are_at_their_mean_and_others_untouched(layout):

@@ -1,3 +1,5 @@
+from itertools import permutations
+
 import numpy as np
 import pytest
 
@@ -24,3 +26,16 @@ def test_drawn_labels_overlap_as_the_real_ones_do():
 @pytest.mark.parametrize("seed", range(3))
 def test_no_class_is_absent_from_a_split_of_200(seed):
     assert draw_label_sets(200, np.random.default_rng(seed)).sum(0).min() >= 1
+
+
+def test_statistics_equal_the_loop_over_pairs():
+    labels = draw_label_sets(60, np.random.default_rng(0))
+    pairs = list(permutations(labels, 2))
+    assert label_statistics(labels) == pytest.approx(
+        {
+            "mean_labels": labels.sum(1).mean(),
+            "p_share": np.mean([(a & b).any() for a, b in pairs]),
+            "p_identical": np.mean([(a == b).all() for a, b in pairs]),
+            "mean_jaccard": np.mean([(a & b).sum() / (a | b).sum() for a, b in pairs]),
+        }
+    )
