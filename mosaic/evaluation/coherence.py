@@ -178,14 +178,14 @@ def retrieval_map(
 
 def umap_map(embeddings: Embeddings, neighbours: int, min_dist: float, seed: int) -> NDArray[np.float32]:
     """Return a two-dimensional UMAP (McInnes et al. 2018) of unit-length embeddings, (N, 2)."""
-    try:
-        with after_import():
+    with after_import():
+        try:
             import umap  # its import compiles for seconds
-    except RuntimeError:  # nor can Numba cache that in a read-only installation without a writable home
-        import numba
+        except RuntimeError:  # nor can Numba cache that in a read-only installation without a writable home
+            import numba
 
-        numba.config.CACHE_DIR = tempfile.mkdtemp()  # type: ignore[attr-defined]
-        import umap
+            numba.config.CACHE_DIR = tempfile.mkdtemp()  # type: ignore[attr-defined]
+            import umap
 
     k = min(neighbours, len(embeddings) - 1)
     reducer = umap.UMAP(n_neighbors=k, min_dist=min_dist, metric="cosine", random_state=seed, n_jobs=1)

@@ -93,7 +93,8 @@ def cost_of(trial: TrialSettings) -> Mapping[str, float]:
     encoder = "light" if trial.encoder == STATISTICS else trial.encoder
     step = encoder, alike, trial.views.image_size, trial.batch_scenes
     device, cost = torch.device("cuda" if torch.cuda.is_available() else "cpu"), measure(*step)
-    return measure(*step, True) if compiles(trial, int(cost["parameters"]), device, 1) else cost
+    on_gpu = device.type == "cuda"  # where compiling pays
+    return measure(*step, True) if on_gpu and compiles(trial, int(cost["parameters"]), device, 1) else cost
 
 
 def stages(

@@ -36,8 +36,7 @@ def timm_recipe(name: str, in_channels: int, image_size: int) -> dict[str, Any]:
 
     The name is a key of :data:`ENCODERS`, or any of ``timm.list_models()``; SettingsError for another.
     """
-    with after_import():
-        import timm  # takes seconds
+    import timm  # takes seconds
 
     architecture, arguments = ENCODERS.get(name, (name, {}))
     if not timm.is_model(architecture):
@@ -87,8 +86,9 @@ def build_backbone(name: str, bands: Sequence[int], image_size: int) -> nn.Modul
         return BandStatistics()
     if name in FOUNDATION:
         return FOUNDATION[name](sum(bands), image_size)
-    import timm
-    from timm.layers.patch_embed import PatchEmbed
+    with after_import():
+        import timm  # takes seconds
+        from timm.layers.patch_embed import PatchEmbed
 
     backbone: nn.Module
     if name in FUSIONS:

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 def after_import() -> Iterator[None]:
     """Hold an interrupt back until what the block imports is whole.
 
-    A library of which half was imported fails in other ways until the process ends.
+    A library of which half was imported fails in other ways until the process ends. Where interrupts are
+    ignored, or end the process, they still do.
     """
-    if threading.current_thread() is not threading.main_thread():  # which gets none
+    in_main = threading.current_thread() is threading.main_thread()  # no other is interrupted
+    if not (in_main and callable(signal.getsignal(signal.SIGINT))):
         yield
         return
     pressed: list[int] = []
@@ -21,5 +23,5 @@ def after_import() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, earlier)
-    if pressed:
-        raise KeyboardInterrupt
+        if pressed:
+            signal.raise_signal(signal.SIGINT)

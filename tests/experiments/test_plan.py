@@ -89,8 +89,10 @@ def test_encoders_that_a_run_compiles_are_measured_so(monkeypatch):
     measured = {False: {"step": 2.0, "parameters": 25_000_000}, True: {"step": 1.0}}
     monkeypatch.setattr(plan_module, "measure", lambda *step: measured[len(step) == 5 and step[4]])
     short = TrialSettings(encoder="resnet50", steps=10)
-    assert plan_module.cost_of(short)["step"] == 2.0
-    assert plan_module.cost_of(short.replace(compile_encoder="yes"))["step"] == 1.0
+    for gpu, expected in ((True, 1.0), (False, 2.0)):
+        monkeypatch.setattr(plan_module.torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        assert plan_module.cost_of(short)["step"] == 2.0
+        assert plan_module.cost_of(short.replace(compile_encoder="yes"))["step"] == expected
 
 
 def test_a_plan_is_measured_and_printed(monkeypatch, capsys):

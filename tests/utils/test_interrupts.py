@@ -21,6 +21,19 @@ def test_an_error_of_an_import_is_told_and_later_interrupts_are_not_held_back():
         signal.raise_signal(signal.SIGINT)
 
 
+def test_interrupts_that_are_ignored_or_handled_otherwise_stay_so():
+    pressed, handler = [], signal.getsignal(signal.SIGINT)
+    try:
+        for other in (signal.SIG_IGN, lambda number, frame: pressed.append(number)):
+            signal.signal(signal.SIGINT, other)
+            with after_import():
+                signal.raise_signal(signal.SIGINT)
+            assert signal.getsignal(signal.SIGINT) is other
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert pressed == [signal.SIGINT]
+
+
 def test_other_threads_import_as_ever():
     def work():
         with after_import():
