@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # Tests that share runs of the whole sequence; they take longer than all others together, which therefore give way.
-SEQUENCE := tests/report/test_browser.py tests/test_smoke.py
+SEQUENCE := tests/report/test_smoke_pages.py tests/test_smoke.py
 
 RUN_ARGS := --profile $(PROFILE) $(if $(ARCHIVE),--archive "$(ARCHIVE)") $(if $(OUT),--out "$(OUT)") $(ARGS)
 
@@ -23,7 +23,7 @@ study: $(VENV)/.installed  ## run the notebooks into reports/<run>/index.html  (
 
 test: $(VENV)/.installed-dev  ## pass all tests, the whole sequence at the smoke profile among them
 	@log=$$(mktemp); trap 'trap - INT TERM; rm -f "$$log"; kill 0' INT TERM; \
-	OMP_NUM_THREADS=1 nice -n 3 $(BIN)/python -m pytest $(SEQUENCE:%=--ignore=%) >"$$log" 2>&1 & \
+	OMP_NUM_THREADS=1 nice -n 5 $(BIN)/python -m pytest $(SEQUENCE:%=--ignore=%) >"$$log" 2>&1 & \
 	echo "the whole sequence, and all other tests at the same time:"; \
 	$(BIN)/python -m pytest $(SEQUENCE); whole=$$?; \
 	wait $$!; others=$$?; cat "$$log"; rm -f "$$log"; exit $$((whole || others))

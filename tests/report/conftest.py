@@ -1,6 +1,7 @@
-"""Tiny notebooks, and one run of them for all tests of the wing."""
+"""Tiny notebooks, one run of them for all tests of the wing, and a browser that checks pages."""
 
 import io
+import shutil
 from contextlib import redirect_stdout
 from types import SimpleNamespace
 
@@ -49,6 +50,10 @@ display.key_result("macro AP gained over random at 5 %", 0.21, low=0.19, high=0.
 frame.iloc[:2, :3]"""
 FAILURE = "import mosaic\nprint(name, mosaic.__file__)\nraise ValueError('no band B13 in ' + name)"
 
+CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+#: Colour scheme and width of the window, in CSS pixels.
+WINDOWS = {"light, desktop": ("light", 1280), "dark, phone": ("dark", 390)}
+
 
 def make_notebook(title, *cells):
     """Make a notebook; cells that start with ``##`` are Markdown."""
@@ -85,3 +90,70 @@ def small_run(write_notebooks, tmp_path_factory):
     with pytest.raises(RunError) as raised, redirect_stdout(io.StringIO()) as told:
         run(notebooks, given, folder, profile="tiny", command="make study")
     return SimpleNamespace(folder=folder, lines=told.getvalue().splitlines(), error=raised.value)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Return a headless Chromium."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium found: install the `chromium` package to check the pages in a browser")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def check_pages(browser):
+    """Return a function that checks every page of a run, on a light desktop and on a dark phone."""
+
+    def check(folder):
+        pages = sorted(folder.glob("*.html"))
+        assert folder / "index.html" in pages
+        for window, (scheme, width) in WINDOWS.items():
+            context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
+            for path in pages:
+                check_page(context, path, f"{path.name}, {window}")
+            context.close()
+
+    return check
+
+
+def check_page(context, path, where):
+    page = context.new_page()
+    requests: list[str] = []
+    messages: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.goto(path.as_uri())
+    assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()], where
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{where}: too wide"
+    broken = "images => images.filter(i => !i.complete || !i.naturalWidth || !i.alt).map(i => i.alt)"
+    assert page.eval_on_selector_all("img", broken) == [], where
+    assert dead_links(page, path.parent) == [], where
+    page.evaluate("document.querySelectorAll('details').forEach(box => box.open = true)")
+    assert violations(page) == [], where
+    assert messages == [], where
+    page.close()
+
+
+def violations(page):
+    """Return what axe-core finds of serious or critical weight: rule and element."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    return [
+        f"{rule['id']}: {node['html'][:200]}"
+        for rule in axe.Axe().run(page).response["violations"]
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+
+
+def dead_links(page, folder):
+    """Return links to ids or pages that do not exist; links to other sites are not followed."""
+    links = page.eval_on_selector_all("a[href]", "links => links.map(link => link.getAttribute('href'))")
+    ids = set(page.eval_on_selector_all("[id]", "all => all.map(one => one.id)"))
+    inner = [link for link in links if link.startswith("#") and link[1:] not in ids]
+    outer = [link for link in links if not link.startswith(("#", "http")) and not (folder / link).exists()]
+    return inner + outer
