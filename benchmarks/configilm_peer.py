@@ -129,7 +129,6 @@ def serve(lmdb: str, metadata: str, batch: str) -> None:
 
     torch.set_num_threads(1)
     files = {"images_lmdb": lmdb, "metadata_parquet": metadata, "metadata_snow_cloud_parquet": None}
-    patches = BENv2DataSet(files, img_size=(14, 120, 120))
     loaders: dict[str, DataLoader] = {}
     for question in map(str.strip, sys.stdin):
         if question == "versions":
@@ -137,8 +136,12 @@ def serve(lmdb: str, metadata: str, batch: str) -> None:
         else:
             if question not in loaders:
                 workers, number = map(int, question.split()[1:])
+                patches = BENv2DataSet(files, img_size=(14, 120, 120))
                 sampler = RandomSampler(patches, num_samples=number)
+                # a worker that inherits an open LMDB crashes
+                start = "spawn" if workers else None
                 options = {"num_workers": workers, "persistent_workers": workers > 0}
+                options |= {"multiprocessing_context": start}
                 loaders[question] = DataLoader(patches, int(batch), sampler=sampler, **options)
             answer = sum(len(images) for images, _ in loaders[question])
         print("answer", json.dumps(answer), flush=True)

@@ -13,6 +13,7 @@ from mosaic.datasets.reference import read_moments
 from mosaic.datasets.sensors import Sensor
 
 _STEP = 4  # every fourth pixel a side tells the quantiles
+_QUANTILES = np.array([0.01, 0.5, 0.99])
 _OFFSET = 1000  # of DN from processing baseline 04.00 on
 _BRIGHT = 2500  # DN; a patch whose darkest band has a larger median shows snow or clouds
 _WATER = 6.5  # brightest over darkest band, each over its official mean; land, even stretched, has less
@@ -40,7 +41,8 @@ def contents_of(sensors: Iterable[Sensor], sample: Mapping[str, NDArray[Any]]) -
             empty = np.ma.getmaskarray(sample[band]) if sensor.signed else image == 0
             values = image[::_STEP, ::_STEP][~empty[::_STEP, ::_STEP]]
             if values.size:
-                contents.quantiles[band] = np.quantile(values, [0.01, 0.5, 0.99]).tolist()
+                at = (_QUANTILES * (values.size - 1)).round().astype(int)
+                contents.quantiles[band] = np.sort(values)[at].tolist()  # np.quantile takes ten times as long
     return contents
 
 
