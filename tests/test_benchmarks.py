@@ -172,7 +172,7 @@ def test_the_hours_on_a_gpu_of_the_readme_follow_from_the_measured_step(measured
 
         def cost(trial, rate=rate):
             streams = min(2, len(get_method(trial.method).streams))
-            return {"step": streams / 2 * trial.batch_scenes / rate, "weights": 0.0, "width": 0.0}
+            return {"step": streams / 2 * trial.batch_scenes / rate, "parameters": 0.0, "width": 0.0}
 
         settings = validated(StudySettings, profile, load_profile(profile)[1])
         hours[profile] = plan.stages(settings, patches, cost)["hours"].sum()
