@@ -6,6 +6,14 @@ import pytest
 from mosaic.utils.interrupts import after_import
 
 
+@pytest.fixture(autouse=True)
+def default_handler():
+    """Interrupts raise KeyboardInterrupt; a shell's background job, such as this may be, ignores them."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
+
+
 def test_an_interrupt_waits_until_an_import_is_whole():
     done, handler = [], signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), after_import():
@@ -22,15 +30,12 @@ def test_an_error_of_an_import_is_told_and_later_interrupts_are_not_held_back():
 
 
 def test_interrupts_that_are_ignored_or_handled_otherwise_stay_so():
-    pressed, handler = [], signal.getsignal(signal.SIGINT)
-    try:
-        for other in (signal.SIG_IGN, lambda number, frame: pressed.append(number)):
-            signal.signal(signal.SIGINT, other)
-            with after_import():
-                signal.raise_signal(signal.SIGINT)
-            assert signal.getsignal(signal.SIGINT) is other
-    finally:
-        signal.signal(signal.SIGINT, handler)
+    pressed = []
+    for other in (signal.SIG_IGN, lambda number, frame: pressed.append(number)):
+        signal.signal(signal.SIGINT, other)
+        with after_import():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is other
     assert pressed == [signal.SIGINT]
 
 

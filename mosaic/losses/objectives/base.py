@@ -53,11 +53,7 @@ class Objective(nn.Module):
         self.build(encoder)
 
     def build(self, encoder: Encoder) -> None:
-        """Make what is trained with the encoder: heads and a linear classifier, as the method needs them."""
-        widths = encoder.feature_dims
-        self.heads = Heads(self.method, widths, self.settings.projection_dim)
-        if self.method.classify > 0:
-            self.classifier = nn.Linear(sum(widths.values()), len(self.idf))
+        """Make the heads and whatever else is trained with the encoder."""
 
     def terms(self, step: Step) -> dict[str, Tensor]:
         """Return scalars ``intra``, ``inter``, ``label``, ``classify``, as far as the method weighs them."""
@@ -87,8 +83,21 @@ def _wide(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.to(torch.promote_types(value.dtype, torch.float32)) for name, value in values.items()}
 
 
+class HeadsObjective(Objective):
+    """An objective on the projection heads and the linear classifier that its method needs."""
+
+    def build(self, encoder: Encoder) -> None:
+        """Make the heads."""
+        widths = encoder.feature_dims
+        self.heads = Heads(self.method, widths, self.settings.projection_dim)
+        if self.method.classify > 0:
+            self.classifier = nn.Linear(sum(widths.values()), len(self.idf))
+
+
 LossFunction = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]
 LOSSES: Registry[type[Objective] | LossFunction] = Registry("loss")
+
+
 #: ``@register_loss("name")`` registers an :class:`Objective`, or a function of projections (stream ->
 #: (2, B, D), L2-normalised), labels (B, C), zero where they may not be used, and labelled (B,) bool, that
 #: returns a scalar. A method weighs the function as its one term of ``intra``, ``inter`` and ``label``; the
@@ -96,11 +105,11 @@ LOSSES: Registry[type[Objective] | LossFunction] = Registry("loss")
 register_loss = LOSSES.register
 
 
-class FunctionObjective(Objective):
+class FunctionObjective(HeadsObjective):
     """A plain function of projections as the one contrastive term of a method, and its classification."""
 
     def build(self, encoder: Encoder) -> None:
-        """Make the heads, and find the one term."""
+        """Make the heads."""
         super().build(encoder)
         weighed = [term for term in ("intra", "inter", "label") if getattr(self.method, term) > 0]
         if len(weighed) != 1:
@@ -118,7 +127,10 @@ class FunctionObjective(Objective):
 
 
 def build_objective(method: Method, encoder: Encoder, settings: LossSettings, idf: Tensor) -> Objective:
-    """Return the objective of a method, its parameters drawn from torch's global generator."""
+    """Return the objective of a method, its parameters drawn from torch's global generator.
+
+    SettingsError for an unknown loss or kernel.
+    """
     loss = LOSSES[method.loss]
     kind = loss if isinstance(loss, type) else FunctionObjective
     return kind(method, encoder, settings, idf)

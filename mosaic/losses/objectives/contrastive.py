@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from mosaic.losses.contrastive import Temperature, contrastive_loss
 from mosaic.losses.label_kernels import ANCHORS_BY_MASS, KERNELS, pair_weights
-from mosaic.losses.objectives.base import Objective, Step, register_loss
+from mosaic.losses.objectives.base import HeadsObjective, Step, register_loss
 from mosaic.losses.pairs import LabelledViews, instance_pairs, label_pairs
 from mosaic.models.encoders import Encoder
 
@@ -22,7 +22,7 @@ LABEL_SETTINGS = {
 }
 
 
-class LabelContrast(Objective):
+class LabelContrast(HeadsObjective):
     """The label term; it alone reads its settings, so that they mean the same in every method.
 
     The ``msc`` kernel trains a prototype (D,) for each label.
