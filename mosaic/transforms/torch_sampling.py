@@ -67,20 +67,23 @@ def grain(seeds: Tensor, channels: int, side: int) -> Tensor:
     pixel = torch.arange(channels * side * side, dtype=torch.int32, device=seeds.device)
     # as signed numbers 0x9E3779B9, 0x85EBCA6B and 0xC2B2AE35
     x = seeds[:, None] + pixel * -0x61C88647
-    x = (x ^ _shifted(x, 16)) * -0x7A143595
-    x = (x ^ _shifted(x, 13)) * -0x3D4D51CB
-    x = x ^ _shifted(x, 16)
-    total = (x & 255) + (_shifted(x, 8) & 255) + (_shifted(x, 16) & 255) + _shifted(x, 24)
-    return ((total.float() - 510) * GRAIN_UNIT).view(-1, channels, side, side)
+    shifted = torch.empty_like(x)  # in place: new memory for each operation would take twice as long
+    x.bitwise_xor_(_shifted(x, 16, shifted)).mul_(-0x7A143595)
+    x.bitwise_xor_(_shifted(x, 13, shifted)).mul_(-0x3D4D51CB)
+    x.bitwise_xor_(_shifted(x, 16, shifted))
+    total = x & 255
+    for by in (8, 16, 24):
+        total.add_(_shifted(x, by, shifted).bitwise_and_(255))
+    return total.float().sub_(510).mul_(GRAIN_UNIT).view(-1, channels, side, side)
 
 
 #: 1 / deviation of the sum of four bytes.
 GRAIN_UNIT = float((4 * (256**2 - 1) / 12) ** -0.5)
 
 
-def _shifted(x: Tensor, by: int) -> Tensor:
-    """Shift int32 to the right as if it had no sign."""
-    return (x >> by) & ((1 << (32 - by)) - 1)
+def _shifted(x: Tensor, by: int, out: Tensor) -> Tensor:
+    """Shift int32 to the right as if it had no sign, into ``out``."""
+    return torch.bitwise_right_shift(x, by, out=out).bitwise_and_((1 << (32 - by)) - 1)
 
 
 def _grid(theta: Tensor, side: int) -> Tensor:
