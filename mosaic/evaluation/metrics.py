@@ -130,7 +130,10 @@ def ranking_precision(labels: Labels, predictions: Predictions) -> float:
 def scores(
     labels: Labels, predictions: Predictions, thresholds: NDArray[np.float64] | None = None
 ) -> dict[str, float]:
-    """Return every metric of a split; ``thresholds`` (C,) are those chosen on validation, 0.5 by default."""
+    """Return every metric of a split; ``thresholds`` (C,) are those chosen on validation, 0.5 by default.
+
+    ValueError when shapes differ or a prediction is not finite.
+    """
     if labels.shape != predictions.shape:
         raise ValueError(f"labels {labels.shape} and predictions {predictions.shape} differ in shape")
     if not np.isfinite(predictions).all():

@@ -92,9 +92,9 @@ def cost_of(trial: TrialSettings) -> Mapping[str, float]:
     alike = "sct" if "sct" in trial.encoder else "simclr_s2" if len(streams) == 1 else "mosaic"
     encoder = "light" if trial.encoder == STATISTICS else trial.encoder
     step = encoder, alike, trial.views.image_size, trial.batch_scenes
-    device, cost = torch.device("cuda" if torch.cuda.is_available() else "cpu"), measure(*step)
-    on_gpu = device.type == "cuda"  # where compiling pays
-    return measure(*step, True) if on_gpu and compiles(trial, int(cost["parameters"]), device, 1) else cost
+    cost, on_gpu = measure(*step), torch.cuda.is_available()  # where compiling pays
+    compiled = on_gpu and compiles(trial, int(cost["parameters"]), torch.device("cuda"), 1)
+    return measure(*step, True) if compiled else cost
 
 
 def stages(

@@ -67,7 +67,7 @@ def grain(seeds: Tensor, channels: int, side: int) -> Tensor:
     pixel = torch.arange(channels * side * side, dtype=torch.int32, device=seeds.device)
     # as signed numbers 0x9E3779B9, 0x85EBCA6B and 0xC2B2AE35
     x = seeds[:, None] + pixel * -0x61C88647
-    shifted = torch.empty_like(x)  # in place: new memory for each operation would take twice as long
+    shifted = torch.empty_like(x)  # in place: new memory takes longer than what is computed
     x.bitwise_xor_(_shifted(x, 16, shifted)).mul_(-0x7A143595)
     x.bitwise_xor_(_shifted(x, 13, shifted)).mul_(-0x3D4D51CB)
     x.bitwise_xor_(_shifted(x, 16, shifted))
