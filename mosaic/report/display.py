@@ -182,7 +182,8 @@ def _cell(value: Any, digits: int) -> str:
         return f"{value:,}".replace(",", "\u202f")
     if isinstance(value, Real):
         return f"{value:.{digits}f}".replace("-", "\u2212")
-    return html.escape(str(value))
+    # a minus sign before a number, where a line does not break
+    return re.sub(r"(?<![\w.)])-(?=[\d.])", "\u2212", html.escape(str(value)))
 
 
 def sampled(n_seeds: int | None) -> str:

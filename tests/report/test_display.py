@@ -168,3 +168,9 @@ def test_answer_key_result_and_stamp_carry_what_the_report_needs(shown):
     assert (shown.notes["value"], shown.notes["detail"]) == ("4 of 9", "")
     display.stamp(seed=1, device="cpu", data="ab12", packed_pairs=20)
     assert shown.notes["facts"] == {"seed": 1, "device": "cpu", "data": "ab12", "packed_pairs": 20}
+
+
+def test_numbers_in_texts_have_a_minus_sign_and_ranges_and_dates_a_hyphen(shown):
+    texts = ["less -0.034 [-0.057, -0.010]", "labels: 3-4", "2017-06-13", "IaI-SimCLR", "a - b"]
+    display.table(pd.DataFrame({"why": texts}), "Reasons.")
+    assert all(text in shown.html for text in ["less −0.034 [−0.057, −0.010]", *texts[1:]])
