@@ -21,6 +21,7 @@ import pandas as pd
 import pytest
 import torch
 
+from mosaic.datasets.registry import simulate_archive
 from mosaic.datasets.sensors import sentinel1, sentinel2
 from mosaic.methods import METHODS
 from mosaic.models.encoders import encoder_for
@@ -115,6 +116,14 @@ def official_archive(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
 def shared_archive(official_archive, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an archive of 24 pairs that no test changes."""
     return official_archive(tmp_path_factory.mktemp("shared"), patches=24)
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that simulates an archive of a layout, once a session, which no test changes."""
+    return functools.cache(
+        lambda layout: simulate_archive(layout, tmp_path_factory.mktemp("simulated") / layout, 24, seed=3)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.ensemble import ExtraTreesClassifier
 
 from mosaic.analysis import archive_tables as tables
 from mosaic.datasets.nomenclature import CORINE
@@ -59,6 +60,14 @@ class Levels:
         return {band: self.level[rows, column(band), None, None] * (1 + ramp) for band in bands}
 
 
+@pytest.fixture
+def few_trees(monkeypatch):
+    """A tenth of the trees: there are few bits to learn."""
+    few = "mosaic.evaluation.probes.ExtraTreesClassifier"
+    monkeypatch.setattr(few, lambda _, **options: ExtraTreesClassifier(30, **options))
+
+
+@pytest.mark.usefixtures("few_trees")
 def test_trees_exceed_a_linear_model_where_labels_are_of_two_bands_together_and_not_elsewhere():
     def over_linear(labels_of):
         table = tables.reference_classifier(Levels(labels_of), pairs=[120], draws=1)
@@ -68,6 +77,7 @@ def test_trees_exceed_a_linear_model_where_labels_are_of_two_bands_together_and_
     assert over_linear(lambda bits: [bits[:, 0], bits[:, 3]]) == pytest.approx(0, abs=0.02)
 
 
+@pytest.mark.usefixtures("few_trees")
 def test_labels_explain_the_share_of_radar_that_was_planted():
     # a bit has variance 1/4, noise of the same variance halves the share that the bit explains
     levels = Levels(lambda bits: [bits[:, 2], bits[:, 3]], noise=0.5)

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mosaic.datasets.registry import open_archive, simulate_archive
+from mosaic.datasets.registry import open_archive
 from mosaic.datasets.simulation.bigearthnet import training_labels
-from mosaic.experiments.prepare import check_fractions, origin, prepare, simulated_root
+from mosaic.experiments.prepare import check_fractions, origin, prepare
 from mosaic.settings import DataSettings, StudySettings
 from mosaic.store.reader import label_matrix
 from mosaic.utils.errors import ArchiveError, BudgetError, PackError
@@ -44,20 +44,19 @@ def test_archive_is_packed_once_and_reused(root, tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["bigearthnet", "copernicus_bench"])
-def test_labels_of_a_simulation_are_known_before_it_is_written(layout, tmp_path, monkeypatch):
-    monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
-    simulated = {"dataset": layout, "patches": 50, "label_fractions": [60]}
+def test_labels_of_a_simulation_are_known_before_it_is_written(simulated, layout):
+    root = simulated(layout)
+    recipe = {"dataset": layout, "patches": 24, "archive_seed": 3}
     with pytest.raises(BudgetError) as before:
-        check_fractions(StudySettings(**{**simulated, "label_fractions": [5]}))
-    assert check_fractions(StudySettings(**simulated)) == 50
-    root = simulate_archive(layout, simulated_root(layout, 50, 0), 50, 0)
+        check_fractions(StudySettings(**recipe, label_fractions=[5]))
+    assert check_fractions(StudySettings(**recipe, label_fractions=[100])) == 24
     with pytest.raises(BudgetError) as after:
         check_fractions(StudySettings(dataset=layout, archive=str(root), label_fractions=[5]))
     assert str(before.value) == str(after.value)
     archive = open_archive(layout, root)
     train = archive.index["labels"][archive.index["split"] == "train"]
     written = label_matrix(train, archive.class_names).tolist()
-    assert sorted(written) == sorted(training_labels(50, 0).tolist())
+    assert sorted(written) == sorted(training_labels(24, 3).tolist())
 
 
 def test_a_missing_list_of_patches_is_named_before_anything_is_computed(tmp_path):

@@ -6,7 +6,7 @@ from mosaic.datasets.simulation.landscape import CELL, land_cover
 
 
 def test_neighbours_overlap_by_half_and_lists_end_their_lines_as_the_official_ones(simulated):
-    root = simulated["sen12ms"]
+    root = simulated("sen12ms")
     assert (root / "train_list.txt").read_bytes().count(b"\r\n") == 16  # four scenes of six
     archive = SEN12MSArchive(root)
     parts = archive.index["patch_id"].str.rsplit("_p", n=1)
