@@ -120,10 +120,16 @@ def shared_archive(official_archive, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return a function that simulates an archive of a layout, once a session, which no test changes."""
-    return functools.cache(
-        lambda layout: simulate_archive(layout, tmp_path_factory.mktemp("simulated") / layout, 24, seed=3)
-    )
+    """Return a function that simulates 24 patches of a layout, once a session; no test changes them."""
+
+    @functools.cache
+    def simulate(layout: str) -> Path:
+        with pytest.MonkeyPatch.context() as patch:  # a third of the pixels of SEN12MS
+            patch.setattr("mosaic.datasets.simulation.sen12ms._GRID", 2)
+            patch.setattr("mosaic.datasets.simulation.sen12ms._SCENE_SIDE", 384)
+            return simulate_archive(layout, tmp_path_factory.mktemp("simulated") / layout, 24, seed=3)
+
+    return simulate
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,7 @@ def test_interrupted_it_goes_on_to_the_same_files(simulated, tmp_path, monkeypat
 PARTS = f"""
 import pathlib, sys
 from mosaic.datasets.simulation import bigearthnet, sen12ms
+sen12ms._GRID, sen12ms._SCENE_SIDE = 2, 384
 for layout, plan, write in (
     ("bigearthnet", bigearthnet._plan, bigearthnet._write_tile),
     ("copernicus_bench", bigearthnet._plan, bigearthnet._write_stacked_tile),

@@ -13,7 +13,7 @@ def test_neighbours_overlap_by_half_and_lists_end_their_lines_as_the_official_on
     number = parts.str[1].astype(int)
     scene = parts.str[0]
     follows = (scene.values[:, None] == scene.values) & (number.values == number.values[:, None] + 1)
-    pairs = [(i, j) for i, j in np.argwhere(follows) if (number[i] - 30) % 4 < 3]
+    pairs = [(i, j) for i, j in np.argwhere(follows) if number[i] % 2 == 0]
     assert pairs
     for i, j in pairs:
         left, right = archive.read(i)["B04"], archive.read(j)["B04"]
