@@ -62,7 +62,7 @@ def _loaded(plugins: list[str]) -> list[str]:
 class Section(BaseModel):
     """Settings that belong together. Values may be given flat: ``TrialSettings(**{"crop_scale": 0.5})``."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -75,6 +75,10 @@ class Section(BaseModel):
             if inner:
                 routed[name] = {**dict(routed.get(name, {})), **inner}
         return routed
+
+    def __dir__(self) -> list[str]:
+        """Return what a notebook completes: fields and our own methods, without those of pydantic."""
+        return [name for name in super().__dir__() if name[:2] == "__" or not hasattr(BaseModel, name)]
 
     def __repr__(self) -> str:
         """Return a line a field: its value, and what it means."""

@@ -26,6 +26,8 @@ def test_flat_values_go_to_their_sections():
     assert TrialSettings(**changed.model_dump()) == TrialSettings(**changed.flat()) == changed
     with pytest.raises(SettingsError, match="no parameter 'stpes'"):
         trial.replace(stpes=1)
+    shown = {name for name in dir(changed) if name[0] != "_"}
+    assert shown == {*TrialSettings.model_fields, "flat", "replace", "weighted_method"}
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,7 @@ def test_flat_values_go_to_their_sections():
         ({"steps": 0}, "'steps' = 0"),
         ({"steps": 2.5}, "'steps' = 2.5"),
         ({"seeds": True}, "'seeds' = True"),
+        ({"weight_decay": float("inf")}, "'weight_decay' = inf"),
         ({"learning_rate": "1e-3"}, "write a number such as 1.0e-3"),
         ({"label_fractions": [20.0, 5.0]}, "ascend"),
         ({"label_fractions": []}, "label_fractions"),

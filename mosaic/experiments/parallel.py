@@ -105,9 +105,12 @@ def run_trials(
         path.unlink()
         shutil.rmtree(path.with_suffix(""), ignore_errors=True)  # what fine-tuning keeps
     calls = {name: (function, *task.arguments, task.path) for name, task in todo.items()}
-    from mosaic.training.memory import trials_per_gpu  # PyTorch, which scoring does without
+    jobs = study.settings.jobs
+    if on_gpu and not jobs and (devices := gpus()):
+        from mosaic.training.memory import trials_per_gpu  # PyTorch, which scoring does without
 
-    jobs = study.settings.jobs or on_gpu * len(gpus()) * trials_per_gpu(study.settings)
+        training = study if study.notebook == "02_pretrain" else study.earlier("02_pretrain")
+        jobs = len(devices) * trials_per_gpu(training.settings)
     outcomes = _run(calls, stage, jobs, Launch.current(), len(tasks))
     if failed := {name: result.line for name, result in outcomes.items() if isinstance(result, _Failure)}:
         study.failed[stage] = failed
@@ -248,12 +251,11 @@ def _submit(call: tuple[Any, ...], worker: int, environment: Mapping[str, str]) 
 
 
 def gpus() -> list[str]:
-    """Return the GPUs of this machine, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    """Return the GPUs of this machine, as ``CUDA_VISIBLE_DEVICES`` names them; -1 there names none."""
     import torch  # seconds, which a process that only scores does without
 
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = map(str, range(torch.cuda.device_count())) if visible is None else visible.split(",")
-    return [name for name in names if name]
+    visible, number = os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count()
+    return ([str(i) for i in range(number)] if visible is None else visible.split(","))[:number]
 
 
 def _jobs(calls: Calls, executor: submitit.AutoExecutor) -> Outcomes:

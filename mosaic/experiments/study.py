@@ -18,6 +18,7 @@ from mosaic.store.reader import PackedStore
 from mosaic.utils.cached import read_if_sound, read_parquet, write_parquet
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import hash_json, lock, read_json, write_json
+from mosaic.utils.forked import available_cores
 from mosaic.utils.progress import log
 from mosaic.utils.words import count
 
@@ -263,7 +264,7 @@ class Study:
 
         if torch.cuda.is_available():
             return str(torch.cuda.get_device_name())
-        return f"CPU, {count(os.cpu_count() or 1, 'core')}"
+        return f"CPU, {count(available_cores(), 'core')}"
 
 
 def _moved(table: Any, move: Callable[[str], object]) -> Any:

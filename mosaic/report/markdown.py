@@ -51,8 +51,8 @@ def scroll_box(content: str, label: str) -> str:
 class _Renderer(HTMLRenderer):
     """Formulas as MathML, ids on headings, tables in scrolling boxes."""
 
-    def __init__(self) -> None:
-        super().__init__(escape=False)
+    def __init__(self, escape: bool = False) -> None:
+        super().__init__(escape=escape)
         self.headings: list[Heading] = []
         self._slugs: Counter[str] = Counter()
 
@@ -108,7 +108,10 @@ class Markdown:
 
 
 def inline(source: str) -> str:
-    """Return one line of Markdown as HTML: emphasis, links, code and formulas, but no blocks."""
-    renderer = _Renderer()
+    """Return one line of Markdown as HTML: emphasis, links, code and formulas, but no blocks and no tags.
+
+    A line may hold names from an archive, such as those of places.
+    """
+    renderer = _Renderer(escape=True)
     parser = _parser(renderer)
     return str(renderer.render_tokens(parser.inline(source.strip(), {}), parser.block.state_cls()))

@@ -67,6 +67,7 @@ def ended(pid):
 
 def test_results_come_in_order_from_workers_with_a_gpu_and_threads_each(calls, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr(parallel, "available_cores", lambda: 10)
     shares = parallel_map(calls.share, [(tmp_path, 3), (tmp_path, 1)], "sharing", 2)
     assert shares == [(3, "4", 5), (1, "7", 5)]
@@ -78,18 +79,21 @@ def test_results_come_in_order_from_workers_with_a_gpu_and_threads_each(calls, t
 
 @pytest.mark.parametrize(
     ("devices", "jobs", "on_gpu", "workers"),
-    [("4,7", 0, True, 4), ("4,7", 3, True, 3), ("4,7", 0, False, 16), ("", 0, True, 16)],
+    [("4,7", 0, True, 4), ("4,7", 3, True, 3), ("4,7", 0, False, 16), ("-1", 0, True, 16)],
 )
 def test_as_many_processes_run_as_fit_on_the_gpus_or_one_a_core(
     calls, tmp_path, monkeypatch, devices, jobs, on_gpu, workers
 ):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
-    monkeypatch.setattr("mosaic.training.memory.trials_per_gpu", lambda settings: 2)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2 * (devices == "4,7"))  # as CUDA counts them
+    monkeypatch.setattr("mosaic.training.memory.trials_per_gpu", lambda settings: settings.trials_per_gpu)
+    Study.open("02_pretrain", {"out": "x", "trials_per_gpu": 2}).write()
     for module in (parallel, forked):
         monkeypatch.setattr(module, "available_cores", lambda: 16)
     pool = Mock(side_effect=lambda calls, stage, workers: ((name, None) for name in calls))
     monkeypatch.setattr(parallel, "_pool", pool)
-    run(calls.trial, kinds(tmp_path, *map(str, range(20))), jobs, on_gpu=on_gpu)
+    study = Study.open("05_transfer", {"out": "x", "jobs": jobs})  # declares nothing of encoders
+    run_trials(study, "pretraining", calls.trial, kinds(tmp_path, *map(str, range(20))), on_gpu=on_gpu)
     parallel_map(calls.square, [(tmp_path, i) for i in range(20)], "scoring")
     assert [call.args[2] for call in pool.mock_calls] == [workers, 16]
     assert forked.default_workers() == (16 if sys.platform == "linux" else 1)

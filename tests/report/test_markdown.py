@@ -1,3 +1,5 @@
+import html
+
 import pytest
 
 from mosaic.report.markdown import Markdown, inline, mathml, plain
@@ -22,9 +24,11 @@ def test_formulas_become_mathml():
     assert mathml(r"\frac{") == r"<code>\frac{</code>"
 
 
-@pytest.mark.parametrize("source", ["1. not a list", "- 0.02 less", "# 3 of them"])
-def test_inline_makes_no_blocks_and_plain_has_no_tags(source):
-    assert inline(source) == source
+@pytest.mark.parametrize(
+    "source", ["1. not a list", "- 0.02 less", "# 3 of them", "in <script>x</script> & <!-- y -->"]
+)
+def test_inline_makes_no_blocks_and_no_tags_and_plain_has_none(source):
+    assert inline(source) == html.escape(source)
     assert plain("<b>a</b> &amp; <i>b</i>") == "a & b"
 
 
