@@ -1,7 +1,7 @@
 """The sentence that heads a page and feeds the index: what the notebook found out about MoSAiC.
 
-Each holds the number asked for, its interval, and the sample behind it: test scenes, patches and seeds. Fewer
-scenes or seeds than a claim needs decide nothing, which the sentence says instead of a verdict.
+Each holds the number asked for, its interval, and the sample behind it. Fewer scenes or seeds than a claim
+needs decide nothing, which the sentence says instead of a verdict.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from mosaic.store.reader import PackedStore
 from mosaic.utils.words import count
 
 MOSAIC = "mosaic"
-_ABSENT = "MoSAiC did not run, so there is no answer."
+_ABSENT = "MoSAiC has no result here, so there is no answer."
 
 
 def span(row: Mapping[Any, Any], value: str = "value", sign: str = "") -> str:
@@ -95,22 +95,25 @@ def ranking_answer(ranks: pd.DataFrame, problems: int, scenes: int, patches: int
     text += f"{count(problems, 'problem')} (archive and share of labels)"
     if first := " and ".join(others.loc[others["rank"] == 1, "method"]):
         text += f"; {first} is first"
-    if pd.notna(row["low"]):
+    doubt = _doubt(scenes, seeds)
+    if pd.notna(row["low"]) and not doubt:
         better, worse = int(row["low"]) - 1, len(ranks) - int(row["high"])
         alike = len(others) - better - worse
-        text += f"; significantly, {better} of the others score higher, {worse} lower and {alike} neither"
-    return f"{text} ({sample(scenes, patches, seeds)}).{_doubt(scenes, seeds)}"
+        text += f"; of the others significantly better: {better}, worse: {worse}, neither: {alike}"
+    return f"{text} ({sample(scenes, patches, seeds)}).{doubt}"
 
 
-def claims_answer(claims: pd.DataFrame, patches: int) -> str:
+def claims_answer(claims: pd.DataFrame) -> str:
     """Return how many claims ended with which verdict, the clearest of them, and why others have none."""
     tested, untested = (claims[(claims["verdict"] != "not tested") == known] for known in (True, False))
-    why = Counter("had no opponent" if "with all seeds" in each else each for each in untested["reason"])
-    rest = "; ".join(f"{number} {reason}" for reason, number in why.items())
+    counts, why = tested["verdict"].value_counts(), Counter(untested["reason"])
+    shares = ", ".join(
+        [f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts]
+        + [f"{number} not tested ({reason})" for reason, number in why.items()]
+    )
+    text = f"Of {count(len(claims), 'claim')} about MoSAiC: "
     if tested.empty:
-        return f"None of {count(len(claims), 'claim')} could be tested: {rest}."
-    counts = tested["verdict"].value_counts()
-    shares = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts)
+        return f"{text}{shares}."
     if untrained := int(tested["reason"].str.startswith("too little training").sum()):
         some = "" if untrained == counts["undecided"] else f"{untrained} "
         shares = shares.replace(" undecided", f" undecided ({some}for too little training)")
@@ -119,6 +122,7 @@ def claims_answer(claims: pd.DataFrame, patches: int) -> str:
     distance = rows["low"].clip(lower=-rows["high"]).fillna(-np.inf)  # of the interval from zero
     clearest = rows.to_dict("records")[int(distance.argmax())]
     scenes, seeds = int(clearest["n_scenes"]), int(clearest["n_seeds"])
-    text = f"Of {count(len(claims), 'claim')} about MoSAiC: {shares}{f'; {rest}' if rest else ''}. "
-    example = f"{clearest['statement']}: {span(clearest, 'effect', '+')}"
-    return f"{text}Clearest: {example} ({sample(scenes, patches, seeds)}).{_doubt(scenes, seeds)}"
+    where = f" on {clearest['dataset']}" if claims["dataset"].nunique() > 1 else ""
+    example = f"{clearest['statement']}{where}: {span(clearest, 'effect', '+')}"
+    size = f"{count(scenes, 'test scene')}, {count(seeds, 'seed')}"
+    return f"{text}{shares}. Clearest: {example} ({size}).{_doubt(scenes, seeds)}"

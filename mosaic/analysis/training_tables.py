@@ -85,20 +85,21 @@ def _is_trained(frame: pd.DataFrame) -> pd.Series:
     return frame["method"].map(lambda name: get_method(name).trained).astype(bool)
 
 
-def training_answer(encoders: pd.DataFrame, last: pd.DataFrame, steps: int) -> str:
-    """Return in a sentence what was trained and what collapsed, by the last check of each encoder."""
-    trained = encoders[_is_trained(encoders)]
+def training_answer(encoders: pd.DataFrame, logs: pd.DataFrame, steps: int) -> str:
+    """Return in a sentence what was trained and what collapsed, by the last check of each trained encoder."""
+    trained, checks = encoders[_is_trained(encoders)], logs[_is_trained(logs)].sort_values("step")
     if trained.empty:
         return "No method of this run is trained."
     numbers = [count(trained[name].nunique(), name) for name in ("method", "seed")]
     text = f"{count(len(trained), 'encoder')} of {' and '.join(numbers)} trained for {count(steps, 'step')}"
-    least = last["effective_rank"].min()
-    if pd.isna(least):
+    last = checks.dropna(subset=["effective_rank"]).groupby(["method", "seed", "budget"]).tail(1)
+    if last.empty:
         return f"{text}; none was checked for collapse."
     collapsed = last.loc[last["effective_rank"] <= _COLLAPSED, "method"].unique()
     names = ", ".join(get_method(name).title for name in collapsed)
-    text = f"{text}; {f'{names} collapsed' if names else 'none collapsed'}: least effective rank {least:.0f}."
-    ranks = last.loc[last["method"] == "mosaic", "effective_rank"].dropna()
+    least = f"least effective rank {last['effective_rank'].min():.0f}"
+    text = f"{text}; {f'{names} collapsed' if names else 'none collapsed'}: {least}."
+    ranks = last.loc[last["method"] == "mosaic", "effective_rank"]
     if ranks.empty:
         return text
     ends = " to ".join(dict.fromkeys(f"{rank:.0f}" for rank in (ranks.min(), ranks.max())))

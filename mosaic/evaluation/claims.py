@@ -100,7 +100,7 @@ def judge(comparisons: Sequence[Comparison]) -> pd.DataFrame:
         for comparison in comparisons
     ).rename(columns={"value": "effect"})
     enough = (table["n_seeds"] >= LEAST_SEEDS) & (table["n_scenes"] >= LEAST_SCENES)
-    count = max(1, int((enough & table["effect"].notna()).sum()))
+    count = max(1, int((enough & table["variance_scenes"].notna()).sum()))
     judged = []
     for row in table.to_dict("records"):
         variances, sizes = (row["variance_scenes"], row["variance_seeds"]), (row["n_scenes"], row["n_seeds"])
@@ -143,6 +143,8 @@ def too_little_training(margins: Mapping[str, Interval | None]) -> str:
 
 def decide(low: float, high: float, mde: float) -> tuple[str, str]:
     """Return the verdict on an effect in [low, high], and its reason; mirrored ends, mirrored verdicts."""
+    if np.isnan(low):
+        return "undecided", "no interval: one scene holds all that can be scored"
     if low > -RELEVANT and high < RELEVANT:
         return "too small to matter", f"the interval lies within -{RELEVANT:g} to {RELEVANT:g}"
     if low > 0:

@@ -139,12 +139,13 @@ def scores(
     if not np.isfinite(predictions).all():
         raise ValueError("predictions hold NaN or infinity: did training diverge?")
     decided = (predictions >= (0.5 if thresholds is None else thresholds)).astype(np.uint8)
-    scored = scored_classes(labels)
+    hits, marked = (labels & decided).sum(0), labels.sum(0, dtype=int) + decided.sum(0)
+    f1 = 2 * hits / np.maximum(marked, 1)  # of each class; scikit-learn takes a single class for two
     values = {
         "ap_macro": macro_ap(labels, predictions),
         "ap_micro": macro_ap(labels.reshape(-1, 1), predictions.reshape(-1, 1)),
-        "f1_macro": metrics.f1_score(labels[:, scored], decided[:, scored], average="macro", zero_division=0),
-        "f1_micro": metrics.f1_score(labels, decided, average="micro", zero_division=0),
+        "f1_macro": f1[scored_classes(labels)].mean(),
+        "f1_micro": 2 * hits.sum() / max(marked.sum(), 1),
         "lrap": ranking_precision(labels, predictions),
         "coverage_error": metrics.coverage_error(labels, predictions),
         "hamming": metrics.hamming_loss(labels, decided),

@@ -137,10 +137,12 @@ def tree_scores(
     # leaves hold shares of all classes: more of them would take gigabytes
     most = None if len(features) <= _MOST_LEAVES else _MOST_LEAVES
     trees = ExtraTreesClassifier(300, min_samples_leaf=2, max_leaf_nodes=most, random_state=seed, n_jobs=1)
-    trees.fit(features, labels)
+    alone = labels.shape[1] == 1  # of one class scikit-learn returns an array, not a list
+    trees.fit(features, labels[:, 0] if alone else labels)
     found = {}
     for name, rows in evaluation.items():
-        shares = zip(trees.predict_proba(rows), trees.classes_, strict=True)
+        predicted, values = trees.predict_proba(rows), trees.classes_
+        shares = zip(*([predicted], [values]) if alone else (predicted, values), strict=True)
         # a class that every or no training row carries has one column
         columns = [share[:, 1] if share.shape[1] == 2 else share[:, 0] * known[0] for share, known in shares]
         found[name] = np.stack(columns, axis=1).astype(np.float32)

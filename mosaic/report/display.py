@@ -8,7 +8,7 @@ import html
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
@@ -113,6 +113,7 @@ def table(
     best: Best | Mapping[Any, Best] | None = None,
     by_row: bool = False,
     digits: int | Mapping[Any, int] = _DIGITS,
+    signed: Collection[Any] = (),
 ) -> None:
     """Show a data frame as an accessible table; of an empty one only the caption, as a note.
 
@@ -125,6 +126,7 @@ def table(
         best: what is starred in all numeric columns, or in each column named, ties included.
         by_row: compare within each row, among the columns that ``best`` covers, not within each column.
         digits: decimals of floating-point numbers, for all columns or for each column named.
+        signed: columns of differences, whose positive numbers have a plus sign.
 
     Raises:
         ValueError: when the caption is empty, or ``best`` names a column that does not exist.
@@ -150,7 +152,8 @@ def table(
     is_best = (merit.T.eq(merit.max(axis=1)).T if by_row else merit.eq(merit.max())).to_numpy()
     shown = []
     for i, name in enumerate(columns):
-        cells = [_cell(value, decimals.get(name, _DIGITS)) for value in frame[name]]
+        sign = "+" if name in signed else ""
+        cells = [_cell(value, decimals.get(name, _DIGITS), sign) for value in frame[name]]
         is_long = any(len(cell) > _LONG for cell in cells)
         kind = "number" if numbers[i].notna().any() else "long" if is_long else "text"
         heading = " ".join(filter(None, map(str, name))) if isinstance(name, tuple) else str(name)
@@ -168,9 +171,9 @@ def _number(value: Any) -> float:
     return float(value) if isinstance(value, Real) and not isinstance(value, bool | np.bool_) else math.nan
 
 
-def _cell(value: Any, digits: int) -> str:
+def _cell(value: Any, digits: int, sign: str = "") -> str:
     if isinstance(value, tuple):
-        center, low, high = (_cell(part, digits) for part in value)
+        center, low, high = (_cell(part, digits, sign) for part in value)
         if not math.isfinite(value[1]):
             return center
         return f'{center} <span class="interval">[{low}, {high}]</span>'
@@ -181,7 +184,7 @@ def _cell(value: Any, digits: int) -> str:
     if isinstance(value, Integral):
         return f"{value:,}".replace(",", "\u202f")
     if isinstance(value, Real):
-        return f"{value:.{digits}f}".replace("-", "\u2212")
+        return f"{value:{sign}.{digits}f}".replace("-", "\u2212")
     # a minus sign before a number, where a line does not break
     return re.sub(r"(?<![\w.)])-(?=[\d.])", "\u2212", html.escape(str(value)))
 

@@ -17,8 +17,8 @@ def scores(result, seeds=3, **values):
 @pytest.mark.parametrize(
     ("values", "less", "answer"),
     [
-        ({"iai": 0.5}, None, "MoSAiC did not run, so there is no answer."),
-        ({"mosaic": NAN, "iai": 0.5}, None, "MoSAiC did not run, so there is no answer."),
+        ({"iai": 0.5}, None, "MoSAiC has no result here, so there is no answer."),
+        ({"mosaic": NAN, "iai": 0.5}, None, "MoSAiC has no result here, so there is no answer."),
         ({"mosaic": 0.5}, None, " (90 test patches, 3 seeds); it had no opponent."),
         ({"mosaic": 0.5, "iai": 0.4}, (0.1, 0.02, 0.18, 3, 8), ", ahead of IaI-SimCLR, the only other "
          "method: +0.100 [+0.020, +0.180] (8 test scenes, 90 patches, 3 seeds)."),
@@ -70,20 +70,23 @@ def test_what_moving_costs_mosaic():
         "scenes, 40 patches, 3 seeds); from A to B by +0.020 (4 test scenes, 60 patches, 1 seed). Too few "
         "scenes (4) to decide; at least 6 are needed."
     )
-    assert answers.transfer_answer(changes[:1]) == "MoSAiC did not run, so there is no answer."
+    assert answers.transfer_answer(changes[:1]) == "MoSAiC has no result here, so there is no answer."
     assert answers.transfer_answer(changes[:0]) == "Nothing was transferred in this run."
 
 
 @pytest.mark.parametrize(
     ("methods", "rank", "ends", "seeds", "answer"),
     [
-        (["iai"], [1], [(NAN, NAN)], 3, "MoSAiC did not run, so there is no answer."),
+        (["iai"], [1], [(NAN, NAN)], 3, "MoSAiC has no result here, so there is no answer."),
         (["mosaic"], [1], [(NAN, NAN)], 3, "MoSAiC is the only method with all seeds, so there is nothing to "
          "rank."),
         (["iai", "random", "mosaic", "supcon", "vicreg"], [1, 2, 3, 4, 5],
          [(1, 2), (1, 4), (2, 4), (2, 5), (4, 5)], 3, "MoSAiC has rank 3 of 5 methods over 2 problems "
-         "(archive and share of labels); IaI-SimCLR is first; significantly, 1 of the others score higher, "
-         "1 lower and 2 neither (8 test scenes, 90 patches, 3 seeds)."),
+         "(archive and share of labels); IaI-SimCLR is first; of the others significantly better: 1, "
+         "worse: 1, neither: 2 (8 test scenes, 90 patches, 3 seeds)."),
+        (["iai", "mosaic"], [1, 2], [(1, 1), (2, 2)], 2, "MoSAiC has rank 2 of 2 methods over 2 problems "
+         "(archive and share of labels); IaI-SimCLR is first (8 test scenes, 90 patches, 2 seeds). 2 seeds "
+         "cannot decide; at least 3 are needed."),
         (["mosaic", "iai"], [1.5, 1.5], [(NAN, NAN)] * 2, 1, "MoSAiC has rank 1.5 of 2 methods over 2 "
          "problems (archive and share of labels) (8 test scenes, 90 patches, 1 seed). 1 seed cannot "
          "decide; at least 3 are needed."),
@@ -97,35 +100,38 @@ def test_the_rank_of_mosaic_at_its_edges(methods, rank, ends, seeds, answer):
 
 def claims(*rows):
     columns = ["statement", "verdict", "reason", "effect", "low", "high", "n_seeds", "n_scenes"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).assign(dataset="Archive")
 
 
-NONE = ("C", "not tested", "no supervised method with all seeds in this run", NAN, NAN, NAN, 0, 0)
+NONE = ("C", "not tested", "no supervised method", NAN, NAN, NAN, 0, 0)
 
 
 @pytest.mark.parametrize(
     ("rows", "answer"),
     [
-        ([NONE, NONE], "None of 2 claims could be tested: 2 had no opponent."),
+        ([NONE, NONE], "Of 2 claims about MoSAiC: 2 not tested (no supervised method)."),
         ([("A", "supported", "", 0.05, 0.03, 0.07, 3, 8),
           ("B", "not supported", "", -0.05, -0.06, -0.04, 3, 8),
           ("D", "undecided", "too little training: MoSAiC", 0.5, 0.4, 0.6, 3, 8), NONE], "Of 4 claims about "
-         "MoSAiC: 1 supported, 1 not supported, 1 undecided (for too little training); 1 had no opponent. "
-         "Clearest: B: −0.050 [−0.060, −0.040] (8 test scenes, 90 patches, 3 seeds)."),
+         "MoSAiC: 1 supported, 1 not supported, 1 undecided (for too little training), 1 not tested (no "
+         "supervised method). Clearest: B: −0.050 [−0.060, −0.040] (8 test scenes, 3 seeds)."),
         ([("A", "undecided", "too little training: MoSAiC", 0.05, -0.03, 0.07, 3, 8),
           ("B", "undecided", "the interval", -0.05, -0.2, 0.1, 3, 8)], "Of 2 claims about MoSAiC: 2 "
-         "undecided (1 for too little training). Clearest: A: +0.050 [−0.030, +0.070] (8 test scenes, 90 "
-         "patches, 3 seeds)."),
+         "undecided (1 for too little training). Clearest: A: +0.050 [−0.030, +0.070] (8 test scenes, "
+         "3 seeds)."),
         ([("A", "undecided", "1 seed", 0.05, -0.03, 0.07, 1, 8), NONE, NONE], "Of 3 claims about MoSAiC: 1 "
-         "undecided; 2 had no opponent. Clearest: A: +0.050 [−0.030, +0.070] (8 test scenes, 90 patches, 1 "
-         "seed). 1 seed cannot decide; at least 3 are needed."),
+         "undecided, 2 not tested (no supervised method). Clearest: A: +0.050 [−0.030, +0.070] (8 test "
+         "scenes, 1 seed). 1 seed cannot decide; at least 3 are needed."),
         ([("A", "undecided", "too few", 0.05, NAN, NAN, 3, 4)], "Of 1 claim about MoSAiC: 1 undecided. "
-         "Clearest: A: +0.050 (4 test scenes, 90 patches, 3 seeds). Too few scenes (4) to decide; at "
+         "Clearest: A: +0.050 (4 test scenes, 3 seeds). Too few scenes (4) to decide; at "
          "least 6 are needed."),
     ],
 )  # fmt: skip
 def test_claims_are_counted_by_verdict_and_the_clearest_is_shown(rows, answer):
-    assert answers.claims_answer(claims(*rows), 90) == answer
+    table = claims(*rows)
+    assert answers.claims_answer(table) == answer
+    both = pd.concat([table, table.assign(dataset="Other")], ignore_index=True)
+    assert answers.claims_answer(both).count(" on Archive: ") == answer.count("Clearest")
 
 
 def test_the_sample_counts_scenes_once_and_only_those_of_the_test_split(store):

@@ -40,9 +40,13 @@ def test_logs_and_costs_stand_beside_method_seed_and_budget(tmp_path):
     ],
 )  # fmt: skip
 def test_the_answer_counts_what_was_trained_and_names_what_collapsed(methods, ranks, answer):
-    encoders = pd.DataFrame({"method": methods, "seed": 0, "folder": "none"})
-    last = pd.DataFrame({"method": methods[-len(ranks) :] if ranks else [], "effective_rank": ranks})
-    assert training_answer(encoders, last, steps=1) == answer
+    encoders = pd.DataFrame({"method": methods, "seed": 0, "budget": range(len(methods))})
+    untrained = pd.DataFrame({"method": ["band_statistics"], "seed": 0, "budget": 0, "step": 0})
+    logs = [untrained.assign(effective_rank=1.0)]  # of few dimensions, none of which collapsed
+    for step, shift in ((0, -9), (1, 0)):  # the last check counts
+        checks = encoders[-len(ranks) :] if ranks else encoders[:0]
+        logs.append(checks.assign(step=step, effective_rank=[rank + shift for rank in ranks]))
+    assert training_answer(encoders, pd.concat(logs), steps=1) == answer
 
 
 def curves(**methods):

@@ -39,6 +39,7 @@ def comparison(place, value, spread, n_seeds=3, n_scenes=40):
         (0.006, 0.001, 3, 40, "too small to matter", "within"),
         (0.02, 0.02, 3, 40, "undecided", "holds -0.01, 0 and 0.01; the run is too small"),
         (0.006, 0.0032, 3, 40, "undecided", "the effect is small"),
+        (0.03, np.nan, 3, 40, "undecided", "no interval: one scene holds all"),
     ],
 )
 def test_rules(effect, spread, n_seeds, n_scenes, verdict, reason):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
+from sklearn.metrics import average_precision_score, f1_score, label_ranking_average_precision_score
 from torchmetrics.functional.classification import (
     binary_calibration_error,
     multilabel_average_precision,
@@ -40,6 +40,14 @@ def test_scores_equal_torchmetrics_or_their_definition(split):
     }
     assert set(expected) == set(METRICS) - {"ap"}
     assert scores(labels, predictions) == pytest.approx({k: v.item() for k, v in expected.items()}, abs=1e-5)
+
+
+def test_macro_f1_of_a_single_scored_class_is_that_of_its_positives(split):
+    labels, predictions = split
+    labels[9:, 1] = labels[:, 2:] = 0
+    assert metrics.scored_classes(labels).tolist() == [0]
+    expected = f1_score(labels[:, 0], predictions[:, 0] >= 0.5)
+    assert scores(labels, predictions)["f1_macro"] == pytest.approx(expected)
 
 
 def test_thresholds_are_the_best_on_validation(split):

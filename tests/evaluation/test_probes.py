@@ -134,6 +134,9 @@ def test_trees_score_what_no_line_divides_and_constants_of_classes_of_one_value(
     scores = tree_scores(x[:200], y[:200], {"test": x[200:]})["test"]
     assert average_precision_score(y[200:, 0], scores[:, 0]) > 0.9
     assert (scores[:, 1] == 0).all() and (scores[:, 2] == 1).all()
+    with warnings.catch_warnings(action="error"):
+        alone = tree_scores(x[:200], y[:200, :1], {"test": x[200:]})["test"]
+    assert alone.shape == (200, 1) and average_precision_score(y[200:, 0], alone[:, 0]) > 0.9
 
 
 def test_class_of_one_value_scores_its_constant_without_a_warning():

@@ -101,14 +101,14 @@ def cells(text):
 def test_tables_mark_the_best_and_format_numbers(shown):
     rows = [
         ("a <b>", (0.5, 0.4, 0.6), -0.25, 1200, True),
-        ("b", (0.61234, 0.5, 0.7), 2.0, 3, False),
+        ("b", (0.61234, 0.5, 0.7), (2.0, -1.0, 5.0), 3, False),
         ("c", np.nan, -0.25, 40, False),
     ]
     frame = pd.DataFrame(rows, columns=["method", "AP", "loss", "n", "ours"])
-    display.table(frame, "Best in $AP$.", best={"AP": "max", "loss": "min"}, digits=2)
+    display.table(frame, "Best in $AP$.", best={"AP": "max", "loss": "min"}, digits=2, signed=["loss"])
     assert cells(shown.html) == [
         ["a <b>", "0.50 [0.40, 0.60]", "\u22120.25★", "1\u202f200", "yes"],
-        ["b", "0.61 [0.50, 0.70]★", "2.00", "3", "no"],
+        ["b", "0.61 [0.50, 0.70]★", "+2.00 [\u22121.00, +5.00]", "3", "no"],
         ["c", "–", "\u22120.25★", "40", "no"],
     ]
     assert shown.html.count("<strong>") == shown.html.count('aria-label="best"') == 3
