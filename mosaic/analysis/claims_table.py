@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from mosaic.evaluation import claims
 from mosaic.evaluation.claims import Claim, Comparison
 from mosaic.evaluation.label_overlap import confusable_pairs
 from mosaic.evaluation.metrics import LEAST_POSITIVES, macro_ap
-from mosaic.evaluation.uncertainty import LEAST_SCENES, Estimate, Interval, estimate_ap, estimate_mean
+from mosaic.evaluation.uncertainty import LEAST_SCENES, Estimate, Interval, estimate_ap
 from mosaic.experiments.embed import chosen_rows
 from mosaic.experiments.predictions import KEYS, load, prediction_keys, read_arrays
 from mosaic.experiments.study import Study
@@ -30,7 +30,7 @@ UNTRAINED = ("band_statistics", "random")
 MEASURE_TITLES = {
     "ap_macro": "macro average precision, MoSAiC less opponent",
     "ap_conditional": "average precision of a class among carriers of its confounder, MoSAiC less opponent",
-    "knn_jaccard": "label Jaccard index of 10 nearest neighbours, MoSAiC less opponent",
+    "knn_jaccard": "label Jaccard index of nearest neighbours, MoSAiC less opponent",
 }
 RULES = {
     "level": claims.LEVEL,
@@ -99,16 +99,17 @@ class ArchiveClaims:
         }
 
     def fraction(self, name: str) -> float:
-        """Return the label fraction that a claim calls ``"all"`` or ``"least"``."""
-        fractions = self.predictions["fraction"]
-        return float(fractions.max() if name == "all" else fractions.min())
+        """Return the label fraction that a claim calls ``"all"`` or ``"least"``, %."""
+        return 100.0 if name == "all" else float(self.predictions["fraction"].min())
 
     def compare(self, claim: Claim) -> Comparison:
         """Return the difference that tests a claim, or why it cannot be tested."""
         untested = partial(Comparison, claim, self.title)
         fraction = self.fraction(claim.fraction)
         if claim.fraction == "least" and fraction == self.fraction("all"):
-            return untested("the run has one label fraction only")
+            return untested("no label fraction below 100 % in this run")
+        if fraction not in set(self.predictions["fraction"]):
+            return untested("no evaluation with all labels in this run")
         family = [name for name, method in METHODS.items() if method.family == claim.against]
         if lost := [METHODS[name].title for name in family if name in self.lost]:
             return untested(f"trials of {', '.join(lost)} failed, perhaps of the best opponent")
@@ -124,6 +125,8 @@ class ArchiveClaims:
             return untested(f"no confusable pair has {LEAST_POSITIVES} test patches with and without")
         theirs = self.estimate(opponent, claim.measure, mosaic.seeds)
         difference = (self.estimate(mosaic, claim.measure) - theirs).difference()
+        if np.isnan(difference.value):
+            return untested("nothing to score: no positive label, or all test patches in one place")
         sides = f"{mosaic.title} against {opponent.title}"
         return Comparison(claim, self.title, sides, difference, self.untrained(fraction))
 
@@ -144,7 +147,8 @@ class ArchiveClaims:
         """Return band statistics less random features, and the best trained method less band statistics.
 
         With all labels; the best, of those with most seeds, is chosen on validation, as evaluations are. A
-        comparison without its methods has no row; with one seed, or few scenes, it is undecided.
+        comparison without its methods has no row; with as few seeds or scenes as decide no claim it is
+        undecided.
         """
         names = self.predictions["method"].unique()
         found = [entry for name in names if (entry := self.entry(name, "ap_macro", self.fraction("all")))]
@@ -155,9 +159,12 @@ class ArchiveClaims:
         for upper, lower in ((bar, chance), (best, bar)):
             if upper and lower and (margin := self._margin(upper, lower)):
                 shown = "yes" if margin.low > 0 else "no" if margin.high < 0 else "undecided"
+                if claims.too_few(margin.n_scenes, margin.n_seeds):
+                    shown = "undecided"
                 title = f"{upper.title} less {lower.title}"
                 rows.append({"comparison": title, **asdict(margin), "shown": shown})
-        return pd.DataFrame(rows, columns=["comparison", "value", "low", "high", "shown"])
+        columns = ["comparison", *(each.name for each in fields(Interval)), "shown"]
+        return pd.DataFrame(rows, columns=columns)
 
     def _entry(self, method: str, measure: str, fraction: float) -> Entry | None:
         """Return how a method enters, by validation; None when it was not run."""
@@ -175,15 +182,14 @@ class ArchiveClaims:
 
     def _validation(self, row: pd.Series, measure: str) -> float:
         if measure == "knn_jaccard":
-            return float(read_arrays(row["path"], "coherence|validation")[""].mean())
+            return float(read_arrays(row["path"], "neighbours|validation")[""][0])
         return macro_ap(self.labels["validation"], load(row, "validation"))
 
     def estimate(self, entry: Entry, measure: str, seeds: Collection[int] | None = None) -> Estimate:
         """Return a measure of an entry on the test split, of its own seeds or of those given."""
         rows = [row for _, row in entry.members.iterrows() if seeds is None or row["seed"] in seeds]
         if measure == "knn_jaccard":
-            values = [read_arrays(row["path"], "coherence|test")[""] for row in rows]
-            return estimate_mean(values, self.embedded_scenes)
+            return Estimate.of([read_arrays(row["path"], "neighbours|test")[""] for row in rows])
         strata = self.pairs if measure == "ap_conditional" else ()
         return estimate_ap(self.labels["test"], [load(row) for row in rows], self.scenes, strata)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mosaic.analysis.archive_tables import display_bands
 from mosaic.evaluation.coherence import MEASURES, nearest
-from mosaic.evaluation.uncertainty import Interval, estimate_mean
+from mosaic.evaluation.uncertainty import Estimate, Interval, estimate_mean
 from mosaic.experiments.embed import per_seed
 from mosaic.experiments.predictions import read_arrays
 from mosaic.store.reader import PackedStore
@@ -21,14 +21,14 @@ from mosaic.store.reader import PackedStore
 RETRIEVAL_K = (1, 5, 10, 20, 50, 100)
 
 
-def coherence_table(embedded: pd.DataFrame, scenes: NDArray[np.str_]) -> pd.DataFrame:
+def coherence_table(embedded: pd.DataFrame) -> pd.DataFrame:
     """Return every coherence measure of every method: mean and spread (standard deviation) over seeds.
 
-    The label Jaccard index of neighbours, which patches have, also has its interval.
+    The label Jaccard index of neighbours, which is known without each scene, also has its interval.
     """
     rows = []
     for method in embedded["method"].unique():
-        span = estimate_mean(per_seed(embedded, method, "coherence|test"), scenes).interval()
+        span = Estimate.of(per_seed(embedded, method, "neighbours|test")).interval()
         for name, (title, higher_is_better) in MEASURES.items():
             values = pd.Series([float(value) for value in per_seed(embedded, method, f"measure|{name}")])
             ends = (span.low, span.high) if name == "knn_jaccard" else (np.nan, np.nan)
@@ -38,11 +38,11 @@ def coherence_table(embedded: pd.DataFrame, scenes: NDArray[np.str_]) -> pd.Data
     return pd.DataFrame(rows, columns=columns)
 
 
-def difference_to(embedded: pd.DataFrame, scenes: NDArray[np.str_], other: str) -> Interval:
+def difference_to(embedded: pd.DataFrame, other: str) -> Interval:
     """Return the label Jaccard index of neighbours, MoSAiC's less another method's, on common seeds."""
     seeds = embedded.groupby("method")["seed"].agg(set)
     rows = embedded[embedded["seed"].isin(seeds["mosaic"] & seeds[other])]
-    sides = (estimate_mean(per_seed(rows, name, "coherence|test"), scenes) for name in ("mosaic", other))
+    sides = (Estimate.of(per_seed(rows, name, "neighbours|test")) for name in ("mosaic", other))
     return operator.sub(*sides).interval()
 
 

@@ -1,8 +1,8 @@
 """How well an embedding space is ordered by labels and across sensors, and whether it collapsed.
 
 Embeddings (N, F) are rows of unit length. Arrays come from :func:`standardise`, so that no method wins by the
-scale of its features; tensors are those of a training step. Patches of one place are never compared: its
-other dates, or overlapping patches, are alike by construction.
+scale of its features; tensors are those of a training step. Patches of one place are no neighbours, nor pairs
+of a correlation: its other dates, or overlapping patches, are alike by construction.
 """
 
 import tempfile
@@ -87,19 +87,38 @@ def nearest(embeddings: Embeddings, k: int, places: Places) -> NDArray[np.int64]
     Rows of the same place are left out; where a row has fewer than ``k`` others, all rows get as few.
     """
     k = min(k, len(places) - int(np.unique(places, return_counts=True)[1].max()))
-    if k < 1:
-        return np.empty((len(places), 0), np.int64)
+    return _ranked(embeddings, k, places)
+
+
+def _ranked(embeddings: Embeddings, k: int, places: Places) -> NDArray[np.int64]:
+    """Return the k nearest rows of each row, (N, k); those of its own place come last."""
     similarity = embeddings @ embeddings.T
     similarity[places[:, None] == places[None, :]] = -np.inf
-    neighbours = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+    neighbours = np.argpartition(-similarity, max(k - 1, 0), axis=1)[:, :k]
     order = np.argsort(-np.take_along_axis(similarity, neighbours, 1), axis=1, kind="stable")
     return np.take_along_axis(neighbours, order, 1)
 
 
-def knn_jaccard(embeddings: Embeddings, labels: Labels, places: Places, k: int = 10) -> NDArray[np.float64]:
-    """Return the mean Jaccard index of each patch's labels with those of its k nearest, (N,) in [0, 1]."""
-    neighbours = nearest(embeddings, k, places)
-    return np.take_along_axis(jaccard(labels), neighbours, 1).mean(1)
+def knn_jaccard(
+    embeddings: Embeddings, labels: Labels, places: Places, scenes: NDArray[np.str_], k: int = 10
+) -> NDArray[np.float64]:
+    """Return the Jaccard index in [0, 1] of the labels of a patch and its k nearest, a mean over patches.
+
+    First over all patches, then without each scene, (1 + S,); NaN where no patch has a neighbour. A scene
+    that is left out has no neighbours and is nobody's: as a scene counts on both sides, an interval from
+    means over patches with the neighbours they have would be a third too narrow.
+    """
+    names, scene = np.unique(scenes, return_inverse=True)
+    ranked = _ranked(embeddings, min(len(scene), k + int(np.bincount(scene).max())), places)
+    index, elsewhere = np.take_along_axis(jaccard(labels), ranked, 1), places[ranked] != places[:, None]
+    means = []
+    for left_out in range(-1, len(names)):
+        kept = scene != left_out
+        known = elsewhere[kept] & kept[ranked[kept]]
+        count = known.sum(1).min(initial=k)  # where a patch has fewer than k, all get as few
+        chosen = known & (known.cumsum(1) <= count)
+        means.append(index[kept][chosen].mean() if chosen.any() else np.nan)
+    return np.array(means)
 
 
 def distance_correlation(embeddings: Embeddings, labels: Labels, places: Places) -> float:

@@ -86,6 +86,11 @@ class Estimate:
         )
 
     @staticmethod
+    def of(seeds: Sequence[NDArray[np.float64]]) -> "Estimate":
+        """Make an estimate of each seed's score and what it is without each scene, (1 + S,)."""
+        return Estimate(np.array(seeds)[:, 0], np.mean(seeds, axis=0)[1:])
+
+    @staticmethod
     def over_seeds(estimates: Sequence["Estimate"]) -> "Estimate":
         """Join estimates of one seed each."""
         values, without = ([vars(each)[name] for each in estimates] for name in ("values", "without"))
@@ -155,7 +160,7 @@ def estimate_ap(
             ]
             known = np.ma.masked_invalid(np.reshape(parts, (-1, 1 + len(names))))
             ap.append(known.mean(axis=0).filled(np.nan))  # NaN where no class has a positive left
-    return Estimate(np.array(ap)[:, 0], np.mean(ap, axis=0)[1:])
+    return Estimate.of(ap)
 
 
 def estimate_mean(per_patch: Sequence[NDArray[np.float64]], scenes: Scenes) -> Estimate:
@@ -167,4 +172,4 @@ def estimate_mean(per_patch: Sequence[NDArray[np.float64]], scenes: Scenes) -> E
         total, count = (np.bincount(scene[known], weights, len(names)) for weights in (values[known], None))
         with np.errstate(invalid="ignore"):  # NaN where a scene holds all that is known
             means.append((total.sum() - np.append(0.0, total)) / (count.sum() - np.append(0, count)))
-    return Estimate(np.array(means)[:, 0], np.mean(means, axis=0)[1:])
+    return Estimate.of(means)

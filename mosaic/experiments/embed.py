@@ -51,8 +51,8 @@ def embed_trial(
 ) -> None:
     """Embed the chosen rows and measure the space.
 
-    The file holds ``embeddings`` (N, F) of the test rows, ``coherence|<split>`` (N,) for each patch the mean
-    label Jaccard index of its neighbours, ``measure|<name>`` scalars, ``map|<seed>`` (N, 2) and
+    The file holds ``embeddings`` (N, F) of the test rows, ``neighbours|<split>`` (1 + S,) their label Jaccard
+    index, then that without each scene, ``measure|<name>`` scalars, ``map|<seed>`` (N, 2) and
     ``trust|<seed>``; for several sensors also ``rank|<direction>`` and ``map_at_k|<direction>`` (N,) of each
     direction such as ``s1_to_s2``, and ``cosine|same`` and ``cosine|different`` over all pairs of sensors.
     """
@@ -65,14 +65,14 @@ def embed_trial(
     test, test_labels = embeddings["test"], labels["test"]
     arrays: dict[str, Any] = {"embeddings": test}
     for split in ("validation", "test"):
-        jaccard = coherence.knn_jaccard(embeddings[split], labels[split], locations[split], k)
-        arrays[f"coherence|{split}"] = jaccard
+        of_split = embeddings[split], labels[split], locations[split], store.scenes[rows[split]]
+        arrays[f"neighbours|{split}"] = coherence.knn_jaccard(*of_split, k)
     single = coherence.single_label_subset(test_labels)
     measures = coherence.cluster_measures(test[single], test_labels[single].argmax(1))
     measures["uniformity"] = float(coherence.uniformity(torch.from_numpy(test)))
     measures["effective_rank"] = float(coherence.effective_rank(torch.from_numpy(test)))
     measures["distance_correlation"] = coherence.distance_correlation(test, test_labels, locations["test"])
-    measures["knn_jaccard"] = float(arrays["coherence|test"].mean())
+    measures["knn_jaccard"] = arrays["neighbours|test"][0]
     arrays |= {f"measure|{name}": value for name, value in measures.items()}
     for seed in range(settings["umap_seeds"] if len(test) >= coherence.LEAST_MAPPED else 0):
         points = coherence.umap_map(test, settings["umap_neighbours"], settings["umap_min_dist"], seed)

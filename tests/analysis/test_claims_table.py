@@ -21,11 +21,13 @@ class Archive:
     def predict(self, method, noise, **more):
         self.rows += self.write(method, noise, **{"seeds": range(3)} | more)
 
-    def embed(self, method, quality, seeds=3):
+    def embed(self, method, quality, seeds=3, scenes=60):
         for seed in range(seeds):
             path, random = self.folder / f"{method}-{seed}.npz", np.random.default_rng(len(self.embedded))
-            names = "coherence|validation", "coherence|test"
-            np.savez(path, **{name: quality + 0.05 * random.normal(size=120) for name in names})
+            of_scenes = quality + 0.05 * random.normal(size=scenes)
+            without = (of_scenes.sum() - of_scenes) / (scenes - 1)
+            names = "neighbours|validation", "neighbours|test"
+            np.savez(path, **dict.fromkeys(names, np.append(of_scenes.mean(), without)))
             self.embedded.loc[len(self.embedded)] = method, seed, str(path)
 
     def claims(self, **more):
@@ -81,7 +83,15 @@ def test_claims_without_their_methods_are_not_tested_and_say_why(archive, study)
     assert len(table) == len(CLAIMS)
     assert set(table["verdict"]) == {"not tested"}
     assert table.at["accuracy vs supervised", "reason"] == "no MoSAiC in this run"
-    assert "one label fraction" in table.at["few labels vs supervised", "reason"]
+    assert "no label fraction below 100 %" in table.at["few labels vs supervised", "reason"]
+    archive.predict("mosaic", 0.4)
+    for method in ("mosaic", "iai"):
+        archive.embed(method, np.nan)  # all patches of one place
+    assert archive.compare("coherence vs self-supervised").sides.startswith("nothing to score")
+    for row in archive.rows:
+        row["fraction"] = 5.0
+    assert archive.compare("few labels vs self-supervised").difference
+    assert archive.compare("accuracy vs self-supervised").sides == "no evaluation with all labels in this run"
 
 
 def test_a_clear_and_steady_advantage_is_supported_and_its_reverse_is_not(archive, study):
@@ -136,6 +146,9 @@ def test_what_the_archive_can_show_is_the_bar_over_chance_and_the_best_by_valida
     chance, bar, best = np.mean(np.reshape(scores, (3, 3)), axis=1)
     assert table["value"].tolist() == pytest.approx([bar - chance, best - bar])
     assert (table["low"] < table["value"]).all()
+    archive.rows = [row for row in archive.rows if row["seed"] == 0]
+    few = archive.claims().what_it_can_show()
+    assert (few["low"].iloc[0] > 0, few["shown"].unique().tolist()) == (True, ["undecided"])
 
 
 def test_four_scenes_decide_no_claim(archive, study, store, monkeypatch):
@@ -143,7 +156,7 @@ def test_four_scenes_decide_no_claim(archive, study, store, monkeypatch):
     monkeypatch.setattr(store, "scenes", np.array([f"s{i // 2 % 4}" for i in range(len(store))]))
     for method, noise, quality in (("mosaic", 0.2, 0.7), ("iai", 0.95, 0.3), ("random", 0.99, 0.1)):
         archive.predict(method, noise)
-        archive.embed(method, quality)
+        archive.embed(method, quality, scenes=4)
     content = as_json(judge_claims(study, [archive.claims()]))
     tested = [claim for claim in content["claims"] if claim["effect"] is not None]
     assert len(tested) == 3

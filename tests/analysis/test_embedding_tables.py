@@ -18,17 +18,22 @@ def trial_row(folder, method, seed, **arrays):
     return {"method": method, "seed": seed, "path": str(path)}
 
 
-def test_coherence_table_averages_seeds_and_jaccard_has_the_interval_of_its_patches(tmp_path):
-    names, per_patch = [f"measure|{name}" for name in coherence.MEASURES], RANDOM.random(N)
+def left_out(values):
+    """Return the mean of values, and that without each."""
+    return np.append(values.mean(), (values.sum() - values) / (len(values) - 1))
+
+
+def test_coherence_table_averages_seeds_and_jaccard_has_the_interval_of_its_scenes(tmp_path):
+    names, per_scene = [f"measure|{name}" for name in coherence.MEASURES], RANDOM.random(N)
     trials = [
-        trial_row(tmp_path, "iai", s, **dict.fromkeys(names, v), **{"coherence|test": per_patch})
+        trial_row(tmp_path, "iai", s, **dict.fromkeys(names, v), **{"neighbours|test": left_out(per_scene)})
         for s, v in ((0, 0.2), (1, 0.4))
     ]
-    table = embedding_tables.coherence_table(pd.DataFrame(trials), np.arange(N).astype(str))
+    table = embedding_tables.coherence_table(pd.DataFrame(trials))
     assert table["value"].tolist() == pytest.approx([0.3] * len(table))
     assert table["n_seeds"].unique().tolist() == [2]
     assert table["spread"].iloc[0] == pytest.approx(np.std([0.2, 0.4], ddof=1))
-    interval = stats.ttest_1samp(per_patch, 0).confidence_interval()
+    interval = stats.ttest_1samp(per_scene, 0).confidence_interval()
     jaccard = table.set_index("name").loc["knn_jaccard"]
     assert (jaccard["low"], jaccard["high"]) == pytest.approx((interval.low, interval.high))
     assert table["low"].notna().sum() == 1
@@ -84,14 +89,15 @@ def test_gallery_shows_the_nearest_of_other_places(tmp_path):
     assert embedding_tables.neighbour_images(store, same_place, rows[:2], 5) == {}
 
 
-def test_the_difference_of_neighbourhoods_is_paired_by_patch_and_by_common_seed(tmp_path):
+def test_the_difference_of_neighbourhoods_is_paired_by_scene_and_by_common_seed(tmp_path):
     random, rows, values = np.random.default_rng(0), [], {}
     for method, seeds in (("mosaic", (0, 1)), ("iai", (1, 0, 2))):
         for seed in seeds:
-            values[method, seed] = random.random(60)
-            rows.append(trial_row(tmp_path, method, seed, **{"coherence|test": values[method, seed]}))
-    scenes = np.array([f"scene {i % 7}" for i in range(60)])
-    found = embedding_tables.difference_to(pd.DataFrame(rows), scenes, "iai")
+            values[method, seed] = random.random(7)
+            rows.append(
+                trial_row(tmp_path, method, seed, **{"neighbours|test": left_out(values[method, seed])})
+            )
+    found = embedding_tables.difference_to(pd.DataFrame(rows), "iai")
     by_hand = [np.mean(values["mosaic", seed] - values["iai", seed]) for seed in (0, 1)]
     assert (found.n_seeds, found.n_scenes) == (2, 7)
     assert found.value == pytest.approx(np.mean(by_hand)) and found.low < found.value < found.high

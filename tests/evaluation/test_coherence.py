@@ -50,13 +50,20 @@ def test_cluster_measures_of_separate_and_of_mixed_classes():
 def test_neighbours_are_the_nearest_elsewhere_and_their_jaccard_index_is_scikit_learns():
     points = unit(RANDOM.normal(size=(30, 4)))
     places = np.array([f"p{i // 2}" for i in range(30)])
+    scenes = np.array([f"s{i // 6}" for i in range(30)])
     found = coherence.nearest(points, 3, places)
-    overlap = coherence.knn_jaccard(points, LABELS[:30], places, 3)
-    for i in range(30):
-        order = [j for j in np.argsort(-(points @ points[i]), kind="stable") if places[j] != places[i]]
-        assert found[i].tolist() == order[:3]
-        shared = [jaccard_score(LABELS[i], LABELS[j], zero_division=0) for j in order[:3]]
-        assert overlap[i] == pytest.approx(np.mean(shared))
+    overlap = []
+    for left_out in ("no scene", *np.unique(scenes)):  # which is nobody's neighbour either
+        rows, shared = np.flatnonzero(scenes != left_out), []
+        for i in rows:
+            order = rows[np.argsort(-(points[rows] @ points[i]), kind="stable")]
+            order = [j for j in order if places[j] != places[i]][:3]
+            shared += [jaccard_score(LABELS[i], LABELS[j], zero_division=0) for j in order]
+            assert left_out != "no scene" or found[i].tolist() == order
+        overlap.append(np.mean(shared))
+    assert coherence.knn_jaccard(points, LABELS[:30], places, scenes, 3) == pytest.approx(overlap)
+    one_place = coherence.knn_jaccard(points, LABELS[:30], np.full(30, "p"), scenes, 3)
+    assert np.isnan(one_place).all()
     few = coherence.nearest(points[:5], 4, np.array(["a", "a", "a", "b", "c"]))
     assert few.shape == (5, 2)  # of place a two lie elsewhere, so nobody gets more
     assert set(few[:3].ravel()) == {3, 4}

@@ -39,7 +39,8 @@ def test_small_test_splits_are_embedded_without_a_map(tmp_path, monkeypatch, pat
     monkeypatch.setattr(embeddings, "encode", lambda *_: inputs)
     rows = {split: np.arange(len(each)) for split, each in features.items()}
     places = pd.DataFrame({"location": ["a"] * 9 if same_place else list("abcdefghi")})
-    store = SimpleNamespace(index=places, labels=random.integers(0, 2, (9, 3)).astype(np.uint8))
+    labels = random.integers(0, 2, (9, 3)).astype(np.uint8)
+    store = SimpleNamespace(index=places, labels=labels, scenes=places["location"].to_numpy(str))
     settings = {"coherence_neighbours": 2, "umap_neighbours": 2, "umap_min_dist": 0.1, "umap_seeds": 1}
     trial, path = {"folder": "none", "method": "mosaic"}, tmp_path / "x.npz"
     with warnings.catch_warnings(action="ignore"):
