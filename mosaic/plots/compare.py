@@ -24,20 +24,12 @@ def score_matrix(table: pd.DataFrame) -> Figure:
     # of an archive and fraction single sensors, then all, then all but one
     order = sorted(wide.columns, key=lambda c: (archives.index(c[0]), c[2], c[1].startswith("fused"), c[1]))
     values = wide.reindex(index=methods)[order]
-    seeds = table.groupby("method")["n_seeds"].max().reindex(methods)
-    complete = values.where(seeds.eq(seeds.max()), axis=0)
+    rows, has_all = layout.with_seeds(table)
+    complete = values.where(has_all, axis=0)
     texts = layout.numbers(values, "%.3f", complete.eq(complete.max()), "★")
-    rows, columns = _with_seeds(table), [f"{input_title(c[1])}, {c[2]:g} %" for c in order]
-    blocks = [c[0] for c in order]
+    columns, blocks = [f"{input_title(c[1])}, {c[2]:g} %" for c in order], [c[0] for c in order]
     shade = layout.merit(values)
     return layout.heat_map(shade, texts, rows, columns, blocks=blocks, vmin=-0.15, vmax=1.25)[0]
-
-
-def _with_seeds(table: pd.DataFrame) -> list[str]:
-    """Return the names of the methods of a table; those with fewer seeds than others tell how many."""
-    seeds = table.groupby("method")["n_seeds"].max().astype(int)  # of results that hold rows without one
-    notes = {name: f" ({n} of {seeds.max()} seeds)" if n < seeds.max() else "" for name, n in seeds.items()}
-    return [method_label(name) + notes[name] for name in layout.methods_of(table)]
 
 
 @layout.of_table
@@ -88,7 +80,7 @@ def difference_matrix(table: pd.DataFrame, reference: str) -> Figure:
     most = 1.3 * max(float(values.abs().max(axis=None)), 1e-3)
     columns = [textwrap.fill(name, 16) for name in subgroups]
     fig, ax = layout.heat_map(
-        values, texts, _with_seeds(table), columns, cmap="vlag_r", vmin=-most, vmax=most
+        values, texts, layout.with_seeds(table)[0], columns, cmap="vlag_r", vmin=-most, vmax=most
     )
     ax.set_xlabel(f"macro average precision less that of {reference}; * interval excludes zero", fontsize=9)
     return fig

@@ -49,15 +49,20 @@ def umap_panels(
 
 @layout.of_table
 def coherence_matrix(frame: pd.DataFrame) -> Figure:
-    """Show measures of each method as numbers on colour: darker is better in its column, the best starred."""
+    """Show measures of each method as numbers on colour: darker is better in its column.
+
+    The best of the methods with all seeds is starred, and the others tell how many they have.
+    """
     methods, measures = layout.methods_of(frame), layout.distinct(frame, "measure")
     upward = frame.groupby("measure")["higher_is_better"].first().reindex(measures).to_numpy(bool)
     values = frame.pivot(index="method", columns="measure", values="value").loc[methods, measures]
-    shade = layout.merit(np.where(upward, values, -values))
+    merit = values * np.where(upward, 1, -1)
     arrows = np.where(upward, " ↑", " ↓")
     columns = [textwrap.fill(name, 22) + arrow for name, arrow in zip(measures, arrows, strict=True)]
-    texts, rows = layout.numbers(values, "%#.3g", shade == 1), list(map(method_label, methods))
-    return layout.heat_map(shade, texts, rows, columns, vmin=-0.15, vmax=1.25)[0]
+    rows, has_all = layout.with_seeds(frame)
+    complete = merit.where(has_all, axis=0)
+    texts = layout.numbers(values, "%#.3g", complete.eq(complete.max()))
+    return layout.heat_map(layout.merit(merit), texts, rows, columns, vmin=-0.15, vmax=1.25)[0]
 
 
 @layout.of_table

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mosaic.plots.palette import GREY, method_order, method_style
+from mosaic.plots.palette import GREY, method_label, method_order, method_style
 
 #: Width in inches of a figure that fills the report's column (880 CSS pixels, 96 an inch, some padding).
 WIDTH = 8.8
@@ -39,6 +39,17 @@ def distinct(frame: pd.DataFrame, column: str) -> list[Any]:
 def methods_of(frame: pd.DataFrame) -> list[str]:
     """Return the methods of a frame in the order of the table of methods."""
     return method_order(distinct(frame, "method"))
+
+
+def with_seeds(table: pd.DataFrame) -> tuple[list[str], pd.Series]:
+    """Return the names of the methods of a table, and method -> whether it has all seeds of the table.
+
+    The names of the others tell how many they have: means over fewer seeds do not compare.
+    """
+    seeds = table.groupby("method")["n_seeds"].max().astype(int)[methods_of(table)]
+    most = seeds.max()
+    names = [method_label(str(m)) + (f" ({n} of {most} seeds)" if n < most else "") for m, n in seeds.items()]
+    return names, seeds == most
 
 
 def method_looks(frame: pd.DataFrame, **changes: Any) -> dict[str, dict[str, Any]]:

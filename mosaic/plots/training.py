@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from mosaic.plots import layout
 from mosaic.plots.palette import GREY, LIGHT_GREY, OKABE_ITO, method_label, method_style
 
-#: Lines of the loss terms. All but ``classify`` are KL divergences in nats with floor 0.
+#: Lines of the loss terms. Those of contrastive methods but ``classify`` are KL divergences in nats, >= 0.
 TERMS: dict[str, dict[str, Any]] = {
     name: {"label": label, "color": OKABE_ITO[color], "linestyle": line}
     for name, label, color, line in (
@@ -46,7 +46,7 @@ def _draw_runs(ax: Axes, rows: pd.DataFrame, value: str, style: dict[str, Any], 
 
 @layout.of_table
 def loss_curves(frame: pd.DataFrame, smooth: int = 1) -> Figure:
-    """Show the terms of ``TERMS`` that were logged (nats), one panel a method: runs faint, their mean strong.
+    """Show the terms of ``TERMS`` that were logged, one panel a method: runs faint, their mean strong.
 
     ``smooth``: logged steps in the centred rolling mean that is drawn strong.
     """
@@ -62,7 +62,7 @@ def loss_curves(frame: pd.DataFrame, smooth: int = 1) -> Figure:
         ax.tick_params(labelsize=8)
         ax.grid(axis="y")
     fig.supxlabel("optimiser step", fontsize=9.5)
-    fig.supylabel("loss term, nats", fontsize=9.5)
+    fig.supylabel("loss term", fontsize=9.5)
     layout.legend(
         fig, {TERMS[term]["label"]: {"linewidth": 1.8, **TERMS[term]} for term in terms}, above=True
     )

@@ -42,14 +42,16 @@ def test_coherence_stars_the_best_in_its_direction(words):
         for measure, pair in values.items()
         for method, value in zip(("iai", "mosaic"), pair, strict=True)
     ]
-    frame = pd.DataFrame(rows, columns=["method", "measure", "value", "higher_is_better"])
+    frame = pd.DataFrame(rows, columns=["method", "measure", "value", "higher_is_better"]).assign(n_seeds=3)
     (ax,) = figures.coherence_matrix(frame).axes
     assert words(ax.get_xticklabels()) == ["silhouette ↑", "Davies-Bouldin ↓", "NMI ↑"]
-    assert words(ax.texts) == ["0.100", "1.50", "0.200 ★", "1.00 ★", "0.300"]
+    assert words(ax.texts) == ["0.100", "1.50", "0.200 ★", "1.00 ★", "0.300 ★"]
     shades = np.ma.filled(ax.collections[0].get_array().reshape(2, 3), np.nan)
     np.testing.assert_allclose(shades, [[0, 0, np.nan], [1, 1, 0]])
-    (ax,) = figures.coherence_matrix(frame.query("method == 'iai'")).axes  # one method, and no value of NMI
-    assert words(ax.texts) == ["0.100", "1.50"]
+    frame.loc[frame["method"] == "mosaic", "n_seeds"] = 1  # no star, and told
+    (ax,) = figures.coherence_matrix(frame).axes
+    assert words(ax.get_yticklabels()) == ["IaI-SimCLR", "MoSAiC (1 of 3 seeds)"]
+    assert words(ax.texts) == ["0.100 ★", "1.50 ★", "0.200", "1.00", "0.300"]
 
 
 def test_retrieval_draws_recall_and_chance(spans, words):

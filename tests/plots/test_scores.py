@@ -11,7 +11,7 @@ def results(**columns):
     """One aggregated number; keywords replace its columns, and lists make several rows."""
     row: dict[str, object] = {"method": "mosaic", "seed": -1, "label_budget": "shared", "fraction": 100.0}
     row |= {"evaluation": "linear", "input": "fused", "stratum": "all", "metric": "ap_macro"}
-    row |= {"n": 20, "value": 0.5, "low": 0.4, "high": 0.6}
+    row |= {"n": 20, "n_seeds": 3, "value": 0.5, "low": 0.4, "high": 0.6}
     length = max([len(value) for value in columns.values() if isinstance(value, list)], default=1)
     return pd.DataFrame({name: columns.get(name, value) for name, value in row.items()}, index=range(length))
 
@@ -56,6 +56,10 @@ def test_per_class_heatmap_stars_the_best_and_bears_gaps(words):
     drawn = np.ma.filled(ax.collections[0].get_array().reshape(2, 2), np.nan)
     np.testing.assert_allclose(drawn, [[np.nan, 0.8], [0.3, 0.2]])
     assert ax.get_xlabel() == "average precision"
+    few = results(method="sct", stratum="class: Pastures", value=0.9, n_seeds=1, metric="ap")
+    (ax,) = figures.per_class_heatmap(pd.concat([frame, few])).axes
+    assert words(ax.get_xticklabels())[0] == "SCT Fusion (1 of 3 seeds)"
+    assert sorted(words(ax.texts)) == ["0.20", "0.30 ★", "0.80 ★", "0.90"]
     (rare,) = figures.per_class_heatmap(results(stratum="class: Pastures", n=2, metric="ap")).axes
     assert words(rare.texts) == ["0.50"]
 
