@@ -46,23 +46,27 @@ def every_module(room: str) -> str:
 
 
 READ = "from mosaic.store.reader import Path, PackedStore; PackedStore(Path(sys.argv[1])).read([3])"
-LIGHT = {  # what a process does -> its code, and what it must not load: it would start late, or not at all
+LIGHT = {  # what a process does, one after the other -> its code, and what it must not have loaded by then:
+    # it would start late, or not at all
     "help": ("from mosaic.__main__ import parser; parser()", "torch torchgeo pandas lightning matplotlib"),
     "choosing a dataset": ("import mosaic.datasets.registry", "torch torchgeo rasterio"),
     "reading packed data": (READ, "torch torchgeo rasterio"),
+    "scoring": ("import mosaic.analysis.results", "torch torchvision timm lightning matplotlib seaborn"),
+    "drawing": (every_module("plots"), "torch"),
     "training": (every_module("training"), "torchgeo rasterio"),
     "evaluating": (every_module("evaluation"), "torchgeo rasterio"),
-    "scoring": (
-        "import mosaic.analysis.results",
-        "torch torchvision timm lightning matplotlib seaborn",
-    ),
-    "drawing": (every_module("plots"), "torch"),
 }
 
 
-@pytest.mark.parametrize("case", LIGHT)
-def test_a_process_loads_no_more_than_it_needs(case, packed):
-    code, heavy = LIGHT[case]
-    command = [sys.executable, "-c", f"import sys; {code}; print(*sys.modules)", str(packed)]
+@pytest.fixture(scope="module")
+def loaded(packed):
+    """What a process does -> the modules that it and what came before have loaded."""
+    code = "import sys; " + "; ".join(f"{code}; print(*sys.modules)" for code, _ in LIGHT.values())
+    command = [sys.executable, "-c", code, str(packed)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert not set(heavy.split()) & set(done.stdout.split())
+    return dict(zip(LIGHT, done.stdout.splitlines(), strict=True))
+
+
+@pytest.mark.parametrize("case", LIGHT)
+def test_a_process_loads_no_more_than_it_needs(case, loaded):
+    assert not set(LIGHT[case][1].split()) & set(loaded[case].split())
