@@ -33,7 +33,7 @@ _PROBED = 5  # patches that tell which bands an archive has
 _FILES = {
     **{band: Source((band,), 120, ("float32",), DB) for band in S1_BANDS},
     **{band: Source((band,), size, ("uint16",), DN) for band, size in layout.S2_SIZE.items()},
-    "map": Source(("map",), 120, ("uint16",), (0, 999, "")),
+    "map": Source(("map",), 120, ("uint16",), (0, 999, "(CORINE codes)")),
 }
 
 
@@ -44,7 +44,8 @@ class BigEarthNetBase(Sentinel12Archive):
     level1, confusable, coarse = CORINE.level1, CORINE.confusable, CORINE.coarse
     nomenclature = CORINE
     dir_file_names: dict[str, str]  # source -> folder
-    _hashed, _map = ("patch_id", "s1_name", "split", "labels"), "map"
+    _hashed: tuple[str, ...] = ("patch_id", "s1_name", "split", "labels")
+    _map = "map"
 
     @cached_property
     def s1_names(self) -> list[str]:
@@ -138,6 +139,7 @@ class BigEarthNetArchive(BigEarthNetBase, BigEarthNetV2):
     title = "BigEarthNet v2"
     simulate = staticmethod(simulation.simulate)
     native_sizes = layout.S2_SIZE
+    _hashed = (*BigEarthNetBase._hashed, "country")
     root: Path
 
     def _read_index(self, include_snow_cloud: bool) -> tuple[pd.DataFrame, list[Problem]]:

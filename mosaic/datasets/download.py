@@ -10,7 +10,7 @@ import shutil
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ class Source(NamedTuple):
 
     title: str  # with the size that is known beforehand, and what to know about the result
     bundles: dict[str, tuple[Part, ...]]  # folder or file that results -> the parts that make it, in order
-    unpacked: int = 0  # bytes on disk once unpacked, about; 0 where unknown
+    unpacked: Mapping[str, int]  # of these, bytes on disk once unpacked, about, where known
 
 
 def get_source(name: str) -> Source:
@@ -54,11 +54,13 @@ def get_source(name: str) -> Source:
             for key, entry in BigEarthNetV2.metadata_locs.items()
         }
         title = "BigEarthNet v2.0 (480,038 pairs, CDLA-Permissive-1.0, about 180 GB unpacked)"
-        return Source(title, bundles, 180_000_000_000)  # 8.2 million files of whole 4 KiB blocks
+        blocks = {"s1": 70, "s2": 106, "maps": 4}  # GB of 8.2 million files of whole 4 KiB blocks
+        unpacked = {BigEarthNetV2.dir_file_names[key]: size * 10**9 for key, size in blocks.items()}
+        return Source(title, bundles, unpacked)
     if name == "copernicus-bench":
         bench = CopernicusBenchBigEarthNetS1
         title = "5 % of BigEarthNet v2.0 (Copernicus-Bench: 24,002 pairs, `--dataset copernicus_bench`)"
-        return Source(title, {bench.directory: (part(bench.zipfile, bench.url, bench.md5),)})
+        return Source(title, {bench.directory: (part(bench.zipfile, bench.url, bench.md5),)}, {})
     raise ArchiveError(f"no archive {name!r} to fetch{suggest(name, ('bigearthnet', 'copernicus-bench'))}")
 
 
@@ -87,7 +89,7 @@ def fetch(name: str, root: Path, yes: bool = False) -> Path:
             raise ArchiveError("nobody is there to agree to the download: add --yes")
         if input("Download? [y/N] ").strip().lower() not in ("y", "yes"):
             raise ArchiveError("not downloaded")
-    require_free_space(root, remaining + source.unpacked)
+    require_free_space(root, remaining + sum(source.unpacked.get(made, 0) for made in missing))
     with lock(root):
         for made, parts in missing.items():
             files = [_download(part, root, sizes.get(part)) for part in parts]

@@ -13,7 +13,7 @@ import struct
 import zlib
 from collections.abc import Hashable, Sequence
 from functools import lru_cache, partial
-from math import isfinite
+from math import isfinite, isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -213,7 +213,7 @@ def read_raster(
 def _without_nodata(values: NDArray[Any], nodata: float | None) -> NDArray[Any]:
     if values.dtype.kind != "f":
         return np.where(values == nodata, 0, values).astype(values.dtype) if nodata else values
-    empty = values == (nodata or 0)
+    empty = np.isnan(values) if nodata is not None and isnan(nodata) else values == (nodata or 0)
     if not empty.any() or (nodata is None and empty.mean() < _CLIPPED):
         return values
     filled = values.copy()

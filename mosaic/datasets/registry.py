@@ -54,7 +54,7 @@ def open_archive(
         ArchiveError: when the folder is not a complete archive.
     """
     try:
-        archive = DATASETS[dataset](Path(root).expanduser(), bands, include_snow_cloud, problems)
+        archive = DATASETS[dataset](Path(root).expanduser().absolute(), bands, include_snow_cloud, problems)
     except OSError as error:
         raise ArchiveError(f"{error.filename} cannot be read ({error.strerror}): restore it") from error
     archive.most_nodata = most_nodata

@@ -6,6 +6,7 @@ no validation split, passes on NaN and codes that are no class, and fails on a b
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,10 +157,13 @@ class SEN12MSArchive(Sentinel12Archive, SEN12MS):
         return problems
 
     def centre(self, tile: str) -> tuple[float, float]:
-        """Return longitude and latitude of the centre of a scene's first patch, degrees (WGS 84)."""
-        header = self._load(int(np.argmax(self.index["scene"] == tile)), "lc")[1]
-        step, _, left, _, _, top = header.transform
-        return to_degrees(header.epsg, left + step * SIDE / 2, top - step * SIDE / 2)
+        """Return longitude and latitude of the centre of a scene's first sound patch, degrees (WGS 84)."""
+        for i in np.flatnonzero(self.index["scene"] == tile):
+            with suppress(PatchError):  # which ``check`` reports
+                header = self._load(int(i), "lc")[1]
+                step, _, left, _, _, top = header.transform
+                return to_degrees(header.epsg, left + step * SIDE / 2, top - step * SIDE / 2)
+        return np.nan, np.nan
 
     def reference(self) -> Reference:
         """Return the band statistics of the official code."""

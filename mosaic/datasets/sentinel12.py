@@ -143,7 +143,7 @@ class Sentinel12Archive:
                 value = "one and the same value" if any(image.any() for image in read) else "zero"
                 detail = f"every {sensor.title} band is {value} everywhere (all-zero patch): leave it out"
                 yield Problem(self.ids[i], "all-zero", detail, path)
-            elif share >= _NOTED_NODATA:
+            elif share >= _NOTED_NODATA or share > self.most_nodata:
                 detail = f"{100 * share:.1f} % of the {sensor.title} values are no data"
                 detail += f", accepted are {100 * self.most_nodata:g} % (most_nodata)"
                 yield Problem(self.ids[i], "no data", detail, path, note=share <= self.most_nodata)

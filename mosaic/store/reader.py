@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mosaic.datasets.archive import join_first
 from mosaic.store.record_format import INDEX, MANIFEST, Manifest, Shard
 from mosaic.utils.cached import read_if_sound
 from mosaic.utils.errors import PackError, RunError
@@ -82,8 +83,8 @@ class PackedStore:
             split. The test split stays whole.
 
     Raises:
-        PackError: when packing was not finished, a file is missing, short or of another version, or a band
-            or column does not exist.
+        PackError: when packing was not finished, a file is missing, short or of another version, or a band,
+            column or value does not exist.
     """
 
     def __init__(
@@ -105,10 +106,14 @@ class PackedStore:
         self.index = pd.read_parquet(folder / INDEX)
         self.index["labels"] = [list(names) for names in self.index["labels"]]
         self.leave_out = leave_out
-        if leave_out is not None and leave_out[0] not in self.index:
-            raise PackError(
-                f"the index of {folder} has no column {leave_out[0]!r}, only {', '.join(self.index.columns)}"
-            )
+        if leave_out is not None:
+            column, value = leave_out
+            if column not in self.index:
+                has = ", ".join(self.index.columns)
+                raise PackError(f"the index of {folder} has no column {column!r}, only {has}")
+            if not (self.index[column] == value).any():
+                has = join_first(self.index[column].astype(str).value_counts().index)
+                raise PackError(f"no patch in {folder} has {column} {value!r}, only {has}")
         self._first = np.cumsum([0] + [shard.records for shard in self.manifest.shards])
         self._maps: dict[int, list[NDArray[np.int16]]] = {}
         # for each group of this layout: the group of whole records it lies in, and its channels there
@@ -196,24 +201,30 @@ class PackedStore:
     @cached_property
     def temporal_positives(self) -> TemporalPositives:
         """Rows that show the same location, with the same labels and in the same split, on other dates."""
-        return TemporalPositives(self.index)
+        return TemporalPositives(self.index.assign(split=np.where(self._left_out, "", self.index["split"])))
+
+    @cached_property
+    def _left_out(self) -> NDArray[np.bool_]:
+        """Rows that were taken out of the training and validation splits, (N,)."""
+        if self.leave_out is None:
+            return np.zeros(len(self), np.bool_)
+        column, value = self.leave_out
+        return ((self.index[column] == value) & (self.index["split"] != "test")).to_numpy(np.bool_)
 
     def split_rows(self, split: str) -> Rows:
         """Return the rows of a split, ascending; PackError when it has no patches."""
-        rows = np.flatnonzero(self.index["split"].to_numpy() == split)
-        if not rows.size:
+        in_split = self.index["split"].to_numpy() == split
+        if not in_split.any():
             counts = self.index["split"].value_counts().sort_index()
             raise PackError(
                 f"split {split!r} has no patches in {self.folder} "
                 f"(it holds: {', '.join(f'{name} {n}' for name, n in counts.items())}): "
                 "choose another split, or an archive whose metadata assigns some"
             )
-        if self.leave_out is None or split == "test":
-            return rows
-        column, value = self.leave_out
-        rows = rows[self.index[column].to_numpy()[rows] != value]
+        rows = np.flatnonzero(in_split & ~self._left_out)
         if not rows.size:
-            raise PackError(f"without {column} {value!r} the split {split!r} of {self.folder} has no patches")
+            left_out = "{} {!r}".format(*self.leave_out or ())
+            raise PackError(f"without {left_out} the split {split!r} of {self.folder} has no patches")
         return rows
 
     def _shard(self, number: int) -> list[NDArray[np.int16]]:

@@ -79,21 +79,22 @@ def averaging_block(band_sizes: Mapping[str, int], most_pixels: int | None) -> i
 def averaged(
     sample: Mapping[str, NDArray[Any]], layout: BandLayout, block: int
 ) -> Mapping[str, NDArray[Any]]:
-    """Average square blocks of ``block`` pixels of every band; values in dB as power."""
+    """Average what has data in square blocks of ``block`` pixels of every band; values in dB as power."""
     if block == 1:
         return sample
     small: dict[str, NDArray[Any]] = {}
     for band in sample.keys() & layout.bands:
-        size = len(sample[band]) // block
-        decibels = layout.sensor(layout.group_of(band)[0].sensor).unit == "dB"
-        values = np.asarray(sample[band], np.float64)
-        linear = 10 ** (values / 10) if decibels else values
-        mean = linear.reshape(size, block, size, block).mean((1, 3))
-        mean = 10 * np.log10(mean) if decibels else mean
-        integers = sample[band].dtype.kind in "ui"
-        mean = np.rint(mean).astype(sample[band].dtype) if integers else mean
-        mask = np.ma.getmaskarray(sample[band]).reshape(size, block, size, block).all((1, 3))
-        small[band] = np.ma.MaskedArray(mean, mask) if mask.any() else mean
+        image, sensor = sample[band], layout.sensor(layout.group_of(band)[0].sensor)
+        blocks = (len(image) // block, block) * 2
+        empty = (np.ma.getmaskarray(image) if sensor.signed else image == 0).reshape(blocks)
+        nothing = np.logical_and.reduce(empty, (1, 3), keepdims=True)
+        values = np.asarray(image, np.float64).reshape(blocks)
+        linear = 10 ** (values / 10) if sensor.unit == "dB" else values
+        mean = np.average(linear, (1, 3), weights=~empty | nothing)
+        mean = 10 * np.log10(mean) if sensor.unit == "dB" else mean
+        mean = np.rint(mean).astype(image.dtype) if image.dtype.kind in "ui" else mean
+        masked = sensor.signed and nothing.any()
+        small[band] = np.ma.MaskedArray(mean, nothing[:, 0, :, 0]) if masked else mean
     return small
 
 

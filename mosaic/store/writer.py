@@ -49,7 +49,7 @@ def pack(
         on_bad_patch: ``"stop"`` reads on to the end and raises with the list; ``"skip"`` leaves bad patches
             out and records them in ``manifest.skipped``.
         shard_size: patches per file, which one process writes; 1,024 with 12 bands are 223 MB.
-        workers: processes; by default one per available core, at most 8.
+        workers: processes; by default one per available core.
         left_out: faults of patches that the archive was opened without, for ``manifest.skipped``.
         most_pixels: longest side of a band; larger ones are averaged in whole blocks. None packs all pixels.
 
@@ -108,8 +108,8 @@ class _Packing:
         manifest = read_if_sound(self.folder / MANIFEST, Manifest.read)
         if manifest is None:
             return None
-        packed = f"{manifest.dataset} {manifest.fingerprint} with bands {', '.join(manifest.layout.bands)}"
-        wanted = f"{self.archive.name} {self.fingerprint} with bands {', '.join(self.layout.bands)}"
+        packed = f"{manifest.dataset} {manifest.fingerprint} with bands {_listed(manifest.layout)}"
+        wanted = f"{self.archive.name} {self.fingerprint} with bands {_listed(self.layout)}"
         if (packed, manifest.layout.groups) != (wanted, self.layout.groups):
             raise PackError(
                 f"{self.folder} holds {packed}, packed from {manifest.source}; {self.archive.root} is now "
@@ -265,6 +265,10 @@ class _Packing:
                 )
             statistics[band] = {"mean": total / n * scale, "std": variance**0.5 * scale}
         return statistics
+
+
+def _listed(layout: BandLayout) -> str:
+    return "; ".join(f"{', '.join(group.bands)} at {group.size} px" for group in layout.groups)
 
 
 def _total(moments: Iterable[Sequence[int]]) -> list[int]:

@@ -60,12 +60,12 @@ def server(monkeypatch, tmp_path_factory):
     base = f"http://127.0.0.1:{httpd.server_port}/"
     a, b, table, zip_ = (Part(n, base + n, hashlib.md5(Handler.files[n]).hexdigest()) for n in Handler.files)
     sources = {
-        "split": Source("Split", {"Pictures": (a, b), "table": (table,)}),
-        "zip": Source("Zip", {"Pictures": (zip_,), "table": (table,)}),
-        "damaged": Source("Damaged", {"table": (table._replace(md5="0" * 32),)}),
-        "no zip": Source("No zip", {"Pictures": (table,)}),
-        "huge": Source("Huge", {"table": (table,)}, 10**18),
-        "gone": Source("Gone", {"table": (table._replace(url="http://127.0.0.1:1/table"),)}),
+        "split": Source("Split", {"Pictures": (a, b), "table": (table,)}, {}),
+        "zip": Source("Zip", {"Pictures": (zip_,), "table": (table,)}, {}),
+        "damaged": Source("Damaged", {"table": (table._replace(md5="0" * 32),)}, {}),
+        "no zip": Source("No zip", {"Pictures": (table,)}, {}),
+        "huge": Source("Huge", {"Pictures": (zip_,), "table": (table,)}, {"Pictures": 10**18}),
+        "gone": Source("Gone", {"table": (table._replace(url="http://127.0.0.1:1/table"),)}, {}),
     }
     monkeypatch.setattr(module, "get_source", sources.__getitem__)
     yield Handler
@@ -119,6 +119,12 @@ def test_what_is_wrong_is_named(server, tmp_path, name, error, message, left):
     with pytest.raises(error, match=message):
         fetch(name, tmp_path, yes=True)
     assert content(tmp_path) - {"table.partial"} == left
+
+
+def test_what_is_there_needs_no_space(server, tmp_path):
+    (tmp_path / "Pictures").mkdir()
+    fetch("huge", tmp_path, yes=True)
+    assert content(tmp_path) == {"table"}
 
 
 @pytest.mark.parametrize(("answer", "message"), [(None, "--yes"), ("n", "not downloaded"), ("y", None)])

@@ -146,12 +146,12 @@ def test_what_is_no_file_is_not_opened(tmp_path, make, message):
 
 def test_values_without_data_are_masked_or_zero(tmp_path):
     radar, optical = pixels(2, dtype="float32"), pixels()
-    radar[:, :10], optical[:, :10] = -9999, 65535
-    values, _ = read_raster(
-        write(tmp_path / "radar.tif", radar, nodata=-9999), "p", radar.shape, ["float32"], (-327, 327, "dB")
-    )
-    assert (values.mask == (radar == -9999)).all()
-    assert values.data[:, 0, 0] == pytest.approx(radar[:, 10:].mean((1, 2)))
+    for nodata in (-9999, np.nan):
+        radar[:, :10], optical[:, :10] = nodata, 65535
+        path = write(tmp_path / f"radar{nodata}.tif", radar, nodata=nodata)
+        values, _ = read_raster(path, "p", radar.shape, ["float32"], (-327, 327, "dB"))
+        assert values.mask[:, :10].all() and not values.mask[:, 10:].any()
+        assert values.data[:, 0, 0] == pytest.approx(radar[:, 10:].mean((1, 2)))
     values, _ = read_raster(
         write(tmp_path / "optical.tif", optical, nodata=65535), "p", optical.shape, ["uint16"]
     )

@@ -10,6 +10,7 @@ import rasterio
 from torchgeo.datasets import SEN12MS
 
 from mosaic.datasets.archive import PatchError
+from mosaic.datasets.geotiff import to_degrees
 from mosaic.datasets.nomenclature import IGBP
 from mosaic.datasets.sen12ms import SEN12MSArchive
 from mosaic.datasets.sen12ms_layout import labels_of, validation_scenes
@@ -201,3 +202,9 @@ def test_averaged_bands_are_means_and_decibels_are_averaged_as_power(written, tm
 def test_centre_is_in_degrees(archive):
     # 500000 m is the central meridian of zone 33, 15 degrees
     assert archive.centre(f"{SUMMER}_9") == pytest.approx((15.05, 45.14), abs=0.02)
+
+
+def test_centre_is_that_of_a_sound_patch(root):
+    os.unlink(path_of(root, f"{SPRING}_1_p30", "lc"))
+    next_one = to_degrees(32633, 500000 + 1280 * 32, 5000000 - 1280)
+    assert SEN12MSArchive(root).centre(f"{SPRING}_1") == pytest.approx(next_one)

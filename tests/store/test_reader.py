@@ -38,6 +38,10 @@ def test_any_order_and_repeats_come_back_as_asked(archive, store):
         (lambda store: store.split_rows("val"), r"'val' has no patches .*test 4, train 12, validation 4"),
         (lambda store: PackedStore(store.folder, ["B01"]), "'B01' is not packed"),
         (lambda store: PackedStore(store.folder, None, ("country", "x")), "no column 'country'"),
+        (
+            lambda store: PackedStore(store.folder, None, ("scene", "T3")),
+            "no patch .* has scene 'T3', only T33",
+        ),
         (lambda store: PackedStore(store.folder.parent), "no packed data .*mosaic pack` first"),
     ],
 )
@@ -132,15 +136,22 @@ def test_what_is_left_out_is_in_neither_training_nor_validation_and_the_test_spl
         left = np.setdiff1d(store.split_rows(split), rows)
         assert set(store.scenes[left]) == {"T33UUP_1"}
     np.testing.assert_array_equal(subset.split_rows("test"), store.split_rows("test"))
-    subset.index["scene"] = "T33UUP_1"
-    with pytest.raises(PackError, match="without scene 'T33UUP_1' the split 'train'"):
-        subset.split_rows("train")
+    with pytest.raises(PackError, match="without split 'train' the split 'train'"):
+        PackedStore(store.folder, leave_out=("split", "train")).split_rows("train")
+
+
+def test_the_other_date_of_a_place_is_no_temporal_positive_if_it_is_left_out(store):
+    train = store.split_rows("train")
+    assert (store.temporal_positives.counts[train] == 1).all()  # patches 2k and 2k + 1, on two dates
+    subset = PackedStore(store.folder, leave_out=("date", "2017-06-02"))
+    train, generator = subset.split_rows("train"), np.random.default_rng(0)
+    assert subset.temporal_positives.draw(train, generator).tolist() == train.tolist()
 
 
 def test_a_subset_that_is_the_whole_has_its_fingerprint_and_any_other_its_own(store):
     everything = store.layout.bands
     assert PackedStore(store.folder, everything).fingerprint == store.fingerprint
     choices = ((["VV", "B02"], None), (["VH", "B02"], None))
-    choices += tuple((None, ("scene", scene)) for scene in ("T33UUP_1", "T33UUP_2"))
+    choices += tuple((None, ("scene", scene)) for scene in ("T33UUP_0", "T33UUP_1"))
     subsets = {PackedStore(store.folder, *choice).fingerprint for choice in choices}
     assert len({store.fingerprint, *subsets}) == 5

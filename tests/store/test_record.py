@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mosaic.datasets.sensors import sentinel1, sentinel2
-from mosaic.store.record import averaging_block, to_record
+from mosaic.store.record import averaged, averaging_block, to_record
 from mosaic.store.record_format import BandLayout
 from mosaic.utils.errors import PackError
 
@@ -87,6 +87,19 @@ def test_flags_and_moments(sample):
     assert record.nodata_share == 60 * 120 / (120 * 120 + 20 * 20)
     values = sample["B01"].astype(int)
     assert record.moments["B01"] == [400, values.sum(), (values**2).sum()]
+
+
+def test_blocks_are_averaged_over_what_has_data(sample):
+    sample["B02"][:3], empty = 0, np.zeros((120, 120), bool)
+    empty[:3] = True
+    small = averaged(sample | {"VV": np.ma.MaskedArray(sample["VV"], empty)}, LAYOUT, 2)
+    assert (small["B02"][0] == 0).all() and (small["VV"].mask[:, 0] == [True] + [False] * 59).all()
+    for y, rows in ((1, slice(3, 4)), (2, slice(4, 6))):
+        for x in range(60):
+            pixels = (rows, slice(2 * x, 2 * x + 2))
+            assert abs(small["B02"][y, x] - sample["B02"][pixels].mean()) <= 0.5
+            power = (10 ** (sample["VV"][pixels].astype(float) / 10)).mean()
+            assert small["VV"][y, x] == pytest.approx(10 * np.log10(power))
 
 
 def test_blocks_divide_every_size():

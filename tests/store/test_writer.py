@@ -89,16 +89,23 @@ def test_unfinished_shards_of_a_changed_source_are_packed_anew(archive, interrup
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "most_pixels", "message"),
     [
-        ({"version": "v2"}, r"fake v1 .* is now fake v2 .*delete that folder or choose another"),
-        ({"s2_bands": ("B02",)}, "bands VV, VH, B02: delete"),
+        ({"version": "v2"}, None, r"fake v1 .* is now fake v2 .*delete that folder or choose another"),
+        ({"s2_bands": ("B02",)}, None, "bands B02 at 24 px; VV, VH at 24 px: delete"),
+        (
+            {},
+            12,
+            "VV, VH at 24 px, packed .* B02, B03, B08 at 12 px; B05, B11 at 6 px; VV, ",
+        ),
     ],
 )
-def test_finished_data_of_another_source_or_bands_is_not_overwritten(archive, store, folder, change, message):
+def test_finished_data_of_another_source_bands_or_sizes_is_not_overwritten(
+    archive, store, folder, change, most_pixels, message
+):
     vars(archive).update(change)
     with pytest.raises(PackError, match=message):
-        pack(archive, folder, workers=1)
+        pack(archive, folder, workers=1, most_pixels=most_pixels)
     assert PackedStore(folder).fingerprint == store.fingerprint
 
 

@@ -37,6 +37,7 @@ def produce(
     """
     if recipe["patches"] < 12:
         raise ArchiveError(f"{recipe['patches']} patches are too few for three splits: simulate 12 or more")
+    root = root.resolve()  # the folder, not a link to it or a name without a parent
     if _is_there(root, recipe):
         return root
     work = root.with_name(f".{root.name}.partial")
@@ -75,7 +76,7 @@ def _is_there(root: Path, recipe: dict[str, Any]) -> bool:
         log(f"simulated archive: reused {root}")
         return True
     another_version = {**found, "version": recipe["version"]} == recipe
-    if root.exists() and any(root.iterdir()) and not another_version:
+    if (root.is_file() or (root.exists() and any(root.iterdir()))) and not another_version:
         raise ArchiveError(f"{root} holds something else than this simulation: remove it, or choose another")
     return False
 

@@ -90,6 +90,9 @@ def test_a_finished_archive_is_reused_and_anything_else_refused(simulated, layou
     with pytest.raises(ArchiveError, match="holds something else"):
         simulate_archive(layout, root, PATCHES, SEED + 1)
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+    (tmp_path / "file").touch()
+    with pytest.raises(ArchiveError, match="file holds something else"):
+        simulate_archive(layout, tmp_path / "file", PATCHES, SEED)
     with pytest.raises(ArchiveError, match="too few"):
         simulate_archive(layout, tmp_path / "tiny", 3, SEED)
 
@@ -98,6 +101,8 @@ def test_an_archive_of_another_version_is_made_anew(simulated, tmp_path, capsys)
     root = shutil.copytree(simulated(BENCH), tmp_path / "old")
     write_json(root / SIMULATION_NOTE, {**read_json(root / SIMULATION_NOTE), "version": 0})
     (root / "stray.tif").touch()
-    assert content(simulate_archive(BENCH, root, PATCHES, SEED)) == content(simulated(BENCH))
+    (tmp_path / "link").symlink_to(root)  # to another disk, perhaps
+    simulate_archive(BENCH, tmp_path / "link", PATCHES, SEED)
+    assert content(root) == content(simulated(BENCH))
     assert f"{root} is of another version, made anew" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "old"]
