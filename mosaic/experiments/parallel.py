@@ -25,7 +25,16 @@ import submitit
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from mosaic.experiments.study import Study, cache_path, data_folder, reusable
+from mosaic.experiments.study import (
+    EDITED,
+    IMPORTED,
+    Study,
+    cache_path,
+    data_folder,
+    imported_code,
+    remove_older,
+    reusable,
+)
 from mosaic.utils.errors import MosaicError, RunError, SettingsError
 from mosaic.utils.files import write_text
 from mosaic.utils.forked import available_cores, end_with_parent, handling, starting_processes
@@ -101,9 +110,8 @@ def run_trials(
     """
     todo = {name: task for name, task in tasks.items() if not reusable(task.path)}
     log(f"{stage}: {count(len(todo), 'trial')} to run, {len(tasks) - len(todo)} reused")
-    for path in [task.path for task in todo.values() if task.path.exists()]:  # made before a --fresh run
-        path.unlink()
-        shutil.rmtree(path.with_suffix(""), ignore_errors=True)  # what fine-tuning keeps
+    for task in todo.values():
+        remove_older(task.path)
     calls = {name: (function, *task.arguments, task.path) for name, task in todo.items()}
     jobs = study.settings.jobs
     if on_gpu and not jobs and (devices := gpus()):
@@ -144,11 +152,16 @@ class _Failure:
 
 
 class _Call:
-    """Calls a function and returns its result or failure."""
+    """Calls a function and returns its result or failure; elsewhere only by the same code as here."""
+
+    def __init__(self) -> None:
+        self.code = IMPORTED, imported_code()
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
             load_plugins()
+            if self.code[0] != IMPORTED and self.code[1] != imported_code():
+                raise RunError(EDITED)  # while this waited in a queue
             return function(*arguments)
         except Exception as error:
             return _Failure(error)
@@ -162,7 +175,7 @@ class _Call:
         return submitit.helpers.DelayedSubmission(self, *call)
 
 
-Calls = Mapping[str, tuple[Any, ...]]  # name -> function and its arguments
+Calls = Mapping[str, tuple[Any, ...]]  # name -> what is called and its arguments
 Outcomes = Generator[tuple[str, Any]]  # name and result or failure, as they end
 
 
@@ -170,6 +183,8 @@ def _run(calls: Calls, stage: str, jobs: int, launch: Launch, total: int) -> dic
     """Return the result or failure of each call; raise where a run of ``total`` trials cannot go on."""
     if not calls:
         return {}
+    caller = _Call()
+    calls = {name: (caller, *call) for name, call in calls.items()}
     logs = data_folder() / "jobs" / f"{stage.replace(' ', '-')}-{os.getpid()}"
     slurm, workers = launch.cluster == "slurm", min(jobs or available_cores(), len(calls))
     ending = _jobs(calls, launch.executor(f"mosaic {stage}", logs)) if slurm else _pool(calls, stage, workers)
@@ -203,7 +218,7 @@ def _pool(calls: Calls, stage: str, workers: int) -> Outcomes:
     Each has an executor: a process that is killed costs its own call alone, and that runs once again.
     """
     if workers == 1:
-        yield from ((name, _Call()(*call)) for name, call in calls.items())
+        yield from ((name, call(*arguments)) for name, (call, *arguments) in calls.items())
         return
     # on a CPU, two processes of one thread each finish small models sooner than one process of two threads
     threads, devices = str(max(1, available_cores() // workers)), gpus()
@@ -244,7 +259,7 @@ def _submit(call: tuple[Any, ...], worker: int, environment: Mapping[str, str]) 
             if key not in _workers:
                 options = {"initializer": end_with_parent, "initargs": (os.getpid(),), "env": environment}
                 _workers[key] = ProcessPoolExecutor(1, timeout=_IDLE_S, **options)
-            return _workers[key].submit(_Call(), *call)
+            return _workers[key].submit(*call)
     except futures.BrokenExecutor:  # its process was killed during or after the last call
         del _workers[key]
         return _submit(call, worker, environment)
@@ -263,7 +278,7 @@ def _jobs(calls: Calls, executor: submitit.AutoExecutor) -> Outcomes:
     running: dict[submitit.Job[Any], str] = {}
     try:
         with executor.batch():
-            jobs = [executor.submit(_Call(), *call) for call in calls.values()]
+            jobs = [executor.submit(*call) for call in calls.values()]
         running |= zip(jobs, calls, strict=True)
         for job in submitit.helpers.as_completed(list(running), poll_frequency=_POLL_S):
             error = job.exception()

@@ -15,6 +15,7 @@ from mosaic.store.record import averaging_block
 from mosaic.store.writer import pack
 from mosaic.utils.errors import ArchiveError, BudgetError
 from mosaic.utils.files import hash_json, require_regular
+from mosaic.utils.plugins import plugin_hashes
 from mosaic.utils.progress import log
 from mosaic.utils.words import count
 
@@ -50,12 +51,14 @@ def prepare(settings: DataSettings) -> tuple[Any, PackedStore]:
             "'train', chooses on 'validation' and reports 'test'; assign some, or add scenes"
         )
     bands = [sensor.bands for sensor in archive.sensors]
-    key = {"source": archive.fingerprint(), "bands": bands, "bad": settings.on_bad_patch}
+    key: dict[str, Any] = {"source": archive.fingerprint(), "bands": bands, "bad": settings.on_bad_patch}
     if counts["train"] < _LEAST_TRAIN:
         raise ArchiveError(
             f"{archive.root} has {count(counts['train'], 'patch')} in split 'train', which contrast needs "
             f"pairs of: give it {_LEAST_TRAIN} or more"
         )
+    if plugins := plugin_hashes(type(archive)):  # a dataset of a user reads otherwise when its file changes
+        key["plugins"] = plugins
     reduced = averaging_block(archive.band_sizes, settings.most_pixels)
     name = hash_json({**key, "reduced": reduced} if reduced > 1 else key)
     folder = data_folder() / "packed" / f"{archive.root.name}-{name}"

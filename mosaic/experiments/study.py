@@ -17,8 +17,9 @@ from mosaic.settings import NOTEBOOKS, StudySettings, injected_names, make
 from mosaic.store.reader import PackedStore
 from mosaic.utils.cached import read_if_sound, read_parquet, write_parquet
 from mosaic.utils.errors import RunError
-from mosaic.utils.files import hash_json, lock, read_json, write_json
+from mosaic.utils.files import file_state, hash_json, lock, read_json, write_json
 from mosaic.utils.forked import available_cores
+from mosaic.utils.plugins import loaded_hashes
 from mosaic.utils.progress import log
 from mosaic.utils.words import count
 
@@ -44,6 +45,7 @@ TABLES = {
 }
 _KEYS: dict[str, dict[str, type]] = {"archive": {"packed": str, "title": str, "origin": str}, "choices": {}}
 _PATHS = {"folder", "path", "packed"}  # columns and keys of tables
+EDITED = f"code in {PACKAGE} was edited since it was imported: restart the kernel or command"
 
 
 def repository() -> Path:
@@ -77,15 +79,45 @@ def reports_folder(out: str) -> Path:
 def cache_path(stage: str, key: Mapping[str, Any], suffix: str = "") -> Path:
     """Return where ``stage`` keeps what it makes of ``key`` (JSON): named by hashes of that and its code."""
     rooms = {"": _TRAINING, ".npz": _EVALUATION, ".parquet": _TABLES}[suffix]
-    return data_folder() / "cache" / stage / f"{hash_json(key)}-{code_hash(PACKAGE, rooms)}{suffix}"
+    return data_folder() / "cache" / stage / f"{hash_json(key)}-{imported_code(rooms)}{suffix}"
+
+
+def _sources(package: Path, rooms: tuple[str, ...]) -> list[Path]:
+    return [file for room in rooms for file in sorted((package / room).rglob("*.py")) or [package / room]]
 
 
 @functools.cache
+def _tree(file: Path, state: str) -> str:
+    return ast.dump(ast.parse(file.read_text("utf-8")))
+
+
 def code_hash(package: Path, rooms: tuple[str, ...]) -> str:
     """Return 8 hex digits that change with the source of some rooms, but for comments and layout."""
-    files = [file for room in rooms for file in sorted((package / room).rglob("*.py")) or [package / room]]
-    trees = [f"{file.relative_to(package)} {ast.dump(ast.parse(file.read_text('utf-8')))}" for file in files]
+    files = _sources(package, rooms)
+    trees = [f"{file.relative_to(package)} {_tree(file, file_state(file))}" for file in files]
     return hashlib.sha256("\n".join(trees).encode()).hexdigest()[:8]
+
+
+def _state() -> str:
+    return hash_json([file_state(file) for file in _sources(PACKAGE, ROOMS)])
+
+
+#: What results depend on, and its state when this process imported the library.
+ROOMS = tuple(dict.fromkeys((*_TRAINING, *_EVALUATION, *_TABLES)))
+IMPORTED = _state()
+_known: dict[tuple[str, ...], str] = {}  # rooms -> hash of their code as it was imported
+
+
+def imported_code(rooms: tuple[str, ...] = ROOMS) -> str:
+    """Return the hash of the code of some rooms as this process imported it.
+
+    ``RunError`` when it was edited since: what is computed would be kept as if the new code had made it.
+    """
+    if _state() != IMPORTED and _known.get(ROOMS) != code_hash(PACKAGE, ROOMS):
+        raise RunError(EDITED)
+    for each in {ROOMS, rooms} - {*_known}:
+        _known[each] = code_hash(PACKAGE, each)
+    return _known[rooms]
 
 
 def reusable(path: Path) -> bool:
@@ -97,6 +129,14 @@ def reusable(path: Path) -> bool:
     # there are many GB of arrays: only their list is checked before they are read
     check = np.load if path.suffix == ".npz" else Path.stat
     return _fresh(path) and read_if_sound(path, check) is not None
+
+
+def remove_older(path: Path) -> None:
+    """Remove a file of the cache, and what was kept to resume its making, if older than a ``--fresh`` run."""
+    folder = path.parent if path.name == "card.json" else path.with_suffix("")
+    for file in [path, *folder.rglob("*")]:
+        if file.is_file() and file.name != ".lock" and not _fresh(file):
+            file.unlink()
 
 
 def _fresh(path: Path) -> bool:
@@ -240,7 +280,8 @@ class Study:
 
     def cached(self, name: str, key: Mapping[str, Any], compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """Return a table from the cache, or compute and keep it; ``key`` is all it depends on, as JSON."""
-        path = cache_path(name, key, ".parquet")
+        plugins = {"plugins": loaded_hashes()} if loaded_hashes() else {}  # whose rows of methods are shown
+        path = cache_path(name, {**key, **plugins}, ".parquet")
         table = read_if_sound(path, read_parquet) if _fresh(path) else None
         if table is not None:
             log(f"{name}: reused")

@@ -81,6 +81,7 @@ def transfer_all(study: Study, sides: Sequence[Side]) -> pd.DataFrame:
     the target's training labels (``target|<percent>``) and on all labels of the source (``source|0``).
     """
     classes = coarse_classes([side.store for side in sides])
+    members = {s.title: [(name, s.store.manifest.coarse[name]) for name in classes] for s in sides}
     tasks = {}
     for source in sides:
         training = source.training(study.settings.transfer.transfer_methods)
@@ -90,7 +91,8 @@ def transfer_all(study: Study, sides: Sequence[Side]) -> pd.DataFrame:
             budgets = grid.draw_budgets(target.store, target.settings.grid)
             budget = budgets.get(encoder["seed"], budgets[0])
             key = {"target": target.store.fingerprint, "source": source.store.fingerprint}
-            key |= {"classes": classes, "labels": grid.budget_key(budget)}
+            key |= {"classes": [members[source.title], members[target.title]]}
+            key["labels"] = grid.budget_key(budget)
             probes = {f"target|{f:g}": Probe(target.store, rows, classes) for f, rows in budget.items()}
             probes["source|0"] = elsewhere
             row = {"source": source.title, "target": target.title, **encoder}

@@ -1,6 +1,8 @@
 """Losses, label kernels, methods and datasets by name, and Python files (*plugins*) that register more."""
 
+import hashlib
 import importlib.util
+import json
 import os
 import sys
 import traceback
@@ -10,11 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mosaic.utils.errors import SettingsError, suggest
-from mosaic.utils.files import hash_json, sha256_file
+from mosaic.utils.files import hash_json, require_regular
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Callable[..., Any])
-#: Environment variable with the absolute paths of loaded plugins, for processes that this one starts.
+#: Environment variable for processes that this one starts: absolute path of a plugin -> SHA-256, as JSON.
 VARIABLE = "MOSAIC_PLUGINS"
 _hashes: dict[str, str] = {}  # module of a plugin -> SHA-256 of its source
 
@@ -52,14 +54,15 @@ def load_plugins(paths: Iterable[str | Path] | None = None) -> None:
     """Import Python files, each once, and let processes that this one starts do the same.
 
     Without ``paths`` those that the parent process loaded, as at the start of a worker process. SettingsError
-    when a file is missing or raises; it names the file, and the line that failed.
+    when a file is missing, raises, or was edited since this process or its parent loaded it; it names the
+    file, and the line that failed.
     """
-    inherited = [path for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
-    files = [str(Path(path).expanduser().resolve()) for path in (inherited if paths is None else paths)]
+    known: dict[str, str] = json.loads(os.environ.get(VARIABLE) or "{}")
+    files = [*known] if paths is None else [str(Path(path).expanduser().resolve()) for path in paths]
     for file in files:
-        _load(Path(file))
+        known[file] = _load(Path(file), known.get(file))
     if files:
-        os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys([*inherited, *files]))
+        os.environ[VARIABLE] = json.dumps(known)
 
 
 def plugin_hashes(*entries: object) -> list[str]:
@@ -67,20 +70,33 @@ def plugin_hashes(*entries: object) -> list[str]:
     return sorted({_hashes[entry.__module__] for entry in entries if entry.__module__ in _hashes})
 
 
-def _load(file: Path) -> None:
+def loaded_hashes() -> list[str]:
+    """Return the SHA-256 of every plugin that this process has loaded."""
+    return sorted(_hashes.values())
+
+
+def _load(file: Path, expected: str | None) -> str:
+    """Import a file of the ``expected`` SHA-256, which is returned, unless that was done before."""
     name = f"mosaic_plugin_{file.stem}_{hash_json(str(file))}"
-    if name in sys.modules:
-        return
     spec = importlib.util.spec_from_file_location(name, file)
-    if not file.is_file() or spec is None or spec.loader is None:
+    if not file.is_file() or spec is None:
         raise SettingsError(f"plugin {file} is not there or no Python file: give the path of a .py file")
+    require_regular(file, SettingsError, "make it readable")
+    source = file.read_bytes()
+    found = hashlib.sha256(source).hexdigest()
+    if found != _hashes.get(name, expected or found):
+        # results are kept under the content of the plugin, which must be what computes them
+        raise SettingsError(f"plugin {file} was edited since it was loaded: restart the kernel or command")
+    if name in sys.modules:
+        return found
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    _hashes[name] = sha256_file(file)
     try:
-        spec.loader.exec_module(module)
+        exec(compile(source, file, "exec"), vars(module))  # not a compiled file, which may be older
     except Exception as error:
         del sys.modules[name]
         frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == str(file)]
+        lines = [1, *(frame.lineno for frame in frames if frame.filename == str(file))]
         line = error.lineno if isinstance(error, SyntaxError) else lines[-1]
         raise SettingsError(f"plugin {file}, line {line}: {type(error).__name__}: {error}") from error
+    _hashes[name] = found
+    return found

@@ -22,6 +22,7 @@ from mosaic.experiments.study import Study
 from mosaic.settings import StudySettings
 from mosaic.utils import forked
 from mosaic.utils.errors import RunError, SettingsError
+from mosaic.utils.files import write_text
 
 CALLS = Path(__file__).parent / "calls"
 
@@ -273,15 +274,20 @@ def test_a_mistake_is_named_before_anything_starts(monkeypatch, options, message
 
 
 def test_a_fresh_run_reuses_nothing(tmp_path, monkeypatch, capsys):
-    path = tmp_path / "x.npz"
+    paths = [tmp_path / name for name in ("done.npz", "killed.npz", "encoder/card.json")]
+
+    def make(path):
+        save_arrays(path, {}) if path.suffix == ".npz" else write_text(path, "made")
 
     def lines():
-        run(lambda path: save_arrays(path, {}), {"x": Task({"name": "x"}, (), path)}, jobs=1)
+        run(make, {path.name: Task({"name": "x"}, (), path) for path in paths}, jobs=1)
         return capsys.readouterr().err
 
-    assert "1 trial to run, 0 reused\n" in lines()
-    assert "0 trials to run, 1 reused\n" in lines()
-    finetuned = path.with_suffix("") / "finetune-5"
-    finetuned.mkdir(parents=True)
-    monkeypatch.setenv("MOSAIC_FRESH", str(time.time() + 1))
-    assert "1 trial to run, 0 reused\n" in lines() and not finetuned.exists()
+    left = [tmp_path / name for name in ("done/finetune-5/scores.npz", "killed/finetune-5/scores.npz")]
+    left.append(tmp_path / "encoder/last.ckpt")  # of trials that were killed
+    for path in [paths[0], *left]:
+        make(path)
+    before = time.time()
+    assert "2 trials to run, 1 reused\n" in lines() and all(path.exists() for path in left)
+    monkeypatch.setenv("MOSAIC_FRESH", str(before + 9))
+    assert "3 trials to run, 0 reused\n" in lines() and not any(path.exists() for path in left)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
@@ -50,6 +51,13 @@ def test_other_patches_of_a_budget_are_other_work(work, store, paths, tmp_path):
         found.append(paths(work, label_fractions=[50.0, 100.0], label_budget_files=[str(listed)]))
     first, again, more = found
     assert first == again and not set(first) & set(more)
+
+
+def test_other_members_of_a_coarse_class_are_other_work(store, paths, monkeypatch):
+    first, coarse = paths(transferred, label_fractions=[100.0]), store.manifest.coarse
+    swapped = dict(zip(coarse, reversed(coarse.values()), strict=True))
+    monkeypatch.setattr(store, "manifest", replace(store.manifest, coarse=swapped))
+    assert not set(first) & set(paths(transferred, label_fractions=[100.0]))
 
 
 def test_how_many_seeds_are_fine_tuned_is_the_work_of_the_seeds_concerned(paths):

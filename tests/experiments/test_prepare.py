@@ -9,6 +9,7 @@ from mosaic.datasets.simulation.bigearthnet import training_labels
 from mosaic.experiments.prepare import check_fractions, origin, prepare
 from mosaic.settings import DataSettings, StudySettings
 from mosaic.store.reader import label_matrix
+from mosaic.utils import plugins
 from mosaic.utils.errors import ArchiveError, BudgetError, PackError
 
 
@@ -23,7 +24,7 @@ def packed(tmp_path):
     return list((tmp_path / "root").rglob("manifest.json"))
 
 
-def test_archive_is_packed_once_and_reused(root, tmp_path):
+def test_archive_is_packed_once_and_reused(root, tmp_path, monkeypatch):
     archive, store = prepare(DataSettings(archive=str(root)))
     assert len(archive) == len(store) == 8
     assert origin(archive, store) == "real (8 pairs)"
@@ -40,6 +41,8 @@ def test_archive_is_packed_once_and_reused(root, tmp_path):
         shutil.copy(path, path.with_suffix(".new")).rename(path)
     _, again = prepare(DataSettings(archive=str(root)))
     assert len({store.folder, small.folder, again.folder}) == len(packed(tmp_path)) == 3
+    monkeypatch.setitem(plugins._hashes, type(archive).__module__, "0")  # as if a plugin defined it
+    assert prepare(DataSettings(archive=str(root)))[1].folder not in {again.folder, store.folder}
     assert np.array_equal(store.labels, again.labels)
 
 

@@ -1,3 +1,7 @@
+import os
+import shutil
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -164,16 +168,18 @@ def test_a_table_is_computed_once_for_the_same_key_and_code(monkeypatch):
         return compute.call_count
 
     assert [computed(data) for data in "fgf"] == [1, 2, 2]
-    monkeypatch.setattr(study_module, "code_hash", lambda package, rooms: "0" * 8)
+    monkeypatch.setitem(study_module._known, study_module._TABLES, "0" * 8)
     assert computed("g") == 3
+    monkeypatch.setattr(study_module, "loaded_hashes", lambda: ["0"])  # a plugin was edited
+    assert computed("g") == 4
     monkeypatch.setenv("MOSAIC_FRESH", str(time.time() + 9))  # newer than anything kept
-    assert computed("g") == 5
+    assert computed("g") == 6
 
 
 def test_the_hash_of_code_changes_with_what_it_does(tmp_path):
     def hashed(source):
         (tmp_path / "losses" / "mine.py").write_text(source)
-        return code_hash.__wrapped__(tmp_path, ("losses",))
+        return code_hash(tmp_path, ("losses",))
 
     (tmp_path / "losses").mkdir()
     first = hashed("def loss(x):\n    return x\n")
@@ -195,3 +201,32 @@ def test_keys_cover_the_code_that_decides_a_result():
     assert {"store", "transforms", "models", "losses", "training"} <= {*study_module._TRAINING}
     assert "evaluation" in study_module._EVALUATION
     assert {"datasets", "evaluation", "analysis"} <= {*study_module._TABLES}
+
+
+EDITED = """
+import shutil, sys
+from pathlib import Path
+from mosaic.experiments import study
+from mosaic.experiments.parallel import parallel_map
+package = study.PACKAGE
+assert package.parent == Path(sys.argv[1])
+study.cache_path("x", {}, ".npz")
+source = package / "losses" / "contrastive.py"
+source.write_text("# a remark\\n" + source.read_text())
+assert study.cache_path("x", {}) and parallel_map(abs, [(-1,), (-2,)], "x", 2) == [1, 2]
+source.write_text(source.read_text() + "x = 1\\n")
+for call in (lambda: study.cache_path("x", {}), lambda: parallel_map(abs, [(-1,), (-2,)], "x", 2)):
+    try:
+        call()
+    except study.RunError as error:
+        print(error)
+"""
+
+
+def test_nothing_is_kept_under_code_that_did_not_make_it(tmp_path):
+    """A library that is edited, but for remarks, after a process has imported it, is refused by all."""
+    shutil.copytree(study_module.PACKAGE, tmp_path / "mosaic")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", EDITED, str(tmp_path)]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.count("was edited since it was imported: restart the kernel or command") == 2

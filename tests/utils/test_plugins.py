@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -50,6 +51,24 @@ def test_a_plugin_is_run_once_and_by_child_processes(tmp_path, monkeypatch):
     assert done.stdout.splitlines() == ["loaded"] * 2
 
 
+def test_a_plugin_that_was_edited_is_refused_by_its_process_and_those_that_it_starts(tmp_path):
+    """What they compute is kept under the content that the first of them read."""
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("x = 1\n")
+    load_plugins([plugin])
+    plugin.write_text("x = 2\n")
+    with pytest.raises(SettingsError, match=r"mine.py was edited since it was loaded: restart"):
+        load_plugins([plugin])
+    command = [sys.executable, "-c", "from mosaic.utils.plugins import load_plugins; load_plugins()"]
+    assert (
+        "was edited since it was loaded"
+        in subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    )
+    plugin.write_text("x = 1\n")
+    load_plugins([plugin])
+    subprocess.run(command, check=True)
+
+
 def test_errors_name_the_file_and_the_line(tmp_path):
     broken = tmp_path / "broken.py"
     for line, message in (("y = z", "NameError: name 'z'"), ("x = = 2", "SyntaxError")):
@@ -61,4 +80,4 @@ def test_errors_name_the_file_and_the_line(tmp_path):
     assert not os.environ[plugins.VARIABLE]
     broken.write_text("x = 1\n")  # mended, it loads
     load_plugins([broken])
-    assert os.environ[plugins.VARIABLE] == str(broken)
+    assert list(json.loads(os.environ[plugins.VARIABLE])) == [str(broken)]
