@@ -94,12 +94,16 @@ class BigEarthNetBase(Sentinel12Archive):
             yield Problem(self.ids[i], "offset", detail, self.path(i, "s2"), note=True)
 
     def notes(self) -> list[Problem]:
-        """Return scenes in several splits, and how many folders (of flagged patches, e.g.) are not listed."""
+        """Return scenes and ground in several splits, and folders (as of flagged patches) not listed."""
         problems = [
             Problem("", "scene", f"scene {scene} has patches in {', '.join(sorted(splits))}", note=True)
             for scene, splits in self.index.groupby("scene")["split"].unique().items()
             if len(splits) > 1  # officially 111 of 115; splits keep locations apart
         ]
+        if len(pairs := layout.shared_ground(self.index)):
+            first, second = (f"{self.ids[i]} ({self.index['split'][i]})" for i in pairs[0])
+            detail = f"{len(pairs)} times two patches of neighbouring tiles overlap in two splits, as {first}"
+            problems.append(Problem("", "leak", f"{detail} and {second}", note=True))
         for key, names in (("s1", self.s1_names), ("s2", self.ids)):
             base = self._folder(key)
             if unlisted := len(_subfolders(base.iterdir()) - set(names)):

@@ -88,9 +88,9 @@ class PackedStore:
     """
 
     def __init__(
-        self, folder: Path, bands: Sequence[str] | None = None, leave_out: tuple[str, str] | None = None
+        self, folder: Path | str, bands: Sequence[str] | None = None, leave_out: tuple[str, str] | None = None
     ) -> None:
-        self.folder = folder
+        self.folder = folder = Path(folder)
         if not (folder / MANIFEST).is_file():
             began = any(folder.glob("shard-*.json"))
             raise PackError(

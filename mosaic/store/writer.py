@@ -26,7 +26,7 @@ from mosaic.utils.words import count
 
 def pack(
     archive: Archive,
-    folder: Path,
+    folder: Path | str,
     *,
     on_bad_patch: Literal["stop", "skip"] = "stop",
     shard_size: int = 1024,
@@ -58,6 +58,7 @@ def pack(
         RunError: no space, or folder not writable.
     """
     block = averaging_block(archive.band_sizes, most_pixels)
+    folder = Path(folder)
     packing = _Packing(archive, folder, shard_size, on_bad_patch == "skip", block)
     # finished data is only read, by any number of runs at once
     finished = packing.finished()

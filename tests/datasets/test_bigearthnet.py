@@ -13,6 +13,7 @@ import torch
 from mosaic.datasets import sentinel12
 from mosaic.datasets.archive import PatchError
 from mosaic.datasets.bigearthnet import BigEarthNetArchive
+from mosaic.datasets.bigearthnet_layout import shared_ground
 from mosaic.datasets.registry import DATASETS, open_archive
 from mosaic.datasets.verify import format_table, verify
 from mosaic.store.writer import pack
@@ -212,6 +213,14 @@ def test_patch_without_content_is_refused_and_one_constant_band_is_not(archive, 
 
 
 # --- what names tell ---
+
+
+def test_patches_of_neighbouring_tiles_that_overlap_in_two_splits_are_found():
+    """34TEP and 34TEN begin 100,020 m apart, so row 83 of one reaches into row 0 of the other."""
+    places = [("34TEP", 10, 83), ("34TEN", 10, 0), ("34TEN", 11, 0), ("34TEP", 10, 82), ("31TEH", 10, 0)]
+    index = pd.DataFrame(places, columns=["tile", "column", "row"])
+    for splits, expected in (("train train train test test", []), ("train test train test test", [(0, 1)])):
+        assert [*map(tuple, shared_ground(index.assign(split=splits.split())))] == expected
 
 
 @pytest.mark.parametrize(

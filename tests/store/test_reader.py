@@ -104,7 +104,7 @@ def test_shards_are_compared_once_a_machine_and_always_by_verify(store, folder, 
 
 
 def test_fingerprint_follows_the_content(archive, store, folder, tmp_path):
-    assert PackedStore(folder).fingerprint == store.fingerprint
+    assert PackedStore(str(folder)).fingerprint == store.fingerprint
     archive.index.at[0, "split"] = "test"
     assert pack(archive, tmp_path / "other", shard_size=8, workers=1).fingerprint != store.fingerprint
 

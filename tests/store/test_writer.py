@@ -51,7 +51,7 @@ def test_manifest_and_index_say_what_was_packed(archive, store):
 
 def test_second_pack_reads_nothing(archive, store, folder):
     archive.reads.clear()
-    assert pack(archive, folder, shard_size=5).fingerprint == store.fingerprint
+    assert pack(archive, str(folder), shard_size=5).fingerprint == store.fingerprint
     assert archive.reads == []
 
 
