@@ -158,8 +158,10 @@ def estimate_ap(
                 leave_one_out_ap(labels[rows, column], scores[rows, column], scene[rows], len(names))
                 for rows, column in columns
             ]
-            known = np.ma.masked_invalid(np.reshape(parts, (-1, 1 + len(names))))
-            ap.append(known.mean(axis=0).filled(np.nan))  # NaN where no class has a positive left
+            of_classes = np.reshape(parts, (-1, 1 + len(names)))
+            known = np.isfinite(of_classes)
+            with np.errstate(invalid="ignore"):  # NaN where no class has a positive left
+                ap.append(np.where(known, of_classes, 0).sum(axis=0) / known.sum(axis=0))
     return Estimate.of(ap)
 
 
