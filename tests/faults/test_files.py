@@ -205,7 +205,7 @@ def sound(official_archive, fake_archive, request, tmp_path_factory) -> SimpleNa
     """Files of every kind that the study reads, below one root."""
     root = tmp_path_factory.mktemp("faults") / "root"
     tiny = SimpleNamespace(root=root, expected={}, archive=fake_archive(root / "source"))
-    official_archive(root / "archive", bands=("B02", "B03", "B04", "B08"), with_maps=False)
+    official_archive(root / "archive", 4, ("B02", "B03", "B04", "B08"), with_maps=False)
     for name in ("packed", "begun_packing"):
         shutil.copytree(request.getfixturevalue("packed"), root / name)
     (root / "begun_packing" / "manifest.json").unlink()

@@ -33,7 +33,13 @@ def train(store, config, tmp_path):
 
     def run(method, folder="run", labelled=None, checkpoint_seconds=60.0, **changes):
         rows = store.split_rows("train")[:labelled]
-        return pretrain(store, config(method, **changes), rows, tmp_path / folder, checkpoint_seconds)
+        return pretrain(
+            store,
+            config(method, **{"image_size": 16, **changes}),
+            rows,
+            tmp_path / folder,
+            checkpoint_seconds,
+        )
 
     return run
 
@@ -98,7 +104,7 @@ def test_card_says_what_was_trained_on_what(store, config, train):
     assert tuple(card["class_names"]) == store.class_names
     assert card["patches"] == {"train": 90, "labelled": 20}
     assert card["layout"]["statistics"] == store.layout.statistics
-    assert TrialSettings(**card["settings"]) == config("supervised_late")
+    assert TrialSettings(**card["settings"]) == config("supervised_late", image_size=16)
     assert card["timing"].keys() == {"seconds", "steps_per_second", "peak_memory_mb", "device", "processes"}
 
 
@@ -177,7 +183,7 @@ def test_no_memory_says_what_to_lower(train, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Pretraining, "training_step", no_memory)
-    with pytest.raises(RunError, match="16 scenes of 24 px in 32: lower batch_scenes"):
+    with pytest.raises(RunError, match="16 scenes of 16 px in 32: lower batch_scenes"):
         train("iai")
 
 

@@ -31,7 +31,7 @@ def test_pure_patches_look_like_the_real_class():
     for name in ("Arable land", "Coniferous forest"):
         labels = (np.array(CORINE.classes) == name).astype(np.uint8)
         medians = []
-        for seed in range(60):
+        for seed in range(30):
             random = np.random.default_rng(seed)
             scenes = [Conditions.draw(random, int(random.integers(365)), 30 + seed % 6) for _ in range(2)]
             images = observe(draw_landscape(labels, random), *scenes, 45, random)
