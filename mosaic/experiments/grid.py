@@ -17,7 +17,6 @@ from mosaic.models.checkpoint import CARD
 from mosaic.models.encoders import check_encoder, encoder_for
 from mosaic.models.published_weights import check_published
 from mosaic.settings import (
-    ComputeSettings,
     GridSettings,
     LossSettings,
     OptimiserSettings,
@@ -30,11 +29,10 @@ from mosaic.store.label_budgets import label_budgets, listed_budgets, save_budge
 from mosaic.store.reader import PackedStore
 from mosaic.store.record_format import BandLayout
 from mosaic.training.memory import USUAL
-from mosaic.training.pretrain import pretrain
+from mosaic.training.pretrain import decisive, pretrain
 from mosaic.utils.devices import resolve_precision
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import hash_json, read_json
-from mosaic.utils.plugins import plugin_hashes
 
 #: Method -> changes to the run's settings that were chosen for it on validation.
 Choices = Mapping[str, Mapping[str, Any]]
@@ -172,18 +170,9 @@ def training_task(store: PackedStore, trial: Trial, settings: TrialSettings, row
 
     Its folder is named by data, method, used settings, label budget and code.
     """
-    method, settings = get_method(settings.method), used_settings(settings)
-    shown = ("title", "family", "like")
-    key = {
-        "data": store.fingerprint,
-        # a row of the table that changes is another method under the same name
-        "method": {name: value for name, value in asdict(method).items() if name not in shown},
-        "settings": {name: v for name, v in settings.flat().items() if name not in fields(ComputeSettings)},
-        "labelled": sorted(store.index["patch_id"].to_numpy()[rows].tolist()),
-    }
-    # a loss of a user is another one when its file changes
-    if plugins := plugin_hashes(LOSSES[method.loss], KERNELS[method.kernel or settings.loss.kernel]):
-        key["plugins"] = plugins
+    settings = used_settings(settings)
+    patches = sorted(store.index["patch_id"].to_numpy()[rows].tolist())
+    key = {"data": store.fingerprint, **decisive(settings), "labelled": patches}
     folder = cache_path(f"pretrain/{settings.method}-seed{settings.seed}", key)
     row = {"trial": str(trial), **asdict(trial), "folder": str(folder)}
     return Task(row, (store, settings, rows), folder / CARD)

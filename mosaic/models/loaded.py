@@ -109,7 +109,7 @@ class LoadedEncoder(nn.Module):
     def _moments(self, name: str) -> Tensor:
         """Return mean and deviation of a sensor's bands, (2, bands, 1, 1)."""
         known = [self.layout.statistics[band] for band in self.layout.sensor(name).bands]
-        moments = [[band["mean"] for band in known], [max(band["std"], 1e-6) for band in known]]
+        moments = [[band["mean"] for band in known], [band["std"] or 1.0 for band in known]]
         return torch.tensor(moments, device=self.mean.device)[:, :, None, None]
 
     def _normalised(self, name: str, image: Tensor) -> Tensor:

@@ -28,23 +28,22 @@ _THREADS = 4  # that compare checksums
 
 
 class TemporalPositives:
-    """For every row, the rows of the same location, labels and split on another date.
+    """For every row, the rows of the same location and split on another date.
 
     In BigEarthNet v2 69,479 training locations were seen on several dates, always with the same labels. Rows
     are sorted by location and date once; a location is then a run of rows, and a draw is arithmetic on it.
 
     Args:
-        index: with columns ``location``, ``split``, ``labels`` and ``date``; row number = position.
+        index: with columns ``location``, ``split`` and ``date``; row number = position.
 
     Attributes:
         counts: number of temporal positives of each row, (N,).
     """
 
     def __init__(self, index: pd.DataFrame) -> None:
-        keys = index.assign(labels=["|".join(sorted(names)) for names in index["labels"]])
-        place = ["split", "location", "labels"]
+        place = ["split", "location"]  # not labels, which a label budget may hide
         location, day = (
-            np.asarray(keys.groupby(columns, dropna=False).ngroup(), np.int64)
+            np.asarray(index.groupby(columns, dropna=False).ngroup(), np.int64)
             for columns in (place, [*place, "date"])
         )
         # groups are numbered in sorted order, so sorting by day also makes every location a run
@@ -200,7 +199,7 @@ class PackedStore:
 
     @cached_property
     def temporal_positives(self) -> TemporalPositives:
-        """Rows that show the same location, with the same labels and in the same split, on other dates."""
+        """Rows that show the same location, in the same split, on other dates."""
         return TemporalPositives(self.index.assign(split=np.where(self._left_out, "", self.index["split"])))
 
     @cached_property

@@ -52,11 +52,13 @@ class Pretraining(LightningModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(trial.seed)
             self.encoder = Encoder(trial.encoder, channels_of(self.method, layout), trial.views.image_size)
+            if start is not None:
+                self._start_from(start)  # before an objective copies the encoder
             idf = idf_weights(known.class_counts, known.total)
             self.objective = build_objective(self.method, self.encoder, trial.loss, idf)
         self._keep_statistics = start is not None
-        if start is not None:
-            self._start_from(start)
+        if start is not None and self.objective.classifier is not None and start.classifier is not None:
+            self.objective.classifier.load_state_dict(start.classifier.state_dict())
         self._groups, self._table = groups_of(self.method, layout), table
         self._compiled = False
         self._inputs: dict[str, Tensor] = {}
@@ -65,7 +67,7 @@ class Pretraining(LightningModule):
         self.train()
 
     def _start_from(self, start: LoadedEncoder) -> None:
-        """Take the weights of a trained encoder, and its classifier where there is one."""
+        """Take the weights of a trained encoder."""
         expected, found = ((e.name, e.in_channels, e.image_size) for e in (self.encoder, start.encoder))
         if expected != found:
             raise CheckpointError(
@@ -73,8 +75,6 @@ class Pretraining(LightningModule):
                 f"{expected}, found {found}: choose the settings it was trained with"
             )
         self.encoder.load_state_dict(start.encoder.state_dict())
-        if self.objective.classifier is not None and start.classifier is not None:
-            self.objective.classifier.load_state_dict(start.classifier.state_dict())
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; an encoder to start from keeps the statistics that its probe was fitted with."""
@@ -88,7 +88,7 @@ class Pretraining(LightningModule):
     def replace_encoder(self, encoder: Encoder, layout: BandLayout) -> None:
         """Use another encoder, and normalise images as it expects."""
         self.encoder = encoder
-        self.views = Views(layout, self.trial.views.image_size, self.trial.views.shared_geometry)
+        self.views = Views(layout, **dict(self.trial.views))
 
     @torch.no_grad()
     def calibrate_batch_norm(self, batches: Iterable[Batch]) -> None:
@@ -124,6 +124,13 @@ class Pretraining(LightningModule):
         if self._compiled:
             for backbone in self.encoder.backbones.values():
                 backbone.compile(dynamic=False)  # another size would compile anew, and run slower ever after
+
+    def on_fit_end(self) -> None:
+        """Let go of what may fill a GPU: Lightning's objects hold one another until they are collected."""
+        counted: Any = self.optimizers()
+        counted.optimizer.replay = None
+        for tensors in (self._inputs, self._table.groups if self._table else {}):
+            tensors.clear()
 
     def uncompiled(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which the encoder takes images of any number."""

@@ -16,6 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from mosaic.losses.label_kernels import KERNELS
+from mosaic.losses.objectives.base import LOSSES
+from mosaic.methods import get_method
 from mosaic.models.checkpoint import CARD, read_card, save_encoder
 from mosaic.models.encoders import check_architecture
 from mosaic.settings import ComputeSettings, TrialSettings, fields
@@ -27,6 +30,7 @@ from mosaic.utils.devices import resolve_precision
 from mosaic.utils.errors import BudgetError, CheckpointError, RunError, SettingsError
 from mosaic.utils.files import hash_json, lock, sha256_file
 from mosaic.utils.interrupts import after_import
+from mosaic.utils.plugins import plugin_hashes
 
 LAST = "last.ckpt"
 LOG = "log.csv"
@@ -61,9 +65,8 @@ def pretrain(
     labelled, processes = np.unique(np.asarray(labelled, dtype=np.int64)), join()
     _check(store.split_rows("train"), trial, labelled, processes.world)
     initial = read_card(trial.initial)["weights"]["sha256"] if trial.initial else None
-    settings = {**trial.flat(), "initial": initial, "precision": resolve_precision(trial.precision)}
-    decisive = {name: value for name, value in settings.items() if name not in fields(ComputeSettings)}
-    inputs = hash_json([store.fingerprint, decisive, labelled.tolist()])  # all that decides the result
+    content = decisive(trial.replace(initial=initial, precision=resolve_precision(trial.precision)))
+    inputs = hash_json([store.fingerprint, content, labelled.tolist()])  # all that decides the result
     with contextlib.ExitStack() as locks:
         first = processes.agree(lambda: _first_step(folder, inputs, locks))
         if first is not None and (processes.rank == 0 or trial.weighted_method().trained):
@@ -71,10 +74,26 @@ def pretrain(
         return processes.agree(lambda: folder)  # when the first process has written it
 
 
+def decisive(trial: TrialSettings) -> dict[str, Any]:
+    """Return, as JSON, what of a trial decides its result, but for data and labels."""
+    method, shown = get_method(trial.method), ("title", "family", "like")
+    found: dict[str, Any] = {
+        # a row of the table that changes is another method under the same name
+        "method": {name: value for name, value in asdict(method).items() if name not in shown},
+        "settings": {name: v for name, v in trial.flat().items() if name not in fields(ComputeSettings)},
+    }
+    # a loss of a user is another one when its file changes
+    if plugins := plugin_hashes(LOSSES[method.loss], KERNELS[method.kernel or trial.loss.kernel]):
+        found["plugins"] = plugins
+    return found
+
+
 def _free_memory() -> int:
     """Return the bytes of GPU memory for this process, of those that share what is left; 0 without a GPU."""
-    processes = int(os.environ.get("MOSAIC_GPU_PROCESSES", "1"))
-    return torch.cuda.mem_get_info()[0] // processes if torch.cuda.is_available() else 0
+    if not torch.cuda.is_available():
+        return 0
+    torch.cuda.empty_cache()  # of what earlier trials of this process took
+    return torch.cuda.mem_get_info()[0] // int(os.environ.get("MOSAIC_GPU_PROCESSES", "1"))
 
 
 def finished(folder: Path) -> dict[str, Any] | None:

@@ -181,7 +181,7 @@ class Views:
         if strength.band_dropout:
             keep = (draw(torch.rand, len(per_unit), 1, 1) >= k * strength.band_dropout).float()
             factor, shift = factor * keep, shift * keep
-        if k * strength.speckle <= 0:
+        if not strength.speckle:
             return factor, shift, torch.zeros(batch, dtype=torch.int32)
         return factor, shift, draw(partial(torch.randint, -(2**31), 2**31)).int()
 

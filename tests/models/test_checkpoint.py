@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,6 +70,15 @@ def test_embed_takes_physical_units(store, trained, images):
     empty = {name: np.zeros_like(image) for name, image in images.items()}
     for sound in (images, flat, empty):
         assert np.isfinite(encoder.embed(**sound)).all()
+
+
+def test_a_band_that_never_varied_is_centred_as_in_training(store, trained, images):
+    encoder = load_encoder(trained)
+    statistics = {**store.layout.statistics, "VH": {"mean": -18.0, "std": 0.0}}
+    encoder.layout = replace(store.layout, statistics=statistics)
+    records = {n: torch.from_numpy(r) for n, r in store.read(store.split_rows("test")[:4]).items()}
+    expected = Views(encoder.layout, 24).evaluation(records)["s1"]
+    torch.testing.assert_close(encoder.normalise(s1=images["s1"])["s1"], expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from mosaic.evaluation.features import encode_splits, extract_features, fuse
 from mosaic.evaluation.metrics import macro_ap
@@ -70,6 +71,13 @@ def test_scores_are_kept_and_weights_are_not(store, untrained, tmp_path, monkeyp
     again = finetune(store, untrained, train[:20], asked, tmp_path / "tuned", SHORT)
     assert first.keys() == again.keys() == {"test", "validation"}
     assert all(np.array_equal(first[name]["fused"], again[name]["fused"]) for name in first)
+
+
+def test_keys_of_a_queue_start_from_the_encoder_as_well(store, config, untrained):
+    known = KnownLabels(store, store.split_rows("train"))
+    module = Pretraining(config("supcon_queue", seed=1, initial=str(untrained)), store, known)
+    saved, keys = load_encoder(untrained).encoder, module.objective.key_encoder
+    torch.testing.assert_close(dict(keys.state_dict()), dict(saved.state_dict()), rtol=0, atol=0)
 
 
 def test_another_architecture_to_start_from_is_refused(store, config, untrained, tmp_path):

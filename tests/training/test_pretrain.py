@@ -1,4 +1,5 @@
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from mosaic.evaluation.coherence import uniformity
 from mosaic.evaluation.features import extract_features, fuse
 from mosaic.evaluation.metrics import macro_ap
 from mosaic.evaluation.probes import knn_scores
+from mosaic.methods import METHODS
 from mosaic.models.checkpoint import load_encoder, read_card
 from mosaic.settings import TrialSettings
 from mosaic.training import trainer
@@ -99,6 +101,14 @@ def test_random_weights_stay_as_drawn_and_normalisation_sees_the_images(store, c
     assert log["total"].isna().all() and log["knn"].notna().all()
 
 
+def test_another_encoder_is_shown_the_views_of_the_run(store, config):
+    trial = config("random", crop_scale=0.2, radiometry=0.5, shared_geometry=False)
+    module = Pretraining(trial, store, KnownLabels(store, np.empty(0, np.int64)))
+    module.replace_encoder(module.encoder, store.layout)
+    views = module.views
+    assert (views.crop_scale, views.radiometry, views.shared_geometry) == (0.2, 0.5, False)
+
+
 def test_card_says_what_was_trained_on_what(store, config, train):
     card = read_card(train("supervised_late", labelled=20))
     assert tuple(card["class_names"]) == store.class_names
@@ -114,6 +124,9 @@ def test_finished_run_is_returned_at_once_and_other_settings_are_refused(train, 
     assert train("random") == folder
     with pytest.raises(RunError, match="other settings"):
         train("random", seed=1)
+    monkeypatch.setitem(METHODS, "random", replace(METHODS["random"], streams=("s1",)))
+    with pytest.raises(RunError, match="other settings"):  # another method under the same name
+        train("random")
 
 
 def test_an_encoder_of_damaged_weights_is_trained_again(train, capfd):
@@ -159,15 +172,21 @@ def test_an_interrupt_passes_and_leaves_the_signal_alone(train, interrupt_at, er
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-@pytest.mark.parametrize("name", ["mosaic", "supervised_s1"])
+@pytest.mark.parametrize("name", ["mosaic_temporal", "supervised_s1"])
 def test_no_other_label_reaches_the_model(store, train, name):
     options = {"labelled": 20, "kernel": "idf_jaccard", "monitor_every": 0}
-    labelled = store.split_rows("train")[:20]
-    before = train(name, "before", **options)
-    changed = vars(store)["labels"] = 1 - store.labels
-    changed[labelled] = 1 - changed[labelled]
+    before, known = train(name, "before", **options), store.split_rows("train")[:20]
+
+    def relabel(rows):
+        store.labels[rows] = 1 - store.labels[rows]
+        sets = [list(np.array(store.class_names)[row == 1]) for row in store.labels]
+        store.index["labels"] = pd.Series(sets)
+        vars(store).pop("temporal_positives", None)
+
+    others = np.setdiff1d(np.arange(len(store)), known)
+    relabel(others[others % 3 > 0])  # of the two dates of a place often one alone
     assert weights_of(before) == weights_of(train(name, "after", **options))
-    changed[labelled] = 1 - changed[labelled]
+    relabel(known)
     assert weights_of(before) != weights_of(train(name, "control", **options))
 
 

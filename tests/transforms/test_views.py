@@ -78,6 +78,16 @@ def test_independent_geometry_moves_the_sensors_apart(layout):
     assert (coarse - fine).abs().mean() < 0.01  # the bands of one sensor stay together
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_radiometry_leaves_the_geometry_of_every_view_as_it_is(layout, shared):
+    drawn = []
+    for radiometry in (0.0, 1.0):
+        make = Views(layout, 16, shared_geometry=shared, radiometry=radiometry)
+        affine, columns = make.draw(["s1", "s2"], 8, seeded(), views=2)["affine"], (6, 4, 6, 24)
+        drawn.append(torch.cat(affine.split(2 * columns, 1)[::2], 1))
+    assert torch.equal(*drawn)
+
+
 def test_crops_are_inside_the_patch_and_of_the_stated_area(layout):
     make = Views(layout, 32, crop_scale=0.4, dihedral=False)
     theta = make.draw(["s1"], 5000, seeded())["affine"][:, :6].view(-1, 2, 3)
