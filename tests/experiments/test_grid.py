@@ -88,10 +88,9 @@ READERS = [
 CHANGES = [(name, value, readers) for values, readers in READERS for name, value in values.items()]
 
 
-@pytest.fixture
-def key(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def key():
     """Return the name of the folder of a method's encoder, with changed parameters."""
-    monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
     store = SimpleNamespace(fingerprint="f", index=pd.DataFrame({"patch_id": ["a", "b"]}))
 
     def folder(method, **changes):
@@ -101,9 +100,15 @@ def key(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.fixture(scope="module")
+def unchanged(key):
+    """Method -> its key."""
+    return {method: key(method) for method in METHODS}
+
+
 @pytest.mark.parametrize(("name", "value", "readers"), CHANGES)
-def test_a_parameter_gives_a_new_key_to_the_methods_that_read_it(key, name, value, readers):
-    assert {method for method in METHODS if key(method) != key(method, **{name: value})} == readers
+def test_a_parameter_gives_a_new_key_to_the_methods_that_read_it(key, unchanged, name, value, readers):
+    assert {method for method in METHODS if key(method, **{name: value}) != unchanged[method]} == readers
 
 
 def test_every_parameter_of_a_trial_was_changed_above():

@@ -47,10 +47,13 @@ def test_early_fusion_sees_the_mean_of_a_missing_sensor(name, missing, images, l
 
 
 @pytest.mark.parametrize(
-    ("name", "size"),
-    [*((name, 48) for name in ENCODERS), ("test_vit", 32), ("test_resnet", 24), ("test_efficientnet", 40)],
+    ("name", "size", "bands"),
+    [
+        *((name, 48, 12) for name in ENCODERS),
+        *(("light", 48, 1), ("vit_light", 48, 1), ("test_vit", 32, 1)),
+        *(("test_resnet", 24, 12), ("test_efficientnet", 40, 1)),
+    ],
 )
-@pytest.mark.parametrize("bands", [1, 12])
 def test_any_architecture_takes_any_bands_pools_its_maps_and_is_that_of_plain_timm(name, size, bands):
     encoder, image = Encoder(name, {"s2": bands}, size).eval(), torch.randn(2, bands, size, size)
     features, (pooled, maps) = encoder({"s2": image})["s2"], encoder.with_maps({"s2": image})

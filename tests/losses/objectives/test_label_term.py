@@ -6,8 +6,6 @@ from torch.nn import functional
 
 from mosaic.losses.label_kernels import pair_weights
 from mosaic.losses.objectives.contrastive import pair_temperatures, rarity
-from mosaic.methods import get_method
-from mosaic.settings import LossSettings
 
 
 def changed(threshold, *more, **always):
@@ -94,10 +92,3 @@ def test_label_term_is_its_double_sum_and_follows_every_setting(
         others = {other: setting for other, setting in changes.items() if other != key}
         if key != "kernel" or len(changes) == 1:
             assert abs(term(**others)[2] - value) > 1e-4, f"{key} changes nothing"
-
-
-def test_settings_of_the_label_term_are_the_documented_ones():
-    chosen = LossSettings()
-    assert (chosen.kernel, chosen.kernel_threshold) == ("jaccard", 0.0)
-    assert (chosen.temperature_label, chosen.unlabelled_negatives) == (0.1, True)
-    assert get_method("macl").kernel == "idf_jaccard"
