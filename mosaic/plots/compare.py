@@ -60,7 +60,8 @@ def cost_scatter(table: pd.DataFrame) -> Figure:
             row = table[table["method"] == method]
             ax.vlines(row[column], row["low"], row["high"], style["color"], linewidth=0.8)
             ax.plot(row[column], row["value"], **style)
-        ax.set(xlabel=title, xlim=(0, None))
+        most = np.nan_to_num(table[column].max()) or 1.0
+        ax.set(xlabel=title, xlim=(-0.04 * most, 1.04 * most))
         ax.grid()
     axes[0].set_ylabel("macro average precision")
     layout.legend(fig, most=5, handlelength=1)

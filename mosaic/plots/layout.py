@@ -125,7 +125,7 @@ def curves(
 ) -> tuple[Figure, list[Axes]]:
     """Show the scores of methods over values of ``column`` (value -> title), one panel a part."""
     looks = method_looks(pd.concat(parts.values()))
-    fig, axes = panels(len(parts), columns, 3.0 + 0.04 * len(looks), sharex=True, sharey=True)
+    fig, axes = panels(len(parts), columns, 3.2, sharex=True, sharey=True)
     for ax, (title, part) in zip(axes, parts.items(), strict=True):
         dots(ax, part, column, titles, looks, spread=0.16, vertical=True)
         ax.set_title(textwrap.fill(title, 90 // columns), fontsize=9.5)
@@ -194,7 +194,8 @@ def heat_map(
 
 def numbers(values: Any, format: str, starred: Any, sign: str = " ★") -> np.ndarray:
     """Return values (R, C) as texts; those ``starred`` carry a sign."""
-    texts = np.char.replace(np.char.mod(format, np.asarray(values, float)), "-", "−")
+    texts = np.char.mod(format, np.asarray(values, float))
+    texts = np.char.rstrip(np.char.replace(texts, "-", "−"), ".")  # that "%#.3g" leaves behind 123
     return np.char.add(texts, np.where(starred, sign, ""))
 
 
@@ -220,6 +221,7 @@ def legend(
         shown |= dict(zip(labels, handles, strict=True))
     if shown:
         rows = -(-len(shown) // most)
+        fig.set_figheight(fig.get_figheight() + 0.2 * max(0, rows - 2))  # or it takes the panels' room
         options = {"columnspacing": 1.4, "fontsize": 8.5, "handlelength": 2.8} | options
         options |= {"loc": f"outside {'upper' if above else 'lower'} center", "ncols": -(-len(shown) // rows)}
         fig.legend(handles=list(shown.values()), labels=list(shown), **options)

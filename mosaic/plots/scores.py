@@ -57,20 +57,20 @@ def score_vs_fraction(results: pd.DataFrame) -> Figure:
 
 @layout.of_table
 def per_class_heatmap(results: pd.DataFrame) -> Figure:
-    """Show the score of each class, one column a method, the best of a class starred; best classes on top.
+    """Show the score of each class: a row a method, a column a class, the best starred; best classes first.
 
     ``results`` are of one label budget, fraction, evaluation, input and metric; strata ``class: ...`` count.
     A star needs :data:`LEAST_POSITIVES` positives (``n``) and all seeds.
     """
     results = layout.pooled(results[results["stratum"].str.startswith("class: ")])
     methods = layout.methods_of(results)
-    table = results.pivot(index="stratum", columns="method", values="value")[methods].astype(float)
-    table = table.loc[table.mean(axis=1).sort_values(ascending=False).index]
-    enough = results.groupby("stratum")["n"].max().reindex(table.index) >= LEAST_POSITIVES
-    columns, has_all = layout.with_seeds(results)
-    best = table.loc[enough, has_all].max(axis=1).reindex(table.index)
-    texts = layout.numbers(table, "%.2f", table.eq(best, axis=0) & has_all)
-    rows = list(map(stratum_title, table.index))
+    table = results.pivot(index="method", columns="stratum", values="value").loc[methods].astype(float)
+    table = table[table.mean().sort_values(ascending=False).index]
+    enough = results.groupby("stratum")["n"].max()[table.columns] >= LEAST_POSITIVES
+    rows, has_all = layout.with_seeds(results)
+    complete = table.where(has_all, axis=0)
+    texts = layout.numbers(table, "%.2f", complete.eq(complete.max()) & enough, "★")
+    columns = list(map(stratum_title, table.columns))
     fig, ax = layout.heat_map(table, texts, rows, columns, vmin=0, vmax=1)
     ax.set_xlabel(_metric_title(results))
     return fig

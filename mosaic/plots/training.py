@@ -26,7 +26,7 @@ TERMS: dict[str, dict[str, Any]] = {
 }
 #: What is monitored while training -> title of its axis.
 MONITORED = {
-    "embedding_std": "embedding spread (std × √D; dotted: isotropic)",
+    "embedding_std": "embedding spread\n(std × √D; dotted: isotropic)",
     "effective_rank": "effective rank, dimensions",
     "knn": "kNN score on validation\n(macro average precision)",
 }
@@ -83,7 +83,9 @@ def monitor_curves(frame: pd.DataFrame, *columns: str) -> Figure:
             _draw_runs(ax, frame[frame["method"] == method], column, style)
         if column == "embedding_std":
             ax.axhline(1, color=GREY, linewidth=1, linestyle=":", zorder=0)
-        ax.set(xlabel="optimiser step", ylabel=MONITORED[column], ylim=(0, None))
+        ax.set(xlabel="optimiser step", ylabel=MONITORED[column])
+        if column != "knn":
+            ax.set_ylim(bottom=0)
         ax.grid(axis="y")
     layout.legend(fig)
     return fig

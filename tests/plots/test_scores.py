@@ -50,16 +50,16 @@ def test_per_class_heatmap_stars_the_best_and_bears_gaps(words):
     other = results(method="iai", stratum="class: Pastures", value=0.3, metric="ap")
     frame = pd.concat([ours, other, results()])  # the last is of no class: left out
     (ax,) = figures.per_class_heatmap(frame).axes
-    assert words(ax.get_yticklabels()) == ["Arable land", "Pastures"]
-    assert words(ax.get_xticklabels()) == ["IaI-SimCLR", "MoSAiC"]
-    assert sorted(words(ax.texts)) == ["0.20", "0.30 ★", "0.80 ★"]
+    assert words(ax.get_xticklabels()) == ["Arable land", "Pastures"]
+    assert words(ax.get_yticklabels()) == ["IaI-SimCLR", "MoSAiC"]
+    assert words(ax.texts) == ["0.30★", "0.80★", "0.20"]
     drawn = np.ma.filled(ax.collections[0].get_array().reshape(2, 2), np.nan)
-    np.testing.assert_allclose(drawn, [[np.nan, 0.8], [0.3, 0.2]])
+    np.testing.assert_allclose(drawn, [[np.nan, 0.3], [0.8, 0.2]])
     assert ax.get_xlabel() == "average precision"
     few = results(method="sct", stratum="class: Pastures", value=0.9, n_seeds=1, metric="ap")
     (ax,) = figures.per_class_heatmap(pd.concat([frame, few])).axes
-    assert words(ax.get_xticklabels())[0] == "SCT Fusion (1 of 3 seeds)"
-    assert sorted(words(ax.texts)) == ["0.20", "0.30 ★", "0.80 ★", "0.90"]
+    assert words(ax.get_yticklabels()) == ["SCT Fusion (1 of 3 seeds)", "IaI-SimCLR", "MoSAiC"]
+    assert sorted(words(ax.texts)) == ["0.20", "0.30★", "0.80★", "0.90"]
     (rare,) = figures.per_class_heatmap(results(stratum="class: Pastures", n=2, metric="ap")).axes
     assert words(rare.texts) == ["0.50"]
 
