@@ -91,8 +91,11 @@ def test_a_run_prints_its_plan_before_it_starts(monkeypatch):
     monkeypatch.setattr("subprocess.run", begun.plan)
     monkeypatch.setattr("mosaic.report.sequence.run_notebooks", begun.run)
     monkeypatch.setenv("MOSAIC_LAUNCH", "{}")
+    assert main(["run", "-p", "archive=there"]) == 0
     assert main(["run", "--archive", "there", "--dataset", "sen12ms", "-p", "bands=10m"]) == 0
-    assert [name for name, *_ in begun.mock_calls] == ["plan", "run"]
+    for call in begun.run.call_args_list:  # notebooks run elsewhere
+        assert call.args[1]["01_explore_data"]["archive"] == str(Path("there").absolute())
+    assert [name for name, *_ in begun.mock_calls] == ["plan", "run"] * 2
     words = begun.plan.call_args.args[0][3:]
     asked = parser().parse_args(words)
     assert (asked.command, asked.profile, asked.archive) == ("plan", "demo", "there")

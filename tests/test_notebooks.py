@@ -77,6 +77,13 @@ def plain(annotation):
     return "str" if get_origin(annotation) is Literal else annotation.__name__
 
 
+def test_a_cell_may_run_again_since_no_parameter_is_assigned_elsewhere(notebook):
+    names = {node.target.id for node in ast.parse(parameters(notebook[1]).source).body}
+    for cell in [cell for cell in notebook[1].cells[2:] if cell.cell_type == "code"]:
+        nodes = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)]
+        assert not names & {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
+
+
 def test_no_function_is_written_in_a_notebook_but_the_first_and_no_path_of_anybodys(notebook):
     name, content = notebook
     for cell in content.cells:

@@ -20,7 +20,7 @@ def open_runs(names: Sequence[str]) -> dict[str, Study]:
     for name in names:
         if name not in known:
             raise RunError(f"no run {name!r} in {reports_folder('')}{suggest(name, known)}")
-    runs = {name: Study("compare_runs", StudySettings(out=name), reports_folder(name)) for name in names}
+    runs = {name: Study("compare_runs", StudySettings(), reports_folder(name)) for name in names}
     for run in runs.values():
         run_settings(run)
     return runs

@@ -116,6 +116,8 @@ def pretrain_all(study: Study, store: PackedStore, choices: Choices | None = Non
     grid = study.settings.grid
     check_choices(study.settings, store.layout)
     budgets = draw_budgets(store, grid)
+    for earlier in study.folder.glob("label_budgets-seed*.json"):  # of a run that had more seeds
+        earlier.unlink()
     for seed, chosen in budgets.items():
         below = {fraction: rows for fraction, rows in chosen.items() if fraction < 100}
         save_budgets(study.folder / f"label_budgets-seed{seed}.json", below, store, seed)

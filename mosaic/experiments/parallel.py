@@ -18,9 +18,10 @@ from concurrent import futures
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
+import pydantic.dataclasses
 import submitit
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -51,18 +52,24 @@ _POLL_S = 1.0  # between two looks at the queue
 warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config={"extra": "forbid"})
 class Launch:
     """Where trials run. Notebooks read it from the environment variable ``MOSAIC_LAUNCH``, as JSON."""
 
-    cluster: str = "pool"  # worker processes; "slurm": jobs of submitit
+    cluster: Literal["pool", "slurm"] = "pool"  # worker processes; "slurm": jobs of submitit
     options: Mapping[str, Any] = field(default_factory=dict)  # parameters of submitit.AutoExecutor
     keep_going: bool = False  # without the trials that failed
 
     @classmethod
     def current(cls) -> "Launch":
-        """Return what this process was started with."""
-        return cls(**json.loads(os.environ.get("MOSAIC_LAUNCH", "{}")))
+        """Return what this process was started with; ``SettingsError`` when it says something else."""
+        given = os.environ.get("MOSAIC_LAUNCH", "{}")
+        try:
+            return pydantic.TypeAdapter(cls).validate_json(given)
+        except pydantic.ValidationError as error:
+            why = " ".join([*map(str, error.errors()[0]["loc"]), error.errors()[0]["msg"]])
+            example = '{"cluster": "slurm", "options": {"slurm_partition": "gpu"}}'
+            raise SettingsError(f"MOSAIC_LAUNCH is {given} ({why}): write such as {example}") from error
 
     def hand_on(self) -> None:
         """Hand these settings to the processes that this one starts; ``SettingsError`` for what cannot be."""

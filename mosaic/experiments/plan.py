@@ -4,7 +4,7 @@ import functools
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 
 from mosaic.experiments.grid import Trial, plan, settings_of
 from mosaic.experiments.parallel import gpus
-from mosaic.experiments.predict import evaluated_fractions
+from mosaic.experiments.predict import evaluated_fractions, fine_tunes
 from mosaic.experiments.tuning import SEED, candidates
 from mosaic.methods import get_method
 from mosaic.models.checkpoint import read_card
@@ -106,21 +106,20 @@ def stages(
     to an hour, and what companion runs add are not among them.
     """
     grid, evaluation, batch = settings.grid, settings.evaluation, settings.trial.batch_scenes
-    steps, tunes = settings.trial.steps, evaluation.finetune_steps * ("finetune" in evaluation.evaluations)
-    seeds = min(grid.seeds, settings.transfer.held_out_seeds)
+    steps, seeds = settings.trial.steps, min(grid.seeds, settings.transfer.held_out_seeds)
     every_label = plan(grid.model_copy(update={"label_budgets": ["full"], "seeds": seeds}))
     held_out = [t for t in every_label if t.method in settings.transfer.transfer_methods]
+    held_out *= settings.transfer.held_out
+    trained = list(dict.fromkeys([*plan(grid), *held_out]))  # the same with the domain
     tried = [settings_of(Trial(n, SEED, 100.0), settings, {n: changes}) for n, changes in candidates(grid)]
     parts = [("choosing hyperparameters", trial, grid.tuning_steps, 1.0, 0.75 * patches) for trial in tried]
-    parts += [("pretraining", settings_of(t, settings), steps, 1.0, 0) for t in plan(grid)]
+    parts += [("pretraining", settings_of(t, settings), steps, 1.0, 0) for t in trained]
     for t in plan(grid):
         times = len({f for _, f in evaluated_fractions(t.budget, grid.label_fractions)})
-        fine_tuned = t.seed < evaluation.finetune_seeds and not get_method(t.method).only_classifies
-        fitted = tunes * times * fine_tuned
+        fitted = evaluation.finetune_steps * times * fine_tunes(evaluation, asdict(t))
         parts.append(
             ("evaluation", settings_of(t, settings), fitted, evaluation.finetune_batch / batch, patches)
         )
-    held_out *= settings.transfer.held_out
     parts += [("without a domain", settings_of(t, settings), steps, 1.0, patches) for t in held_out]
     table = pd.DataFrame(parts, columns=["stage", "trial", "steps", "share", "encoded"])
     costs, fits = pd.DataFrame([cost(trial) for trial in table["trial"]]), table["stage"] == "evaluation"

@@ -38,7 +38,8 @@ def evaluated_fractions(budget: float, fractions: Sequence[float]) -> list[tuple
     return pairs + ([("full", f) for f in fractions] if budget == 100 else [])
 
 
-def _fine_tunes(settings: EvaluationSettings, encoder: Mapping[Any, Any]) -> bool:
+def fine_tunes(settings: EvaluationSettings, encoder: Mapping[Any, Any]) -> bool:
+    """Return whether the encoder of a trial, given its method and seed, is fine-tuned."""
     method, early = get_method(encoder["method"]), encoder["seed"] < settings.finetune_seeds
     return "finetune" in settings.evaluations and early and method.tunable and not method.only_classifies
 
@@ -57,7 +58,7 @@ def predict_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.
         used: dict[str, Any] = settings.model_dump(
             exclude={"finetune_seeds"} | ({"neighbours"} if "knn" not in settings.evaluations else set())
         )
-        if not _fine_tunes(settings, row):
+        if not fine_tunes(settings, row):
             used["evaluations"] = [name for name in settings.evaluations if name != "finetune"]
             used = {name: value for name, value in used.items() if not name.startswith("finetune")}
         else:
@@ -128,7 +129,7 @@ def predict_trial(
                 # its classifier has seen the labels of its own budget, so it stands for no other fraction
                 if fraction == encoder["budget"]:
                     ends["end_to_end"] = classifier_scores(checkpoint, {s: inputs[s] for s in _EVALUATED})
-            elif _fine_tunes(settings, encoder):
+            elif fine_tunes(settings, encoder):
                 trial = TrialSettings(seed=encoder["seed"], steps=settings.finetune_steps).replace(
                     batch_scenes=min(settings.finetune_batch, len(labelled)),
                     learning_rate=settings.finetune_learning_rate,

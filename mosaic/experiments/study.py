@@ -158,7 +158,7 @@ class Study:
     folder: Path  # reports/<out>/, where reports and tables go
     #: stage -> trial -> error, of trials that a run with ``--keep-going`` does without
     failed: dict[str, dict[str, str]] = field(default_factory=dict, compare=False)
-    #: run/notebook -> hash of its hand-over, of those that this notebook has read
+    #: notebook, or run/notebook of another run -> hash of its hand-over, of those that this notebook has read
     sources: dict[str, str] = field(default_factory=dict, compare=False)
     apart: bool = False  # the title of its archive names the run: another one has an archive of that title
 
@@ -232,11 +232,13 @@ class Study:
                 f"{source} was made from results that have changed since: run {', then '.join(stale)} again"
             )
         if notebook != self.notebook:
-            self.sources[source] = self._record(source).get("hash", "")
+            name = notebook if self.folder.name == self.settings.out else source
+            self.sources[name] = self._record(source).get("hash", "")
 
     def _stale(self, source: str) -> set[str]:
         """Return which notebooks to run again, as run/notebook, before what ``source`` wrote holds."""
-        hashes = self._record(source).get("sources", {})
+        sources, run = self._record(source).get("sources", {}), source.partition("/")[0]
+        hashes = {name if "/" in name else f"{run}/{name}": value for name, value in sources.items()}
         stale = set().union(*map(self._stale, hashes))
         changed = any(self._record(name).get("hash") != value for name, value in hashes.items())
         return stale | {source} if stale or changed else set()

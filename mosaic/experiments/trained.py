@@ -27,7 +27,7 @@ def load(run: str, method: str, seed: int = 0, budget: float | None = None) -> L
     runs = sorted(path.parent.name for path in reports_folder("").glob("*/predictions.parquet"))
     _require("run with predictions", run, runs)
     notebook = "03_finetune_low_label"
-    study = Study(notebook, StudySettings(out=run), reports_folder(run)).earlier(notebook)  # loads plugins
+    study = Study(notebook, StudySettings(), reports_folder(run)).earlier(notebook)  # loads plugins
     rows = study.read("predictions")
     for column, value in {"method": method, "seed": seed, "fraction": budget}.items():
         known = sorted(rows[column].unique())

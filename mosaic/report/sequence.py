@@ -45,11 +45,13 @@ def prepare_sequence(
     name, values = load_profile(profile)
     values.update(overrides)
     values["out"] = out or values.get("out", name)
-    if archive is not None:
-        values["archive"] = archive if archive == "simulated" else str(Path(archive).expanduser().resolve())
-    for key in ("plugins", "label_budget_files"):  # notebooks run elsewhere
+    values["archive"] = archive or values.get("archive", "simulated")
+    # notebooks run elsewhere
+    if isinstance(values["archive"], str) and values["archive"] != "simulated":
+        values["archive"] = _absolute(values["archive"])
+    for key in ("plugins", "label_budget_files"):
         if isinstance(values.get(key), list):
-            values[key] = [str(Path(str(file)).expanduser().resolve()) for file in values[key]]
+            values[key] = [_absolute(file) for file in values[key]]
     settings = validated(StudySettings, name, values, DECLARED)
     check_choices(settings)
     with suppress(ArchiveError):  # which the page of 01_explore_data shows
@@ -62,6 +64,10 @@ def prepare_sequence(
     notebooks = [notebooks_folder() / f"{notebook}.ipynb" for notebook in NOTEBOOKS]
     folder = reports_folder(values["out"])
     return partial(run_notebooks, notebooks, chosen, folder, profile=name, command=shlex.join(command))
+
+
+def _absolute(path: object) -> str:
+    return str(Path(str(path)).expanduser().resolve())
 
 
 def run_comparison(runs: Sequence[str], out: str | None = None) -> Path:

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -29,7 +30,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     The suffix is kept, for writers that look at it. RunError when the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    # in containers that share a folder, processes have the same numbers
+    partial = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
         yield partial
         with open(partial, "rb") as file:

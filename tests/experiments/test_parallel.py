@@ -256,6 +256,10 @@ def test_a_launch_is_handed_on_to_notebooks(monkeypatch):
     assert Launch.current() == Launch("pool", {}, False)
     Launch(keep_going=True).hand_on()
     assert Launch.current() == Launch(keep_going=True)
+    for given in ('{"cluster": "SLURM"}', '{"clutser": "slurm"}', "slurm", '{"keep_going": 2}'):
+        monkeypatch.setenv("MOSAIC_LAUNCH", given)  # by hand, for a notebook
+        with pytest.raises(SettingsError, match=r"MOSAIC_LAUNCH is .*: write such as {\"cluster"):
+            Launch.current()
 
 
 @pytest.mark.parametrize(

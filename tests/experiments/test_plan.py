@@ -11,7 +11,10 @@ from mosaic.experiments.study import Study
 from mosaic.methods import get_method
 from mosaic.settings import StudySettings, TrialSettings
 
-CHOSEN = {"methods": ["random", "iai", "mosaic", "supervised_late"], "label_fractions": [25.0, 100.0]}
+CHOSEN = {
+    "methods": ["random", "iai", "mosaic", "supervised_late", "band_statistics"],
+    "label_fractions": [25.0, 100.0],
+}
 CHOSEN |= {"seeds": 2, "one_seed": ["iai"], "steps": 7, "image_size": 24, "batch_scenes": 16}
 
 
@@ -21,29 +24,34 @@ def cost(trial):
     return {"step": seconds, "memory": 500.0, "parameters": 10, "width": 100}
 
 
+@pytest.mark.parametrize("fractions", [[25.0, 100.0], [25.0]])
 @pytest.mark.parametrize("seeds", [1, 2, 3])
-def test_trials_and_steps_are_those_that_a_run_trains(seeds, store, tmp_path, monkeypatch):
+def test_trials_and_steps_are_those_that_a_run_trains(seeds, fractions, store, tmp_path, monkeypatch):
     monkeypatch.setenv("MOSAIC_ROOT", str(tmp_path))
     store.index, began = store.index.assign(country=["Finland", "Austria"] * (len(store) // 2)), {}
     monkeypatch.setattr(transfer, "PackedStore", lambda *subset: store)
 
     def run_trials(study, stage, function, tasks):
-        trained = [task.arguments[1] for task in tasks.values() if function is grid_module.pretrain_trial]
-        steps = sum(get_method(trial.method).trained * trial.steps for trial in trained)
-        began.setdefault(stage, [len(tasks), steps])  # the domain shift reuses those of the grid
+        for task in tasks.values() if function is grid_module.pretrain_trial else ():
+            trial = task.arguments[1]  # the domain shift reuses those of the grid
+            began.setdefault(stage, {})[task.path] = get_method(trial.method).trained * trial.steps
         return pd.DataFrame([{**task.row, "path": ""} for task in tasks.values()])
 
     monkeypatch.setattr(grid_module, "run_trials", run_trials)
     monkeypatch.setattr(transfer, "run_trials", run_trials)
     asked = {"held_out": 2, "held_out_seeds": seeds, "transfer_methods": ["random", "mosaic"]}
-    settings = StudySettings(**CHOSEN, **asked)
+    asked |= {"label_fractions": fractions, "label_budgets": ["shared"]}
+    settings = StudySettings(**CHOSEN | asked)
     study = Study("02_pretrain", settings, tmp_path)
+    (tmp_path / "label_budgets-seed7.json").touch()  # of an earlier run in this folder, of more seeds
     grid_module.pretrain_all(study, store)
+    assert len(list(tmp_path.glob("label_budgets-*"))) == 2
     transfer.domain_shift_all(study, transfer.Side("", store, settings, {}))
     table = plan_module.stages(settings, 100, cost).set_index("stage")
-    assert began["pretraining without a country"][0] == 2 * 2 * min(seeds, 2)
     for stage, planned in (("", "pretraining"), (" without a country", "without a domain")):
-        assert table.loc[planned, ["trials", "steps"]].tolist() == began[f"pretraining{stage}"]
+        trained, known = began[f"pretraining{stage}"], 1 + bool(stage)  # both countries are one store here
+        expected = [known * len(trained), known * sum(trained.values())]
+        assert table.loc[planned, ["trials", "steps"]].tolist() == expected
 
 
 def test_hours_follow_from_a_measured_step(monkeypatch):
@@ -60,7 +68,7 @@ def test_hours_follow_from_a_measured_step(monkeypatch):
     assert first.at["evaluation", "steps"] == 8 * (2 + 2 + (1 + 2))
     encoded = plan_module.stages(settings, 960, cost).set_index("stage")["hours"] - table["hours"]
     assert encoded["pretraining"] == 0
-    assert encoded["evaluation"] * 3600 == pytest.approx(960 / 16 / 6 * (2 + 1 + 4 * 2 + 4))
+    assert encoded["evaluation"] * 3600 == pytest.approx(960 / 16 / 6 * (2 + 1 + 4 * 2 + 4 + 2))
     monkeypatch.setattr(plan_module, "gpus", lambda: ["0", "1"])
     assert plan_module.stages(settings, 0, cost)["hours"].sum() == pytest.approx(table["hours"].sum() / 2)
     monkeypatch.setattr(plan_module, "gpus", list)

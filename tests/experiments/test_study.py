@@ -13,6 +13,7 @@ import pytest
 from mosaic.experiments import study as study_module
 from mosaic.experiments.predictions import read_arrays, save_arrays
 from mosaic.experiments.study import Study, code_hash
+from mosaic.settings import StudySettings
 from mosaic.utils.errors import RunError, SettingsError
 from mosaic.utils.files import lock
 
@@ -88,12 +89,13 @@ def handed_over(notebook, reads=(), out="x", **values):
     study.write(**{table[notebook]: pd.DataFrame({"steps": steps, "reused": [bool(reads)]})})
 
 
-def test_results_of_what_has_changed_since_are_refused():
+def test_results_of_what_has_changed_since_are_refused(tmp_path):
     handed_over("02_pretrain", steps=7)
     handed_over("03_finetune_low_label", ["encoders"])
     handed_over("06_compare_methods", ["encoders", "results"])
     handed_over("02_pretrain", steps=7, jobs=1)  # the same again
     opened().read("ranks")
+    shutil.copytree(tmp_path / "reports" / "x", tmp_path / "reports" / "x, before")
     handed_over("02_pretrain", steps=8)
     with pytest.raises(RunError, match=r"run x/03_finetune_low_label again"):
         handed_over("06_compare_methods", ["encoders", "results"])
@@ -102,6 +104,8 @@ def test_results_of_what_has_changed_since_are_refused():
     handed_over("03_finetune_low_label", ["encoders"])
     handed_over("06_compare_methods", ["encoders", "results"])
     assert opened().read("ranks")["steps"].tolist() == [8]
+    before = Study("07_claims", StudySettings(), tmp_path / "reports" / "x, before")  # as to compare with
+    assert before.read("ranks")["steps"].tolist() == [7]
 
 
 def test_a_companion_is_of_another_archive(monkeypatch):

@@ -17,6 +17,9 @@ def test_atomic_path_gives_the_whole_file_or_none(tmp_path):
         partial.write_bytes(b"whole")
         assert not path.exists()
         assert partial.suffix == ".parquet"
+        with files.atomic_path(path) as another:  # of a process of the same number, in another container
+            another.write_bytes(b"theirs")
+        assert path.read_bytes() == b"theirs" and partial.read_bytes() == b"whole"
     assert path.read_bytes() == b"whole"
 
 

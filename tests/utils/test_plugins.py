@@ -60,10 +60,8 @@ def test_a_plugin_that_was_edited_is_refused_by_its_process_and_those_that_it_st
     with pytest.raises(SettingsError, match=r"mine.py was edited since it was loaded: restart"):
         load_plugins([plugin])
     command = [sys.executable, "-c", "from mosaic.utils.plugins import load_plugins; load_plugins()"]
-    assert (
-        "was edited since it was loaded"
-        in subprocess.run(command, capture_output=True, text=True, check=False).stderr
-    )
+    child = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "was edited since it was loaded" in child.stderr
     plugin.write_text("x = 1\n")
     load_plugins([plugin])
     subprocess.run(command, check=True)
