@@ -74,8 +74,10 @@ class ArchiveClaims:
     def __init__(self, run: Study) -> None:
         self.title, self.store = run.read("archive")["title"], run.store()
         predictions = run.read("predictions")
-        # full-label pretraining has seen labels that few-label comparisons must not use
-        self.predictions = main_rows(predictions[predictions["label_budget"] != "full"])
+        # full-label pretraining has seen labels that few-label comparisons must not use; fine-tuning is of
+        # few seeds, and trains what is otherwise not trained
+        predictions = predictions.query("label_budget != 'full' and evaluation != 'finetune'")
+        self.predictions = main_rows(predictions)
         store, embedding = self.store, run.earlier("04_embeddings_and_coherence").settings.embedding
         self.embedded, self.rows = run.read("embeddings"), chosen_rows(store, embedding.most_patches)
         self.embedded_scenes = store.scenes[self.rows["test"]]
@@ -115,7 +117,7 @@ class ArchiveClaims:
             return untested(f"trials of {', '.join(lost)} failed, perhaps of the best opponent")
         mosaic = self.entry(MOSAIC, claim.measure, fraction)
         if mosaic is None:
-            return untested("no MoSAiC in this run")
+            return untested(f"no MoSAiC with {fraction:g} % of the labels in this run")
         entries = [entry for name in family if (entry := self.entry(name, claim.measure, fraction))]
         entries = [entry for entry in entries if mosaic.seeds <= entry.seeds]
         if not entries:
@@ -171,14 +173,11 @@ class ArchiveClaims:
         rows = self.predictions[self.predictions["fraction"] == fraction]
         if measure == "knn_jaccard":
             rows = self.embedded.assign(evaluation="embedding")
-        if method in UNTRAINED:  # fine-tuned they are trained
-            rows = rows[rows["evaluation"] != "finetune"]
         entries = []
         for evaluation, members in rows[rows["method"] == method].sort_values("seed").groupby("evaluation"):
             score = float(np.mean([self._validation(row, measure) for _, row in members.iterrows()]))
             entries.append(Entry(method, str(evaluation), score, members))
-        # an evaluation of fewer seeds, such as fine-tuning of the first, stands back
-        return max(entries, key=lambda entry: (len(entry.seeds), entry.validation), default=None)
+        return max(entries, key=lambda entry: entry.validation, default=None)
 
     def _validation(self, row: pd.Series, measure: str) -> float:
         if measure == "knn_jaccard":

@@ -2,7 +2,7 @@
 
 Each claim is a paired difference, MoSAiC less one opponent, on the test split. Whatever could be chosen to
 please is chosen on the validation split: which opponent of a family stands for it, and which evaluation (kNN,
-linear probe, fine-tuning, or its own classifier) each side enters with.
+linear probe, or its own classifier) each side enters with.
 """
 
 from collections.abc import Mapping, Sequence
