@@ -3,7 +3,9 @@
 import itertools
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -121,10 +123,12 @@ def test_a_place_that_was_held_out_reached_neither_encoder_nor_budget(smoke_run)
 
 
 @pytest.fixture(scope="module")
-def partial_run(smoke_run, run_smoke):
-    """The same again with one method more, which fails as a file lies where its encoder should go.
+def later_runs(smoke_run, run_smoke):
+    """Two more runs in the same place at the same time: their folders, and what the terminal of one showed.
 
-    Returns its folder, what the terminal showed and that file.
+    ``partial`` is the same again with one method more, which fails as a file lies where its encoder should go
+    (``in_the_way``). ``second`` is of a simulated archive in the layout of SEN12MS, with the first run as its
+    companion, in one process.
     """
     settings = make("02_pretrain", read_json(smoke_run / "02_pretrain.json")["settings"])
     with pytest.MonkeyPatch.context() as patch:
@@ -134,12 +138,20 @@ def partial_run(smoke_run, run_smoke):
         in_the_way = task.path.parent
     in_the_way.parent.mkdir()
     in_the_way.write_text("in the way")
-    told = run_smoke("--out", "partial", "--keep-going", methods=[*settings.grid.methods, "inter"])
-    return smoke_run.with_name("partial"), told, in_the_way
+    small = {"patches": 96, "methods": ["random", "mosaic"], "label_fractions": [50.0, 100.0], "held_out": 0}
+    small |= {"evaluations": ["linear"], "umap_methods": ["mosaic"], "companion_runs": ["smoke"]}
+    more = {"methods": [*settings.grid.methods, "inter"]}
+    with ThreadPoolExecutor() as pool:
+        partial = pool.submit(run_smoke, "--out", "partial", "--keep-going", **more)
+        second = pool.submit(run_smoke, "--dataset", "sen12ms", "--out", "second", jobs=1, **small)
+        told = partial.result()
+        second.result()
+    partial, second = map(smoke_run.with_name, ("partial", "second"))
+    return SimpleNamespace(partial=partial, told=told, in_the_way=in_the_way, second=second)
 
 
-def test_the_same_again_reuses_all_work_and_gives_the_same_numbers(smoke_run, partial_run):
-    folder, told, _ = partial_run
+def test_the_same_again_reuses_all_work_and_gives_the_same_numbers(smoke_run, later_runs):
+    folder, told = later_runs.partial, later_runs.told
     for stage, again, trials in (("pretraining", 1, 10), ("evaluation", 0, 10), ("embeddings", 0, 7)):
         assert f"{stage}: {again} trial{'s' * (again == 0)} to run, {trials} reused" in told
     assert "simulating" not in told
@@ -153,20 +165,20 @@ def test_the_same_again_reuses_all_work_and_gives_the_same_numbers(smoke_run, pa
     assert 0 < sum(claim == before for claim, before in pairs) < len(pairs)
 
 
-def test_a_run_that_keeps_going_reports_what_finished(smoke_run, partial_run):
-    folder, _, in_the_way = partial_run
+def test_a_run_that_keeps_going_reports_what_finished(smoke_run, later_runs):
+    folder = later_runs.partial
     encoders, before = (pd.read_parquet(run / "encoders.parquet") for run in (folder, smoke_run))
     assert set(encoders["method"]) == set(before["method"])
     (reason,) = read_json(folder / "02_pretrain.json")["failed"]["pretraining"].values()
-    assert str(in_the_way) in reason
+    assert str(later_runs.in_the_way) in reason
     assert "inter seed 0" in (folder / "02_pretrain.html").read_text()
     assert_finished(folder)
 
 
-def test_runs_lie_beside_each_other(partial_run, second_run, monkeypatch):
+def test_runs_lie_beside_each_other(later_runs, monkeypatch):
     """A method more, which failed, changes nothing; a run of another archive is not paired."""
-    monkeypatch.setenv("MOSAIC_ROOT", str(second_run.parents[1]))
-    index = run_comparison(["smoke", partial_run[0].name, second_run.name])
+    monkeypatch.setenv("MOSAIC_ROOT", str(later_runs.second.parents[1]))
+    index = run_comparison(["smoke", "partial", "second"])
     notebook = nbformat.read(index.parent / "compare_runs.ipynb", 4)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     told = "\n".join(output["data"]["text/plain"] for output in outputs)
@@ -177,11 +189,12 @@ def test_runs_lie_beside_each_other(partial_run, second_run, monkeypatch):
     assert read_json(index.parent / "run.json")["status"] == "finished"
 
 
-def test_one_parameter_reruns_what_depends_on_it(partial_run, tmp_path, monkeypatch, capfd):
+def test_one_parameter_reruns_what_depends_on_it(later_runs, tmp_path, monkeypatch, capfd):
     """Another k of the kNN classifier, in a notebook run by hand: every encoder is judged anew."""
-    folder = partial_run[0]
+    folder = later_runs.partial
     monkeypatch.setenv("MOSAIC_ROOT", str(folder.parents[1]))
-    parameters = load_profile("smoke")[1] | {"out": folder.name, "neighbours": 7, "evaluations": ["knn"]}
+    parameters = load_profile("smoke")[1] | {"out": folder.name, "neighbours": 7}
+    parameters |= {"evaluations": ["knn"], "jobs": 1}
     parameters = {name: value for name, value in parameters.items() if name in NOTEBOOKS[BY_HAND]}
     notebook = notebooks_folder() / f"{BY_HAND}.ipynb"
     options = {"cwd": notebook.parent, "stdout_file": sys.stdout, "progress_bar": False}
@@ -190,17 +203,8 @@ def test_one_parameter_reruns_what_depends_on_it(partial_run, tmp_path, monkeypa
     assert set(pd.read_parquet(folder / "results.parquet")["evaluation"]) == {"knn", "end_to_end", "trees"}
 
 
-@pytest.fixture(scope="module")
-def second_run(smoke_run, run_smoke):
-    """A run on a simulated archive in the layout of SEN12MS, the first as its companion, in one process."""
-    small = {"patches": 96, "methods": ["random", "mosaic"], "label_fractions": [50.0, 100.0], "held_out": 0}
-    small |= {"evaluations": ["linear"], "umap_methods": ["mosaic"], "companion_runs": ["smoke"]}
-    small |= {"jobs": 1}
-    run_smoke("--dataset", "sen12ms", "--out", "second", **small)
-    return smoke_run.with_name("second")
-
-
-def test_another_archive_runs_the_same_and_claims_are_of_both(second_run):
+def test_another_archive_runs_the_same_and_claims_are_of_both(later_runs):
+    second_run = later_runs.second
     assert_finished(second_run)
     results = pd.read_parquet(second_run / "results.parquet")
     assert results["dataset"].unique().tolist() == ["sen12ms"]
@@ -209,14 +213,14 @@ def test_another_archive_runs_the_same_and_claims_are_of_both(second_run):
     assert [claim["dataset"] for claim in claims] == list(np.repeat(archives, 12))
 
 
-def test_encoders_carry_over_between_the_archives_on_their_shared_bands(second_run):
-    rows = pd.read_parquet(second_run / "transfer.parquet")
+def test_encoders_carry_over_between_the_archives_on_their_shared_bands(later_runs):
+    rows = pd.read_parquet(later_runs.second / "transfer.parquet")
     archives = "SEN12MS, simulated", "BigEarthNet v2, simulated"
     assert set(zip(rows["source"], rows["target"], strict=True)) == set(itertools.product(archives, archives))
     assert set(rows["method"]) == {"random", "band_statistics", "mosaic"}
     to_sen12ms = rows.query("target == 'SEN12MS, simulated' and probe == 'target'")
     assert to_sen12ms["fraction"].unique().tolist() == [50, 100]
     assert rows.query("probe != 'change'")["value"].between(0, 1).all()
-    bands = {tuple(card["layout"]["sensors"][1]["bands"]) for card in cards(second_run)}
+    bands = {tuple(card["layout"]["sensors"][1]["bands"]) for card in cards(later_runs.second)}
     assert {len(names) for names in bands} == {12, 13}  # SEN12MS whole, and both less the cirrus band
     assert all("B10" not in names for names in bands if len(names) == 12)

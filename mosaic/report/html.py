@@ -54,6 +54,8 @@ def public(text: str, record: Mapping[str, Any]) -> str:
     """
 
     def without(folder: str, instead: str) -> str:
+        if folder not in text:  # a pattern takes long to search megabytes of images
+            return text
         pattern = rf"(?<![\w.~-]){re.escape(folder)}(/|(?![\w.-]))"
         return re.sub(pattern, lambda found: instead + found[1] if instead else "" if found[1] else ".", text)
 
