@@ -128,7 +128,7 @@ def later_runs(smoke_run, run_smoke):
 
     ``partial`` is the same again with one method more, which fails as a file lies where its encoder should go
     (``in_the_way``). ``second`` is of a simulated archive in the layout of SEN12MS, with the first run as its
-    companion, in one process.
+    companion.
     """
     settings = make("02_pretrain", read_json(smoke_run / "02_pretrain.json")["settings"])
     with pytest.MonkeyPatch.context() as patch:
@@ -143,7 +143,7 @@ def later_runs(smoke_run, run_smoke):
     more = {"methods": [*settings.grid.methods, "inter"]}
     with ThreadPoolExecutor() as pool:
         partial = pool.submit(run_smoke, "--out", "partial", "--keep-going", **more)
-        second = pool.submit(run_smoke, "--dataset", "sen12ms", "--out", "second", jobs=1, **small)
+        second = pool.submit(run_smoke, "--dataset", "sen12ms", "--out", "second", **small)
         told = partial.result()
         second.result()
     partial, second = map(smoke_run.with_name, ("partial", "second"))
@@ -190,11 +190,11 @@ def test_runs_lie_beside_each_other(later_runs, monkeypatch):
 
 
 def test_one_parameter_reruns_what_depends_on_it(later_runs, tmp_path, monkeypatch, capfd):
-    """Another k of the kNN classifier, in a notebook run by hand: every encoder is judged anew."""
+    """Another k of the kNN classifier, in a notebook run by hand: two processes judge every encoder anew."""
     folder = later_runs.partial
     monkeypatch.setenv("MOSAIC_ROOT", str(folder.parents[1]))
     parameters = load_profile("smoke")[1] | {"out": folder.name, "neighbours": 7}
-    parameters |= {"evaluations": ["knn"], "jobs": 1}
+    parameters |= {"evaluations": ["knn"], "jobs": 2}
     parameters = {name: value for name, value in parameters.items() if name in NOTEBOOKS[BY_HAND]}
     notebook = notebooks_folder() / f"{BY_HAND}.ipynb"
     options = {"cwd": notebook.parent, "stdout_file": sys.stdout, "progress_bar": False}
