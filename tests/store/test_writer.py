@@ -133,12 +133,16 @@ def test_bad_patches_may_be_skipped_and_are_counted(archive, folder, bad):
     assert np.array_equal(store.read(np.arange(len(kept)))["s2_24"][:, 0], expected)
 
 
-def test_a_record_under_another_name_in_another_split_is_refused(archive, folder):
-    same = archive.sample(0)
+@pytest.mark.parametrize(
+    ("bands", "title"),
+    [(("VV", "VH", "B02", "B03", "B05", "B08", "B11"), ""), (("VV", "VH"), "Sentinel-1 ")],
+)
+def test_a_record_or_one_sensor_of_it_in_another_split_is_refused(archive, folder, bands, title):
+    same = {band: archive.sample(0)[band] for band in bands}
     archive.faults = {row: lambda sample: sample.update(same) for row in (1, 18)}  # of row 0
     with pytest.raises(
         PackError,
-        match=r"has 1 patch in two splits.*\n  patch_018 \(test\) has the pixels of "
+        match=rf"has 1 patch in two splits.*\n  patch_018 \(test\) has the {title}pixels of "
         r"patch_000 \(train\)\n.* keep one of each pair",
     ):
         pack(archive, folder, shard_size=8, workers=1)
@@ -224,11 +228,3 @@ def test_a_file_system_without_locks_takes_packed_data_all_the_same(
     monkeypatch.setattr(fcntl, "flock", unsupported)
     assert len(pack(archive, folder, shard_size=8, workers=1)) == 20
     assert "see to it that only one run uses it" in capsys.readouterr().err
-
-
-def test_one_sensor_copied_into_another_split_is_refused(archive, folder):
-    radar = {band: archive.sample(0)[band] for band in archive.s1_bands}
-    archive.faults = {18: lambda sample: sample.update(radar)}
-    message = r"patch_018 \(test\) has the Sentinel-1 pixels of patch_000 \(train\)"
-    with pytest.raises(PackError, match=message):
-        pack(archive, folder, shard_size=8, workers=1)
