@@ -121,7 +121,10 @@ def parse_metadata(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]]:
     country, date and s1_date (ISO), tile, column, row, scene (tile and date), location (tile, column and row)
     and the two flags. Rows with faults are in it too.
     """
-    index = table.sort_values("patch_id", kind="stable", ignore_index=True)
+    texts = {
+        name: table[name].map(str) for name in ("patch_id", "s1_name", "split")
+    }  # of null and lists, too
+    index = table.assign(**texts).sort_values("patch_id", kind="stable", ignore_index=True)
     place = ["tile", "column", "row"]
     s2, s1 = _parse_names(index["patch_id"], _S2_PATTERN), _parse_names(index["s1_name"], _S1_PATTERN)
     index[["date", *place]], index["s1_date"] = s2[["date", *place]], s1["date"]

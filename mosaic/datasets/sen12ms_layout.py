@@ -23,7 +23,7 @@ COVERAGE = 0.10  # share of a patch that a class has to cover to be a label
 LISTS = {"train": "train_list.txt", "test": "test_list.txt"}
 SEASONS: tuple[str, ...] = ("ROIs1158_spring", "ROIs1868_summer", "ROIs1970_fall", "ROIs2017_winter")
 _VALIDATION_SHARE = 0.2  # of the training scenes
-_LISTED = r"^(?P<season>[^_]+_[^_]+)_(?:s1|s2|lc)_(?P<number>[^_]+)_(?P<patch>[^_]+?)(?:\.(?i:tif))?$"
+_LISTED = r"^(?P<season>ROIs\d+_[a-z]+)_(?:s1|s2|lc)_(?P<number>\d+)_(?P<patch>p\d+)(?:\.(?i:tif))?$"
 
 
 def labels_of(classes: NDArray[np.uint8]) -> list[str]:

@@ -124,9 +124,10 @@ class PackedStore:
 
     def __repr__(self) -> str:
         """Say what is packed: patches by split, bands and classes."""
-        splits = ", ".join(f"{number} {name}" for name, number in self.index["split"].value_counts().items())
+        kept = self.index["split"][~self._left_out]
+        splits = ", ".join(f"{number} {name}" for name, number in kept.value_counts().items())
         return (
-            f"PackedStore of {self.manifest.dataset}, {len(self.index)} pairs ({splits}): {self.folder}\n"
+            f"PackedStore of {self.manifest.dataset}, {len(kept)} pairs ({splits}): {self.folder}\n"
             f"  bands: {', '.join(self.layout.bands)}\n  classes: {'; '.join(self.class_names)}"
         )
 

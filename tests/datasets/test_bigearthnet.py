@@ -123,10 +123,14 @@ FIRST = [  # columns of the first row, message
     ({"s1_name": "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_1_3"}, "name different tiles, columns or rows"),
     ({"s1_name": "S1A_33UUP"}, "s1_name 'S1A_33UUP' does not follow the official naming"),
     ({"patch_id": "S2A_33UUP"}, "patch_id does not follow the official naming"),
+    ({"patch_id": None}, "patch_id does not follow the official naming"),
+    ({"s1_name": None}, "s1_name '.*' does not follow the official naming"),
+    ({"split": None}, "split '.*' is not one of train, validation, test"),
     ({"patch_id": "S2A_MSIL2A_20171313T101031_N9999_R022_T33UUP_00_03"}, "official naming"),
     ({"patch_id": "S2A_MSIL2A_20170613T101031_N9999_R022_T33UIP_00_03"}, "official naming"),
 ]
 TABLES = [  # change of the table, message
+    (lambda t: t.assign(split=[["train"]] * 4), "split .*train.* is not one of train, validation, test"),
     (lambda t: twin(t, "07", "test"), "33UUP_0_3 is in more than one split"),
     (lambda t: twin(t, "06", "train"), "lists this patch twice"),
     (lambda t: t.drop(columns="s1_name"), r"lacks the column\(s\) s1_name"),
@@ -157,6 +161,12 @@ def test_a_wrong_table_or_folder_is_refused(root, spoil, message):
     spoil(root)
     with pytest.raises(ArchiveError, match=message):
         BigEarthNetArchive(root)
+
+
+def test_rows_without_a_name_are_left_out_where_faults_are_listed(root):
+    edit_metadata(root, patch_id=None)
+    problems = []
+    assert len(BigEarthNetArchive(root, problems=problems)) == 3 and len(problems) == 1
 
 
 # --- reading ---

@@ -178,6 +178,7 @@ def test_absent_and_unlisted_patches_and_half_scenes_are_told(root):
     [
         (lambda root: (root / "test_list.txt").unlink(), "test_list.txt missing"),
         (lambda root: (root / "train_list.txt").write_text("p30.tif\n"), "name no patch: p30"),
+        (lambda r: (r / "train_list.txt").write_bytes(b"ROIs1158_spring_s2_1_p3\xa4"), "name no patch: ROIs"),
         (lambda r: (r / "test_list.txt").write_text("ROIs1158_spring_s2_1_p31.tif\n"), "ROIs1158_spring_1"),
         (lambda root: [shutil.rmtree(p) for p in root.glob("ROIs*")], "extract a season"),
     ],
