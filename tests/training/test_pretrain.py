@@ -174,7 +174,7 @@ def test_an_interrupt_passes_and_leaves_the_signal_alone(train, interrupt_at, er
 
 @pytest.mark.parametrize("name", ["mosaic_temporal", "supervised_s1"])
 def test_no_other_label_reaches_the_model(store, train, name):
-    options = {"labelled": 20, "kernel": "idf_jaccard", "monitor_every": 0}
+    options = {"labelled": 20, "kernel": "idf_jaccard", "monitor_every": 0, "steps": 3}
     before, known = train(name, "before", **options), store.split_rows("train")[:20]
 
     def relabel(rows):
@@ -192,7 +192,7 @@ def test_no_other_label_reaches_the_model(store, train, name):
 
 def test_the_seed_decides_the_result_and_monitoring_does_not(train):
     runs = {"first": (0, 0), "monitored": (0, 2), "other": (1, 0)}
-    folders = [train("iai", name, seed=seed, monitor_every=every) for name, (seed, every) in runs.items()]
+    folders = [train("iai", n, seed=seed, monitor_every=every, steps=3) for n, (seed, every) in runs.items()]
     first, monitored, other = map(weights_of, folders)
     assert first == monitored != other
 
