@@ -20,7 +20,7 @@ U = TypeVar("U")
 
 _AHEAD = 2  # batches
 _THREADS = 4  # that fill pinned memory; more read no faster
-_CHUNK = 1024  # records read at once to fill a table
+_CHUNK = 128  # records read at once to fill a table; more would be memory that is touched once
 
 
 def read_ahead(read: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:

@@ -114,7 +114,7 @@ def record_table(
     groups = groups_of(picker.method, store.layout)
     rows = np.unique(np.concatenate(picker.pools))
     if picker.method.temporal:  # second views are of any row of the split
-        rows = np.flatnonzero(store.index["split"].to_numpy() == "train")
+        rows = store.split_rows("train")
     elements = sum(group.elements for group in store.layout.groups if group.name in groups)
     fits = len(rows) * elements * 2 <= trial.compute.gpu_records * free
     pays = picker.method.trained and trial.steps * trial.batch_scenes >= len(rows)

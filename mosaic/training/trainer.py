@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -178,11 +179,11 @@ class Logbook(Callback):
         }
 
     def write(self, path: Path) -> dict[str, float]:
-        """Write the log as CSV with the columns of ``COLUMNS``; return its last row."""
+        """Write the log as CSV with the columns of ``COLUMNS``; return what its last row holds but NaN."""
         self._finish_evaluation()
         with atomic_path(path) as partial:
             pd.DataFrame(self.rows, columns=list(COLUMNS)).to_csv(partial, index=False, float_format="%.7g")
-        return self.rows[-1]
+        return {name: value for name, value in self.rows[-1].items() if not np.isnan(value)}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Mark the checkpoint with what it belongs to."""

@@ -225,6 +225,15 @@ def test_impossible_requests_are_refused_before_any_work(store, config, train, t
     assert not list(tmp_path.iterdir())
 
 
+def test_what_too_few_validation_patches_cannot_tell_is_left_open(store, train):
+    validation = store.split_rows("validation")
+    store.index.loc[validation[1:], "split"] = "unused"
+    store.labels[validation[0]] = 0
+    folder = train("iai")
+    assert log_of(folder)[["knn", "uniformity"]].isna().all().all()
+    assert read_card(folder)["final"].keys().isdisjoint(("knn", "uniformity"))
+
+
 def test_mixed_precision_trains(train):
     # 64 pixels: oneDNN leaves garbage in the bf16 gradient of a 3 x 3 convolution of one pixel
     small = {"steps": 2, "batch_scenes": 2, "image_size": 64, "monitor_every": 0}
