@@ -23,6 +23,8 @@ from mosaic.utils.forked import forked_map
 from mosaic.utils.progress import log, progress
 from mosaic.utils.words import count
 
+_COLUMNS = ("patch_id", "labels", "split", "date", "scene", "location")  # that are read from packed data
+
 
 def pack(
     archive: Archive,
@@ -77,6 +79,8 @@ class _Packing:
     def __init__(self, archive: Archive, folder: Path, shard_size: int, skip: bool, block: int) -> None:
         self.archive, self.folder, self.skip, self.block = archive, folder, skip, block
         self.index = archive.index
+        if absent := [column for column in _COLUMNS if column not in self.index]:
+            raise PackError(f"the index of {archive.root} lacks {', '.join(absent)}: see docs/extend.md")
         sensors = tuple(sensor for sensor in archive.sensors if sensor.bands)
         bands = [band for sensor in sensors for band in sensor.bands]
         self.layout = BandLayout(sensors, {band: archive.band_sizes[band] // block for band in bands})
@@ -143,7 +147,7 @@ class _Packing:
         Raises:
             PackError: when patches are bad and may not be skipped.
         """
-        for leftover in self.folder.glob(".*.partial*"):
+        for leftover in self.folder.glob(".*.partial.*"):
             leftover.unlink()
         notes = {number: note for number in range(len(self.shards)) if (note := self._note(number))}
         missing = [number for number in range(len(self.shards)) if number not in notes]

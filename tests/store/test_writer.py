@@ -171,14 +171,15 @@ def test_a_killed_reading_process_is_named(archive, folder):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("change", "message"),
     [
-        ({"split": "test"}, "no usable patch in split 'train'"),
-        ({"labels": [["lava"]] * 20}, "'lava'. are not"),
+        (lambda index: index.assign(split="test"), "no usable patch in split 'train'"),
+        (lambda index: index.assign(labels=[["lava"]] * 20), "'lava'. are not"),
+        (lambda index: index.drop(columns=["scene", "date"]), "lacks date, scene: see"),
     ],
 )
-def test_faults_of_the_index_are_found_before_reading(archive, folder, changes, message):
-    archive.index = archive.index.assign(**changes)
+def test_faults_of_the_index_are_found_before_reading(archive, folder, change, message):
+    archive.index = change(archive.index)
     with pytest.raises(PackError, match=message):
         pack(archive, folder)
     assert archive.reads == []
