@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mosaic.datasets.archive import Archive
 from mosaic.datasets.registry import DATASETS, open_archive, simulate_archive
 from mosaic.losses.label_kernels import KERNELS
 from mosaic.losses.objectives.base import LOSSES
@@ -61,9 +62,12 @@ def test_dataset_of_the_page_is_packed_and_three_sensors_are_trained_on(plugin, 
         split = ("train", "train", "validation", "test")[i % 4]
         labels = [["forest"], ["water"], ["forest", "water"]][i % 3]
         rows.append({"patch_id": f"p{i}", "labels": labels, "split": split, "date": "2020-06-01"})
-        rows[-1] |= {"scene": f"s{i}", "location": f"l{i}"}
+        rows[-1] |= {"tile": f"t{i}", "scene": f"s{i}", "location": f"l{i}"}
     pd.DataFrame(rows).to_parquet(folder / "index.parquet")
-    pack(open_archive("my_patches", folder), tmp_path / "packed", workers=1)
+    archive = open_archive("my_patches", folder)
+    declared = {*vars(Archive), *Archive.__annotations__} - set(dir(archive))
+    assert {name for name in declared if not name.startswith("_")} == {"check", "notes"}  # of verify alone
+    pack(archive, tmp_path / "packed", workers=1)
     with pytest.raises(ArchiveError, match="no simulation"):
         simulate_archive("my_patches", tmp_path / "another", 12, 0)
     store = PackedStore(tmp_path / "packed")
