@@ -51,7 +51,10 @@ def run_scores(runs: Mapping[str, Study], paired: Collection[str]) -> pd.DataFra
     run, paired by scene, on the seeds that both have.
     """
     tables = {name: run.read("predictions") for name, run in runs.items()}
-    shared = set.intersection(*(set(table["evaluation"]) for table in tables.values()))
+    found = {name: set(table["evaluation"]) for name, table in tables.items()}
+    if not (shared := set.intersection(*found.values())):
+        listed = "; ".join(f"{name} has {', '.join(sorted(names))}" for name, names in found.items())
+        raise RunError(f"these runs share no evaluation ({listed}): run 03 of one as of another")
     calls = []
     for fraction in sorted(set().union(*(table["fraction"] for table in tables.values()))):
         rows = {name: common_rows(t[t["evaluation"].isin(shared)], fraction) for name, t in tables.items()}

@@ -127,6 +127,7 @@ def run_trials(
         training = study if study.notebook == "02_pretrain" else study.earlier("02_pretrain")
         jobs = len(devices) * trials_per_gpu(training.settings)
     outcomes = _run(calls, stage, jobs, Launch.current(), len(tasks))
+    study.failed.pop(stage, None)  # of an earlier attempt, in a notebook
     if failed := {name: result.line for name, result in outcomes.items() if isinstance(result, _Failure)}:
         study.failed[stage] = failed
     done = [(name, task) for name, task in tasks.items() if name not in failed]

@@ -211,7 +211,9 @@ class Study:
         """Write tables for later notebooks, data frames as parquet and all else as JSON; and the settings."""
         settings = {name: self.settings.flat()[name] for name in NOTEBOOKS[self.notebook]}
         content = [{name: value for name, value in settings.items() if name not in HOW}]
+        record_path = self.folder / f"{self.notebook}.json"
         with self._locked():
+            record_path.unlink(missing_ok=True)  # or a kill would leave new tables beside old settings
             for name, table in tables.items():
                 table = _moved(table, _below_root)
                 if isinstance(table, pd.DataFrame):
@@ -222,7 +224,7 @@ class Study:
                     write_json(self.folder / f"{name}.json", table)
                 content.append(table)
             record = {"settings": settings, "failed": self.failed, "hash": hash_json(content)}
-            write_json(self.folder / f"{self.notebook}.json", record | {"sources": self.sources})
+            write_json(record_path, record | {"sources": self.sources})
 
     def _note_source(self, notebook: str) -> None:
         """Note that this notebook reads what another wrote; ``RunError`` where that is out of date."""

@@ -27,6 +27,8 @@ def test_a_planted_difference_is_found_with_its_interval(run_of, predict, truth)
     expected = vars((ap[1] - ap[0]).interval())
     assert differences.loc["poor", list(expected)].to_dict() == pytest.approx(expected)
     assert differences["n_seeds"].to_dict() == {"poor": 2, "same": 3}  # those that both have
+    with pytest.raises(RunError, match=r"no evaluation \(a has knn; b has linear\)"):
+        run_tables.run_scores({"a": run_of(good), "b": run_of(others[:3])}, [])
 
 
 @pytest.mark.parametrize(

@@ -45,9 +45,9 @@ def launch(monkeypatch, *settings):
     monkeypatch.setenv("MOSAIC_LAUNCH", json.dumps(asdict(Launch(*settings))))
 
 
-def run(function, tasks, jobs=2, **options):
+def run(function, tasks, jobs=2, study=None, **options):
     """Run calls as trials of a stage; returns the names of those that finished, and why others failed."""
-    study = Study("02_pretrain", StudySettings(jobs=jobs), Path())
+    study = study or Study("02_pretrain", StudySettings(jobs=jobs), Path())
     table = run_trials(study, "pretraining", function, tasks, **options)
     return table["name"].tolist(), study.failed_trials().values.tolist()
 
@@ -187,8 +187,11 @@ def test_a_run_that_keeps_going_lists_what_is_missing_and_tries_only_that_again(
     with pytest.raises(RunError, match="1 of 2 failed"):
         run(calls.trial, both, jobs=1)
     assert (len(begun(tmp_path, "fine")), len(begun(tmp_path, "always_fails"))) == (1, 4)
+    launch(monkeypatch, "pool", {}, True)
+    study = Study("02_pretrain", StudySettings(jobs=1), Path())  # of a notebook whose cell is run again
+    assert run(calls.trial, both, study=study) == (["fine"], missing)
     (tmp_path / "always_fails.done").write_text("by another run")
-    assert run(calls.trial, both, jobs=1) == (["fine", "always_fails"], [])
+    assert run(calls.trial, both, study=study) == (["fine", "always_fails"], [])
 
 
 def test_a_killed_study_leaves_no_worker_and_the_next_resumes(calls, tmp_path, wait_until):

@@ -108,6 +108,16 @@ def test_results_of_what_has_changed_since_are_refused(tmp_path):
     assert before.read("ranks")["steps"].tolist() == [7]
 
 
+def test_a_notebook_that_is_killed_while_it_writes_has_not_run(monkeypatch):
+    """Its tables are new, its settings would be those of before."""
+    handed_over("02_pretrain", steps=7)
+    monkeypatch.setattr(study_module, "write_json", lambda path, content: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        handed_over("02_pretrain", steps=8)
+    with pytest.raises(RunError, match=r"run 02_pretrain\.ipynb with out='x' first"):
+        opened().earlier("02_pretrain")
+
+
 def test_a_companion_is_of_another_archive(monkeypatch):
     sources = {"x": "/data/a", "same": "/data/a", "other": "/data/b", "alike": "/data/c"}
 
