@@ -38,7 +38,8 @@ from mosaic.experiments.study import (
 )
 from mosaic.utils.errors import MosaicError, RunError, SettingsError
 from mosaic.utils.files import write_text
-from mosaic.utils.forked import available_cores, end_with_parent, handling, starting_processes
+from mosaic.utils.forked import available_cores, end_with_parent, starting_processes
+from mosaic.utils.interrupts import handling
 from mosaic.utils.plugins import load_plugins
 from mosaic.utils.progress import WORKER, log, progress
 from mosaic.utils.words import count

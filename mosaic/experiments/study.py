@@ -16,7 +16,7 @@ import pandas as pd
 from mosaic.settings import NOTEBOOKS, StudySettings, injected_names, make
 from mosaic.store.reader import PackedStore
 from mosaic.utils.cached import read_if_sound, read_parquet, write_parquet
-from mosaic.utils.errors import RunError
+from mosaic.utils.errors import RunError, SettingsError
 from mosaic.utils.files import file_state, hash_json, lock, read_json, write_json
 from mosaic.utils.forked import available_cores
 from mosaic.utils.plugins import loaded_hashes
@@ -257,7 +257,11 @@ class Study:
         if not content:
             raise self._not_run(notebook, self.folder / f"{notebook}.json")
         self._note_source(notebook)
-        return Study(notebook, make(notebook, content["settings"]), self.folder, content["failed"])
+        try:
+            settings = make(notebook, content["settings"])
+        except SettingsError as error:  # of an earlier version of the library, or a plugin that went away
+            raise RunError(f"{self.folder / notebook}.json: {error}: run {notebook} again") from error
+        return Study(notebook, settings, self.folder, content["failed"])
 
     def _not_run(self, notebook: str, missing: Path | str) -> RunError:
         run = f"run {notebook}.ipynb with out={self.folder.name!r} first"

@@ -236,9 +236,9 @@ def key_result(
         details.append(f"95 % interval {ends} over {sampled(n_seeds)}")
     if n_seeds is not None:
         details.append(count(n_seeds, "seed"))
-    shown, detail = value if isinstance(value, str) else _cell(value, digits), ", ".join(details)
+    shown, detail = _cell(value, digits), ", ".join(details)
     line = f"<strong>{shown}</strong> {inline(text)}" + (f" <small>({detail})</small>" if detail else "")
-    _emit("key_result", f"<p>{line}</p>", plain(line), html=inline(text), value=shown, detail=detail)
+    _emit("key_result", f"<p>{line}</p>", plain(line), html=inline(text), value=plain(shown), detail=detail)
 
 
 def stamp(*, seed: int, device: str, data: str, **more: str | int | float) -> None:

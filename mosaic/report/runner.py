@@ -28,7 +28,7 @@ from mosaic.report.html import RECORD, duration, public, read_record, render_all
 from mosaic.report.summary import read_notebook, summarize, title_of
 from mosaic.utils import files
 from mosaic.utils.errors import MosaicError, RunError
-from mosaic.utils.forked import handling
+from mosaic.utils.interrupts import handling
 from mosaic.utils.progress import PREFIX
 
 #: Of an error that reached nobody.

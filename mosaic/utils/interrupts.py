@@ -1,9 +1,22 @@
-"""Ctrl-C, and the interrupt of a notebook."""
+"""Signals: Ctrl-C, the interrupt of a notebook, and those that end a process."""
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def handling(numbers: Iterable[int], handler: Callable[[int, Any], object]) -> Iterator[None]:
+    """Handle signals by ``handler`` meanwhile; in a thread that is not the main one, which cannot, do not."""
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number in numbers if main}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 @contextlib.contextmanager
@@ -13,15 +26,11 @@ def after_import() -> Iterator[None]:
     A library of which half was imported fails in other ways until the process ends. Where interrupts are
     ignored, or end the process, they still do.
     """
-    in_main = threading.current_thread() is threading.main_thread()  # no other is interrupted
-    if not (in_main and callable(signal.getsignal(signal.SIGINT))):
-        yield
-        return
     pressed: list[int] = []
-    earlier = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    held = (signal.SIGINT,) if callable(signal.getsignal(signal.SIGINT)) else ()
     try:
-        yield
+        with handling(held, lambda number, frame: pressed.append(number)):
+            yield
     finally:
-        signal.signal(signal.SIGINT, earlier)
         if pressed:
             signal.raise_signal(signal.SIGINT)

@@ -54,6 +54,10 @@ def test_tables_pass_from_notebook_to_notebook():
     left = later.earlier("02_pretrain")
     assert left.settings == earlier.settings and left.settings.trial.steps == 7
     assert left.failed_trials().values.tolist() == [["pretraining", "mosaic seed 0", "out of memory"]]
+    record = later.folder / "02_pretrain.json"
+    record.write_text(record.read_text().replace('"steps": 7', '"step": 7'))  # as of another version
+    with pytest.raises(RunError, match=r"x/02_pretrain\.json: .* parameter 'step'.*: run 02_pretrain again"):
+        later.earlier("02_pretrain")
 
 
 def test_a_run_can_be_read_where_its_project_was_moved_to(tmp_path, monkeypatch):

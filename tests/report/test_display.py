@@ -166,6 +166,8 @@ def test_answer_key_result_and_stamp_carry_what_the_report_needs(shown):
     assert shown.notes["detail"] == "95 % interval \u22120.030 to \u22120.010 over scenes and seeds, 3 seeds"
     display.key_result("supported", "4 of 9")
     assert (shown.notes["value"], shown.notes["detail"]) == ("4 of 9", "")
+    display.key_result("unknown", np.nan, low=np.nan, high=np.nan, n_seeds=1)
+    assert (shown.notes["value"], shown.notes["detail"]) == ("–", "1 seed")
     display.stamp(seed=1, device="cpu", data="ab12", packed_pairs=20)
     assert shown.notes["facts"] == {"seed": 1, "device": "cpu", "data": "ab12", "packed_pairs": 20}
 
