@@ -34,7 +34,7 @@ _PIXELS_A_CLASS = 400  # drawn from each patch and class: a large parcel counts 
 def without_pixels(class_names: Sequence[str], *frames: pd.DataFrame) -> str:
     """Return a sentence that names the classes which one of the frames lacks; empty when none is lacking."""
     absent = [name for name in class_names if not all((frame["class"] == name).any() for frame in frames)]
-    return f" Left out, without pixels: {', '.join(absent)}." if absent else ""
+    return f" Left out, without pixels: {'; '.join(absent)}." if absent else ""
 
 
 def display_bands(store: PackedStore) -> list[str]:

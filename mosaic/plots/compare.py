@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mosaic.analysis.tables import input_title
 from mosaic.plots import layout
@@ -46,6 +47,7 @@ def rank_diagram(ranks: pd.DataFrame, groups: Sequence[tuple[int, int]]) -> Figu
     for i, (first, last) in enumerate(groups):
         x = edge + 0.02 * max(edge - 1, 1) * (2 + i)
         ax.plot([x, x], [y[first] + 0.25, y[last] - 0.25], color=GREY, linewidth=3, solid_capstyle="butt")
+    ax.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10], integer=True))
     ax.set_xlabel("rank (1 is best)")
     return fig
 
@@ -89,7 +91,10 @@ def difference_matrix(table: pd.DataFrame, reference: str) -> Figure:
 
 @layout.of_table
 def trust_dots(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
-    """Show how far each class trusts each sensor, in [0, 1]: the mean over seeds, seeds as small dots."""
+    """Show how far each class trusts each sensor, in [0, 1]: the mean over seeds, seeds as small dots.
+
+    The line across is 0.5, where training starts.
+    """
     sensors = layout.distinct(table, "sensor")
     means = table.pivot_table(index="class", columns="sensor", values="trust").reindex(list(class_names))
     means = means.loc[(means[sensors[-1]] - means[sensors[0]]).sort_values(kind="stable").index[::-1]]
@@ -101,6 +106,7 @@ def trust_dots(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     titles = {name: short_name(str(name)) for name in means.index}
     y = layout.dots(ax, rows, "class", titles, looks, "sensor", value="trust")
     ax.hlines(y, means.min(axis=1), means.max(axis=1), color=LIGHT_GREY, linewidth=3, zorder=1)
+    ax.axvline(0.5, color=GREY, linewidth=1, linestyle="--", zorder=0)
     ax.set_xlabel("trust g: 0 believes only what all sensors say, 1 what this one says")
     layout.legend(fig)
     return fig

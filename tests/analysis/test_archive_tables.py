@@ -145,4 +145,4 @@ def test_card_sets_every_statistic_beside_the_real_one():
 def test_classes_that_a_figure_leaves_out_are_named():
     first, second = pd.DataFrame({"class": ["a", "b"]}), pd.DataFrame({"class": ["b", "c"]})
     assert tables.without_pixels(["a", "b"], first) == ""
-    assert tables.without_pixels(["a", "b", "c"], first, second) == " Left out, without pixels: a, c."
+    assert tables.without_pixels(["a", "b", "c"], first, second) == " Left out, without pixels: a; c."

@@ -32,6 +32,7 @@ def test_ranks_have_intervals_and_a_bar_joins_a_group(spans, words):
     ranks = pd.DataFrame(rows, columns=["method", "rank", "low", "high"])
     (ax,) = figures.rank_diagram(ranks, [(0, 1)]).axes
     assert words(ax.get_yticklabels()) == ["MoSAiC", "IaI-SimCLR", "Random features"]
+    assert all(tick == round(tick) for tick in ax.get_xticks())
     *points, bar = ax.lines
     assert sorted(np.nanmax(point.get_xdata()) for point in points) == [1.2, 1.8, 3.0]
     top, bottom = bar.get_ydata()

@@ -52,7 +52,7 @@ def test_dots_stand_side_by_side_with_the_intervals_that_are_known_and_their_see
         layout.dots(ax, frame.assign(seed=0), "place", titles, BLUE, "by")
 
 
-@pytest.mark.parametrize(("count", "columns"), [(2, 2), (4, 4), (5, 3), (14, 4)])
+@pytest.mark.parametrize(("count", "columns"), [(2, 2), (4, 4), (5, 3), (14, 4), (35, 4)])
 def test_a_legend_is_balanced_and_lies_outside_the_panels(count, columns, words):
     fig, axes = layout.panels(1, 1, 3.0)
     for k in range(count):
@@ -64,6 +64,7 @@ def test_a_legend_is_balanced_and_lies_outside_the_panels(count, columns, words)
     fig.draw_without_rendering()
     renderer = fig.canvas.get_renderer()
     assert not legend.get_window_extent(renderer).overlaps(axes[0].get_tightbbox(renderer))
+    assert axes[0].bbox.height / fig.dpi > 2  # however many rows it has
 
 
 def test_merit_runs_from_the_worst_to_the_best_of_a_column():
