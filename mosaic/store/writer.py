@@ -85,6 +85,8 @@ class _Packing:
         bands = [band for sensor in sensors for band in sensor.bands]
         self.layout = BandLayout(sensors, {band: archive.band_sizes[band] // block for band in bands})
         self.fingerprint = archive.fingerprint()
+        names = ("class_names", "class_colors", "level1", "confusable", "coarse")
+        self.classes: dict[str, Any] = {name: getattr(archive, name) for name in names}
         label_matrix(self.index["labels"], archive.class_names)  # finds unknown labels before packing
         self.train = (self.index["split"] == "train").to_numpy()
         self._require_training(self.train)
@@ -122,9 +124,10 @@ class _Packing:
             )
         if manifest.skipped and not self.skip:
             return None
-        if manifest.layout.sensors != self.layout.sensors:  # other titles or augmentation, the same pixels
-            layout = replace(manifest.layout, sensors=self.layout.sensors)
-            replace(manifest, layout=layout).write(self.folder / MANIFEST)
+        layout = replace(manifest.layout, sensors=self.layout.sensors)
+        described = replace(manifest, layout=layout, **self.classes)
+        if described != manifest:  # other titles, augmentation or groups of classes, the same pixels
+            described.write(self.folder / MANIFEST)
         try:
             return PackedStore(self.folder)
         except PackError as error:
@@ -237,11 +240,7 @@ class _Packing:
             dataset=archive.name,
             source=str(archive.root),
             fingerprint=self.fingerprint,
-            class_names=archive.class_names,
-            class_colors=archive.class_colors,
-            level1=archive.level1,
-            confusable=archive.confusable,
-            coarse=archive.coarse,
+            **self.classes,
             layout=replace(self.layout, statistics=self._statistics(notes)),
             shards=tuple(Shard(path.name, len(note["kept"]), note["sha256"]) for path, note in shards),
             index_sha256=files.sha256_file(self.folder / INDEX),

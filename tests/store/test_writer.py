@@ -49,10 +49,15 @@ def test_manifest_and_index_say_what_was_packed(archive, store):
         assert store.index[column].tolist() == archive.index[column].tolist()
 
 
-def test_second_pack_reads_nothing(archive, store, folder):
+def test_second_pack_reads_nothing_but_the_groups_of_classes(archive, store, folder, monkeypatch):
     archive.reads.clear()
     assert pack(archive, str(folder), shard_size=5).fingerprint == store.fingerprint
-    assert archive.reads == []
+    monkeypatch.setattr(archive, "confusable", {"wet": archive.class_names[:2]})  # as another version groups
+    assert pack(archive, folder).manifest.confusable == PackedStore(folder).manifest.confusable
+    assert PackedStore(folder).manifest.confusable == {"wet": archive.class_names[:2]}
+    monkeypatch.undo()
+    pack(archive, folder)
+    assert archive.reads == [] and PackedStore(folder).manifest == store.manifest
 
 
 @pytest.fixture
