@@ -25,7 +25,8 @@ def transfer_table(trials: pd.DataFrame, sides: Sequence[Side]) -> pd.DataFrame:
     names = coarse_classes([side.store for side in sides])
     stores = {side.title: side.store for side in sides}
     rows, estimates = [], {}
-    for group, members in trials.groupby(["source", "target", "method"], sort=False):
+    grouped = trials.groupby(["source", "target", "method"], sort=False) if len(trials) else ()
+    for group, members in grouped:
         source, target, method = map(str, tuple(group))
         test = stores[target].split_rows("test")
         labels, scenes = coarse_labels(stores[target], names)[test], stores[target].scenes[test]

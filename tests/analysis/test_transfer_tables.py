@@ -45,7 +45,9 @@ def test_a_domain_has_both_trainings_and_their_paired_difference(store, tmp_path
     assert (change["value"], change["n"]) == (pytest.approx(expected.value), 60)
 
 
-def test_without_a_domain_there_is_an_empty_table_with_its_columns():
+def test_without_a_domain_there_is_an_empty_table_with_its_columns(store):
+    sides = [SimpleNamespace(title="A", store=store)]
+    assert transfer_tables.transfer_table(pd.DataFrame(), sides).empty  # none of the methods asked for ran
     table = transfer_tables.domain_shift_table(pd.DataFrame(), SimpleNamespace())
     assert table.empty and "change" not in table and "value" in table
     assert transfer_tables.changes_table(table, table, "country").empty
