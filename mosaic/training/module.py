@@ -122,6 +122,8 @@ class Pretraining(LightningModule):
         parameters = sum(parameter.numel() for parameter in self.encoder.parameters())
         self._compiled = compiles(self.trial, parameters, self.device, self.trainer.world_size)
         if self._compiled:
+            # where nobody asked for it, what does not compile is trained as it is, and torch says why
+            torch._dynamo.config.suppress_errors = self.trial.compute.compile_encoder == "auto"
             for backbone in self.encoder.backbones.values():
                 backbone.compile(dynamic=False)  # another size would compile anew, and run slower ever after
 

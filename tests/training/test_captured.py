@@ -182,6 +182,19 @@ def test_a_compiled_encoder_is_evaluated_as_it_is(store, config, tmp_path, monke
     pd.testing.assert_frame_equal(log.drop(columns="seconds"), plain.drop(columns="seconds"), rtol=1e-4)
 
 
+def test_an_encoder_that_does_not_compile_is_trained_all_the_same(store, config, tmp_path, monkeypatch):
+    def refuse(graph, inputs):
+        raise FileNotFoundError("no compiler")
+
+    original = torch.compile
+    trial = config("simclr_s1", image_size=16, steps=1, batch_scenes=8, monitor_every=0)
+    plain = read_card(pretrain(store, trial, [], tmp_path / "plain"))["weights"]
+    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
+    monkeypatch.setattr(torch, "compile", lambda f, **options: original(f, backend=refuse))
+    monkeypatch.setattr(module, "compiles", lambda *_: True)
+    assert read_card(pretrain(store, trial, [], tmp_path / "auto"))["weights"] == plain
+
+
 def test_steps_that_cannot_be_recorded_move_the_weights_all_the_same(monkeypatch):
     def refuse(work):
         raise RuntimeError("not permitted")
