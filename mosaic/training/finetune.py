@@ -78,7 +78,7 @@ def _tune(
     start = work / "start"
     if read_if_sound(start / CARD, lambda path: read_card(path.parent)) is None:
         features = fuse(extract_features(store, checkpoint, labelled_rows))
-        card = {key: loaded.card[key] for key in ("method", "class_names", "layout")}
+        card = {key: loaded.card[key] for key in ("method", "layout")} | {"class_names": store.class_names}
         save_encoder(start, loaded.encoder, card, fit_classifier(features, store.labels[labelled_rows]))
     trial = trial.replace(
         method=supervised_method(tuple(loaded.encoder.in_channels)),

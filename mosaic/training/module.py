@@ -57,8 +57,10 @@ class Pretraining(LightningModule):
             idf = idf_weights(known.class_counts, known.total)
             self.objective = build_objective(self.method, self.encoder, trial.loss, idf)
         self._keep_statistics = start is not None
-        if start is not None and self.objective.classifier is not None and start.classifier is not None:
-            self.objective.classifier.load_state_dict(start.classifier.state_dict())
+        if start is not None and start.card["class_names"] == list(store.class_names):
+            own, given = self.objective.classifier, start.classifier
+            if own is not None and type(given) is type(own):  # otherwise it starts anew
+                own.load_state_dict(given.state_dict())
         self._groups, self._table = groups_of(self.method, layout), table
         self._compiled = False
         self._inputs: dict[str, Tensor] = {}

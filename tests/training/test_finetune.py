@@ -86,6 +86,17 @@ def test_keys_of_a_queue_start_from_the_encoder_as_well(store, config, untrained
     torch.testing.assert_close(dict(keys.state_dict()), dict(saved.state_dict()), rtol=0, atol=0)
 
 
+def test_a_start_with_other_classes_gets_a_new_classifier(store, config, untrained, tmp_path):
+    rows, test = store.split_rows("train"), store.split_rows("test")
+    own = pretrain(store, config("supervised_late", monitor_every=0), rows, tmp_path / "own")
+    store.class_names = (*store.class_names, "sea")
+    del store.labels  # computed with the other classes
+    trial = config("supervised_late", monitor_every=0, initial=str(own))
+    assert load_encoder(pretrain(store, trial, rows, tmp_path / "again")).classifier.out_features == 6
+    scores = finetune(store, own, rows, {"test": test}, tmp_path / "tuned", SHORT)["test"]
+    assert scores["fused"].shape == (len(test), 6)
+
+
 def test_another_architecture_to_start_from_is_refused(store, config, untrained, tmp_path):
     trial = config("supervised_s1", encoder="resnet18", initial=str(untrained))
     with pytest.raises(CheckpointError, match=r"expected .*'resnet18'.* found .*'light'"):
