@@ -32,6 +32,7 @@ SMOKE = ("run", "--profile", "smoke")
         ),
         ([*SMOKE, "--cluster-option", "gpus_per_node=1"], "add --cluster slurm"),
         (["run", "-p", "steps=3", "--sweep"], "two or more different values, not none"),
+        (["run", "-p", "out=[a,b]", "--sweep"], "two or more different values, not none"),
         (["run", "-p", "steps=[3,3]", "--sweep"], "two or more different values, not steps=[3, 3]"),
         (["run", "-p", "methods=[iai,mosaic]", "--sweep"], "methods=[[iai],[iai,mosaic]] for one that is"),
         (["run", "-p", "steps=[3,4]", "-p", "seeds=[1,2]", "--sweep"], "not steps=[3, 4], seeds=[1, 2]"),

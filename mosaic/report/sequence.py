@@ -92,7 +92,7 @@ def run_sweep(profile: str, archive: str | None, out: str | None, overrides: Map
     (profile_name, given), declared, swept = load_profile(profile), fields(StudySettings), {}
     for name, value in overrides.items():
         is_list = name in declared and isinstance(declared[name].default, list)
-        if isinstance(value, list) and {isinstance(one, list) for one in value} == {is_list}:
+        if name != "out" and isinstance(value, list) and {isinstance(v, list) for v in value} == {is_list}:
             swept[name] = value
     name, choices = [*swept.items(), ("", [])][0]
     out = out or (given | dict(overrides)).get("out", profile_name)
