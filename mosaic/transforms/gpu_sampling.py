@@ -89,7 +89,7 @@ def _sample(  # type: ignore[no-untyped-def]
         h = h ^ (h >> 16)
         total = (h & 255) + ((h >> 8) & 255) + ((h >> 16) & 255) + (h >> 24)
         grain = (total.to(tl.float32) - 510) * grain_unit
-        value += grain * tl.load(strength + channel)[None, :]
+        value += grain * (tl.load(strength + channel)[None, :] * (gain != 0).to(tl.float32))
     value = tl.minimum(tl.maximum(value, -clip), clip)
     target = ((scene * side + row[:, None]) * side + column[:, None]) * all_channels + channel[None, :]
     tl.store(image + target, value, mask=inside)

@@ -25,16 +25,17 @@ def sample(
         channels: (bands,), channels of the image that the bands go to.
         image: (B, channels, side, side), channels last in memory.
         clip: values are cut at plus and minus this.
-        noise: what is added before the cut.
+        noise: what is added before the cut, but where the factor is 0: these bands are dropped.
     """
     theta, factor, shift = torch.split(affine, [6, image.shape[1], image.shape[1]], 1)
     grid = _grid(theta.view(-1, 2, 3), image.shape[-1])
     sampled = functional.grid_sample(stored.float(), grid, padding_mode="border", align_corners=False)
-    sampled.mul_(factor[:, channels, None, None]).add_(shift[:, channels, None, None])
+    factor = factor[:, channels, None, None]
+    sampled.mul_(factor).add_(shift[:, channels, None, None])
     if noise is not None:
         seeds, strength = noise
         rough = grain(seeds, image.shape[1], image.shape[-1])
-        sampled.addcmul_(rough[:, channels], strength[channels].view(-1, 1, 1))
+        sampled.addcmul_(rough[:, channels], strength[channels].view(-1, 1, 1) * (factor != 0))
     image[:, channels] = sampled.clamp_(-clip, clip)
 
 

@@ -168,6 +168,8 @@ def test_dropped_bands_are_at_their_mean_and_others_untouched(layout):
     dropped = (view == 0).flatten(2).all(2)
     assert dropped.float().mean().item() == pytest.approx(0.25, abs=0.03)
     torch.testing.assert_close(view[~dropped], plain[~dropped])
+    rough = Views(with_radiometry(layout, s2={"band_dropout": 0.25, "speckle": 100.0}), 8, **PLAIN)
+    assert torch.equal((rough(records, seeded())["s2"] == 0).flatten(2).all(2), dropped)
 
 
 STRENGTHS = {"s1": {"gain": 2, "speckle": 2}, "s2": {"brightness": 1, "offset": 1, "band_dropout": 0.5}}
@@ -210,6 +212,7 @@ def test_the_sampling_of_a_gpu_is_that_of_torch(layout, monkeypatch):
     fast = importlib.import_module("mosaic.transforms.gpu_sampling").sample
     sys.modules.pop("mosaic.transforms.gpu_sampling")
     records, images = random_records(layout, batch=2), []
+    layout = with_radiometry(layout, s1={"speckle": 1.0, "band_dropout": 0.5}, s2=STRENGTHS["s2"])
     for sampler in (torch_sampling.sample, fast):
         monkeypatch.setattr(module, "_sampler", lambda device, chosen=sampler: chosen)
         make = Views(layout, 20, crop_scale=0.2)
