@@ -54,7 +54,9 @@ def run_scores(runs: Mapping[str, Study], paired: Collection[str]) -> pd.DataFra
     found = {name: set(table["evaluation"]) for name, table in tables.items()}
     if not (shared := set.intersection(*found.values())):
         listed = "; ".join(f"{name} has {', '.join(sorted(names))}" for name, names in found.items())
-        raise RunError(f"these runs share no evaluation ({listed}): run 03 of one as of another")
+        raise RunError(
+            f"these runs share no evaluation ({listed}): run 03 of each with a common value in `evaluations`"
+        )
     calls = []
     for fraction in sorted(set().union(*(table["fraction"] for table in tables.values()))):
         rows = {name: common_rows(t[t["evaluation"].isin(shared)], fraction) for name, t in tables.items()}

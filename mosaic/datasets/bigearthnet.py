@@ -26,6 +26,7 @@ from mosaic.datasets.sensors import S1_BANDS, TEN_METRE
 from mosaic.datasets.sentinel12 import DB, DN, Sentinel12Archive, Source
 from mosaic.datasets.simulation import bigearthnet as simulation
 from mosaic.utils.errors import ArchiveError
+from mosaic.utils.words import count
 
 _MAX_DAYS = 6  # between the two satellites, in the official archive
 _PROBED = 5  # patches that tell which bands an archive has
@@ -102,8 +103,8 @@ class BigEarthNetBase(Sentinel12Archive):
         ]
         if len(pairs := layout.shared_ground(self.index)):
             first, second = (f"{self.ids[i]} ({self.index['split'][i]})" for i in pairs[0])
-            detail = f"{len(pairs)} times two patches of neighbouring tiles overlap in two splits, as {first}"
-            problems.append(Problem("", "leak", f"{detail} and {second}", note=True))
+            detail = f"{count(len(pairs), 'pair')} of patches from neighbouring tiles overlap across splits"
+            problems.append(Problem("", "leak", f"{detail}, such as {first} and {second}", note=True))
         for key, names in (("s1", self.s1_names), ("s2", self.ids)):
             base = self._folder(key)
             if unlisted := len(_subfolders(base.iterdir()) - set(names)):

@@ -121,9 +121,7 @@ def parse_metadata(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]]:
     country, date and s1_date (ISO), tile, column, row, scene (tile and date), location (tile, column and row)
     and the two flags. Rows with faults are in it too.
     """
-    texts = {
-        name: table[name].map(str) for name in ("patch_id", "s1_name", "split")
-    }  # of null and lists, too
+    texts = table[["patch_id", "s1_name", "split"]].map(str)  # of null and lists, too
     index = table.assign(**texts).sort_values("patch_id", kind="stable", ignore_index=True)
     place = ["tile", "column", "row"]
     s2, s1 = _parse_names(index["patch_id"], _S2_PATTERN), _parse_names(index["s1_name"], _S1_PATTERN)
@@ -161,7 +159,7 @@ def parse_metadata(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]]:
 
 
 def shared_ground(index: pd.DataFrame) -> NDArray[np.intp]:
-    """Return rows of an index (K, 2) that overlap in two splits: neighbouring tiles do by some 10 km.
+    """Return rows of an index (K, 2) that overlap across splits: neighbouring tiles of a UTM zone do.
 
     No official patches do, though about 37,000 pairs of places within a split overlap.
     """

@@ -105,8 +105,8 @@ def knn_jaccard(
     """Return the Jaccard index in [0, 1] of the labels of a patch and its k nearest, a mean over patches.
 
     First over all patches, then without each scene, (1 + S,); NaN where no patch has a neighbour. A scene
-    that is left out has no neighbours and is nobody's: as a scene counts on both sides, an interval from
-    means over patches with the neighbours they have would be a third too narrow.
+    that is left out neither has neighbours nor is one: as scenes count on both sides, an interval from means
+    over patches with the neighbours they have would be a third too narrow.
     """
     names, scene = np.unique(scenes, return_inverse=True)
     ranked = _ranked(embeddings, min(len(scene), k + int(np.bincount(scene).max())), places)

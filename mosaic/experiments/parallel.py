@@ -27,8 +27,11 @@ from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from mosaic.experiments.study import (
+    ANALYSIS,
     EDITED,
+    EVALUATION,
     IMPORTED,
+    TRAINING,
     Study,
     cache_path,
     data_folder,
@@ -127,7 +130,7 @@ def run_trials(
 
         training = study if study.notebook == "02_pretrain" else study.earlier("02_pretrain")
         jobs = len(devices) * trials_per_gpu(training.settings)
-    outcomes = _run(calls, stage, jobs, Launch.current(), len(tasks))
+    outcomes = _run(calls, stage, jobs, Launch.current(), len(tasks), _Call(TRAINING, EVALUATION))
     study.failed.pop(stage, None)  # of an earlier attempt, in a notebook
     if failed := {name: result.line for name, result in outcomes.items() if isinstance(result, _Failure)}:
         study.failed[stage] = failed
@@ -143,7 +146,7 @@ def parallel_map(
     The function is of an importable module. ``RunError`` names the calls that failed, and their errors.
     """
     numbered = {f"{stage} {number}": (function, *call) for number, call in enumerate(calls, 1)}
-    return list(_run(numbered, stage, jobs, Launch(), len(calls)).values())
+    return list(_run(numbered, stage, jobs, Launch(), len(calls), _Call(ANALYSIS)).values())
 
 
 class _Failure:
@@ -161,15 +164,15 @@ class _Failure:
 
 
 class _Call:
-    """Calls a function and returns its result or failure; elsewhere only by the same code as here."""
+    """Calls a function and returns its result or failure; elsewhere only by the same code of some rooms."""
 
-    def __init__(self) -> None:
-        self.code = IMPORTED, imported_code()
+    def __init__(self, *code: tuple[str, ...]) -> None:
+        self.code = {rooms: imported_code(rooms) for rooms in code}
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
             load_plugins()
-            if self.code[0] != IMPORTED and self.code[1] != imported_code():
+            if any(IMPORTED[rooms] != code for rooms, code in self.code.items()):
                 raise RunError(EDITED)  # while this waited in a queue
             return function(*arguments)
         except Exception as error:
@@ -188,11 +191,10 @@ Calls = Mapping[str, tuple[Any, ...]]  # name -> what is called and its argument
 Outcomes = Generator[tuple[str, Any]]  # name and result or failure, as they end
 
 
-def _run(calls: Calls, stage: str, jobs: int, launch: Launch, total: int) -> dict[str, Any]:
+def _run(calls: Calls, stage: str, jobs: int, launch: Launch, total: int, caller: _Call) -> dict[str, Any]:
     """Return the result or failure of each call; raise where a run of ``total`` trials cannot go on."""
     if not calls:
         return {}
-    caller = _Call()
     calls = {name: (caller, *call) for name, call in calls.items()}
     logs = data_folder() / "jobs" / f"{stage.replace(' ', '-')}-{os.getpid()}"
     slurm, workers = launch.cluster == "slurm", min(jobs or available_cores(), len(calls))

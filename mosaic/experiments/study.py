@@ -26,9 +26,9 @@ from mosaic.utils.words import count
 #: Folder of the library.
 PACKAGE = Path(__file__).resolve().parents[1]
 #: What trains an encoder, what evaluates one, and what computes tables: its source is part of their keys.
-_TRAINING = ("utils/distributed.py", "store", "transforms", "models", "losses", "training")
-_EVALUATION = ("evaluation", *(f"experiments/{name}.py" for name in ("embed", "predict", "probe")))
-_TABLES = ("datasets", "evaluation", "analysis")
+TRAINING = ("utils/distributed.py", "store", "transforms", "models", "losses", "training")
+EVALUATION = ("evaluation", *(f"experiments/{name}.py" for name in ("embed", "predict", "probe")))
+ANALYSIS = ("datasets", "evaluation", "analysis")
 HOW = ("out", "jobs", "trials_per_gpu")  # settings that change no result
 #: Table of a run -> the notebook that writes it.
 TABLES = {
@@ -78,12 +78,8 @@ def reports_folder(out: str) -> Path:
 
 def cache_path(stage: str, key: Mapping[str, Any], suffix: str = "") -> Path:
     """Return where ``stage`` keeps what it makes of ``key`` (JSON): named by hashes of that and its code."""
-    rooms = {"": _TRAINING, ".npz": _EVALUATION, ".parquet": _TABLES}[suffix]
+    rooms = {"": TRAINING, ".npz": EVALUATION, ".parquet": ANALYSIS}[suffix]
     return data_folder() / "cache" / stage / f"{hash_json(key)}-{imported_code(rooms)}{suffix}"
-
-
-def _sources(package: Path, rooms: tuple[str, ...]) -> list[Path]:
-    return [file for room in rooms for file in sorted((package / room).rglob("*.py")) or [package / room]]
 
 
 @functools.cache
@@ -93,31 +89,32 @@ def _tree(file: Path, state: str) -> str:
 
 def code_hash(package: Path, rooms: tuple[str, ...]) -> str:
     """Return 8 hex digits that change with the source of some rooms, but for comments and layout."""
-    files = _sources(package, rooms)
-    trees = [f"{file.relative_to(package)} {_tree(file, file_state(file))}" for file in files]
+    files = [file for room in rooms for file in sorted((package / room).rglob("*.py")) or [package / room]]
+    named = {str(file.relative_to(package)): file for file in files}
+    # not what editors and JupyterLab lay beside a file
+    trees = [f"{name} {_tree(file, file_state(file))}" for name, file in named.items() if "/." not in name]
     return hashlib.sha256("\n".join(trees).encode()).hexdigest()[:8]
 
 
-def _state() -> str:
-    return hash_json([file_state(file) for file in _sources(PACKAGE, ROOMS)])
+def _code(rooms: tuple[str, ...]) -> str:
+    try:
+        return code_hash(PACKAGE, rooms)
+    except (OSError, ValueError, SyntaxError):  # half saved, or of another branch
+        return ""
 
 
-#: What results depend on, and its state when this process imported the library.
-ROOMS = tuple(dict.fromkeys((*_TRAINING, *_EVALUATION, *_TABLES)))
-IMPORTED = _state()
-_known: dict[tuple[str, ...], str] = {}  # rooms -> hash of their code as it was imported
+#: Rooms -> hash of their code when this process imported the library.
+IMPORTED = {rooms: _code(rooms) for rooms in (TRAINING, EVALUATION, ANALYSIS)}
 
 
-def imported_code(rooms: tuple[str, ...] = ROOMS) -> str:
+def imported_code(rooms: tuple[str, ...]) -> str:
     """Return the hash of the code of some rooms as this process imported it.
 
     ``RunError`` when it was edited since: what is computed would be kept as if the new code had made it.
     """
-    if _state() != IMPORTED and _known.get(ROOMS) != code_hash(PACKAGE, ROOMS):
+    if _code(rooms) != IMPORTED[rooms]:
         raise RunError(EDITED)
-    for each in {ROOMS, rooms} - {*_known}:
-        _known[each] = code_hash(PACKAGE, each)
-    return _known[rooms]
+    return IMPORTED[rooms]
 
 
 def reusable(path: Path) -> bool:
@@ -132,11 +129,15 @@ def reusable(path: Path) -> bool:
 
 
 def remove_older(path: Path) -> None:
-    """Remove a file of the cache, and what was kept to resume its making, if older than a ``--fresh`` run."""
+    """Remove a file of the cache, and what was kept to resume its making, if older than a ``--fresh`` run.
+
+    What another process is making is left to it.
+    """
     folder = path.parent if path.name == "card.json" else path.with_suffix("")
-    for file in [path, *folder.rglob("*")]:
-        if file.is_file() and file.name != ".lock" and not _fresh(file):
-            file.unlink()
+    with contextlib.suppress(RunError), lock(folder) if folder.is_dir() else contextlib.nullcontext():
+        for file in [path, *folder.rglob("*")]:
+            if file.is_file() and file.name != ".lock" and not _fresh(file):
+                file.unlink()
 
 
 def _fresh(path: Path) -> bool:
@@ -260,7 +261,9 @@ class Study:
         try:
             settings = make(notebook, content["settings"])
         except SettingsError as error:  # of an earlier version of the library, or a plugin that went away
-            raise RunError(f"{self.folder / notebook}.json: {error}: run {notebook} again") from error
+            raise RunError(
+                f"{self.folder / notebook}.json: {error}; if that does not help, run {notebook} again"
+            ) from error
         return Study(notebook, settings, self.folder, content["failed"])
 
     def _not_run(self, notebook: str, missing: Path | str) -> RunError:

@@ -8,7 +8,7 @@ import html
 import io
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
@@ -114,6 +114,7 @@ def table(
     by_row: bool = False,
     digits: int | Mapping[Any, int] = _DIGITS,
     signed: Collection[Any] = (),
+    among: Sequence[bool] | None = None,
 ) -> None:
     """Show a data frame as an accessible table; of an empty one only the caption, as a note.
 
@@ -127,6 +128,7 @@ def table(
         by_row: compare within each row, among the columns that ``best`` covers, not within each column.
         digits: decimals of floating-point numbers, for all columns or for each column named.
         signed: columns of differences, whose positive numbers have a plus sign.
+        among: for each row, whether it competes for the best; all by default.
 
     Raises:
         ValueError: when the caption is empty, or ``best`` names a column that does not exist.
@@ -149,6 +151,7 @@ def table(
     decimals = digits if isinstance(digits, Mapping) else dict.fromkeys(columns, digits)
     numbers = pd.DataFrame([[_number(value) for value in row] for row in frame.itertuples(index=False)])
     merit = numbers * [{"max": 1, "min": -1}.get(directions.get(name) or "", math.nan) for name in columns]
+    merit = merit if among is None else merit.where(np.asarray(among)[:, None])
     is_best = (merit.T.eq(merit.max(axis=1)).T if by_row else merit.eq(merit.max())).to_numpy()
     shown = []
     for i, name in enumerate(columns):

@@ -108,7 +108,7 @@ class Markdown:
 
 
 def inline(source: str) -> str:
-    """Return one line of Markdown as HTML: emphasis, links, code and formulas, but no blocks and no tags.
+    """Return one line of Markdown as HTML: emphasis, links, code, formulas; no blocks, tags or entities.
 
     A line may hold names from an archive, such as those of places.
     """

@@ -14,7 +14,7 @@ from mosaic.utils.errors import PackError
 from mosaic.utils.files import read_json, sealed, unsealed, write_json
 
 #: Increased whenever files of an older version can no longer be read.
-VERSION = 5
+VERSION = 6
 MANIFEST = "manifest.json"
 INDEX = "index.parquet"
 

@@ -25,7 +25,7 @@ class CapturedAdamW(torch.optim.AdamW):
 
     capture = False  # without it this is plain AdamW
     _taken = 0
-    replay: Callable[[], Any] | None = None  # the recorded step
+    _replay: Callable[[], Any] | None = None
 
     def step(self, closure: Any = None) -> Any:
         """Take a step."""
@@ -35,9 +35,9 @@ class CapturedAdamW(torch.optim.AdamW):
         self._taken += 1
         if self._taken <= _EAGER:
             return aside(work)
-        if self.replay is None:
+        if self._replay is None:
             try:
-                self.replay = record(work)
+                self._replay = record(work)
             except RuntimeError as error:
                 if isinstance(error, torch.OutOfMemoryError):
                     raise
@@ -45,7 +45,7 @@ class CapturedAdamW(torch.optim.AdamW):
                 log(f"training steps are launched kernel by kernel: no CUDA graph ({reason})")
                 self.capture = False
                 return work()
-        return self.replay()
+        return self._replay()
 
 
 def record(work: Callable[[], Any]) -> Callable[[], Any]:

@@ -3,19 +3,20 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mosaic.evaluation.features import Features, encode_splits, extract_features, fuse
 from mosaic.evaluation.probes import Scores, fit_classifier
 from mosaic.methods import METHODS
-from mosaic.models.checkpoint import CARD, load_encoder, read_card, save_encoder
+from mosaic.models.checkpoint import CARD, WEIGHTS, load_encoder, read_card, save_encoder
 from mosaic.settings import TrialSettings
 from mosaic.store.reader import PackedStore, Rows
-from mosaic.training.pretrain import LOG, pretrain
+from mosaic.training.pretrain import pretrain
 from mosaic.utils.cached import read_if_sound, read_npz
 from mosaic.utils.errors import CheckpointError
-from mosaic.utils.files import atomic_path, lock
+from mosaic.utils.files import atomic_path
 
 SCORES = "scores.npz"
 
@@ -51,31 +52,17 @@ def finetune(
     keeps the statistics of the checkpoint. A study fine-tunes hundreds of times, so ``folder`` keeps only
     ``scores.npz`` and ``log.csv``; scores that lie there are returned at once. Method, encoder and size of a
     view are the checkpoint's, not the trial's, whose learning rate should be far below that of pretraining. A
-    folder is for one set of rows.
+    folder is for one set of rows, and one process at a time.
 
     CheckpointError when the checkpoint is damaged, or no supervised method has its streams.
     """
-    if (arrays := read_if_sound(folder / SCORES, read_npz)) is None:
-        with lock(folder, wait=True):  # another process may tune it meanwhile
-            arrays = read_if_sound(folder / SCORES, read_npz) or _tune(
-                store, checkpoint, labelled_rows, evaluation, folder, trial
-            )
-    return {
-        name: {key.partition("/")[2]: each for key, each in arrays.items() if key.startswith(f"{name}/")}
-        for name in evaluation
-    }
-
-
-def _tune(
-    store: PackedStore,
-    checkpoint: Path,
-    labelled_rows: Rows,
-    evaluation: Mapping[str, Rows],
-    folder: Path,
-    trial: TrialSettings,
-) -> dict[str, Scores]:
-    loaded, work = load_encoder(checkpoint), folder / "work"
-    start = work / "start"
+    if (kept := read_if_sound(folder / SCORES, read_npz)) is not None:
+        found: InputScores = {name: {} for name in evaluation}
+        for key, values in kept.items():
+            name, source = key.split("/")
+            found[name][source] = values
+        return found
+    loaded, start = load_encoder(checkpoint), folder / "start"
     if read_if_sound(start / CARD, lambda path: read_card(path.parent)) is None:
         features = fuse(extract_features(store, checkpoint, labelled_rows))
         card = {key: loaded.card[key] for key in ("method", "layout")} | {"class_names": store.class_names}
@@ -87,16 +74,16 @@ def _tune(
         initial=str(start),
         monitor_every=0,
     )
-    pretrain(store, trial, labelled_rows, work)
-    splits = encode_splits(store, work, {**evaluation, "train": labelled_rows})
-    scores = classifier_scores(work, {name: splits[name] for name in evaluation})
-    arrays = {f"{name}/{i}": each for name in scores for i, each in scores[name].items()}
-    shutil.copy(work / LOG, folder)
-    with atomic_path(work / SCORES) as partial:
-        np.savez(partial, **arrays)  # type: ignore[arg-type]
-    (work / SCORES).replace(folder / SCORES)
-    shutil.rmtree(work)
-    return arrays
+    pretrain(store, trial, labelled_rows, folder)
+    splits = encode_splits(store, folder, {**evaluation, "train": labelled_rows})
+    scores = classifier_scores(folder, {name: splits[name] for name in evaluation})
+    arrays: dict[str, Any] = {f"{name}/{i}": each for name in scores for i, each in scores[name].items()}
+    with atomic_path(folder / SCORES) as partial:
+        np.savez(partial, **arrays)
+    shutil.rmtree(start)
+    for name in (CARD, WEIGHTS):
+        (folder / name).unlink()
+    return scores
 
 
 def supervised_method(streams: tuple[str, ...]) -> str:

@@ -27,6 +27,7 @@ from mosaic.transforms.views import Views
 from mosaic.utils.devices import resolve_precision
 from mosaic.utils.distributed import gather
 from mosaic.utils.errors import CheckpointError, RunError
+from mosaic.utils.progress import log
 
 TERMS = ("intra", "inter", "label", "classify")
 _MAX_NORM = 1.0  # of the gradients
@@ -59,8 +60,10 @@ class Pretraining(LightningModule):
         self._keep_statistics = start is not None
         if start is not None and start.card["class_names"] == list(store.class_names):
             own, given = self.objective.classifier, start.classifier
-            if own is not None and type(given) is type(own):  # otherwise it starts anew
+            if own is not None and type(given) is type(own):
                 own.load_state_dict(given.state_dict())
+        elif start is not None and start.classifier is not None:
+            log(f"{trial.initial} was trained for other classes: its classifier starts anew")
         self._groups, self._table = groups_of(self.method, layout), table
         self._compiled = False
         self._inputs: dict[str, Tensor] = {}
@@ -128,13 +131,6 @@ class Pretraining(LightningModule):
             torch._dynamo.config.suppress_errors = self.trial.compute.compile_encoder == "auto"
             for backbone in self.encoder.backbones.values():
                 backbone.compile(dynamic=False)  # another size would compile anew, and run slower ever after
-
-    def on_fit_end(self) -> None:
-        """Let go of what may fill a GPU: Lightning's objects hold one another until they are collected."""
-        counted: Any = self.optimizers()
-        counted.optimizer.replay = None
-        for tensors in (self._inputs, self._table.groups if self._table else {}):
-            tensors.clear()
 
     def uncompiled(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which the encoder takes images of any number."""

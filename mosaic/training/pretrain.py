@@ -5,6 +5,7 @@ better moment by its score on validation labels.
 """
 
 import contextlib
+import gc
 import hashlib
 import os
 import zipfile
@@ -92,7 +93,8 @@ def _free_memory() -> int:
     """Return the bytes of GPU memory for this process, of those that share what is left; 0 without a GPU."""
     if not torch.cuda.is_available():
         return 0
-    torch.cuda.empty_cache()  # of what earlier trials of this process took
+    gc.collect()  # Lightning's objects hold one another, and with them what an earlier trial had on the GPU
+    torch.cuda.empty_cache()
     return torch.cuda.mem_get_info()[0] // int(os.environ.get("MOSAIC_GPU_PROCESSES", "1"))
 
 

@@ -1,5 +1,7 @@
 """Losses, label kernels, methods and datasets by name, and Python files (*plugins*) that register more."""
 
+import ast
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -16,9 +18,9 @@ from mosaic.utils.files import hash_json, require_regular
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Callable[..., Any])
-#: Environment variable for processes that this one starts: absolute path of a plugin -> SHA-256, as JSON.
+#: Environment variable for processes that this one starts: absolute path of a plugin -> its hash, as JSON.
 VARIABLE = "MOSAIC_PLUGINS"
-_hashes: dict[str, str] = {}  # module of a plugin -> SHA-256 of its source
+_hashes: dict[str, str] = {}  # module of a plugin -> hash of its source
 
 
 class Registry(dict[str, T]):
@@ -60,30 +62,42 @@ def load_plugins(paths: Iterable[str | Path] | None = None) -> None:
     known: dict[str, str] = json.loads(os.environ.get(VARIABLE) or "{}")
     files = [*known] if paths is None else [str(Path(path).expanduser().resolve()) for path in paths]
     for file in files:
-        known[file] = _load(Path(file), known.get(file))
+        if paths is not None or _hashes.get(_module(file)) != known[file]:
+            known[file] = _load(Path(file), known.get(file))
     if files:
         os.environ[VARIABLE] = json.dumps(known)
 
 
 def plugin_hashes(*entries: object) -> list[str]:
-    """Return the SHA-256 of the plugins that define these functions or classes; none for our own."""
+    """Return the hashes of the plugins that define these functions or classes; none for our own."""
     return sorted({_hashes[entry.__module__] for entry in entries if entry.__module__ in _hashes})
 
 
 def loaded_hashes() -> list[str]:
-    """Return the SHA-256 of every plugin that this process has loaded."""
+    """Return the hash of every plugin that this process has loaded."""
     return sorted(_hashes.values())
 
 
+def _module(file: str) -> str:
+    return f"mosaic_plugin_{Path(file).stem}_{hash_json(file)}"
+
+
+def _hash(source: bytes) -> str:
+    """Return the SHA-256 of what a file does: remarks do not count."""
+    with contextlib.suppress(SyntaxError, ValueError):
+        source = ast.dump(ast.parse(source)).encode()
+    return hashlib.sha256(source).hexdigest()
+
+
 def _load(file: Path, expected: str | None) -> str:
-    """Import a file of the ``expected`` SHA-256, which is returned, unless that was done before."""
-    name = f"mosaic_plugin_{file.stem}_{hash_json(str(file))}"
+    """Import a file of the ``expected`` hash, which is returned, unless that was done before."""
+    name = _module(str(file))
     spec = importlib.util.spec_from_file_location(name, file)
     if not file.is_file() or spec is None:
         raise SettingsError(f"plugin {file} is not there or no Python file: give the path of a .py file")
     require_regular(file, SettingsError, "make it readable")
     source = file.read_bytes()
-    found = hashlib.sha256(source).hexdigest()
+    found = _hash(source)
     if found != _hashes.get(name, expected or found):
         # results are kept under the content of the plugin, which must be what computes them
         raise SettingsError(f"plugin {file} was edited since it was loaded: restart the kernel or command")

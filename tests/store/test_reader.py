@@ -63,7 +63,7 @@ def test_labels_scenes_and_splits(archive, store):
     [
         ("shard-00002.bin", None, "shard-00002.bin damaged or missing since it was packed: run `py"),
         ("shard-00001.bin", lambda b: b[:5000] + b[5001:5002] + b[5000:5001] + b[5002:], "1.bin damaged"),
-        ("manifest.json", lambda b: b.replace(b'"version": 5', b'"version": 99'), "99, this code reads 5"),
+        ("manifest.json", lambda b: b.replace(b'"version": 6', b'"version": 99'), "99, this code reads 6"),
         ("manifest.json", lambda b: b.replace(b'"std": ', b'"std": 1'), "changed since it was written"),
     ],
 )

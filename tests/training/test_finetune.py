@@ -1,5 +1,3 @@
-import contextlib
-
 import numpy as np
 import pytest
 import torch
@@ -69,10 +67,6 @@ def test_scores_are_kept_and_weights_are_not(store, untrained, tmp_path, monkeyp
     asked = {"test": test, "validation": store.split_rows("validation")[:3]}
     first = finetune(store, untrained, train[:20], asked, tmp_path / "tuned", SHORT)
     assert {path.name for path in (tmp_path / "tuned").iterdir()} == {".lock", "log.csv", "scores.npz"}
-    # while this process waits for the folder, another one tunes
-    scores = (tmp_path / "tuned" / "scores.npz").rename(tmp_path / "scores.npz")
-    waited = lambda folder, wait: contextlib.nullcontext(scores.rename(folder / "scores.npz"))  # noqa: E731
-    monkeypatch.setattr(finetune_module, "lock", waited)
     monkeypatch.setattr(finetune_module, "pretrain", lambda *_: pytest.fail("tuned again"))
     again = finetune(store, untrained, train[:20], asked, tmp_path / "tuned", SHORT)
     assert first.keys() == again.keys() == {"test", "validation"}
