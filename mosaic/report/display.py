@@ -151,7 +151,7 @@ def table(
     decimals = digits if isinstance(digits, Mapping) else dict.fromkeys(columns, digits)
     numbers = pd.DataFrame([[_number(value) for value in row] for row in frame.itertuples(index=False)])
     merit = numbers * [{"max": 1, "min": -1}.get(directions.get(name) or "", math.nan) for name in columns]
-    merit = merit if among is None else merit.where(np.asarray(among)[:, None])
+    merit = merit if among is None else merit.mul(np.where(among, 1, math.nan), axis=0)
     is_best = (merit.T.eq(merit.max(axis=1)).T if by_row else merit.eq(merit.max())).to_numpy()
     shown = []
     for i, name in enumerate(columns):
