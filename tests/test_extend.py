@@ -43,11 +43,12 @@ def plugin(tmp_path, monkeypatch):
 
 
 def test_methods_of_the_page_learn(plugin, store, tmp_path):
+    store.index.loc[store.split_rows("train")[12:], "split"] = "unused"  # so that steps see the same scenes
     for method, kernel in (("attraction", "jaccard"), ("one_layer", "dice"), ("mosaic_dice", "jaccard")):
         trial = TrialSettings(**SMALL, method=method, kernel=kernel, learning_rate=5e-3)
         pretrain(store, trial, store.split_rows("train"), tmp_path / method)
         total = pd.read_csv(tmp_path / method / "log.csv")["total"].dropna()
-        assert len(total) == 8 and total[-3:].mean() < total[:3].mean()
+        assert len(total) == 8 and total[-3:].mean() < 0.94 * total[:3].mean()
 
 
 def test_dataset_of_the_page_is_packed_and_three_sensors_are_trained_on(plugin, tmp_path):

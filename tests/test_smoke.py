@@ -128,7 +128,7 @@ def later_runs(smoke_run, run_smoke):
 
     ``partial`` is the same again with one method more, which fails as a file lies where its encoder should go
     (``in_the_way``). ``second`` is of a simulated archive in the layout of SEN12MS, with the first run as its
-    companion.
+    companion, in two processes.
     """
     settings = make("02_pretrain", read_json(smoke_run / "02_pretrain.json")["settings"])
     with pytest.MonkeyPatch.context() as patch:
@@ -140,8 +140,9 @@ def later_runs(smoke_run, run_smoke):
     in_the_way.write_text("in the way")
     small = {"patches": 96, "methods": ["random", "mosaic"], "label_fractions": [50.0, 100.0], "held_out": 0}
     small |= {"evaluations": ["linear"], "umap_methods": ["mosaic"], "companion_runs": ["smoke"]}
+    small |= {"jobs": 2}
     more = {"methods": [*settings.grid.methods, "inter"]}
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(2) as pool:
         partial = pool.submit(run_smoke, "--out", "partial", "--keep-going", **more)
         second = pool.submit(run_smoke, "--dataset", "sen12ms", "--out", "second", **small)
         told = partial.result()
@@ -190,11 +191,11 @@ def test_runs_lie_beside_each_other(later_runs, monkeypatch):
 
 
 def test_one_parameter_reruns_what_depends_on_it(later_runs, tmp_path, monkeypatch, capfd):
-    """Another k of the kNN classifier, in a notebook run by hand: two processes judge every encoder anew."""
+    """Another k of the kNN classifier, in a notebook run by hand: every encoder is judged anew."""
     folder = later_runs.partial
     monkeypatch.setenv("MOSAIC_ROOT", str(folder.parents[1]))
     parameters = load_profile("smoke")[1] | {"out": folder.name, "neighbours": 7}
-    parameters |= {"evaluations": ["knn"], "jobs": 2}
+    parameters |= {"evaluations": ["knn"]}
     parameters = {name: value for name, value in parameters.items() if name in NOTEBOOKS[BY_HAND]}
     notebook = notebooks_folder() / f"{BY_HAND}.ipynb"
     options = {"cwd": notebook.parent, "stdout_file": sys.stdout, "progress_bar": False}

@@ -294,7 +294,6 @@ def test_a_fresh_run_reuses_nothing(tmp_path, monkeypatch, capsys):
     left.append(tmp_path / "encoder/last.ckpt")  # of trials that were killed
     for path in [paths[0], *left]:
         make(path)
-    before = time.time()
     assert "2 trials to run, 1 reused\n" in lines() and all(path.exists() for path in left)
-    monkeypatch.setenv("MOSAIC_FRESH", str(before + 9))
+    monkeypatch.setenv("MOSAIC_FRESH", str(time.time() + 9))
     assert "3 trials to run, 0 reused\n" in lines() and not any(path.exists() for path in left)

@@ -227,7 +227,7 @@ from pathlib import Path
 from mosaic.experiments import study
 from mosaic.experiments.parallel import parallel_map
 package = study.PACKAGE
-assert package.parent == Path(sys.argv[1])
+assert package.parent == Path(sys.argv[1]).resolve()
 source, before = package / "evaluation" / "metrics.py", study.cache_path("x", {}, ".npz")
 source.write_text("# a remark\\n" + source.read_text())
 (source.parent / ".ipynb_checkpoints").mkdir()

@@ -50,7 +50,7 @@ def test_early_fusion_sees_the_mean_of_a_missing_sensor(name, missing, images, l
     ("name", "size", "bands"),
     [
         *((name, 48, 12) for name in ENCODERS),
-        *(("light", 48, 1), ("vit_light", 48, 1), ("test_vit", 32, 1)),
+        *(("light", 48, 1), ("resnet18", 48, 1), ("vit_light", 48, 1), ("test_vit", 32, 1)),
         *(("test_resnet", 24, 12), ("test_efficientnet", 40, 1)),
     ],
 )

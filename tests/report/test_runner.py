@@ -190,7 +190,7 @@ def test_a_signal_that_ends_a_run_is_recorded(write_notebooks, wait_until, tmp_p
         a=("A", "import os, time\nopen('pid', 'w').write(str(os.getpid()))", "time.sleep(99)")
     )
     options = {"profile": "p", "command": "c"}
-    process = PROCESSES.Process(target=run, args=([notebook], {}, tmp_path), kwargs=options)
+    process = PROCESSES.Process(target=run, args=([notebook], {}, tmp_path), kwargs=options, daemon=True)
     process.start()
     kernel = notebook.parent / "pid"
     wait_until(lambda: kernel.exists() and text(kernel))
@@ -200,4 +200,5 @@ def test_a_signal_that_ends_a_run_is_recorded(write_notebooks, wait_until, tmp_p
     assert process.exitcode == 128 + number
     assert statuses(tmp_path) == ["interrupted", "interrupted"]
     assert "running" not in re.findall(r'class="badge (\w+)"', text(tmp_path / "index.html"))
-    wait_until(lambda: not Path("/proc", text(kernel)).exists())
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(text(kernel)), 0)

@@ -37,13 +37,14 @@ def capturing(monkeypatch):
 def test_every_method_learns_and_does_the_same_through_the_path_that_captures(
     store, config, tmp_path, capturing, method
 ):
+    store.index.loc[store.split_rows("train")[12:], "split"] = "unused"  # so that steps see the same scenes
     changes = SMALL | {"batch_scenes": 12, "learning_rate": 5e-3, "monitor_every": 0}
     trial = config(method, **changes)
     labelled = store.split_rows("train")
     plain = pretrain(store, trial, labelled, tmp_path / "plain")
     total = pd.read_csv(plain / "log.csv")["total"].dropna()
     assert len(total) == 6
-    assert total[-2:].mean() < 0.97 * total[:2].mean()
+    assert total[-2:].mean() < 0.94 * total[:2].mean()
     capturing()
     fixed = pretrain(store, trial.replace(log_every=4), labelled, tmp_path / "fixed")
     assert read_card(fixed)["weights"] == read_card(plain)["weights"]  # names a digest of them

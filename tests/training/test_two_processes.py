@@ -26,7 +26,7 @@ from mosaic.utils.errors import MosaicError
 
 SMALL = {"image_size": 16, "steps": 2, "batch_scenes": 12, "projection_dim": 8, "monitor_every": 0}
 SMALL |= {"queue_size": 32}
-SIX = SMALL | {"method": "mosaic", "steps": 6}
+SIX = SMALL | {"method": "mosaic", "steps": 6, "batch_scenes": 16}  # of an epoch and a batch
 #: One method of every objective, of prototypes and of temporal positives.
 METHODS = ("mosaic_temporal", "msc", "vicreg", "decur", "supcon_queue", "macl", "sadcl", "mimrf", "sct")
 CASES = {"six": SIX, **{name: SMALL | {"method": name} for name in (*METHODS, "random")}}

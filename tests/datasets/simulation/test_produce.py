@@ -57,7 +57,7 @@ for layout, plan, write in (
     ("copernicus_bench", bigearthnet._plan, bigearthnet._write_stacked_tile),
     ("sen12ms", sen12ms._plan, sen12ms._write_scene),
 ):
-    write(pathlib.Path(sys.argv[1], layout), plan({PATCHES}, {SEED})[-1])
+    write(pathlib.Path(sys.argv[1], layout), plan({PATCHES}, {SEED})[1])
 """
 
 
