@@ -173,8 +173,8 @@ class _Run:
             if f"[Errno {errno.EMFILE}]" in evalue:
                 problem += ": allow more, as with `ulimit -n 4096`"
         except DeadKernelError:
-            problem = "its kernel died, as when memory runs out (free some, or use a smaller profile) or too many "
-            problem += "files are open (allow more, as with `ulimit -n 4096`)"
+            problem = "its kernel died, as when memory runs out (free some, or use a smaller profile) or too "
+            problem += "many files are open (allow more, as with `ulimit -n 4096`)"
         except Exception as error:  # a kernel that does not start, a disk that fills, ...
             problem = _in_words(error)
         entry["seconds"] = round(time.monotonic() - start, 1)
