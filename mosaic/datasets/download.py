@@ -156,8 +156,10 @@ def _unpack(files: Sequence[Path], root: Path, made: str) -> None:
                     archive.extract(member, partial)
         else:
             with tarfile.open(fileobj=_Joined(files), mode="r|gz") as stream:
+                # Python 3.11 knows it since 3.11.4
+                stream.extraction_filter = getattr(tarfile, "data_filter", lambda entry, path: entry)
                 for entry in progress(stream, f"unpacking {made}"):
-                    stream.extract(entry, partial, filter="data")
+                    stream.extract(entry, partial)
         (partial / made).rename(root / made)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
         raise ArchiveError(f"{files[0]} could not be unpacked: {error}") from error

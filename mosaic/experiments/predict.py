@@ -13,7 +13,7 @@ from mosaic.evaluation import probes
 from mosaic.evaluation.metrics import choose_thresholds
 from mosaic.experiments.grid import budget_key, draw_budgets, require_trained_on
 from mosaic.experiments.parallel import encoder_task, run_trials
-from mosaic.experiments.predictions import KEYS, main_input, save_arrays
+from mosaic.experiments.predictions import KEYS, main_input, save_arrays, sets_of_predictions
 from mosaic.experiments.probe import encode, split_rows
 from mosaic.experiments.study import Study
 from mosaic.methods import get_method
@@ -69,13 +69,11 @@ def predict_all(study: Study, store: PackedStore, encoders: pd.DataFrame) -> pd.
     rows = []
     for row in run_trials(study, "evaluation", predict_trial, tasks).to_dict("records"):
         pairs = evaluated_fractions(row["budget"], grid.label_fractions)
-        with np.load(row["path"]) as file:  # thousands of files, of which names are enough
-            names = file.files
-        for name, (budget, f) in itertools.product(names, pairs):
-            fraction, evaluation, source, split = name.split("|")
+        for found, (budget, f) in itertools.product(sets_of_predictions(row["path"]), pairs):
+            fraction, evaluation, source, split = found
             if (fraction, split) == (f"{f:g}", "test"):
                 facts = row["seed"], row["method"], budget, f, evaluation, source, row["path"]
-                rows.append((*facts, name.removesuffix("|test")))
+                rows.append((*facts, "|".join(found[:3])))
     return pd.DataFrame(rows, columns=["seed", *KEYS, "path", "key"])
 
 

@@ -1,8 +1,8 @@
 """Arrays that trials leave, and the table of predictions, one row a set of them. Loads no PyTorch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,8 @@ from mosaic.methods import get_method
 from mosaic.utils.cached import read_if_sound
 from mosaic.utils.errors import RunError
 from mosaic.utils.files import atomic_path
+
+T = TypeVar("T")
 
 #: Columns that name one set of predictions; seeds are averaged over.
 KEYS = ["method", "label_budget", "fraction", "evaluation", "input"]
@@ -29,14 +31,25 @@ def read_arrays(path: Path | str, prefix: str = "") -> dict[str, NDArray[Any]]:
 
     ``RunError`` when it is damaged, and now set aside, or has gone: the same run makes it again.
     """
+    return _read(path, lambda npz: {n[len(prefix) :]: npz[n] for n in npz.files if n.startswith(prefix)})
 
-    def read(path: Path) -> dict[str, NDArray[Any]]:
+
+def sets_of_predictions(path: Path | str) -> list[tuple[str, str, str, str]]:
+    """Return label fraction, evaluation, input and split of each array in an ``.npz``; none of them is read.
+
+    ``RunError`` as of :func:`read_arrays`.
+    """
+    return _read(path, lambda npz: [(f, e, i, s) for f, e, i, s in (n.split("|") for n in npz.files)])
+
+
+def _read(path: Path | str, read: Callable[[Any], T]) -> T:
+    def opened(path: Path) -> T:
         with np.load(path, allow_pickle=False) as file:
-            return {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
+            return read(file)
 
-    if (arrays := read_if_sound(Path(path), read)) is None:
+    if (found := read_if_sound(Path(path), opened)) is None:
         raise RunError(f"{path} was damaged or removed: run the notebook that makes it again")
-    return arrays
+    return found
 
 
 def load(predictions: pd.Series, split: str = "test") -> NDArray[np.float32]:
